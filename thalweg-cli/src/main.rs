@@ -1,0 +1,4 @@
+//! The binary `thalweg`.
+#![forbid(unsafe_code)]
+
+fn main() {}

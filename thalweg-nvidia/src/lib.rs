@@ -1,0 +1,1 @@
+//! TensorRT, CUDA, NVML and CUPTI, found and loaded at run time.

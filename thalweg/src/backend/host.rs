@@ -1,0 +1,136 @@
+//! Host memory of one tensor, aligned for every element type and filled in place.
+
+use std::ops::Range;
+
+use bytemuck::Pod;
+
+use crate::model::{DataType, TensorSpec};
+
+/// One tensor of a slot in host memory: room for a whole batch, row-major.
+#[derive(Debug)]
+pub struct HostTensor {
+    spec: TensorSpec,
+    /// The shape of the tensor now, batch included. Inputs always have room for the whole batch;
+    /// outputs take the shape that the last execution gave them.
+    shape: Vec<usize>,
+    /// `u128` so that the block is aligned for any element type.
+    block: Vec<u128>,
+    byte_count: usize,
+}
+
+impl HostTensor {
+    /// Zeroed memory for `batch_size` samples of `spec`.
+    pub fn zeroed(spec: &TensorSpec, batch_size: usize) -> Self {
+        let samples = if spec.is_batched { batch_size } else { 1 };
+        let byte_count = spec.byte_count() * samples;
+        Self {
+            spec: spec.clone(),
+            shape: spec.shape_at(batch_size),
+            block: vec![0; byte_count.div_ceil(size_of::<u128>())],
+            byte_count,
+        }
+    }
+
+    /// Name, element type and shape of one sample.
+    pub fn spec(&self) -> &TensorSpec {
+        &self.spec
+    }
+
+    /// The type of the elements.
+    pub fn data_type(&self) -> DataType {
+        self.spec.data_type
+    }
+
+    /// The shape of the tensor now, batch included.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// All bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.block)[..self.byte_count]
+    }
+
+    /// All bytes, to be filled.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.block)[..self.byte_count]
+    }
+
+    /// The bytes of some samples of the batch; of the whole tensor where it has no batch dimension.
+    ///
+    /// # Panics
+    /// Where the tensor does not hold these samples.
+    pub fn samples(&self, samples: Range<usize>) -> &[u8] {
+        let range = self.byte_range(samples);
+        &self.bytes()[range]
+    }
+
+    /// As [`samples`](Self::samples), to be filled.
+    ///
+    /// # Panics
+    /// Where the tensor does not hold these samples.
+    pub fn samples_mut(&mut self, samples: Range<usize>) -> &mut [u8] {
+        let range = self.byte_range(samples);
+        &mut self.bytes_mut()[range]
+    }
+
+    /// The elements, seen as `T`.
+    ///
+    /// # Panics
+    /// Where the bytes are no whole number of `T`.
+    pub fn elements<T: Pod>(&self) -> &[T] {
+        bytemuck::cast_slice(self.bytes())
+    }
+
+    /// The elements, seen as `T`, to be filled.
+    ///
+    /// # Panics
+    /// Where the bytes are no whole number of `T`.
+    pub fn elements_mut<T: Pod>(&mut self) -> &mut [T] {
+        bytemuck::cast_slice_mut(self.bytes_mut())
+    }
+
+    /// Gives an output the shape of an execution's result; the memory grows where it has to.
+    pub fn reshape(&mut self, shape: &[usize]) {
+        self.byte_count = shape.iter().product::<usize>() * self.spec.data_type.byte_count();
+        let blocks = self.byte_count.div_ceil(size_of::<u128>());
+        if self.block.len() < blocks {
+            self.block.resize(blocks, 0);
+        }
+        shape.clone_into(&mut self.shape);
+    }
+
+    fn byte_range(&self, samples: Range<usize>) -> Range<usize> {
+        if !self.spec.is_batched {
+            return 0..self.byte_count;
+        }
+        let bytes = self.spec.byte_count();
+        samples.start * bytes..samples.end * bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn images() -> TensorSpec {
+        TensorSpec { name: "images".into(), data_type: DataType::F32, shape: vec![3], is_batched: true }
+    }
+
+    #[test]
+    fn a_sample_is_a_slice_of_the_batch() {
+        let mut tensor = HostTensor::zeroed(&images(), 4);
+        tensor.samples_mut(2..3).copy_from_slice(bytemuck::cast_slice(&[1f32, 2.0, 3.0]));
+        assert_eq!(tensor.shape(), [4, 3]);
+        assert_eq!(tensor.elements::<f32>()[6..9], [1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn an_output_takes_the_shape_of_its_result() {
+        let mut tensor = HostTensor::zeroed(&images(), 1);
+        tensor.reshape(&[5, 3]);
+        assert_eq!(tensor.bytes().len(), 60);
+        tensor.reshape(&[1, 3]);
+        assert_eq!(tensor.elements::<f32>().len(), 3);
+    }
+}

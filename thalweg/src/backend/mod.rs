@@ -1,0 +1,232 @@
+//! The seam: what a device must be able to do, and the plain data that crosses it.
+//!
+//! A [`Backend`] builds and loads engines for one device, an [`Engine`] makes [`Executor`]s, and an
+//! executor runs one execution after the other on its own stream. Nothing to the right of this module
+//! knows which backend runs. None of an executor's calls blocks: *how* to wait is the pool's business.
+
+pub mod cpu;
+mod host;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::{Model, Signature};
+use crate::units::{Clock, Nanos};
+
+pub use host::HostTensor;
+
+/// Builds and loads engines for one device.
+pub trait Backend: Send + Sync {
+    /// The device that engines of this backend run on.
+    fn device(&self) -> &DeviceSpec;
+
+    /// Turns a model into an engine that can be stored.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedOperator`] where the backend lacks an operator, [`Error::OpenDimension`] and
+    /// [`Error::ShapeMismatch`] where the shapes of `spec` do not fit the model.
+    fn build(&self, model: &Model, spec: &BuildSpec) -> Result<SerializedEngine>;
+
+    /// Makes a stored engine ready to run.
+    ///
+    /// # Errors
+    /// Where the engine is damaged or was built by another backend.
+    fn load(&self, engine: &SerializedEngine) -> Result<Arc<dyn Engine>>;
+}
+
+/// A network ready to run on a device. Shared by all its executors.
+pub trait Engine: Send + Sync {
+    /// Inputs, outputs and possible batch sizes.
+    fn signature(&self) -> &Signature;
+
+    /// Makes all executors of a pool at once, since they may share resources of the device.
+    ///
+    /// # Errors
+    /// Where the device lacks memory or threads for them.
+    fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>>;
+}
+
+/// A stream, its execution context and its slots. It runs one execution after the other, moves between
+/// threads and is never shared between them:
+///
+/// ```compile_fail
+/// fn shared<T: Sync>() {}
+/// shared::<Box<dyn thalweg::backend::Executor>>();
+/// ```
+pub trait Executor: Send {
+    /// One of the executor's `depth` slots that was not handed out yet. A slot stays out until the pool
+    /// is dropped; it comes back through [`poll`](Self::poll) after each execution.
+    fn take_slot(&mut self) -> Option<Slot>;
+
+    /// Starts an execution of the first [`Slot::batch_size`] samples and returns at once.
+    ///
+    /// # Errors
+    /// Where it could not be started; the slot comes back untouched.
+    fn enqueue(&mut self, slot: Slot) -> Result<(), Box<Rejected>>;
+
+    /// The oldest finished execution, if there is one.
+    fn poll(&mut self) -> Option<Completion>;
+
+    /// Asks the executor to call `waker` whenever an execution has finished, from any thread.
+    fn wake_with(&mut self, waker: Waker);
+}
+
+/// An execution that could not be started.
+pub struct Rejected {
+    /// The slot, with its inputs.
+    pub slot: Slot,
+    /// Why.
+    pub error: Error,
+}
+
+/// Tells a sleeping submitter that an execution has finished. Cheap to call, never blocks.
+#[derive(Clone)]
+pub struct Waker(Arc<dyn Fn() + Send + Sync>);
+
+impl Waker {
+    /// A waker that calls `wake`.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(wake))
+    }
+
+    /// Wakes the submitter.
+    pub fn wake(&self) {
+        (self.0)();
+    }
+}
+
+/// The place of a slot: executor and index in it, both counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SlotId {
+    /// The executor, which is also the stream.
+    pub executor: usize,
+    /// The slot in that executor, below `depth`.
+    pub index: usize,
+}
+
+impl fmt::Display for SlotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stream {}, slot {}", self.executor, self.index)
+    }
+}
+
+/// One set of input and output buffers on the host, and whatever the backend keeps with it on the device.
+///
+/// Owned and `Send`: a producer fills the inputs in place on its own thread.
+#[derive(Debug)]
+pub struct Slot {
+    /// Where it belongs.
+    pub id: SlotId,
+    /// How many samples the next execution runs, from the start of each batched tensor.
+    pub batch_size: usize,
+    /// Input buffers, in the order of [`Signature::inputs`].
+    pub inputs: Vec<HostTensor>,
+    /// Output buffers, in the order of [`Signature::outputs`].
+    pub outputs: Vec<HostTensor>,
+}
+
+/// A finished execution.
+pub struct Completion {
+    /// Its slot: outputs readable, inputs unchanged.
+    pub slot: Slot,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When each stage ran.
+    pub times: StageTimes,
+}
+
+/// How an execution ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The outputs are there.
+    Done,
+    /// This execution failed; the executor goes on.
+    Failed(Error),
+    /// This execution failed and the executor can run no more. It still returns its other slots.
+    Lost(Error),
+}
+
+/// Start and end of one stage, on the clock of the [`ExecutorSpec`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// When it started.
+    pub start: Nanos,
+    /// When it ended.
+    pub end: Nanos,
+}
+
+impl Span {
+    /// How long it took.
+    pub fn duration(self) -> Nanos {
+        self.end - self.start
+    }
+}
+
+/// When each stage of one execution ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageTimes {
+    /// The submitting thread was busy starting it.
+    pub enqueue: Span,
+    /// Inputs went from host to device.
+    pub h2d: Span,
+    /// The network ran.
+    pub compute: Span,
+    /// Outputs went from device to host.
+    pub d2h: Span,
+}
+
+/// A device, as far as results depend on it. Written into every result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceSpec {
+    /// Name of the backend: `cpu`.
+    pub backend: String,
+    /// What the vendor calls the device.
+    pub name: String,
+    /// Processor cores that the backend may use; on a GPU the host's cores.
+    pub core_count: usize,
+    /// Memory of the device in bytes, where it is known.
+    pub memory_bytes: Option<u64>,
+    /// Versions of everything that runs the network, by name.
+    pub versions: BTreeMap<String, String>,
+}
+
+/// How to build an engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildSpec {
+    /// Shapes of inputs with open dimensions, as whole shapes with the batch in front. Inputs that are
+    /// not named keep the model's shape.
+    pub input_shapes: BTreeMap<String, Vec<usize>>,
+    /// The largest batch that will be run.
+    pub max_batch_size: usize,
+}
+
+/// An engine as bytes, with all that is needed to decide whether it can be loaded.
+#[derive(Clone, Debug)]
+pub struct SerializedEngine {
+    /// The backend that built it.
+    pub backend: String,
+    /// The engine.
+    pub bytes: Bytes,
+    /// How it was built.
+    pub spec: BuildSpec,
+}
+
+/// How many executors to make, and of what shape.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecutorSpec {
+    /// Number of executors.
+    pub streams: usize,
+    /// Slots of each executor.
+    pub depth: usize,
+    /// Samples that a slot has room for.
+    pub batch_size: usize,
+    /// Host threads that compute for each executor; only the `cpu` backend uses them.
+    pub threads_per_stream: usize,
+    /// The clock of all times in completions.
+    pub clock: Clock,
+}

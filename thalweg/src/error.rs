@@ -1,0 +1,235 @@
+//! What can go wrong, as facts: which tensor, what was expected, what came.
+//!
+//! [`Error::blame`] says whose turn it is: the caller's input, the device, or a bug of ours.
+
+use std::path::PathBuf;
+
+/// The result of a fallible function of this library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can fail in this library.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried, as a verb: `read`, `write`, `create`, `lock`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+
+    /// The bytes are not an ONNX model, or a truncated one.
+    #[error("{} is not a readable ONNX model: {reason}", path.display())]
+    NotOnnx {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+
+    /// The model's graph contradicts itself or ONNX.
+    #[error("invalid model: {reason}")]
+    InvalidModel {
+        /// What contradicts what, with the names of nodes and tensors.
+        reason: String,
+    },
+
+    /// A tensor's bytes are in another file, and that file cannot be used.
+    #[error("tensor `{tensor}` keeps its data in {}, which cannot be used: {reason}", path.display())]
+    ExternalData {
+        /// The tensor's name.
+        tensor: String,
+        /// The file that should hold its bytes.
+        path: PathBuf,
+        /// Why it cannot be used.
+        reason: String,
+    },
+
+    /// The backend has no implementation of an operator of the model.
+    #[error("the {backend} backend cannot run operator `{operator}`{}: {reason}", in_node(node))]
+    UnsupportedOperator {
+        /// The backend's name.
+        backend: String,
+        /// ONNX name of the operator, with its domain where it is not ONNX's own.
+        operator: String,
+        /// Name of the node, empty where it has none.
+        node: String,
+        /// What the backend said.
+        reason: String,
+    },
+
+    /// No input or output has this name.
+    #[error("the model has no {role} `{name}`; it has {}", list(known))]
+    UnknownTensor {
+        /// `input` or `output`.
+        role: &'static str,
+        /// The name that was asked for.
+        name: String,
+        /// The names that exist.
+        known: Vec<String>,
+    },
+
+    /// A dynamic dimension was left open.
+    #[error(
+        "input `{tensor}` is {shape}: give the size of its open dimensions, for example --shape {tensor}={example}"
+    )]
+    OpenDimension {
+        /// The input.
+        tensor: String,
+        /// Its shape as the model declares it, for example `[batch, 3, height, width]`.
+        shape: String,
+        /// A shape that would do, for example `1x3x224x224`.
+        example: String,
+    },
+
+    /// A shape does not fit the model.
+    #[error("shape of `{tensor}`: expected {expected}, got {got}")]
+    ShapeMismatch {
+        /// The tensor.
+        tensor: String,
+        /// What the model declares.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+
+    /// A data type does not fit the model.
+    #[error("data type of `{tensor}`: expected {expected}, got {got}")]
+    DataTypeMismatch {
+        /// The tensor.
+        tensor: String,
+        /// What the model declares.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+
+    /// A setting is outside what is possible.
+    #[error("{name} {value}: {reason}")]
+    InvalidSetting {
+        /// The setting, as the user knows it: `batch`, `streams`, `p99-ms`.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be possible.
+        reason: String,
+    },
+
+    /// One execution failed on the device. Its inputs are still in the slot.
+    #[error("execution failed on stream {stream}, slot {slot}: {reason}")]
+    Execution {
+        /// The executor, counted from 0.
+        stream: usize,
+        /// The slot in it, counted from 0.
+        slot: usize,
+        /// What the backend said.
+        reason: String,
+    },
+
+    /// An output differs from the single-stream reference.
+    #[error(
+        "wrong result on stream {stream}: `{tensor}`[{index}] is {got}, the single-stream reference has {expected}"
+    )]
+    WrongResult {
+        /// The executor, counted from 0.
+        stream: usize,
+        /// The output.
+        tensor: String,
+        /// Index into the sample's elements, row-major.
+        index: usize,
+        /// The reference's value.
+        expected: f64,
+        /// The value that came out.
+        got: f64,
+    },
+
+    /// The queue in front of the pool is full.
+    #[error("the queue is full: {capacity} requests are waiting")]
+    QueueFull {
+        /// Its capacity in requests.
+        capacity: usize,
+    },
+
+    /// The pool accepts no more requests.
+    #[error("the pool was stopped")]
+    Stopped,
+
+    /// No executor is left to run anything.
+    #[error("all {executor_count} executors failed")]
+    NoExecutor {
+        /// How many there were.
+        executor_count: usize,
+    },
+
+    /// Another run uses the folder.
+    #[error("{} is in use by another run: give each run its own --out", path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
+
+    /// A file that we wrote earlier does not belong to this run.
+    #[error("{} cannot be continued: {reason}", path.display())]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+        /// What differs, with both values.
+        reason: String,
+    },
+
+    /// The user stopped it before there was anything to report.
+    #[error("interrupted before anything was measured")]
+    Interrupted,
+
+    /// Our own mistake.
+    #[error("bug: {0}; please report it")]
+    Bug(String),
+}
+
+/// Who can do something about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The caller: another input or setting would work.
+    Caller,
+    /// The device, the operating system, or the load on them.
+    Device,
+    /// Us.
+    Bug,
+}
+
+impl Error {
+    /// Who can do something about it.
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::Bug(_) => Blame::Bug,
+            Self::Io { .. }
+            | Self::Execution { .. }
+            | Self::WrongResult { .. }
+            | Self::QueueFull { .. }
+            | Self::Stopped
+            | Self::NoExecutor { .. }
+            | Self::Busy { .. }
+            | Self::Interrupted => Blame::Device,
+            _ => Blame::Caller,
+        }
+    }
+
+    /// For `map_err`: an I/O error with what was tried and on which path.
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}
+
+fn in_node(node: &str) -> String {
+    if node.is_empty() { String::new() } else { format!(" (node `{node}`)") }
+}
+
+fn list(names: &[String]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
+}

@@ -1,0 +1,9 @@
+//! Thalweg finds, proves and runs the fastest way to push inferences through an engine on several streams.
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod error;
+pub mod model;
+pub mod units;
+
+pub use error::{Error, Result};

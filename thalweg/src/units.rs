@@ -1,0 +1,192 @@
+//! Quantities with their unit in the type: [`Nanos`], [`Bytes`], and the [`Clock`] that makes `Nanos`.
+//!
+//! Inside the library a duration or a size is never a bare number. At a border (JSON, CSV, command
+//! line) the unit is the suffix of the name instead, for example `p99_ms`.
+
+use std::fmt;
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Sub};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+/// A point in time or a span, in nanoseconds. Points count from the start of their [`Clock`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Nanos(pub u64);
+
+impl Nanos {
+    /// The start of every clock.
+    pub const ZERO: Self = Self(0);
+
+    /// From a [`Duration`]; saturates after 584 years.
+    pub fn from_duration(duration: Duration) -> Self {
+        Self(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// From a number of seconds; negative numbers and NaN become zero.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "float-to-integer casts saturate, which is what the documentation promises"
+    )]
+    pub fn from_seconds(seconds: f64) -> Self {
+        Self((seconds * 1e9) as u64)
+    }
+
+    /// As a [`Duration`].
+    pub const fn to_duration(self) -> Duration {
+        Duration::from_nanos(self.0)
+    }
+
+    /// In seconds.
+    pub fn as_seconds(self) -> f64 {
+        self.0 as f64 / 1e9
+    }
+
+    /// In milliseconds.
+    pub fn as_millis(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+
+    /// In microseconds.
+    pub fn as_micros(self) -> f64 {
+        self.0 as f64 / 1e3
+    }
+
+    /// `self - earlier`, or zero where `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add for Nanos {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl AddAssign for Nanos {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl Sub for Nanos {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        self.since(other)
+    }
+}
+
+impl Sum for Nanos {
+    fn sum<I: Iterator<Item = Self>>(spans: I) -> Self {
+        spans.fold(Self::ZERO, Add::add)
+    }
+}
+
+/// `1.53 ms`: three significant digits in the unit that fits.
+impl fmt::Display for Nanos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (value, unit) = match self.0 {
+            0..1_000 => (self.0 as f64, "ns"),
+            1_000..1_000_000 => (self.as_micros(), "us"),
+            1_000_000..1_000_000_000 => (self.as_millis(), "ms"),
+            _ => (self.as_seconds(), "s"),
+        };
+        write!(f, "{} {unit}", three_digits(value))
+    }
+}
+
+/// A size in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Bytes(pub u64);
+
+impl Add for Bytes {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl AddAssign for Bytes {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl Sum for Bytes {
+    fn sum<I: Iterator<Item = Self>>(sizes: I) -> Self {
+        sizes.fold(Self::default(), Add::add)
+    }
+}
+
+/// `25.6 MB`: powers of ten, three significant digits.
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0 as f64;
+        let (value, unit) = match self.0 {
+            0..1_000 => return write!(f, "{} B", self.0),
+            1_000..1_000_000 => (bytes / 1e3, "kB"),
+            1_000_000..1_000_000_000 => (bytes / 1e6, "MB"),
+            _ => (bytes / 1e9, "GB"),
+        };
+        write!(f, "{} {unit}", three_digits(value))
+    }
+}
+
+/// A start of time. Every [`Nanos`] point of one run comes from one clock, so they can be compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// The time since the clock started.
+    pub fn now(&self) -> Nanos {
+        Nanos::from_duration(self.start.elapsed())
+    }
+}
+
+/// A number with three significant digits, without trailing decimals from 100 on.
+pub(crate) fn three_digits(value: f64) -> String {
+    let decimals = match value.abs() {
+        v if v >= 99.95 => 0,
+        v if v >= 9.995 => 1,
+        _ => 2,
+    };
+    format!("{value:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_three_digits_in_the_unit_that_fits() {
+        assert_eq!(Nanos(999).to_string(), "999 ns");
+        assert_eq!(Nanos(1_530_000).to_string(), "1.53 ms");
+        assert_eq!(Nanos(25_040_000_000).to_string(), "25.0 s");
+        assert_eq!(Bytes(602_112).to_string(), "602 kB");
+        assert_eq!(Bytes(25_557_032).to_string(), "25.6 MB");
+    }
+
+    #[test]
+    fn subtraction_stops_at_zero() {
+        assert_eq!(Nanos(3) - Nanos(5), Nanos::ZERO);
+    }
+
+    #[test]
+    fn seconds_that_make_no_sense_become_zero() {
+        assert_eq!(Nanos::from_seconds(-1.0), Nanos::ZERO);
+        assert_eq!(Nanos::from_seconds(f64::NAN), Nanos::ZERO);
+    }
+}
