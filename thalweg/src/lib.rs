@@ -3,7 +3,10 @@
 
 pub mod backend;
 pub mod error;
+pub mod measure;
 pub mod model;
+pub mod pool;
+pub mod tune;
 pub mod units;
 
 pub use error::{Error, Result};

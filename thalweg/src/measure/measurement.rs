@@ -1,0 +1,197 @@
+//! What a measurement is, as plain data: raw records, and everything computed from them.
+
+use serde::{Deserialize, Serialize};
+
+use super::Load;
+use crate::backend::{DeviceSpec, SlotId, StageTimes};
+use crate::pool::Configuration;
+use crate::units::Nanos;
+
+/// One request, from the moment it was meant to be sent to the moment its outputs were readable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Order of submission, counted from 0 over the whole run, warm-up included.
+    pub sequence: u64,
+    /// Where it ran.
+    pub slot: SlotId,
+    /// Samples of this request.
+    pub samples: usize,
+    /// Samples of the whole execution that it ran in.
+    pub batch_size: usize,
+    /// When it was meant to be sent. In a closed loop that is when it was sent.
+    pub intended: Nanos,
+    /// When its inputs were complete and it was handed to the pool.
+    pub submitted: Nanos,
+    /// When each stage of its execution ran.
+    pub stages: StageTimes,
+    /// When its outputs were readable on the host.
+    pub readable: Nanos,
+}
+
+impl Record {
+    /// From the intended send time to readable outputs. So a request that could not be sent in time
+    /// because the pool was full counts its wait (no coordinated omission).
+    pub fn latency(&self) -> Nanos {
+        self.readable - self.intended
+    }
+}
+
+/// A number with its 95 % confidence interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The best guess.
+    pub value: f64,
+    /// Lower end of the interval.
+    pub lower: f64,
+    /// Upper end of the interval.
+    pub upper: f64,
+}
+
+/// Latencies of all requests, nearest-rank percentiles. A percentile that too few records support is
+/// `None`: p99 needs 300 records and p99.9 needs 3,000 for a 95 % upper bound.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatencySummary {
+    /// Number of records.
+    pub n: usize,
+    /// Arithmetic mean.
+    #[serde(rename = "mean_ns")]
+    pub mean: Nanos,
+    /// Median.
+    #[serde(rename = "p50_ns")]
+    pub p50: Nanos,
+    /// 90th percentile.
+    #[serde(rename = "p90_ns")]
+    pub p90: Nanos,
+    /// 95th percentile.
+    #[serde(rename = "p95_ns")]
+    pub p95: Nanos,
+    /// 99th percentile, from 300 records on.
+    #[serde(rename = "p99_ns")]
+    pub p99: Option<Nanos>,
+    /// 99.9th percentile, from 3,000 records on.
+    #[serde(rename = "p999_ns")]
+    pub p999: Option<Nanos>,
+    /// The largest.
+    #[serde(rename = "max_ns")]
+    pub max: Nanos,
+}
+
+/// Median time of each stage of an execution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageSummary {
+    /// Host time of starting it.
+    #[serde(rename = "enqueue_ns")]
+    pub enqueue: Nanos,
+    /// Inputs from host to device.
+    #[serde(rename = "h2d_ns")]
+    pub h2d: Nanos,
+    /// The network.
+    #[serde(rename = "compute_ns")]
+    pub compute: Nanos,
+    /// Outputs from device to host.
+    #[serde(rename = "d2h_ns")]
+    pub d2h: Nanos,
+}
+
+/// One measurement window: requests that became readable in it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// When it started.
+    #[serde(rename = "start_ns")]
+    pub start: Nanos,
+    /// When it ended.
+    #[serde(rename = "end_ns")]
+    pub end: Nanos,
+    /// Samples whose outputs became readable in it.
+    pub inferences: u64,
+    /// Mean latency of its requests.
+    #[serde(rename = "mean_latency_ns")]
+    pub mean_latency: Nanos,
+}
+
+impl Window {
+    /// Inferences per second.
+    pub fn throughput(&self) -> f64 {
+        let seconds = (self.end - self.start).as_seconds();
+        if seconds > 0.0 { self.inferences as f64 / seconds } else { 0.0 }
+    }
+}
+
+/// Whether a measurement may be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stability {
+    /// The last windows agree within the limit, in throughput and in latency.
+    Stable {
+        /// Largest over smallest throughput of the windows that were used.
+        throughput_spread: f64,
+        /// Largest over smallest mean latency of them.
+        latency_spread: f64,
+    },
+    /// They never did; all windows were used.
+    Unstable {
+        /// Largest over smallest throughput of the last windows.
+        throughput_spread: f64,
+        /// Largest over smallest mean latency of them.
+        latency_spread: f64,
+    },
+    /// There were fewer windows than a verdict needs.
+    TooShort,
+}
+
+/// How outputs compared with the single-stream reference. A difference above the tolerance is not in
+/// here: it is an error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Verification {
+    /// Samples whose outputs were compared.
+    pub verified_samples: u64,
+    /// Samples that ran, warm-up included.
+    pub samples: u64,
+    /// Slots that had at least one output compared.
+    pub verified_slots: usize,
+    /// Largest relative error seen: max |a - b| over max |b|, per tensor.
+    pub worst_relative_error: f64,
+}
+
+/// The result of running one configuration under one load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// What was run.
+    pub configuration: Configuration,
+    /// How it was driven.
+    pub load: Load,
+    /// Where it ran.
+    pub device: DeviceSpec,
+    /// Whether the numbers below may be trusted.
+    pub stability: Stability,
+    /// Inferences (samples) per second over the windows that were used.
+    pub throughput_inferences_per_s: Estimate,
+    /// Executions per second over the same time; what trtexec calls qps.
+    pub executions_per_s: f64,
+    /// From the intended send time to readable outputs.
+    pub latency: LatencySummary,
+    /// Median times of the stages.
+    pub stages: StageSummary,
+    /// CPU time of the whole process per second of wall time: 1.0 is one core busy.
+    pub host_cpu_cores: f64,
+    /// How outputs compared with the reference.
+    pub verification: Verification,
+    /// Requests that failed, with the first error's text.
+    pub failures: Failures,
+    /// All windows after the warm-up; the last `used_windows` of them count.
+    pub windows: Vec<Window>,
+    /// How many of the last windows the numbers above come from.
+    pub used_windows: usize,
+    /// Raw records of the used windows, in the order in which they became readable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<Record>,
+}
+
+/// Requests that failed in a measurement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    /// How many.
+    pub count: u64,
+    /// Text of the first.
+    pub first: Option<String>,
+}

@@ -1,0 +1,99 @@
+//! The knobs of a pool.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::Signature;
+use crate::units::Nanos;
+
+/// Everything that is chosen about a pool: what the tuner searches and a `TunedConfig` stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// Executors, each with its own stream.
+    pub streams: usize,
+    /// Samples that one execution runs at most.
+    pub batch_size: usize,
+    /// Slots of each executor: executions it may have in flight or being filled.
+    pub depth: usize,
+    /// Host threads that drive the executors.
+    pub submitters: usize,
+    /// Host threads that compute for each stream; only the `cpu` backend uses them.
+    pub threads_per_stream: usize,
+    /// How long a slot that is not full waits for more samples, counted from its first one.
+    #[serde(rename = "batching_delay_ns")]
+    pub batching_delay: Nanos,
+}
+
+impl Default for Configuration {
+    /// One stream, one sample, two slots so that one is filled while the other runs.
+    fn default() -> Self {
+        Self {
+            streams: 1,
+            batch_size: 1,
+            depth: 2,
+            submitters: 1,
+            threads_per_stream: 1,
+            batching_delay: Nanos::ZERO,
+        }
+    }
+}
+
+impl Configuration {
+    /// Checks the knobs against each other and against what the engine can run.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] naming the knob.
+    pub fn check(&self, signature: &Signature) -> Result<()> {
+        let counts = [
+            ("streams", self.streams),
+            ("batch", self.batch_size),
+            ("depth", self.depth),
+            ("submitters", self.submitters),
+            ("threads-per-stream", self.threads_per_stream),
+        ];
+        if let Some((name, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(invalid(name, 0, "must be at least 1".to_owned()));
+        }
+        if self.submitters > self.streams {
+            let reason = format!("there are only {} streams to drive", self.streams);
+            return Err(invalid("submitters", self.submitters, reason));
+        }
+        let possible = &signature.batch_sizes;
+        if !possible.contains(&self.batch_size) {
+            let reason = format!("the engine runs {} to {} samples", possible.start(), possible.end());
+            return Err(invalid("batch", self.batch_size, reason));
+        }
+        Ok(())
+    }
+}
+
+fn invalid(name: &'static str, value: usize, reason: String) -> Error {
+    Error::InvalidSetting { name, value: value.to_string(), reason }
+}
+
+/// `2 streams x batch 4, depth 2, 1 submitter, 1 thread per stream`
+impl fmt::Display for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} x batch {}, depth {}, {}, {} per stream",
+            counted(self.streams, "stream"),
+            self.batch_size,
+            self.depth,
+            counted(self.submitters, "submitter"),
+            counted(self.threads_per_stream, "thread"),
+        )?;
+        if self.batching_delay > Nanos::ZERO {
+            write!(f, ", batching delay {}", self.batching_delay)?;
+        }
+        Ok(())
+    }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}

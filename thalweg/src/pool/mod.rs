@@ -1,0 +1,5 @@
+//! The execution pool.
+
+mod configuration;
+
+pub use configuration::Configuration;

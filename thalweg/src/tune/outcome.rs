@@ -1,0 +1,135 @@
+//! What a search found, as plain data.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backend::DeviceSpec;
+use crate::measure::{Estimate, LatencySummary, Measurement};
+use crate::pool::Configuration;
+use crate::units::Nanos;
+
+/// What the winner has to respect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Largest 99th percentile of the latency, from the intended send time to readable outputs.
+    #[serde(rename = "p99_ns")]
+    pub p99: Option<Nanos>,
+    /// Most memory that the process may use, in bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+/// What is known about a candidate and the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compliance {
+    /// It keeps every limit, with 95 % confidence.
+    Keeps,
+    /// It breaks one, with 95 % confidence.
+    Breaks,
+    /// Too few records to say.
+    Unproven,
+}
+
+/// Why a candidate was measured no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It won.
+    Winner,
+    /// Still in the race when the search ended.
+    Contender,
+    /// The upper end of its interval fell below the lower end of the leader's.
+    Slower,
+    /// It breaks a limit.
+    OverLimit,
+    /// It could not run; the text is in the candidate.
+    Failed,
+    /// The search ended before it was measured.
+    NotMeasured,
+}
+
+/// One configuration and all that was measured of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The configuration.
+    pub configuration: Configuration,
+    /// How many slices of the search it was measured in.
+    pub slice_count: usize,
+    /// Inferences per second over all its slices; `None` before the first.
+    pub throughput_inferences_per_s: Option<Estimate>,
+    /// Latencies over all its slices.
+    pub latency: Option<LatencySummary>,
+    /// Whether it keeps the limits.
+    pub compliance: Compliance,
+    /// Where it stands.
+    pub standing: Standing,
+    /// Why it could not run.
+    pub failure: Option<String>,
+}
+
+/// Why the search ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// One candidate was left, or those left cannot be told apart by more than the search cares for.
+    Decided,
+    /// The time was up.
+    TimeUp,
+    /// The user stopped it.
+    Interrupted,
+}
+
+/// The model that was tuned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelIdentity {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// SHA-256 over the model and its external data.
+    pub sha256: String,
+    /// Input shapes that were given for open dimensions, the batch in front.
+    pub input_shapes: std::collections::BTreeMap<String, Vec<usize>>,
+}
+
+/// The result of `tune`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TuneOutcome {
+    /// Version of this format.
+    pub schema_version: u32,
+    /// What was tuned.
+    pub model: ModelIdentity,
+    /// Where.
+    pub device: DeviceSpec,
+    /// Under which limits.
+    pub limits: Limits,
+    /// How long the search took.
+    #[serde(rename = "search_time_ns")]
+    pub search_time: Nanos,
+    /// Why it ended.
+    pub ending: Ending,
+    /// Every candidate, best first; those over a limit after those that keep them.
+    pub candidates: Vec<Candidate>,
+    /// Index of the best in `candidates`; `None` where nothing keeps the limits.
+    pub winner: Option<usize>,
+    /// The second best, and the winner's throughput over its throughput.
+    pub runner_up: Option<Comparison>,
+    /// The default that the winner is compared with: one stream, batch 1, all threads, and the winner's
+    /// throughput over its throughput.
+    pub baseline: Option<Comparison>,
+    /// Indices of the candidates that no other beats in both throughput and p99 (or the largest latency
+    /// where p99 is not known), by rising throughput.
+    pub pareto: Vec<usize>,
+    /// One sentence that says what won and why.
+    pub verdict: String,
+    /// The winner, measured once more at length, with records for the timeline.
+    pub confirmation: Option<Measurement>,
+}
+
+/// The winner against another candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Index of the other in `candidates`.
+    pub candidate: usize,
+    /// The winner's throughput over the other's. Measured in interleaved slices of one run.
+    pub ratio: Estimate,
+}
