@@ -174,6 +174,8 @@ pub struct Measurement {
     pub stages: StageSummary,
     /// CPU time of the whole process per second of wall time: 1.0 is one core busy.
     pub host_cpu_cores: f64,
+    /// Resident memory of the whole process at the end, in bytes, where the system tells.
+    pub host_memory_bytes: Option<u64>,
     /// How outputs compared with the reference.
     pub verification: Verification,
     /// Requests that failed, with the first error's text.
