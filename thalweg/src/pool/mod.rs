@@ -1,5 +1,6 @@
 //! The execution pool.
 
 mod configuration;
+pub mod scheduler;
 
 pub use configuration::Configuration;
