@@ -126,8 +126,14 @@ pub enum Refusal {
 enum SlotState {
     Free,
     /// `deadline` is `None` until the first samples are committed.
-    Filling { filled: usize, deadline: Option<Nanos> },
-    Open { filled: usize, deadline: Nanos },
+    Filling {
+        filled: usize,
+        deadline: Option<Nanos>,
+    },
+    Open {
+        filled: usize,
+        deadline: Nanos,
+    },
     InFlight,
     Delivered,
     Retired,
@@ -328,11 +334,10 @@ impl Scheduler {
     fn enqueue_due(&mut self, now: Nanos, actions: &mut Vec<Action>) {
         let must_go = self.is_stopping || !self.waiting.is_empty();
         for slot in 0..self.slots.len() {
-            if let SlotState::Open { filled, deadline } = self.slots[slot] {
-                if must_go || deadline <= now || !self.has_room(filled, 1) {
-                    self.slots[slot] = SlotState::InFlight;
-                    actions.push(Action::Enqueue { slot, samples: filled });
-                }
+            let SlotState::Open { filled, deadline } = self.slots[slot] else { continue };
+            if must_go || deadline <= now || !self.has_room(filled, 1) {
+                self.slots[slot] = SlotState::InFlight;
+                actions.push(Action::Enqueue { slot, samples: filled });
             }
         }
     }
