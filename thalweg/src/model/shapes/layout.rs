@@ -76,15 +76,21 @@ fn flatten(call: &Call<'_>) -> Result<Shape, Stop> {
 
 fn transpose(call: &Call<'_>) -> Result<Shape, Stop> {
     let input = call.shape(0)?;
+    Ok(transposition(call)?.iter().map(|axis| input[*axis]).collect())
+}
+
+/// For every axis of a `Transpose`'s output the axis of its input.
+pub fn transposition(call: &Call<'_>) -> Result<Vec<usize>, Stop> {
+    let input = call.shape(0)?;
     let Some(order) = call.node.ints("perm").filter(|order| !order.is_empty()) else {
-        return Ok(input.iter().rev().copied().collect());
+        return Ok((0..input.len()).rev().collect());
     };
     let axes: Vec<usize> =
         order.iter().map(|axis| resolve_axis(*axis, input.len())).collect::<Result<_, _>>()?;
     if axes.len() != input.len() || (0..axes.len()).any(|axis| !axes.contains(&axis)) {
         return contradiction(format!("cannot order {input:?} by {order:?}"));
     }
-    Ok(axes.iter().map(|axis| input[*axis]).collect())
+    Ok(axes)
 }
 
 fn squeeze(call: &Call<'_>) -> Result<Shape, Stop> {
