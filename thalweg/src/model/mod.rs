@@ -6,6 +6,7 @@
 
 mod attributes;
 mod checks;
+mod cost;
 mod data_type;
 mod format;
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all, reason = "generated")]
@@ -28,6 +29,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 
+pub use cost::{Cost, NodeCost};
 pub use data_type::DataType;
 pub use shapes::{Shape, Shapes};
 pub use signature::{Signature, TensorSpec};
@@ -229,5 +231,10 @@ impl Model {
     /// contradict each other. Unknown operators are no error: what they produce is unknown.
     pub fn infer_shapes(&self, input_shapes: &BTreeMap<String, Shape>) -> Result<Shapes> {
         resolve::infer_shapes(self, input_shapes)
+    }
+
+    /// What one execution at these shapes takes: FLOPs, weights and activations, per node and in total.
+    pub fn cost(&self, shapes: &Shapes) -> Cost {
+        cost::cost(self, shapes)
     }
 }

@@ -1,7 +1,7 @@
 //! A node together with what is known about its inputs: all that a rule needs.
 
 use super::super::proto::{NodeProto, TensorProto};
-use super::{Scope, Shape, Value};
+use super::{MAX_RANK, Scope, Shape, Value};
 
 /// Why a rule has no answer.
 #[derive(Debug, PartialEq)]
@@ -43,7 +43,8 @@ impl<'a> Call<'a> {
 
     /// The shape of an input.
     pub fn shape(&self, index: usize) -> Result<&[usize], Stop> {
-        self.input(index).and_then(|value| value.shape.as_deref()).ok_or(Stop::Unknown)
+        let shape = self.input(index).and_then(|value| value.shape.as_deref());
+        shape.filter(|shape| shape.len() <= MAX_RANK).ok_or(Stop::Unknown)
     }
 
     /// The shapes of all inputs that are given.

@@ -110,6 +110,9 @@ fn unsqueeze(call: &Call<'_>) -> Result<Shape, Stop> {
     let input = call.shape(0)?;
     let axes = call.list("axes", 1)?.ok_or(Stop::Unknown)?;
     let rank = input.len() + axes.len();
+    if rank > super::MAX_RANK {
+        return Err(Stop::Unknown);
+    }
     let axes: Vec<usize> = axes.iter().map(|axis| resolve_axis(*axis, rank)).collect::<Result<_, _>>()?;
     let mut sizes = input.iter().copied();
     let shape = (0..rank).map(|axis| if axes.contains(&axis) { Some(1) } else { sizes.next() });
