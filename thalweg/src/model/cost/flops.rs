@@ -29,10 +29,12 @@ pub fn of_node(node: &NodeProto, shapes: &Shapes) -> Option<u64> {
     let view = View { node, shapes };
     let operator = node.op_type();
     match operator {
-        "Conv" | "ConvInteger" | "FusedConv" => view.conv(1, 2),
+        "Conv" | "ConvInteger" | "FusedConv" | "DeformConv" => view.conv(1, 2),
         "QLinearConv" => view.conv(3, 8),
         "ConvTranspose" => view.conv_transpose(),
-        "MatMul" | "MatMulInteger" | "MatMulIntegerToFloat" | "DynamicQuantizeMatMul" => view.matmul(0),
+        "MatMul" | "MatMulInteger" | "MatMulIntegerToFloat" | "DynamicQuantizeMatMul" | "MatMulNBits" => {
+            view.matmul(0)
+        }
         "QLinearMatMul" => view.matmul(0),
         "FusedMatMul" => view.matmul(node.int("transA").unwrap_or(0)),
         "Gemm" | "FusedGemm" => {
@@ -65,7 +67,14 @@ fn reads_every_element(operator: &str) -> bool {
     operator.starts_with("Reduce")
         || matches!(
             operator,
-            "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" | "ArgMax" | "ArgMin" | "TopK" | "CumSum"
+            "GlobalAveragePool"
+                | "GlobalMaxPool"
+                | "GlobalLpPool"
+                | "ArgMax"
+                | "ArgMin"
+                | "TopK"
+                | "CumSum"
+                | "CumProd"
         )
 }
 
