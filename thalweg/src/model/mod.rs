@@ -14,6 +14,8 @@ pub mod proto;
 mod resolve;
 mod shapes;
 mod signature;
+#[cfg(test)]
+pub(crate) mod sketch;
 mod tensor_data;
 mod tensor_info;
 

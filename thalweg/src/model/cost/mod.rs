@@ -2,7 +2,7 @@
 //!
 //! In: a [`Model`] and the [`Shapes`] of its values. Out: a [`Cost`]. It is a count on paper, before fusion and
 //! caches: FLOPs are exact for products and convolutions, bytes are an upper bound. What an engine really moves
-//! is left to [`profiling`](crate); what a device makes of it to `capacity`.
+//! is left to `profiling`, what a device makes of it to `capacity`.
 
 mod flops;
 
@@ -127,26 +127,38 @@ impl<'a> Ledger<'a> {
     /// Whether the node only works on constants or shapes: then an engine does it once, when it is built. Its
     /// outputs stand for the weights that they are made from.
     fn is_done_in_advance(&mut self, node: &'a NodeProto) -> bool {
+        if node.op_type() == "Constant" {
+            self.store(node.output.first());
+            return true;
+        }
         let mut inputs = node.input.iter().filter(|name| !name.is_empty());
-        let follows_from_shapes = node.output.iter().all(|name| self.shapes.is_calculated(name));
         let has_subgraph = node.attribute.iter().any(|attribute| attribute.g.is_some());
         let is_constant = inputs.all(|name| self.sources.contains_key(name.as_str())) && !has_subgraph;
-        if !is_constant && !follows_from_shapes {
-            return false;
+        let follows_from_shapes = node.output.iter().all(|name| self.shapes.is_calculated(name));
+        if is_constant || follows_from_shapes {
+            let sources: Vec<_> = self.sources_of(node).into_iter().collect();
+            self.sources.extend(node.output.iter().map(|name| (name.as_str(), sources.clone())));
         }
+        is_constant || follows_from_shapes
+    }
+
+    /// A `Constant` node is an initializer in another place.
+    fn store(&mut self, name: Option<&'a String>) {
+        if let Some(name) = name {
+            self.stored.insert(name, Bytes(self.bytes_of(Some(name)).unwrap_or(0)));
+            self.sources.insert(name, vec![name]);
+        }
+    }
+
+    fn sources_of(&self, node: &NodeProto) -> HashSet<&'a str> {
         let sources = node.input.iter().filter_map(|name| self.sources.get(name.as_str()));
-        let distinct: HashSet<_> = sources.flatten().copied().collect();
-        let sources: Vec<_> = if follows_from_shapes { Vec::new() } else { distinct.into_iter().collect() };
-        self.sources.extend(node.output.iter().map(|name| (name.as_str(), sources.clone())));
-        true
+        sources.flatten().copied().collect()
     }
 
     fn read_weights(&mut self, node: &'a NodeProto) -> Bytes {
-        let sources = node.input.iter().filter_map(|name| self.sources.get(name.as_str()));
-        let distinct: HashSet<_> = sources.flatten().copied().collect();
         let most = if takes_a_part(node) { self.bytes_of(node.output.first()) } else { None };
         let mut total = Bytes(0);
-        for source in distinct {
+        for source in self.sources_of(node) {
             let stored = self.stored.get(source).copied().unwrap_or_default();
             let read = most.map_or(stored, |most| stored.min(Bytes(most)));
             let before = self.weights_read.entry(source).or_default();
