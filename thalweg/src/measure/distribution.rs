@@ -61,19 +61,21 @@ pub fn binomial_upper_bound(count: u64, n: u64, confidence: f64) -> f64 {
     beta_quantile(confidence, (count + 1) as f64, (n - count) as f64)
 }
 
-/// The x at which the regularised incomplete beta function is `p`. Bisection: slow and safe; 200 halvings
-/// reach the smallest differences of a double even close to 0.
+/// The x at which the regularised incomplete beta function is `p`. Bisection: slow and safe, until no double
+/// lies between the ends.
 fn beta_quantile(p: f64, a: f64, b: f64) -> f64 {
     let (mut low, mut high) = (0.0, 1.0);
-    for _ in 0..200 {
+    loop {
         let middle = 0.5 * (low + high);
+        if middle <= low || middle >= high {
+            return middle;
+        }
         if incomplete_beta(middle, a, b) < p {
             low = middle;
         } else {
             high = middle;
         }
     }
-    0.5 * (low + high)
 }
 
 /// The regularised incomplete beta function `I_x(a, b)`.
