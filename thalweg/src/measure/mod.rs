@@ -1,7 +1,10 @@
 //! Measuring a configuration: load, verification, statistics, and the result as plain data.
 
+pub mod distribution;
 mod load;
 mod measurement;
+pub mod random;
+pub mod stats;
 
 pub use load::{Arrival, Load};
 pub use measurement::{

@@ -47,6 +47,8 @@ pub enum Standing {
     Failed,
     /// The search ended before it was measured.
     NotMeasured,
+    /// Outside the space; measured only to compare the winner with it.
+    Baseline,
 }
 
 /// One configuration and all that was measured of it.

@@ -1,0 +1,421 @@
+//! Which candidate to measure next, when to stop, and which one wins.
+//!
+//! A state machine without a clock and without threads: [`Search::next`] says which candidate to measure,
+//! [`Search::record`] takes the [`Slice`]. The same candidates, policy and slices lead to the same decisions,
+//! so a journal of slices is all it takes to continue a search.
+//!
+//! The method is successive elimination (Even-Dar, Mannor and Mansour, "Action Elimination and Stopping
+//! Conditions for the Multi-Armed Bandit", JMLR 7, 2006), known in model selection as racing (Maron and
+//! Moore, "Hoeffding Races", NIPS 1993): measure every candidate that is still in the race once per round,
+//! in a freshly shuffled order, and drop those that are slower than another with confidence. Differences
+//! are taken within rounds, so drift of the machine cancels (see `race.rs`).
+
+use super::race::Race;
+use super::slice::{compliance, latency_of};
+use super::{Compliance, Limits, Slice, Standing};
+use crate::measure::LatencySummary;
+use crate::measure::random::Random;
+use crate::measure::stats::CONFIDENCE;
+use crate::pool::Configuration;
+use crate::units::Nanos;
+
+/// How a search decides.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Policy {
+    /// Seed of the order within rounds.
+    pub seed: u64,
+    /// Probability with which the best candidate survives the whole search.
+    pub confidence: f64,
+    /// Rounds that two candidates must share before an interval decides between them.
+    pub min_slices: usize,
+    /// Differences below this fraction are not worth more measuring.
+    pub indifference: f64,
+    /// A candidate below this fraction of another in their first common round is dropped at once.
+    pub far_behind: f64,
+}
+
+impl Default for Policy {
+    /// - 95 % confidence, as every interval in this library.
+    /// - Three rounds: with two, one disturbance decides.
+    /// - 1 %: repeated runs of one configuration differ by about as much on an idle machine, so a smaller
+    ///   gain would not be seen again.
+    /// - 60 %: the noise of a slice is a few per cent, so 40 % is beyond ten standard deviations; it frees
+    ///   half the candidates of a usual space after one round.
+    fn default() -> Self {
+        Self { seed: 0, confidence: CONFIDENCE, min_slices: 3, indifference: 0.01, far_behind: 0.6 }
+    }
+}
+
+/// A search under way.
+#[derive(Clone, Debug)]
+pub struct Search {
+    candidates: Vec<Configuration>,
+    limits: Limits,
+    policy: Policy,
+    random: Random,
+    /// Of each candidate: the round of each slice. Slices outside the race have no round.
+    slices: Vec<Vec<(Option<usize>, Slice)>>,
+    /// Where each candidate stood when the last round ended.
+    standings: Vec<Standing>,
+    /// Who is still to be measured in this round, next one last.
+    queue: Vec<usize>,
+    round: usize,
+    is_decided: bool,
+}
+
+impl Search {
+    /// A search over these candidates. The first round takes them in this order, later rounds shuffle.
+    pub fn new(candidates: Vec<Configuration>, limits: Limits, policy: Policy) -> Self {
+        let count = candidates.len();
+        Self {
+            candidates,
+            limits,
+            policy,
+            random: Random::new(policy.seed),
+            slices: vec![Vec::new(); count],
+            standings: vec![Standing::NotMeasured; count],
+            queue: (0..count).rev().collect(),
+            round: 0,
+            is_decided: count == 0,
+        }
+    }
+
+    /// The candidates, in the order that every index refers to.
+    pub fn candidates(&self) -> &[Configuration] {
+        &self.candidates
+    }
+
+    /// The candidate to measure next; `None` once the search is decided.
+    pub fn next(&self) -> Option<usize> {
+        self.queue.last().copied()
+    }
+
+    /// Takes the slice of the candidate that [`next`](Self::next) named. Ends the round after its last one.
+    ///
+    /// # Panics
+    /// Where the slice is of another candidate.
+    pub fn record(&mut self, candidate: usize, slice: Slice) {
+        assert_eq!(self.queue.pop(), Some(candidate), "a slice that was not asked for");
+        self.slices[candidate].push((Some(self.round), slice));
+        self.update_standing(candidate);
+        if self.queue.is_empty() {
+            self.end_round();
+        }
+    }
+
+    /// Takes a slice that was measured outside the race. It counts for limits and latencies, and not for
+    /// speed, since the others were not measured beside it.
+    pub fn record_aside(&mut self, candidate: usize, slice: Slice) {
+        self.slices[candidate].push((None, slice));
+        self.update_standing(candidate);
+    }
+
+    /// The round that is being measured, counted from 0.
+    pub fn round(&self) -> usize {
+        self.round
+    }
+
+    /// How many candidates are still to be measured in this round.
+    pub fn queued_count(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// How many candidates were in the race when this round began.
+    pub fn contender_count(&self) -> usize {
+        let is_in = |standing: &&Standing| matches!(standing, Standing::Contender | Standing::NotMeasured);
+        self.standings.iter().filter(is_in).count()
+    }
+
+    /// Whether the search came to its end by itself.
+    pub fn is_decided(&self) -> bool {
+        self.is_decided
+    }
+
+    /// Where a candidate stands.
+    pub fn standing(&self, candidate: usize) -> Standing {
+        self.standings[candidate]
+    }
+
+    /// All slices of a candidate, in the order in which they were measured.
+    pub fn slices(&self, candidate: usize) -> impl Iterator<Item = &Slice> + Clone {
+        self.slices[candidate].iter().map(|(_, slice)| slice)
+    }
+
+    /// Slices of a candidate in which it ran.
+    pub(super) fn good_slices(&self, candidate: usize) -> impl Iterator<Item = &Slice> + Clone {
+        self.slices(candidate).filter(|slice| slice.failure.is_none())
+    }
+
+    /// Why a candidate could not run.
+    pub fn failure(&self, candidate: usize) -> Option<&str> {
+        self.slices(candidate).find_map(|slice| slice.failure.as_deref())
+    }
+
+    /// Latencies over all slices of a candidate.
+    pub fn latency(&self, candidate: usize) -> Option<LatencySummary> {
+        latency_of(self.good_slices(candidate))
+    }
+
+    /// What is known about a candidate and the limits.
+    pub fn compliance(&self, candidate: usize) -> Compliance {
+        if self.slices[candidate].is_empty() {
+            return Compliance::Unproven;
+        }
+        compliance(&self.limits, self.good_slices(candidate))
+    }
+
+    /// Inferences per second of a candidate, freed from the drift of the machine: for ranking.
+    pub fn scores(&self) -> Vec<Option<f64>> {
+        let race = self.race();
+        (0..self.candidates.len()).map(|candidate| race.score(candidate).map(f64::exp)).collect()
+    }
+
+    /// Throughputs of two candidates in the rounds that measured both.
+    pub(super) fn common_rounds(&self, first: usize, second: usize) -> Vec<(f64, f64)> {
+        let throughput = |slice: &Slice| slice.throughput_inferences_per_s.value;
+        let in_round = |round: &Option<usize>| self.slices[second].iter().find(|(at, _)| at == round);
+        let raced =
+            self.slices[first].iter().filter(|(round, slice)| round.is_some() && slice.failure.is_none());
+        raced
+            .filter_map(|(round, slice)| {
+                in_round(round).map(|(_, other)| (throughput(slice), throughput(other)))
+            })
+            .filter(|(_, other)| *other > 0.0)
+            .collect()
+    }
+
+    /// The best that is known now. Among those that keep the limits, or where none is proven to among those
+    /// that may: the fastest, or a candidate with shorter latency that is as fast for all that matters.
+    /// `None` before anything was measured, and where every candidate failed or breaks a limit.
+    pub fn winner(&self) -> Option<usize> {
+        let race = self.race();
+        let possible = self.possible(&race);
+        let kept = possible.iter().copied().filter(|c| self.compliance(*c) == Compliance::Keeps);
+        let kept: Vec<usize> = kept.collect();
+        let eligible = if kept.is_empty() { possible } else { kept };
+        let fastest = fastest(&race, &eligible)?;
+        let equals = eligible.into_iter().filter(|c| *c == fastest || self.is_equal(&race, *c, fastest));
+        equals.min_by_key(|c| self.simplicity(*c))
+    }
+
+    /// Shorter latency first, then the smaller knobs.
+    fn simplicity(&self, candidate: usize) -> (Nanos, Configuration) {
+        let p50 = self.latency(candidate).map_or(Nanos(u64::MAX), |latency| latency.p50);
+        (p50, self.candidates[candidate])
+    }
+
+    fn race(&self) -> Race {
+        let reading = |(round, slice): &(Option<usize>, Slice)| {
+            let reading = slice.throughput_inferences_per_s.value.ln();
+            let counts = slice.failure.is_none() && reading.is_finite();
+            round.filter(|_| counts).map(|round| (round, reading))
+        };
+        let readings = self.slices.iter().map(|slices| slices.iter().filter_map(reading).collect());
+        Race::of(readings.collect(), self.miss())
+    }
+
+    /// Of the probability of losing the best candidate, round r may spend the part 6 / (pi r)^2, which sums
+    /// to one over all rounds, and each of the others may spend an equal part of that (Bonferroni): the same
+    /// split as in Even-Dar et al.
+    fn miss(&self) -> f64 {
+        let round = self.round.max(1) as f64;
+        let others = self.candidates.len().saturating_sub(1).max(1) as f64;
+        let of_round = 6.0 / (std::f64::consts::PI * round).powi(2);
+        (1.0 - self.policy.confidence) * of_round / others
+    }
+
+    /// Candidates that were measured, ran, and do not break a limit.
+    fn possible(&self, race: &Race) -> Vec<usize> {
+        let is_out = |standing| matches!(standing, Standing::Failed | Standing::OverLimit);
+        let all = 0..self.candidates.len();
+        all.filter(|c| race.score(*c).is_some() && !is_out(self.standings[*c])).collect()
+    }
+
+    fn update_standing(&mut self, candidate: usize) {
+        if self.failure(candidate).is_some() {
+            self.standings[candidate] = Standing::Failed;
+        } else if self.compliance(candidate) == Compliance::Breaks {
+            self.standings[candidate] = Standing::OverLimit;
+        } else if self.standings[candidate] == Standing::NotMeasured {
+            self.standings[candidate] = Standing::Contender;
+        }
+    }
+
+    /// Judges everyone afresh. So a candidate returns to the race where the one that beat it turns out to
+    /// break a limit.
+    fn end_round(&mut self) {
+        self.round += 1;
+        let race = self.race();
+        let possible = self.possible(&race);
+        let Some(fastest) = fastest(&race, &possible) else {
+            self.is_decided = true;
+            return;
+        };
+        for &candidate in &possible {
+            let is_beaten = candidate != fastest
+                && possible.iter().any(|other| *other != candidate && self.beats(&race, *other, candidate));
+            self.standings[candidate] = if is_beaten { Standing::Slower } else { Standing::Contender };
+        }
+        let mut contenders = possible;
+        contenders.retain(|candidate| self.standings[*candidate] == Standing::Contender);
+        if self.settles(&race, &contenders, fastest) {
+            self.is_decided = true;
+        } else {
+            self.random.shuffle(&mut contenders);
+            self.queue = contenders;
+        }
+    }
+
+    /// Whether more rounds could not change what the search cares for: all that are left are as good as the
+    /// fastest, and it keeps the limits.
+    fn settles(&self, race: &Race, contenders: &[usize], fastest: usize) -> bool {
+        let mut others = contenders.iter().filter(|candidate| **candidate != fastest);
+        self.compliance(fastest) == Compliance::Keeps && others.all(|c| self.is_equal(race, *c, fastest))
+    }
+
+    fn beats(&self, race: &Race, first: usize, second: usize) -> bool {
+        let Some(difference) = race.difference(first, second) else { return false };
+        let is_far_ahead = difference.value > -self.policy.far_behind.ln();
+        let is_proven =
+            difference.rounds >= self.policy.min_slices && difference.value > difference.half_width;
+        is_far_ahead || is_proven
+    }
+
+    /// Whether the second is faster than the first by less than the search cares for, with confidence.
+    fn is_equal(&self, race: &Race, first: usize, second: usize) -> bool {
+        let Some(difference) = race.difference(first, second) else { return false };
+        let least = difference.value - difference.half_width;
+        difference.rounds >= self.policy.min_slices && least > (1.0 - self.policy.indifference).ln()
+    }
+}
+
+fn fastest(race: &Race, candidates: &[usize]) -> Option<usize> {
+    let score = |candidate: &usize| race.score(*candidate).unwrap_or(f64::NEG_INFINITY);
+    candidates.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tune::synthetic::{Truth, slice};
+
+    /// Runs a search to its end or for at most `most` slices; gives the search and the number of slices.
+    fn run(truth: &Truth, seed: u64, most: usize) -> (Search, usize) {
+        let policy = Policy { seed, ..Policy::default() };
+        let mut search = Search::new(truth.configurations(), Limits::default(), policy);
+        let mut noise = Random::new(seed ^ 0xfeed);
+        for count in 0..most {
+            let Some(candidate) = search.next() else { return (search, count) };
+            let reading = truth.reading(candidate, count, &mut noise);
+            search.record(candidate, slice(reading));
+        }
+        (search, most)
+    }
+
+    #[test]
+    fn the_pick_is_within_three_per_cent_of_the_best_under_noise_and_drift() {
+        let truth = Truth::plateau(24);
+        let good = (0..40).filter(|seed| {
+            let (search, _) = run(&truth, *seed, 150);
+            truth.speeds[search.winner().unwrap()] >= 0.97 * truth.best()
+        });
+        let good = good.count();
+        assert!(good >= 38, "{good} of 40");
+    }
+
+    #[test]
+    fn the_search_costs_a_fraction_of_measuring_all_equally_often() {
+        let truth = Truth::plateau(24);
+        for seed in 0..10 {
+            let (search, slices) = run(&truth, seed, 150);
+            let exhaustive = 24 * search.round();
+            assert!(3 * slices < exhaustive, "seed {seed}: {slices} of {exhaustive}");
+        }
+    }
+
+    #[test]
+    fn a_clear_winner_is_decided_in_few_rounds() {
+        let (search, _) = run(&Truth::steep(24), 5, 1_000);
+        assert!(search.is_decided());
+        assert_eq!((search.winner(), search.round()), (Some(8), 3));
+    }
+
+    #[test]
+    fn the_best_candidate_is_hardly_ever_dropped() {
+        let truth = Truth::plateau(12);
+        let best = truth.speeds.iter().position(|speed| *speed == truth.best()).unwrap();
+        let dropped = (0..40).filter(|seed| run(&truth, *seed, 120).0.standing(best) == Standing::Slower);
+        let dropped = dropped.count();
+        assert!(dropped <= 2, "{dropped} of 40");
+    }
+
+    #[test]
+    fn candidates_far_behind_leave_after_one_round() {
+        let mut search =
+            Search::new(Truth::plateau(3).configurations(), Limits::default(), Policy::default());
+        for (candidate, throughput) in [(0, 100.0), (1, 59.0), (2, 61.0)] {
+            search.record(candidate, slice(throughput));
+        }
+        let standings: Vec<Standing> = (0..3).map(|candidate| search.standing(candidate)).collect();
+        assert_eq!(standings, [Standing::Contender, Standing::Slower, Standing::Contender]);
+    }
+
+    #[test]
+    fn equals_are_decided_by_latency() {
+        let configurations = Truth::plateau(2).configurations();
+        let mut search = Search::new(configurations, Limits::default(), Policy::default());
+        while let Some(candidate) = search.next() {
+            let latency = if candidate == 0 { 2_000_000 } else { 1_000_000 };
+            search.record(candidate, Slice { latencies_ns: vec![(latency, 10)], ..slice(100.0) });
+        }
+        assert!(search.is_decided());
+        assert_eq!(search.winner(), Some(1));
+    }
+
+    #[test]
+    fn a_failure_is_kept_and_the_others_go_on() {
+        let mut search =
+            Search::new(Truth::plateau(2).configurations(), Limits::default(), Policy::default());
+        search.record(0, Slice::failed(&crate::Error::Stopped));
+        search.record(1, slice(100.0));
+        assert_eq!(search.standing(0), Standing::Failed);
+        assert_eq!(search.failure(0), Some("the pool was stopped"));
+        assert_eq!(search.winner(), Some(1));
+        assert!(search.is_decided());
+    }
+
+    #[test]
+    fn who_lost_to_a_candidate_that_breaks_the_limit_comes_back() {
+        let limits = Limits { p99: Some(Nanos(1_000)), memory_bytes: None };
+        let mut search = Search::new(Truth::plateau(2).configurations(), limits, Policy::default());
+        let with =
+            |late, throughput| Slice { latencies_ns: vec![(900, 50)], over_limit: late, ..slice(throughput) };
+        search.record(0, with(5, 100.0));
+        search.record(1, with(0, 50.0));
+        assert_eq!((search.standing(1), search.next()), (Standing::Slower, Some(0)));
+        search.record(0, with(5, 100.0));
+        assert_eq!(search.standing(0), Standing::OverLimit);
+        assert_eq!((search.standing(1), search.next()), (Standing::Contender, Some(1)));
+    }
+
+    #[test]
+    fn a_slower_candidate_that_keeps_the_limit_wins_over_an_unproven_one() {
+        let limits = Limits { p99: Some(Nanos(1_000)), memory_bytes: None };
+        let mut search = Search::new(Truth::plateau(2).configurations(), limits, Policy::default());
+        let with = |records, throughput| Slice { latencies_ns: vec![(900, records)], ..slice(throughput) };
+        search.record(0, with(100, 110.0));
+        search.record(1, with(400, 100.0));
+        assert_eq!(search.winner(), Some(1));
+        assert!(!search.is_decided());
+    }
+
+    #[test]
+    fn where_all_break_the_limit_nobody_wins() {
+        let limits = Limits { p99: Some(Nanos(1_000)), memory_bytes: None };
+        let mut search = Search::new(Truth::plateau(2).configurations(), limits, Policy::default());
+        for candidate in 0..2 {
+            search.record(candidate, Slice { latencies_ns: vec![(2_000, 50)], over_limit: 50, ..slice(9.0) });
+        }
+        assert_eq!((search.winner(), search.next()), (None, None));
+    }
+}

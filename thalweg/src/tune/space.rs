@@ -1,0 +1,261 @@
+//! Which configurations a search considers, as data.
+//!
+//! A [`Space`] is one list of values per knob of a [`Configuration`]. [`Space::for_device`] fills the lists
+//! that make sense on a device, the user may replace any of them, and [`Space::candidates`] combines them.
+//! Which candidate is best is the business of [`search`](super::Search).
+
+use serde::{Deserialize, Serialize};
+
+use crate::backend::DeviceSpec;
+use crate::error::{Error, Result};
+use crate::measure::{Arrival, Load};
+use crate::model::Signature;
+use crate::pool::Configuration;
+use crate::units::Nanos;
+
+/// Streams on a device other than the `cpu` backend's, where streams do not cost cores.
+const DEVICE_STREAMS: [usize; 4] = [1, 2, 4, 8];
+
+/// Up to this many cores, configurations that leave cores idle are few, and for small networks one of them
+/// may be best. Above it they would only lengthen the search.
+const CORES_WORTH_IDLING: usize = 4;
+
+/// The values that each knob may take. Every combination that makes sense is a candidate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Space {
+    /// Executors, each with its own stream.
+    pub streams: Vec<usize>,
+    /// Largest number of samples per execution.
+    pub batch_sizes: Vec<usize>,
+    /// Slots of each executor.
+    pub depths: Vec<usize>,
+    /// Host threads that drive the executors; more than there are streams is left out.
+    pub submitters: Vec<usize>,
+    /// Host threads that compute for each stream; more than the cores allow is left out.
+    pub threads_per_stream: Vec<usize>,
+    /// How long a slot that is not full waits for more samples.
+    #[serde(rename = "batching_delays_ns")]
+    pub batching_delays: Vec<Nanos>,
+    /// Candidates whose streams together have fewer computing threads than this are left out.
+    pub least_busy_cores: usize,
+}
+
+impl Space {
+    /// What is worth trying on this device with an engine of this signature.
+    ///
+    /// Batch sizes are the powers of two that the engine can run. On the `cpu` backend, streams and threads
+    /// per stream are powers of two and the number of cores; elsewhere streams are 1, 2, 4 and 8.
+    pub fn for_device(device: &DeviceSpec, signature: &Signature) -> Self {
+        let cores = device.core_count.max(1);
+        let uses_cores = device.backend == "cpu";
+        let per_core = powers_of_two(1, cores);
+        Self {
+            streams: if uses_cores { per_core.clone() } else { DEVICE_STREAMS.to_vec() },
+            batch_sizes: powers_of_two(*signature.batch_sizes.start(), *signature.batch_sizes.end()),
+            depths: vec![2],
+            submitters: vec![1],
+            threads_per_stream: if uses_cores { per_core } else { vec![1] },
+            batching_delays: vec![Nanos::ZERO],
+            least_busy_cores: if uses_cores && cores > CORES_WORTH_IDLING { cores.div_ceil(2) } else { 1 },
+        }
+    }
+
+    /// Every combination that can run and makes sense: no more submitters than streams, and no more
+    /// computing threads than cores. Where the asked-for number of streams is above the number of cores,
+    /// the smallest number of threads per stream is kept. Each once, in a stable order: those that are
+    /// likely to be good first, so that an interrupted search has seen them.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] for an empty list, a count of zero, a batch that the engine cannot run, and
+    /// where nothing is left.
+    pub fn candidates(&self, signature: &Signature, device: &DeviceSpec) -> Result<Vec<Configuration>> {
+        self.check_lists()?;
+        let mut candidates = self.combinations(device.core_count.max(1));
+        candidates.sort_unstable();
+        candidates.dedup();
+        for candidate in &candidates {
+            candidate.check(signature)?;
+        }
+        if candidates.is_empty() {
+            return Err(Error::InvalidSetting {
+                name: "submitters",
+                value: format!("{:?}", self.submitters),
+                reason: "no combination with the other lists is possible: include 1".to_owned(),
+            });
+        }
+        self.put_likely_first(&mut candidates, device);
+        Ok(candidates)
+    }
+
+    fn check_lists(&self) -> Result<()> {
+        let lengths = [
+            ("streams", self.streams.len()),
+            ("batch", self.batch_sizes.len()),
+            ("depth", self.depths.len()),
+            ("submitters", self.submitters.len()),
+            ("threads-per-stream", self.threads_per_stream.len()),
+            ("batching-delay", self.batching_delays.len()),
+        ];
+        match lengths.iter().find(|(_, length)| *length == 0) {
+            Some((name, _)) => Err(Error::InvalidSetting {
+                name,
+                value: "(empty)".to_owned(),
+                reason: "give at least one value".to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn combinations(&self, cores: usize) -> Vec<Configuration> {
+        let mut combinations = Vec::new();
+        for &streams in &self.streams {
+            for threads_per_stream in self.threads_that_fit(streams, cores) {
+                for &submitters in self.submitters.iter().filter(|submitters| **submitters <= streams) {
+                    let base =
+                        Configuration { streams, threads_per_stream, submitters, ..Default::default() };
+                    combinations.extend(self.with_shapes(base));
+                }
+            }
+        }
+        combinations
+    }
+
+    /// Thread counts that keep enough cores busy without asking for more than there are.
+    fn threads_that_fit(&self, streams: usize, cores: usize) -> Vec<usize> {
+        let fits = |threads: &usize| {
+            let busy = streams * threads;
+            busy <= cores && busy >= self.least_busy_cores
+        };
+        let fitting: Vec<usize> = self.threads_per_stream.iter().copied().filter(fits).collect();
+        let fewest = self.threads_per_stream.iter().copied().min();
+        // The streams were asked for, so they are tried even where no number of threads fits.
+        let is_crowded = fewest.is_some_and(|fewest| streams * fewest > cores);
+        if is_crowded { fewest.into_iter().collect() } else { fitting }
+    }
+
+    fn with_shapes(&self, base: Configuration) -> impl Iterator<Item = Configuration> + '_ {
+        self.batch_sizes.iter().flat_map(move |&batch_size| {
+            self.depths.iter().flat_map(move |&depth| {
+                let delays = self.batching_delays.iter();
+                delays.map(move |&batching_delay| Configuration { batch_size, depth, batching_delay, ..base })
+            })
+        })
+    }
+
+    /// Sorts by the distance from a guess that is seldom far off: every core busy, a medium batch.
+    fn put_likely_first(&self, candidates: &mut [Configuration], device: &DeviceSpec) {
+        let mut batches = self.batch_sizes.clone();
+        batches.sort_unstable();
+        let medium_batch = batches[batches.len() / 2] as f64;
+        let full = if device.backend == "cpu" {
+            device.core_count.max(1)
+        } else {
+            self.streams.iter().copied().max().unwrap_or(1)
+        };
+        let distance = |candidate: &Configuration| {
+            let busy = (candidate.streams * candidate.threads_per_stream) as f64;
+            let idle = (busy / full as f64).log2().abs();
+            idle + (candidate.batch_size as f64 / medium_batch).log2().abs()
+        };
+        candidates.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
+    }
+}
+
+/// What one would run without tuning: one stream, the smallest batch, all cores for it.
+pub fn baseline(signature: &Signature, device: &DeviceSpec) -> Configuration {
+    let threads_per_stream = if device.backend == "cpu" { device.core_count.max(1) } else { 1 };
+    Configuration {
+        batch_size: *signature.batch_sizes.start(),
+        threads_per_stream,
+        ..Configuration::default()
+    }
+}
+
+/// The closed loop that keeps every slot of a configuration supplied: enough requests outstanding to fill
+/// them all, and at least one per stream. Requests have the size of a whole batch unless a size is given.
+pub fn saturating_load(configuration: &Configuration, samples_per_request: Option<usize>) -> Load {
+    let samples_per_request = samples_per_request.unwrap_or(configuration.batch_size).max(1);
+    let slots = configuration.streams * configuration.depth;
+    let requests = slots * configuration.batch_size / samples_per_request;
+    Load { arrival: Arrival::Concurrency(requests.max(configuration.streams)), samples_per_request }
+}
+
+/// The powers of two in a range, and its ends.
+fn powers_of_two(first: usize, last: usize) -> Vec<usize> {
+    let powers =
+        (0..usize::BITS).map(|exponent| 1 << exponent).filter(|power| (first..=last).contains(power));
+    let mut values: Vec<usize> = powers.chain([first, last]).collect();
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tune::synthetic::{cpu, signature};
+
+    #[test]
+    fn two_cores_give_three_ways_to_share_them_per_batch() {
+        let space = Space::for_device(&cpu(2), &signature(8));
+        let candidates = space.candidates(&signature(8), &cpu(2)).unwrap();
+        assert_eq!(candidates.len(), 3 * 4);
+        let mut shares: Vec<_> = candidates.iter().map(|c| (c.streams, c.threads_per_stream)).collect();
+        shares.sort_unstable();
+        shares.dedup();
+        assert_eq!(shares, [(1, 1), (1, 2), (2, 1)]);
+    }
+
+    #[test]
+    fn the_first_candidates_use_all_cores_and_a_medium_batch() {
+        let space = Space::for_device(&cpu(4), &signature(16));
+        let first = space.candidates(&signature(16), &cpu(4)).unwrap()[0];
+        assert_eq!((first.streams * first.threads_per_stream, first.batch_size), (4, 4));
+    }
+
+    #[test]
+    fn many_cores_are_not_left_idle() {
+        let space = Space::for_device(&cpu(64), &signature(32));
+        let candidates = space.candidates(&signature(32), &cpu(64)).unwrap();
+        let busy = |c: &Configuration| c.streams * c.threads_per_stream;
+        assert!(candidates.iter().all(|c| (32..=64).contains(&busy(c))));
+        assert_eq!(candidates.len(), 13 * 6);
+    }
+
+    #[test]
+    fn streams_that_were_asked_for_are_tried_on_fewer_cores() {
+        let space = Space { streams: vec![8], ..Space::for_device(&cpu(2), &signature(1)) };
+        let candidates = space.candidates(&signature(1), &cpu(2)).unwrap();
+        assert_eq!(candidates, [Configuration { streams: 8, ..Configuration::default() }]);
+    }
+
+    #[test]
+    fn repeated_values_count_once_and_submitters_need_streams() {
+        let mut space = Space::for_device(&cpu(2), &signature(1));
+        space.streams = vec![1, 2, 2];
+        space.submitters = vec![1, 2];
+        let candidates = space.candidates(&signature(1), &cpu(2)).unwrap();
+        assert_eq!(candidates.len(), 4);
+        assert!(candidates.iter().all(|c| c.submitters <= c.streams));
+    }
+
+    #[test]
+    fn a_batch_that_the_engine_cannot_run_is_refused() {
+        let space = Space { batch_sizes: vec![1, 64], ..Space::for_device(&cpu(2), &signature(8)) };
+        let error = space.candidates(&signature(8), &cpu(2)).unwrap_err();
+        assert_eq!(error.to_string(), "batch 64: the engine runs 1 to 8 samples");
+        let space = Space { depths: Vec::new(), ..Space::for_device(&cpu(2), &signature(8)) };
+        let error = space.candidates(&signature(8), &cpu(2)).unwrap_err();
+        assert_eq!(error.to_string(), "depth (empty): give at least one value");
+    }
+
+    #[test]
+    fn the_load_fills_every_slot() {
+        let configuration = Configuration { streams: 2, batch_size: 8, ..Configuration::default() };
+        let concurrency = |samples| saturating_load(&configuration, samples).arrival;
+        assert_eq!(concurrency(None), Arrival::Concurrency(4));
+        assert_eq!(concurrency(Some(1)), Arrival::Concurrency(32));
+        assert_eq!(concurrency(Some(64)), Arrival::Concurrency(2));
+    }
+}
