@@ -76,8 +76,10 @@ fn responses_come_in_order_of_submission_though_streams_differ_in_speed() {
     let configuration = Configuration { streams: 2, depth: 2, ..Configuration::default() };
     let pool = start(Doubler::new(1).with_delays(&delays), configuration);
     let producer = pool.producer();
-    let sender = std::thread::spawn(move || (0..60).for_each(|i| {
-        send(&producer, 1, i as f32));
+    let sender = std::thread::spawn(move || {
+        for i in 0..60 {
+            send(&producer, 1, i as f32);
+        }
     });
     let sequences: Vec<_> = pool.responses(Order::Submission).take(60).map(|r| r.sequence()).collect();
     assert_eq!(sequences, (0..60).collect::<Vec<_>>());
