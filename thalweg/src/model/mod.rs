@@ -4,6 +4,7 @@ mod data_type;
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all, reason = "generated")]
 pub mod proto;
 mod signature;
+pub mod zoo;
 
 use std::path::PathBuf;
 
