@@ -18,6 +18,7 @@ mod signature;
 pub(crate) mod sketch;
 mod tensor_data;
 mod tensor_info;
+pub mod zoo;
 
 use std::collections::BTreeMap;
 use std::fs;
