@@ -65,7 +65,7 @@ pub(super) fn records(configuration: &Configuration, per_stream: usize) -> Vec<R
         let stream = execution % configuration.streams;
         let sent = ready[stream] - 0.8 * busy * dice.roll();
         let h2d = span(f64::max(ready[stream], copy_free[0]), 0.08 * busy);
-        let slow = if dice.roll() > 0.97 { 2.5 * dice.roll() } else { 0.0 };
+        let slow = if dice.roll() > 0.994 { 2.5 * dice.roll() } else { 0.0 };
         let compute = span(h2d.1, (0.7 + 0.2 * dice.roll() + slow) * busy);
         let d2h = span(f64::max(compute.1, copy_free[1]), 0.03 * busy);
         copy_free = [h2d.1, d2h.1];
@@ -150,12 +150,7 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
         throughput_inferences_per_s: around(throughput, 0.011),
         executions_per_s: throughput / configuration.batch_size as f64,
         latency: latency(&records),
-        stages: StageSummary {
-            enqueue: Nanos(12_000),
-            h2d: Nanos(142_000),
-            compute: Nanos(1_120_000),
-            d2h: Nanos(53_100),
-        },
+        stages: records.first().map(|record| stages(&record.stages)).unwrap_or_default(),
         host_cpu_cores: 2.38,
         host_memory_bytes: Some(1_312_000_000),
         verification: Verification {
@@ -168,6 +163,15 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
         windows,
         used_windows: 3,
         records,
+    }
+}
+
+fn stages(times: &StageTimes) -> StageSummary {
+    StageSummary {
+        enqueue: times.enqueue.duration(),
+        h2d: times.h2d.duration(),
+        compute: times.compute.duration(),
+        d2h: times.d2h.duration(),
     }
 }
 

@@ -80,7 +80,7 @@ fn latency(measurement: &Measurement) -> String {
         vec![format!("p50 {}", latency.p50), format!("p90 {}", latency.p90), format!("p95 {}", latency.p95)];
     parts.extend(optional);
     parts.push(format!("largest {}, mean {}", latency.max, latency.mean));
-    format!("{} (n = {})", parts.join(", "), wording::count(latency.n))
+    format!("{} (n = {})", parts.join(", "), wording::count(latency.n))
 }
 
 fn device(device: &DeviceSpec) -> FactGroup {

@@ -111,14 +111,18 @@ pub(super) fn throughput_over_time(measurement: &Measurement) -> Option<Chart> {
     canvas.horizontal_axis(&scale.ticks(), "seconds after the warm-up");
     let first_used = windows.len().saturating_sub(measurement.used_windows);
     for (index, window) in windows.iter().enumerate() {
-        let (class, used) = if index >= first_used { ("bar", "used") } else { ("bar unused", "not used") };
+        let (class, used) =
+            if index >= first_used { ("window", "used") } else { ("window unused", "not used") };
         let title = format!(
             "window {}, {used}\n{} inferences/s, mean latency {}",
             skipped + index + 1,
             wording::number(window.throughput()),
             window.mean_latency
         );
-        canvas.bar((seconds(window.start), seconds(window.end)), window.throughput(), class, &title);
+        let ends = (seconds(window.start), seconds(window.end));
+        canvas.bar(ends, window.throughput(), class, &title);
+        let y = canvas.y(window.throughput());
+        canvas.line((canvas.x(ends.0), y), (canvas.x(ends.1), y), class);
     }
     Some(Chart {
         heading: "Whether it was steady",

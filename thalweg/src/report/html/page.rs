@@ -10,7 +10,7 @@ use super::svg::Chart;
 use super::timeline::{Timeline, timeline};
 use crate::measure::{Estimate, LatencySummary, Measurement};
 use crate::report::{definitions, wording};
-use crate::tune::{Candidate, Comparison, TuneOutcome};
+use crate::tune::{Candidate, Comparison, Compliance, TuneOutcome};
 use crate::units::Nanos;
 
 /// A whole page.
@@ -67,7 +67,6 @@ impl Page {
     pub(super) fn of_measurement(measurement: &Measurement) -> Self {
         let charts = [latency_distribution(measurement), throughput_over_time(measurement)];
         let configuration = measurement.configuration.to_string();
-        let value = wording::number(measurement.throughput_inferences_per_s.value);
         let mut figures = vec![throughput_figure(&measurement.throughput_inferences_per_s)];
         figures.extend(latency_figures(&measurement.latency));
         Self {
@@ -75,10 +74,7 @@ impl Page {
             kicker: format!("thalweg bench  ·  {}", measurement.device.name),
             is_simulated: measurement.device.backend.starts_with("simulated"),
             warnings: warnings(measurement),
-            verdict: format!(
-                "{} run {value} inferences per second.",
-                wording::short(&measurement.configuration)
-            ),
+            verdict: verdict(measurement),
             configuration,
             figures,
             charts: charts.into_iter().flatten().collect(),
@@ -88,6 +84,17 @@ impl Page {
             definitions: definitions(),
         }
     }
+}
+
+/// `4 streams with batch 2 run 13,348 inferences per second.`
+fn verdict(measurement: &Measurement) -> String {
+    let configuration = &measurement.configuration;
+    let value = wording::number(measurement.throughput_inferences_per_s.value);
+    let (streams, run) = match configuration.streams {
+        1 => ("One stream".to_owned(), "runs"),
+        streams => (format!("{streams} streams"), "run"),
+    };
+    format!("{streams} with batch {} {run} {value} inferences per second.", configuration.batch_size)
 }
 
 fn warnings(measurement: &Measurement) -> Vec<String> {
@@ -107,13 +114,20 @@ fn winner_figures(outcome: &TuneOutcome, winner: &Candidate) -> Vec<Figure> {
     let latency = confirmed.map(|it| it.latency).or(winner.latency);
     let mut figures: Vec<_> = throughput.iter().map(throughput_figure).collect();
     figures.extend(latency.filter(|it| it.n > 0).map(|latency| {
-        let limit = outcome.limits.p99;
-        let kept = limit.map(|it| format!("limit {it}, {}", wording::compliance(winner.compliance)));
         let (name, span) = wording::tail(&latency);
-        time_figure(name, span, kept.unwrap_or_else(|| latency_note(&latency)))
+        let note = outcome.limits.p99.map(|limit| limit_note(span, limit, winner));
+        time_figure(name, span, note.unwrap_or_else(|| latency_note(&latency)))
     }));
     figures.extend(outcome.baseline.as_ref().map(|baseline| speed_up_figure(outcome, baseline)));
     figures
+}
+
+/// The verdict on the limit comes from the search; the number shown may come from the confirmation.
+fn limit_note(span: Nanos, limit: Nanos, winner: &Candidate) -> String {
+    if span > limit && winner.compliance == Compliance::Keeps {
+        return format!("over the limit of {limit} this time; kept in the search");
+    }
+    format!("limit {limit}, {}", wording::compliance(winner.compliance))
 }
 
 /// What there is to say without a winner.

@@ -3,7 +3,7 @@
 use super::svg::{Anchor, Canvas, Chart, Scale};
 use crate::measure::{Estimate, LatencySummary};
 use crate::report::wording;
-use crate::tune::{Candidate, TuneOutcome};
+use crate::tune::{Candidate, Standing, TuneOutcome};
 use crate::units::Nanos;
 
 /// Points drawn at most: the list is ordered, so those left out are the slowest.
@@ -55,11 +55,10 @@ pub(super) fn throughput_by_streams(outcome: &TuneOutcome) -> Option<Chart> {
     canvas.vertical_axis("inferences/s");
     let ticks: Vec<_> = spread_out(&canvas, counts.iter().map(|&count| count as f64));
     canvas.horizontal_axis(&ticks, "streams");
-    // Within the limits first: what breaks one is never the best of its number of streams.
     let best: Vec<_> = counts.iter().filter_map(|&count| best_of(&points, outcome, count)).collect();
     for point in points.iter().filter(|it| !best.iter().any(|best| best.index == it.index)) {
         let at = position(&canvas, point);
-        canvas.point(at, 3.0, "faint", &candidate_title(point.candidate));
+        canvas.point(at, 3.0, faint_class(point.candidate), &candidate_title(point.candidate));
     }
     let line: Vec<_> = best.iter().map(|point| position(&canvas, point)).collect();
     canvas.path(&line, "best-line");
@@ -68,22 +67,39 @@ pub(super) fn throughput_by_streams(outcome: &TuneOutcome) -> Option<Chart> {
     }
     Some(Chart {
         heading: "Throughput against streams",
-        caption: "The best candidate of each number of streams with its 95 % interval, labelled with its \
-                  batch. Faint: the others."
-            .to_owned(),
+        caption: streams_caption(&points),
         svg: canvas.finish("Throughput against the number of streams"),
     })
 }
 
-/// The best by the order of the list, which puts those over a limit last.
+/// The best that may win: the winner itself, or else the first of the list, which is in order. What breaks
+/// a limit counts only where everything does.
 fn best_of<'a, 'b>(
     points: &'b [Measured<'a>],
     outcome: &TuneOutcome,
     streams: usize,
 ) -> Option<&'b Measured<'a>> {
-    let mut of_count = points.iter().filter(|it| it.candidate.configuration.streams == streams);
+    let may_win =
+        |it: &&Measured<'_>| outcome.winner.is_none() || it.candidate.standing != Standing::OverLimit;
+    let mut of_count =
+        points.iter().filter(|it| it.candidate.configuration.streams == streams).filter(may_win);
     let winner = of_count.clone().find(|it| outcome.winner == Some(it.index));
     winner.or_else(|| of_count.next())
+}
+
+/// How a candidate is drawn that is not among the best.
+fn faint_class(candidate: &Candidate) -> &'static str {
+    if candidate.standing == Standing::OverLimit { "over" } else { "faint" }
+}
+
+fn streams_caption(points: &[Measured<'_>]) -> String {
+    let has_over = points.iter().any(|it| it.candidate.standing == Standing::OverLimit);
+    let (within, over) =
+        if has_over { (" within the limits", " Hollow red: over a limit.") } else { ("", "") };
+    format!(
+        "The best candidate{within} at each number of streams with its 95 % interval, labelled with its batch. \
+         Faint: the others.{over}"
+    )
 }
 
 fn draw_best(canvas: &mut Canvas, point: &Measured<'_>, is_winner: bool) {
@@ -163,7 +179,12 @@ pub(super) fn pareto(outcome: &TuneOutcome) -> Option<Chart> {
     let by_index = |index: &usize| points.iter().find(|(_, it)| it.index == *index);
     let front: Vec<_> = outcome.pareto.iter().filter_map(by_index).map(|it| place(&canvas, it)).collect();
     for point in points.iter().filter(|(_, it)| !on_front(it) && outcome.winner != Some(it.index)) {
-        canvas.point(place(&canvas, point), 3.0, "faint", &candidate_title(point.1.candidate));
+        canvas.point(
+            place(&canvas, point),
+            3.0,
+            faint_class(point.1.candidate),
+            &candidate_title(point.1.candidate),
+        );
     }
     canvas.path(&steps(&front), "best-line");
     for point in points.iter().filter(|(_, it)| on_front(it) || outcome.winner == Some(it.index)) {
@@ -203,11 +224,17 @@ fn draw_limit(canvas: &mut Canvas, limit_ms: f64) {
     );
 }
 
+/// To the lower right, where no candidate can be that does not beat the winner; to the left beneath it where
+/// the plot ends.
 fn label_winner(canvas: &mut Canvas, (x, y): (f64, f64), label: &str) {
     let (_, right) = canvas.horizontal_ends();
-    let (anchor, x) = if x > (right / 2.0) { (Anchor::End, x - 11.0) } else { (Anchor::Start, x + 11.0) };
-    canvas.text((x, y - 7.0), anchor, "mark strong", label);
+    let has_room = x + LETTER_WIDTH * label.len() as f64 + 11.0 < right;
+    let (anchor, x) = if has_room { (Anchor::Start, x + 9.0) } else { (Anchor::End, right) };
+    canvas.text((x, y + 19.0), anchor, "mark strong", label);
 }
+
+/// Width of a letter of a label in user units, about.
+const LETTER_WIDTH: f64 = 6.5;
 
 /// A front is a staircase: between two of its candidates there is nothing to choose.
 fn steps(front: &[(f64, f64)]) -> Vec<(f64, f64)> {

@@ -108,16 +108,19 @@ fn round_step(span: f64) -> f64 {
     step.unwrap_or(10.0 * power)
 }
 
-/// A label for a tick: `0`, `500`, `10k`, `2.5M`, `0.05`.
-pub(super) fn tick_label(value: f64) -> String {
-    let (scaled, suffix) = match value.abs() {
-        v if v >= 1e6 => (value / 1e6, "M"),
-        v if v >= 1e4 => (value / 1e3, "k"),
-        _ => (value, ""),
+/// Labels for the ticks of one axis, all with the same suffix: `0`, `5k`, `10k` or `0`, `0.5`, `1`.
+pub(super) fn tick_labels(ticks: &[f64]) -> Vec<String> {
+    let (unit, suffix) = match ticks.iter().copied().fold(0.0, f64::max) {
+        top if top >= 1e6 => (1e6, "M"),
+        top if top >= 1e4 => (1e3, "k"),
+        _ => (1.0, ""),
     };
-    let digits = format!("{scaled:.4}");
-    let digits = digits.trim_end_matches('0').trim_end_matches('.');
-    format!("{digits}{suffix}")
+    let label = |tick: &f64| {
+        let digits = format!("{:.4}", tick / unit);
+        let digits = digits.trim_end_matches('0').trim_end_matches('.');
+        if digits == "0" { "0".to_owned() } else { format!("{digits}{suffix}") }
+    };
+    ticks.iter().map(label).collect()
 }
 
 /// Where a text stands against its point.
@@ -163,20 +166,21 @@ impl Canvas {
     pub(super) fn horizontal_axis(&mut self, ticks: &[f64], name: &str) {
         let base = HEIGHT - BOTTOM;
         self.line((LEFT, base), (WIDTH - RIGHT, base), "axis");
-        for &tick in ticks {
+        for (&tick, label) in ticks.iter().zip(tick_labels(ticks)) {
             let x = self.x(tick);
             self.line((x, base), (x, base + 4.0), "axis");
-            self.text((x, base + 18.0), Anchor::Middle, "tick", &tick_label(tick));
+            self.text((x, base + 18.0), Anchor::Middle, "tick", &label);
         }
         self.text((WIDTH - RIGHT, HEIGHT - 8.0), Anchor::End, "name", name);
     }
 
     /// Rules across the plot at round values, and the axis' name above them.
     pub(super) fn vertical_axis(&mut self, name: &str) {
-        for tick in self.y.ticks() {
+        let ticks = self.y.ticks();
+        for (&tick, label) in ticks.iter().zip(tick_labels(&ticks)) {
             let y = self.y(tick);
             self.line((LEFT, y), (WIDTH - RIGHT, y), "rule");
-            self.text((LEFT - 8.0, y + 4.0), Anchor::End, "tick", &tick_label(tick));
+            self.text((LEFT - 8.0, y + 4.0), Anchor::End, "tick", &label);
         }
         self.text((0.0, 12.0), Anchor::Start, "name", name);
     }
@@ -269,9 +273,10 @@ mod tests {
     }
 
     #[test]
-    fn tick_labels_are_short() {
-        let labels = [0.0, 0.05, 2.5, 500.0, 10_000.0, 2_500_000.0].map(tick_label);
-        assert_eq!(labels, ["0", "0.05", "2.5", "500", "10k", "2.5M"]);
+    fn ticks_of_one_axis_have_one_suffix() {
+        assert_eq!(tick_labels(&[0.0, 5_000.0, 10_000.0]), ["0", "5k", "10k"]);
+        assert_eq!(tick_labels(&[0.0, 0.05, 2.5, 500.0]), ["0", "0.05", "2.5", "500"]);
+        assert_eq!(tick_labels(&[500_000.0, 2_500_000.0]), ["0.5M", "2.5M"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::svg::{Scale, tick_label};
+use super::svg::{Scale, tick_labels};
 use crate::backend::{SlotId, Span, StageTimes};
 use crate::measure::Measurement;
 use crate::report::wording;
@@ -140,7 +140,7 @@ impl Lanes {
         };
         let stages = ["h2d", "compute", "d2h"].into_iter().filter(|class| takes_place(class)).collect();
         let height = match streams.len() {
-            0..=4 => 13,
+            0..=4 => 14,
             5..=8 => 9,
             _ => 6,
         };
@@ -219,8 +219,9 @@ fn place(span: Span, window: Span) -> (f64, f64) {
 
 fn ticks(span_ms: f64) -> Vec<Tick> {
     let values = Scale::Linear { min: 0.0, max: span_ms }.ticks();
-    let tick = |value: f64| Tick { percent: value / span_ms * 100.0, text: tick_label(value) };
-    values.into_iter().map(tick).collect()
+    let labels = tick_labels(&values);
+    let tick = |(value, text): (f64, String)| Tick { percent: value / span_ms * 100.0, text };
+    values.into_iter().zip(labels).map(tick).collect()
 }
 
 fn stages(measurement: &Measurement, lanes: &Lanes) -> Vec<Stage> {
