@@ -60,6 +60,11 @@ const DEFINITIONS: &[(&str, &str)] = &[
          there are too few requests for a p99.",
     ),
     (
+        "standing",
+        "winner; close: still in the race when the search ended; slower: below the leader with 95 % \
+         confidence; over: breaks a limit; failed: could not run; not run: the search ended before its turn.",
+    ),
+    (
         "times the default",
         "The winner's throughput over that of one stream with batch 1, both measured in turns in the same \
          run, so that a change of the clocks meets both.",

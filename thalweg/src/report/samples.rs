@@ -65,7 +65,7 @@ pub(super) fn records(configuration: &Configuration, per_stream: usize) -> Vec<R
         let stream = execution % configuration.streams;
         let sent = ready[stream] - 0.8 * busy * dice.roll();
         let h2d = span(f64::max(ready[stream], copy_free[0]), 0.08 * busy);
-        let slow = if dice.roll() > 0.994 { 2.5 * dice.roll() } else { 0.0 };
+        let slow = if dice.roll() > 0.999 { 2.5 * dice.roll() } else { 0.0 };
         let compute = span(h2d.1, (0.7 + 0.2 * dice.roll() + slow) * busy);
         let d2h = span(f64::max(compute.1, copy_free[1]), 0.03 * busy);
         copy_free = [h2d.1, d2h.1];
@@ -238,7 +238,7 @@ pub(super) fn outcome() -> TuneOutcome {
         winner: Some(0),
         runner_up: Some(Comparison { candidate: 1, ratio: around(1.03, 0.006) }),
         baseline: Some(Comparison { candidate: default, ratio: around(ratio, 0.021) }),
-        confirmation: Some(measurement(winner, 2000)),
+        confirmation: Some(measurement(winner, 100)),
         candidates,
     }
 }
@@ -261,4 +261,19 @@ fn pareto(candidates: &[Candidate]) -> Vec<usize> {
         .collect();
     front.sort_by(|&a, &b| point(&candidates[a]).partial_cmp(&point(&candidates[b])).unwrap());
     front
+}
+
+/// An outcome where nothing was found: every optional field is empty.
+pub(super) fn empty_outcome() -> TuneOutcome {
+    TuneOutcome {
+        candidates: Vec::new(),
+        winner: None,
+        runner_up: None,
+        baseline: None,
+        pareto: Vec::new(),
+        verdict: "No candidate could be measured.".to_owned(),
+        confirmation: None,
+        limits: Limits::default(),
+        ..outcome()
+    }
 }

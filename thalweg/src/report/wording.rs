@@ -193,6 +193,17 @@ pub(super) fn compliance(compliance: Compliance) -> &'static str {
     }
 }
 
+/// That the confirmation broke the limit which the winner kept in the search, where it did.
+pub(super) fn broken_when_confirmed(outcome: &TuneOutcome) -> Option<String> {
+    let limit = outcome.limits.p99?;
+    let (name, span) = tail(&outcome.confirmation.as_ref()?.latency);
+    let sentence = format!(
+        "the confirming measurement had a {name} of {span}, over the limit of {limit}: measure again, or take a \
+         candidate with more room"
+    );
+    (span > limit).then_some(sentence)
+}
+
 /// Where a candidate stands, in at most eight letters for a table.
 pub(super) fn standing(standing: Standing) -> &'static str {
     match standing {

@@ -51,18 +51,4 @@ fn render(page: &Page) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::report::samples;
-
-    #[test]
-    #[ignore = "writes pages to look at"]
-    fn writes_pages_to_look_at() {
-        let folder = std::path::Path::new("/tmp/report-samples");
-        std::fs::create_dir_all(folder).unwrap();
-        let outcome = samples::outcome();
-        std::fs::write(folder.join("tune.html"), html_of_tuning(&outcome).unwrap()).unwrap();
-        let measurement = samples::measurement(samples::configuration(4, 2), 600);
-        std::fs::write(folder.join("bench.html"), html_of_measurement(&measurement).unwrap()).unwrap();
-    }
-}
+mod tests;

@@ -10,7 +10,7 @@ use super::svg::Chart;
 use super::timeline::{Timeline, timeline};
 use crate::measure::{Estimate, LatencySummary, Measurement};
 use crate::report::{definitions, wording};
-use crate::tune::{Candidate, Comparison, Compliance, TuneOutcome};
+use crate::tune::{Candidate, Comparison, TuneOutcome};
 use crate::units::Nanos;
 
 /// A whole page.
@@ -52,7 +52,7 @@ impl Page {
             title: format!("{} tuned on {}", file.display(), outcome.device.name),
             kicker: format!("thalweg tune  ·  {}  ·  {}", file.display(), outcome.device.name),
             is_simulated: outcome.device.backend.starts_with("simulated"),
-            warnings: confirmation.map(warnings).unwrap_or_default(),
+            warnings: tuning_warnings(outcome),
             verdict: outcome.verdict.clone(),
             configuration: winner.map_or_else(|| "No winner".to_owned(), |it| it.configuration.to_string()),
             figures: winner.map_or_else(|| search_figures(outcome), |winner| winner_figures(outcome, winner)),
@@ -97,6 +97,12 @@ fn verdict(measurement: &Measurement) -> String {
     format!("{streams} with batch {} {run} {value} inferences per second.", configuration.batch_size)
 }
 
+fn tuning_warnings(outcome: &TuneOutcome) -> Vec<String> {
+    let mut warnings = outcome.confirmation.as_ref().map(warnings).unwrap_or_default();
+    warnings.extend(wording::broken_when_confirmed(outcome).map(|text| format!("Limit: {text}.")));
+    warnings
+}
+
 fn warnings(measurement: &Measurement) -> Vec<String> {
     let unstable = (!wording::is_stable(measurement))
         .then(|| format!("Stability of the measurement: {}.", wording::stability(measurement)));
@@ -124,8 +130,8 @@ fn winner_figures(outcome: &TuneOutcome, winner: &Candidate) -> Vec<Figure> {
 
 /// The verdict on the limit comes from the search; the number shown may come from the confirmation.
 fn limit_note(span: Nanos, limit: Nanos, winner: &Candidate) -> String {
-    if span > limit && winner.compliance == Compliance::Keeps {
-        return format!("over the limit of {limit} this time; kept in the search");
+    if span > limit {
+        return format!("over the limit of {limit}");
     }
     format!("limit {limit}, {}", wording::compliance(winner.compliance))
 }

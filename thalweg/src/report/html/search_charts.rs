@@ -9,6 +9,11 @@ use crate::units::Nanos;
 /// Points drawn at most: the list is ordered, so those left out are the slowest.
 const POINTS_SHOWN: usize = 400;
 
+/// Fewer candidates show nothing that the numbers do not say.
+const FEWEST_POINTS: usize = 2;
+/// The axis reaches this many times the limit, so that its line and label stay inside the plot.
+const ROOM_ABOVE_LIMIT: f64 = 1.15;
+
 /// A candidate that was measured.
 struct Measured<'a> {
     index: usize,
@@ -46,8 +51,10 @@ pub(super) fn candidate_title(candidate: &Candidate) -> String {
 /// Throughput against the number of streams: the best of each number joined, all others faint.
 pub(super) fn throughput_by_streams(outcome: &TuneOutcome) -> Option<Chart> {
     let points = measured(outcome);
-    let top =
-        points.iter().map(|it| f64::max(it.throughput.value, it.throughput.upper)).fold(0.0, finite_max);
+    if points.len() < FEWEST_POINTS {
+        return None;
+    }
+    let top = points.iter().flat_map(|it| [it.throughput.value, it.throughput.upper]).fold(0.0, finite_max);
     let counts: std::collections::BTreeSet<_> =
         points.iter().map(|it| it.candidate.configuration.streams).collect();
     let (&fewest, &most) = counts.first().zip(counts.last())?;
@@ -159,8 +166,11 @@ fn spread_out(canvas: &Canvas, values: impl Iterator<Item = f64>) -> Vec<f64> {
 pub(super) fn pareto(outcome: &TuneOutcome) -> Option<Chart> {
     let points: Vec<_> =
         measured(outcome).into_iter().filter_map(|it| Some((tail_ms(&it.candidate.latency?), it))).collect();
+    if points.len() < FEWEST_POINTS {
+        return None;
+    }
     let limit = outcome.limits.p99.map(Nanos::as_millis);
-    let tails = || points.iter().map(|(tail, _)| *tail).chain(limit);
+    let tails = || points.iter().map(|(tail, _)| *tail).chain(limit.map(|it| it * ROOM_ABOVE_LIMIT));
     let most = points.iter().map(|(_, it)| it.throughput.value).reduce(finite_max)?;
     let y = Scale::over(tails().fold(f64::INFINITY, f64::min), tails().fold(0.0, finite_max));
     let mut canvas = Canvas::new(Scale::from_zero(most), y);
@@ -194,7 +204,7 @@ pub(super) fn pareto(outcome: &TuneOutcome) -> Option<Chart> {
     }
     if let Some(winner) = points.iter().find(|(_, it)| outcome.winner == Some(it.index)) {
         let at = place(&canvas, winner);
-        label_winner(&mut canvas, at, &wording::short(&winner.1.candidate.configuration));
+        label_winner(&mut canvas, at);
     }
     Some(Chart {
         heading: "What throughput costs in latency",
@@ -224,17 +234,15 @@ fn draw_limit(canvas: &mut Canvas, limit_ms: f64) {
     );
 }
 
-/// To the lower right, where no candidate can be that does not beat the winner; to the left beneath it where
-/// the plot ends.
-fn label_winner(canvas: &mut Canvas, (x, y): (f64, f64), label: &str) {
+/// To the lower right: a candidate there would be better in both, so there is none to cover.
+fn label_winner(canvas: &mut Canvas, (x, y): (f64, f64)) {
     let (_, right) = canvas.horizontal_ends();
-    let has_room = x + LETTER_WIDTH * label.len() as f64 + 11.0 < right;
-    let (anchor, x) = if has_room { (Anchor::Start, x + 9.0) } else { (Anchor::End, right) };
-    canvas.text((x, y + 19.0), anchor, "mark strong", label);
+    let (anchor, x) = if x + WINNER_WIDTH < right { (Anchor::Start, x + 8.0) } else { (Anchor::End, right) };
+    canvas.text((x, y + 18.0), anchor, "mark strong", "winner");
 }
 
-/// Width of a letter of a label in user units, about.
-const LETTER_WIDTH: f64 = 6.5;
+/// Room for the word in user units.
+const WINNER_WIDTH: f64 = 56.0;
 
 /// A front is a staircase: between two of its candidates there is nothing to choose.
 fn steps(front: &[(f64, f64)]) -> Vec<(f64, f64)> {

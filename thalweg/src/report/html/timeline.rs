@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn shows_a_bounded_number_of_executions() {
-        let timeline = timeline(&samples::measurement(samples::configuration(8, 1), 2000)).unwrap();
+        let timeline = timeline(&samples::measurement(samples::configuration(8, 1), 100)).unwrap();
         assert_eq!(timeline.svg.matches(r#"<rect class="compute""#).count(), 8 * EXECUTIONS_PER_STREAM);
         assert_eq!(timeline.labels.len(), 8);
     }

@@ -91,37 +91,35 @@ fn facts(facts: impl IntoIterator<Item = Fact>, style: Style) -> String {
 
 /// `text` in lines of at most `width` characters. A word that is longer is cut.
 fn wrap(text: &str, width: usize) -> String {
-    let width = u16::try_from(width).unwrap_or(WIDTH);
-    let mut table = bare_table(width);
+    let mut table = bare_table();
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(u16::try_from(width).unwrap_or(WIDTH));
     table.add_row([text]);
-    lines_of(&table).join("\n")
+    lines_with_gap(&table, 0).join("\n")
 }
 
-/// A table without rules, two spaces between columns.
-fn bare_table(width: u16) -> Table {
+/// A table without rules, one line for each line of a cell.
+fn bare_table() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(width + TRAILING_PADDING);
-    table.discover_columns();
     table
 }
 
-/// Padding of the last column, which [`lines_of`] trims away.
-const TRAILING_PADDING: u16 = 1;
-
-/// Lines of a table, left-aligned without indentation and without trailing blanks.
+/// Lines of a table, with two spaces between columns, or one where the lines would not fit otherwise.
 fn lines_of(table: &Table) -> Vec<String> {
+    let wide = lines_with_gap(table, 2);
+    let fits = wide.iter().all(|line| line.chars().count() <= usize::from(WIDTH));
+    if fits { wide } else { lines_with_gap(table, 1) }
+}
+
+fn lines_with_gap(table: &Table, gap: u16) -> Vec<String> {
     let mut table = table.clone();
     let last = table.column_count().saturating_sub(1);
     for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, if index == last { TRAILING_PADDING } else { COLUMN_GAP }));
+        column.set_padding((0, if index == last { 0 } else { gap }));
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
-
-/// Spaces between two columns.
-const COLUMN_GAP: u16 = 2;
 
 /// Aligns the columns from `first` on to the right, as numbers are.
 fn align_numbers(table: &mut Table, columns: std::ops::Range<usize>) {
