@@ -5,6 +5,7 @@
 //! to disk here, and JSON needs no code: the results are `serde` types already.
 
 mod definitions;
+mod execution;
 mod html;
 #[cfg(test)]
 mod samples;

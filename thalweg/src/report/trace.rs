@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::backend::{SlotId, Span, StageTimes};
+use super::execution::{Execution, executions, took_place};
+use crate::backend::Span;
 use crate::measure::Record;
 use crate::units::Nanos;
 
@@ -31,29 +32,6 @@ pub fn trace(records: &[Record]) -> String {
     format!("{{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n{}\n]}}\n", lines.join(",\n"))
 }
 
-/// One execution, which may have served several requests.
-#[derive(Clone, Copy)]
-struct Execution {
-    slot: SlotId,
-    batch_size: usize,
-    times: StageTimes,
-}
-
-/// Each execution once: the requests of a batch share their slot and their times.
-fn executions(records: &[Record]) -> Vec<Execution> {
-    let mut seen = BTreeSet::new();
-    let first = |record: &&Record| {
-        let times = record.stages;
-        seen.insert((record.slot, times.enqueue.start, times.compute.start, times.d2h.end))
-    };
-    let execution = |record: &Record| Execution {
-        slot: record.slot,
-        batch_size: record.batch_size,
-        times: record.stages,
-    };
-    records.iter().filter(first).map(execution).collect()
-}
-
 fn stages(execution: Execution) -> Vec<(Nanos, Value)> {
     let stream = execution.slot.executor;
     let times = execution.times;
@@ -71,8 +49,7 @@ fn stages(execution: Execution) -> Vec<(Nanos, Value)> {
         });
         (span.start, value)
     };
-    // A stage without a start and an end did not take place, for example a copy on the CPU.
-    lanes.into_iter().filter(|(.., span)| span.end > Nanos::ZERO).map(event).collect()
+    lanes.into_iter().filter(|(.., span)| took_place(*span)).map(event).collect()
 }
 
 fn request(record: &Record) -> [(Nanos, Value); 2] {

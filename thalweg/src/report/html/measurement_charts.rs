@@ -1,12 +1,14 @@
 //! The distribution of the latency, and throughput over time: what one measurement saw.
 
+use std::ops::RangeInclusive;
+
 use super::svg::{Anchor, Canvas, Chart, Scale};
 use crate::measure::{Measurement, Window};
 use crate::report::wording;
 use crate::units::Nanos;
 
-/// Bars of the histogram: fine enough to show two modes, coarse enough for a few hundred records.
-const BINS: usize = 48;
+/// Bars of the histogram at least and at most; between them 2 n^(1/3), the Rice rule.
+const BINS: RangeInclusive<usize> = 12..=48;
 /// Fewer records make no distribution.
 const FEWEST_RECORDS: usize = 20;
 /// The axis ends at the largest latency or this many times the 99th percentile, so that one straggler
@@ -72,8 +74,9 @@ fn axis_end(scale: Scale) -> f64 {
 /// Equal bins over a linear scale, each with its ends and how many values fell into it.
 fn counts(values: &[f64], scale: Scale) -> Vec<((f64, f64), usize)> {
     let (Scale::Linear { min, max } | Scale::Log { min, max }) = scale;
-    let width = (max - min) / BINS as f64;
-    let ends = (0..BINS).map(|bin| (min + width * bin as f64, min + width * (bin + 1) as f64));
+    let bins = BINS.rev().find(|bins| bins.pow(3) <= 8 * values.len()).unwrap_or(*BINS.start());
+    let width = (max - min) / bins as f64;
+    let ends = (0..bins).map(|bin| (min + width * bin as f64, min + width * (bin + 1) as f64));
     ends.map(|(from, to)| ((from, to), between(values, from, to))).collect()
 }
 
@@ -145,7 +148,7 @@ mod tests {
         let values: Vec<f64> = (0..1000).map(|index| 1.0 + f64::from(index) / 1000.0).collect();
         let bins = counts(&values, Scale::between(1.0, 2.0));
         assert_eq!(bins.iter().map(|(_, count)| count).sum::<usize>(), 1000);
-        assert_eq!(bins.len(), BINS);
+        assert_eq!(bins.len(), 20);
     }
 
     #[test]

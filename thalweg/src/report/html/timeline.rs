@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::svg::{Scale, tick_labels};
-use crate::backend::{SlotId, Span, StageTimes};
+use crate::backend::Span;
 use crate::measure::Measurement;
+use crate::report::execution::{Execution, executions, took_place};
 use crate::report::wording;
 use crate::units::Nanos;
 
@@ -59,39 +60,26 @@ struct Tick {
     text: String,
 }
 
-/// One execution, whatever number of requests it served.
-#[derive(Clone, Copy)]
-struct Execution {
-    slot: SlotId,
-    batch_size: usize,
-    times: StageTimes,
+/// The stages on the device: class in the style sheet, name, and when it ran.
+fn stages_of(execution: &Execution) -> [(&'static str, &'static str, Span); 3] {
+    let times = execution.times;
+    [("h2d", "H2D", times.h2d), ("compute", "compute", times.compute), ("d2h", "D2H", times.d2h)]
 }
 
-impl Execution {
-    fn spans(&self) -> [(&'static str, &'static str, Span); 3] {
-        let times = self.times;
-        [("h2d", "H2D", times.h2d), ("compute", "compute", times.compute), ("d2h", "D2H", times.d2h)]
-    }
-
-    fn start(&self) -> Nanos {
-        self.taken().map(|span| span.start).min().unwrap_or_default()
-    }
-
-    fn end(&self) -> Nanos {
-        self.taken().map(|span| span.end).max().unwrap_or_default()
-    }
-
-    /// The stages that took place.
-    fn taken(&self) -> impl Iterator<Item = Span> {
-        self.spans().into_iter().map(|(.., span)| span).filter(|span| span.end > span.start)
+/// From the start of the first stage on the device to the end of the last.
+fn extent(execution: &Execution) -> Span {
+    let spans = || stages_of(execution).into_iter().map(|(.., span)| span).filter(|span| took_place(*span));
+    Span {
+        start: spans().map(|span| span.start).min().unwrap_or_default(),
+        end: spans().map(|span| span.end).max().unwrap_or_default(),
     }
 }
 
 /// The timeline of the last executions; `None` where there are no records of any.
 pub(super) fn timeline(measurement: &Measurement) -> Option<Timeline> {
     let executions = last_executions(measurement);
-    let start = executions.first()?.start();
-    let end = executions.iter().map(Execution::end).max()?;
+    let start = extent(executions.first()?).start;
+    let end = executions.iter().map(|it| extent(it).end).max()?;
     let window = Span { start, end };
     let streams: BTreeSet<_> = executions.iter().map(|it| it.slot.executor).collect();
     let lanes = Lanes::new(&executions, streams.into_iter().take(MOST_STREAMS).collect());
@@ -106,20 +94,15 @@ pub(super) fn timeline(measurement: &Measurement) -> Option<Timeline> {
     })
 }
 
-/// The executions that ended last and those that overlap them, by start.
+/// The executions that ended last, by start.
 fn last_executions(measurement: &Measurement) -> Vec<Execution> {
-    let mut seen = BTreeSet::new();
-    let mut executions: Vec<Execution> = measurement
-        .records
-        .iter()
-        .map(|it| Execution { slot: it.slot, batch_size: it.batch_size, times: it.stages })
-        .filter(|it| it.end() > it.start() && seen.insert((it.slot, it.start(), it.end())))
-        .collect();
-    executions.sort_by_key(Execution::end);
+    let mut executions = executions(&measurement.records);
+    executions.retain(|it| took_place(extent(it)));
+    executions.sort_by_key(|it| extent(it).end);
     let streams: BTreeSet<_> = executions.iter().map(|it| it.slot.executor).collect();
     let shown = (EXECUTIONS_PER_STREAM * streams.len()).min(MOST_EXECUTIONS);
     let mut last = executions.split_off(executions.len().saturating_sub(shown));
-    last.sort_by_key(Execution::start);
+    last.sort_by_key(|it| extent(it).start);
     last
 }
 
@@ -133,15 +116,14 @@ struct Lanes {
 impl Lanes {
     fn new(executions: &[Execution], streams: Vec<usize>) -> Self {
         let takes_place = |class: &str| {
-            executions
-                .iter()
-                .flat_map(Execution::spans)
-                .any(|(it, _, span)| it == class && span.end > span.start)
+            executions.iter().flat_map(stages_of).any(|(it, _, span)| it == class && took_place(span))
         };
-        let stages = ["h2d", "compute", "d2h"].into_iter().filter(|class| takes_place(class)).collect();
-        let height = match streams.len() {
-            0..=4 => 14,
-            5..=8 => 9,
+        let stages: Vec<_> =
+            ["h2d", "compute", "d2h"].into_iter().filter(|class| takes_place(class)).collect();
+        let height = match streams.len() * stages.len() {
+            0..=4 => 22,
+            5..=12 => 14,
+            13..=24 => 9,
             _ => 6,
         };
         Self { streams, stages, height }
@@ -186,8 +168,8 @@ fn draw(executions: &[Execution], window: Span, lanes: &Lanes) -> String {
         svg += &format!(r#"<rect class="lane" x="0" y="{top}" width="{UNITS}" height="{height}"/>"#);
     }
     for execution in executions {
-        for (class, name, span) in execution.spans() {
-            if let Some(top) = lanes.top(execution.slot.executor, class).filter(|_| span.end > span.start) {
+        for (class, name, span) in stages_of(execution) {
+            if let Some(top) = lanes.top(execution.slot.executor, class).filter(|_| took_place(span)) {
                 let (x, width) = place(span, window);
                 let title = format!(
                     "{name} {}, batch {}\n{}\nfrom {:.3} to {:.3} ms",
@@ -273,8 +255,8 @@ impl Overlap {
     /// Walks over all starts and ends in order of time.
     fn of(executions: &[Execution]) -> Self {
         let mut changes = Vec::new();
-        for (class, _, span) in executions.iter().flat_map(Execution::spans) {
-            if span.end > span.start {
+        for (class, _, span) in executions.iter().flat_map(stages_of) {
+            if took_place(span) {
                 changes.push((span.start, class == "compute", 1));
                 changes.push((span.end, class == "compute", -1));
             }
@@ -306,6 +288,7 @@ impl Overlap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::{SlotId, StageTimes};
     use crate::report::samples;
 
     fn execution(stream: usize, h2d: (u64, u64), compute: (u64, u64)) -> Execution {
