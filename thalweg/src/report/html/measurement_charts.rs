@@ -130,8 +130,7 @@ pub(super) fn throughput_over_time(measurement: &Measurement) -> Option<Chart> {
     Some(Chart {
         heading: "Whether it was steady",
         caption: format!(
-            "Throughput of each window; the numbers come from the last {}. The result is {}.",
-            measurement.used_windows,
+            "Throughput of each window; those in colour were used. Stability: {}.",
             wording::stability(measurement)
         ),
         svg: canvas.finish("Throughput of each measurement window over time"),
