@@ -240,3 +240,6 @@ impl Model {
         cost::cost(self, shapes)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -272,3 +272,6 @@ fn example(dimensions: &[Dimension]) -> String {
 fn batch_error(value: usize, reason: String) -> Error {
     Error::InvalidSetting { name: "batch", value: value.to_string(), reason }
 }
+
+#[cfg(test)]
+mod tests;

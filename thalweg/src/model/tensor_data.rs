@@ -229,3 +229,6 @@ fn number(tensor: &TensorProto, key: &str) -> Result<Option<usize>> {
 fn invalid(tensor: &TensorProto, reason: String) -> Error {
     Error::InvalidModel { reason: format!("tensor `{}` {reason}", tensor.name()) }
 }
+
+#[cfg(test)]
+mod tests;
