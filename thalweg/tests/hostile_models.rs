@@ -1,5 +1,7 @@
 //! Damaged and hostile model files end in an error or a model, quickly, and never in a panic.
 
+#![allow(clippy::unwrap_used, reason = "a test file")]
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -175,16 +177,16 @@ fn nonsense(dice: &mut Dice) -> ModelProto {
 #[test]
 fn nonsense_attributes_and_sizes_are_survived() {
     let mut dice = Dice(7);
-    let accepted = (0..20_000).filter_map(|_| Model::from_proto(nonsense(&mut dice), "n.onnx").ok());
+    let accepted = (0..1_500).filter_map(|_| Model::from_proto(nonsense(&mut dice), "n.onnx").ok());
     let count = accepted.inspect(exercise).count();
-    assert!(count > 10_000, "most of them must get past the checks to test anything: {count}");
+    assert!(count > 1_000, "most of them must get past the checks to test anything: {count}");
 }
 
 #[test]
 fn flipped_and_missing_bytes_are_survived() {
     let mut dice = Dice(11);
     let mut read = 0;
-    for _ in 0..5_000 {
+    for _ in 0..1_500 {
         let mut bytes = nonsense(&mut dice).encode_to_vec();
         for _ in 0..=dice.roll(3) {
             let at = dice.roll(bytes.len());

@@ -45,10 +45,10 @@ pub fn check(graph: &GraphProto) -> Result<()> {
 /// Subgraphs are nested no deeper than prost's recursion limit, so this recursion ends.
 fn check_graph(graph: &GraphProto, outer: Option<&Scope<'_>>) -> Result<()> {
     let mut scope = Scope { outer, names: HashSet::new() };
-    scope.names.extend(graph.input.iter().map(|input| input.name()));
-    scope.names.extend(graph.initializer.iter().map(|tensor| tensor.name()));
+    scope.names.extend(graph.input.iter().map(super::proto::ValueInfoProto::name));
+    scope.names.extend(graph.initializer.iter().map(super::proto::TensorProto::name));
     let sparse = graph.sparse_initializer.iter().filter_map(|tensor| tensor.values.as_ref());
-    scope.names.extend(sparse.map(|tensor| tensor.name()));
+    scope.names.extend(sparse.map(super::proto::TensorProto::name));
     graph.initializer.iter().try_for_each(check_tensor)?;
     for node in &graph.node {
         check_node(node, &scope)?;

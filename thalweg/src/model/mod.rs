@@ -112,6 +112,7 @@ impl Model {
     }
 
     /// The main graph.
+    #[expect(clippy::missing_panics_doc, reason = "every way to make a model checks that it has a graph")]
     pub fn graph(&self) -> &proto::GraphProto {
         self.proto.graph.as_ref().expect("bug: `from_proto` refuses models without a graph")
     }

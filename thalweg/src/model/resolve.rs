@@ -145,8 +145,8 @@ fn assemble(
 
 /// Whether a whole batch of it can be addressed at all.
 fn check_size(spec: &TensorSpec, batch_size: usize) -> Result<()> {
-    let factors = spec.shape.iter().chain([&batch_size]);
-    let bytes = factors.fold(Some(spec.data_type.byte_count()), |product, size| product?.checked_mul(*size));
+    let mut factors = spec.shape.iter().chain([&batch_size]);
+    let bytes = factors.try_fold(spec.data_type.byte_count(), |product, size| product.checked_mul(*size));
     match bytes {
         Some(bytes) if isize::try_from(bytes).is_ok() => Ok(()),
         _ => Err(Error::ShapeMismatch {

@@ -47,8 +47,8 @@ pub fn of_node(node: &NodeProto, shapes: &Shapes) -> Option<u64> {
         "RNN" => view.recurrent(1),
         "Attention" | "MultiHeadAttention" => view.attention(),
         "MaxPool" | "AveragePool" | "LpPool" => {
-            let kernel = node.ints("kernel_shape")?.iter().map(|size| u64::try_from(*size).ok());
-            let area = kernel.fold(Some(1u64), |area, size| Some(area?.saturating_mul(size?)));
+            let mut kernel = node.ints("kernel_shape")?.iter().map(|size| u64::try_from(*size).ok());
+            let area = kernel.try_fold(1u64, |area, size| Some(area.saturating_mul(size?)));
             Some(view.output_count()?.saturating_mul(area?))
         }
         "Resize" | "Upsample" | "GridSample" => view.resize(),
