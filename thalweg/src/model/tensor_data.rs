@@ -15,7 +15,6 @@ use super::proto::{AttributeProto, GraphProto, TensorProto};
 use crate::error::{Error, Result};
 
 /// The files beside a model that hold its tensors. Each is read once, when it is first needed.
-#[derive(Debug)]
 pub struct ExternalFiles {
     folder: PathBuf,
     /// Contended only where several threads build engines from one model at the same time.

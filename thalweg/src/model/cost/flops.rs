@@ -279,10 +279,13 @@ impl View<'_> {
     fn resize(&self) -> Option<u64> {
         let (input, output) = (self.input(0)?, self.output()?);
         let scaled = input.iter().zip(output).filter(|(from, to)| from != to).count();
-        let (points, cost) = match self.node.text("mode").unwrap_or("nearest") {
+        let (scaled, default) = match self.node.op_type() {
+            "GridSample" => (input.len().checked_sub(2)?, "linear"),
+            _ => (scaled, "nearest"),
+        };
+        let (points, cost) = match self.node.text("mode").unwrap_or(default) {
             "linear" | "bilinear" => (2u64, LINEAR_INTERPOLATION),
             "cubic" | "bicubic" => (4, CUBIC_INTERPOLATION),
-            _ if self.node.op_type() == "GridSample" => (2, LINEAR_INTERPOLATION),
             _ => return Some(0),
         };
         let interpolations = (0..scaled).fold(0u64, |sum, _| sum.saturating_mul(points).saturating_add(1));
