@@ -6,11 +6,11 @@
 
 mod flops;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::proto::NodeProto;
+use super::proto::{NodeProto, TensorProto};
 use super::{Model, Shape, Shapes};
 use crate::units::Bytes;
 
@@ -84,23 +84,20 @@ pub(super) fn cost(model: &Model, shapes: &Shapes) -> Cost {
 /// Who reads which weights, while the nodes are gone through in order.
 struct Ledger<'a> {
     shapes: &'a Shapes,
-    /// For each value that depends on no input: the initializers that it is made from.
-    sources: HashMap<&'a str, Vec<&'a str>>,
-    /// Bytes of each initializer.
-    stored: HashMap<&'a str, Bytes>,
-    /// The most that one node reads of each initializer.
-    weights_read: BTreeMap<&'a str, Bytes>,
+    /// Every value that depends on no input, with its bytes as stored.
+    constants: HashMap<&'a str, Bytes>,
+    /// The most that one node reads of each of them.
+    weights_read: HashMap<&'a str, Bytes>,
 }
 
 impl<'a> Ledger<'a> {
     fn new(model: &'a Model, shapes: &'a Shapes) -> Self {
-        let tensors = &model.graph().initializer;
         let bytes = |name| Bytes(shapes.byte_count(name).unwrap_or(0));
+        let names = model.graph().initializer.iter().map(TensorProto::name);
         Self {
             shapes,
-            sources: tensors.iter().map(|tensor| (tensor.name(), vec![tensor.name()])).collect(),
-            stored: tensors.iter().map(|tensor| (tensor.name(), bytes(tensor.name()))).collect(),
-            weights_read: BTreeMap::new(),
+            constants: names.map(|name| (name, bytes(name))).collect(),
+            weights_read: HashMap::new(),
         }
     }
 
@@ -125,47 +122,43 @@ impl<'a> Ledger<'a> {
     }
 
     /// Whether the node only works on constants or shapes: then an engine does it once, when it is built. Its
-    /// outputs stand for the weights that they are made from.
+    /// outputs are weights too, of the size that they are stored in: a dequantised weight stays as small as
+    /// the quantised one.
     fn is_done_in_advance(&mut self, node: &'a NodeProto) -> bool {
-        if node.op_type() == "Constant" {
-            self.store(node.output.first());
-            return true;
-        }
         let mut inputs = node.input.iter().filter(|name| !name.is_empty());
         let has_subgraph = node.attribute.iter().any(|attribute| attribute.g.is_some());
-        let is_constant = inputs.all(|name| self.sources.contains_key(name.as_str())) && !has_subgraph;
+        let is_constant = inputs.all(|name| self.constants.contains_key(name.as_str())) && !has_subgraph;
         let follows_from_shapes = node.output.iter().all(|name| self.shapes.is_calculated(name));
-        if is_constant || follows_from_shapes {
-            let sources: Vec<_> = self.sources_of(node).into_iter().collect();
-            self.sources.extend(node.output.iter().map(|name| (name.as_str(), sources.clone())));
+        if !is_constant && !follows_from_shapes {
+            return false;
         }
-        is_constant || follows_from_shapes
+        let stored: Bytes = self.constants_of(node).map(|name| self.constants[name]).sum();
+        for name in &node.output {
+            let own = Bytes(self.shapes.byte_count(name).unwrap_or(0));
+            // A `Constant` node is an initializer in another place.
+            let bytes = if node.op_type() == "Constant" { own } else { own.min(stored) };
+            self.constants.insert(name, bytes);
+        }
+        true
     }
 
-    /// A `Constant` node is an initializer in another place.
-    fn store(&mut self, name: Option<&'a String>) {
-        if let Some(name) = name {
-            self.stored.insert(name, Bytes(self.bytes_of(Some(name)).unwrap_or(0)));
-            self.sources.insert(name, vec![name]);
-        }
-    }
-
-    fn sources_of(&self, node: &NodeProto) -> HashSet<&'a str> {
-        let sources = node.input.iter().filter_map(|name| self.sources.get(name.as_str()));
-        sources.flatten().copied().collect()
+    /// The distinct constants among the inputs of a node.
+    fn constants_of(&self, node: &'a NodeProto) -> impl Iterator<Item = &'a str> {
+        let names: HashSet<_> = node.input.iter().map(String::as_str).collect();
+        names.into_iter().filter(|name| self.constants.contains_key(name))
     }
 
     fn read_weights(&mut self, node: &'a NodeProto) -> Bytes {
         let most = if takes_a_part(node) { self.bytes_of(node.output.first()) } else { None };
-        let mut total = Bytes(0);
-        for source in self.sources_of(node) {
-            let stored = self.stored.get(source).copied().unwrap_or_default();
+        let names: Vec<_> = self.constants_of(node).collect();
+        let read = names.into_iter().map(|name| {
+            let stored = self.constants[name];
             let read = most.map_or(stored, |most| stored.min(Bytes(most)));
-            let before = self.weights_read.entry(source).or_default();
+            let before = self.weights_read.entry(name).or_default();
             *before = read.max(*before);
-            total += read;
-        }
-        total
+            read
+        });
+        read.sum()
     }
 
     /// Bytes of activations that go in and out; `None` where one of them is unknown.
@@ -176,7 +169,7 @@ impl<'a> Ledger<'a> {
         let outputs = node.output.iter().filter(|name| !name.is_empty());
         let written = self.total_bytes(outputs)?;
         let distinct: HashSet<_> = node.input.iter().filter(|name| !name.is_empty()).collect();
-        let inputs = distinct.into_iter().filter(|name| !self.sources.contains_key(name.as_str()));
+        let inputs = distinct.into_iter().filter(|name| !self.constants.contains_key(name.as_str()));
         let read = self.total_bytes(inputs)?;
         let read = if takes_a_part(node) { read.min(written) } else { read };
         Some(read.saturating_add(written))
