@@ -1,8 +1,9 @@
 //! How many arithmetic operations a node takes.
 //!
-//! Counted as TensorFlow's `flops_registry.py` does: a multiply-add is 2; an addition, a comparison, a root or a
-//! transcendental function is 1 per element; `Softmax` is 5. Sums of these follow for operators that it does
-//! not have. Moving data is 0. Operations on integers count the same.
+//! Counted as TensorFlow's `flops_registry.py` does, where it has the operator: a multiply-add is 2; an addition,
+//! a comparison, a division or a logarithm is 1 per element, and so is every other function of one number here;
+//! `Softmax` is 5; pooling is the area of its kernel per result. Other operators are sums of these. Moving data
+//! is 0. Operations on integers count the same.
 
 use super::super::proto::NodeProto;
 use super::super::{Shape, Shapes};
@@ -47,8 +48,8 @@ pub fn of_node(node: &NodeProto, shapes: &Shapes) -> Option<u64> {
         "RNN" => view.recurrent(1),
         "Attention" | "MultiHeadAttention" => view.attention(),
         "MaxPool" | "AveragePool" | "LpPool" => {
-            let kernel = node.ints("kernel_shape")?.iter().map(|size| u64::try_from(*size).ok());
-            let area = kernel.fold(Some(1u64), |area, size| Some(area?.saturating_mul(size?)));
+            let mut kernel = node.ints("kernel_shape")?.iter().map(|size| u64::try_from(*size).ok());
+            let area = kernel.try_fold(1u64, |area, size| Some(area.saturating_mul(size?)));
             Some(view.output_count()?.saturating_mul(area?))
         }
         "Resize" | "Upsample" | "GridSample" => view.resize(),
@@ -279,10 +280,13 @@ impl View<'_> {
     fn resize(&self) -> Option<u64> {
         let (input, output) = (self.input(0)?, self.output()?);
         let scaled = input.iter().zip(output).filter(|(from, to)| from != to).count();
-        let (points, cost) = match self.node.text("mode").unwrap_or("nearest") {
+        let (scaled, default) = match self.node.op_type() {
+            "GridSample" => (input.len().checked_sub(2)?, "linear"),
+            _ => (scaled, "nearest"),
+        };
+        let (points, cost) = match self.node.text("mode").unwrap_or(default) {
             "linear" | "bilinear" => (2u64, LINEAR_INTERPOLATION),
             "cubic" | "bicubic" => (4, CUBIC_INTERPOLATION),
-            _ if self.node.op_type() == "GridSample" => (2, LINEAR_INTERPOLATION),
             _ => return Some(0),
         };
         let interpolations = (0..scaled).fold(0u64, |sum, _| sum.saturating_mul(points).saturating_add(1));

@@ -6,11 +6,12 @@
 
 mod flops;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::proto::NodeProto;
+use super::proto::{GraphProto, NodeProto, TensorProto};
+use super::shapes::Branch;
 use super::{Model, Shape, Shapes};
 use crate::units::Bytes;
 
@@ -23,7 +24,7 @@ pub struct Cost {
     pub weight_bytes: Bytes,
     /// Activations read and written by all nodes.
     pub activation_bytes: Bytes,
-    /// Every node of the main graph, in its order.
+    /// Every node of the main graph, in its order. An `If` stands for the branch that it takes.
     pub nodes: Vec<NodeCost>,
     /// Names of the nodes whose operator or shapes are unknown: what they take is missing above.
     pub unknown_nodes: Vec<String>,
@@ -66,9 +67,14 @@ fn intensity(flops: u64, bytes: Bytes) -> Option<f64> {
 
 /// See [`Model::cost`].
 pub(super) fn cost(model: &Model, shapes: &Shapes) -> Cost {
-    let mut ledger = Ledger::new(model, shapes);
+    graph_cost(model.graph(), Ledger { shapes, constants: HashMap::new(), weights_read: HashMap::new() })
+}
+
+/// The cost of a graph whose `ledger` knows the constants of the graphs around it.
+fn graph_cost<'a>(graph: &'a GraphProto, mut ledger: Ledger<'a>) -> Cost {
+    ledger.store_initializers(graph);
     let mut cost = Cost::default();
-    for node in &model.graph().node {
+    for node in &graph.node {
         let (node_cost, is_known) = ledger.enter(node);
         if !is_known {
             cost.unknown_nodes.push(node_cost.name.clone());
@@ -84,23 +90,16 @@ pub(super) fn cost(model: &Model, shapes: &Shapes) -> Cost {
 /// Who reads which weights, while the nodes are gone through in order.
 struct Ledger<'a> {
     shapes: &'a Shapes,
-    /// For each value that depends on no input: the initializers that it is made from.
-    sources: HashMap<&'a str, Vec<&'a str>>,
-    /// Bytes of each initializer.
-    stored: HashMap<&'a str, Bytes>,
-    /// The most that one node reads of each initializer.
-    weights_read: BTreeMap<&'a str, Bytes>,
+    /// Every value that depends on no input, with its bytes as stored.
+    constants: HashMap<&'a str, Bytes>,
+    /// The most that one node reads of each of them.
+    weights_read: HashMap<&'a str, Bytes>,
 }
 
 impl<'a> Ledger<'a> {
-    fn new(model: &'a Model, shapes: &'a Shapes) -> Self {
-        let tensors = &model.graph().initializer;
-        let bytes = |name| Bytes(shapes.byte_count(name).unwrap_or(0));
-        Self {
-            shapes,
-            sources: tensors.iter().map(|tensor| (tensor.name(), vec![tensor.name()])).collect(),
-            stored: tensors.iter().map(|tensor| (tensor.name(), bytes(tensor.name()))).collect(),
-            weights_read: BTreeMap::new(),
+    fn store_initializers(&mut self, graph: &'a GraphProto) {
+        for name in graph.initializer.iter().map(TensorProto::name) {
+            self.constants.insert(name, Bytes(self.shapes.byte_count(name).unwrap_or(0)));
         }
     }
 
@@ -116,6 +115,9 @@ impl<'a> Ledger<'a> {
         if self.is_done_in_advance(node) {
             return (cost, true);
         }
+        if let Some(branch) = self.shapes.branch(node) {
+            return self.enter_branch(node, branch, cost);
+        }
         cost.weight_bytes = self.read_weights(node);
         let flops = flops::of_node(node, self.shapes);
         cost.flops = flops.unwrap_or(0);
@@ -124,48 +126,59 @@ impl<'a> Ledger<'a> {
         (cost, flops.is_some() && activations.is_some())
     }
 
+    /// An `If` costs what the branch costs that it takes.
+    fn enter_branch(&mut self, node: &'a NodeProto, branch: &'a Branch, cost: NodeCost) -> (NodeCost, bool) {
+        let Some(graph) = node.attribute(branch.attribute).and_then(|attribute| attribute.g.as_ref()) else {
+            return (cost, false);
+        };
+        let names = branch.shapes.iter().map(|(name, ..)| name);
+        let constants = names.filter_map(|name| Some((name, *self.constants.get(name)?))).collect();
+        let inside =
+            graph_cost(graph, Ledger { shapes: &branch.shapes, constants, weights_read: HashMap::new() });
+        // Nothing outside the branch reads its weights, so the node stands for all of them.
+        self.weights_read.insert(node.output[0].as_str(), inside.weight_bytes);
+        let Cost { flops, weight_bytes, activation_bytes, unknown_nodes, .. } = inside;
+        (NodeCost { flops, weight_bytes, activation_bytes, ..cost }, unknown_nodes.is_empty())
+    }
+
     /// Whether the node only works on constants or shapes: then an engine does it once, when it is built. Its
-    /// outputs stand for the weights that they are made from.
+    /// outputs are weights too, of the size that they are stored in: a dequantised weight stays as small as
+    /// the quantised one.
     fn is_done_in_advance(&mut self, node: &'a NodeProto) -> bool {
-        if node.op_type() == "Constant" {
-            self.store(node.output.first());
-            return true;
-        }
         let mut inputs = node.input.iter().filter(|name| !name.is_empty());
         let has_subgraph = node.attribute.iter().any(|attribute| attribute.g.is_some());
-        let is_constant = inputs.all(|name| self.sources.contains_key(name.as_str())) && !has_subgraph;
+        let is_constant = inputs.all(|name| self.constants.contains_key(name.as_str())) && !has_subgraph;
         let follows_from_shapes = node.output.iter().all(|name| self.shapes.is_calculated(name));
-        if is_constant || follows_from_shapes {
-            let sources: Vec<_> = self.sources_of(node).into_iter().collect();
-            self.sources.extend(node.output.iter().map(|name| (name.as_str(), sources.clone())));
+        if !is_constant && !follows_from_shapes {
+            return false;
         }
-        is_constant || follows_from_shapes
+        let stored: Bytes = self.constants_of(node).map(|name| self.constants[name]).sum();
+        for name in &node.output {
+            let own = Bytes(self.shapes.byte_count(name).unwrap_or(0));
+            // A `Constant` node is an initializer in another place.
+            let bytes = if node.op_type() == "Constant" { own } else { own.min(stored) };
+            self.constants.insert(name, bytes);
+        }
+        true
     }
 
-    /// A `Constant` node is an initializer in another place.
-    fn store(&mut self, name: Option<&'a String>) {
-        if let Some(name) = name {
-            self.stored.insert(name, Bytes(self.bytes_of(Some(name)).unwrap_or(0)));
-            self.sources.insert(name, vec![name]);
-        }
-    }
-
-    fn sources_of(&self, node: &NodeProto) -> HashSet<&'a str> {
-        let sources = node.input.iter().filter_map(|name| self.sources.get(name.as_str()));
-        sources.flatten().copied().collect()
+    /// The distinct constants among the inputs of a node.
+    fn constants_of(&self, node: &'a NodeProto) -> impl Iterator<Item = &'a str> {
+        let names: HashSet<_> = node.input.iter().map(String::as_str).collect();
+        names.into_iter().filter(|name| self.constants.contains_key(name))
     }
 
     fn read_weights(&mut self, node: &'a NodeProto) -> Bytes {
         let most = if takes_a_part(node) { self.bytes_of(node.output.first()) } else { None };
-        let mut total = Bytes(0);
-        for source in self.sources_of(node) {
-            let stored = self.stored.get(source).copied().unwrap_or_default();
+        let names: Vec<_> = self.constants_of(node).collect();
+        let read = names.into_iter().map(|name| {
+            let stored = self.constants[name];
             let read = most.map_or(stored, |most| stored.min(Bytes(most)));
-            let before = self.weights_read.entry(source).or_default();
+            let before = self.weights_read.entry(name).or_default();
             *before = read.max(*before);
-            total += read;
-        }
-        total
+            read
+        });
+        read.sum()
     }
 
     /// Bytes of activations that go in and out; `None` where one of them is unknown.
@@ -176,7 +189,7 @@ impl<'a> Ledger<'a> {
         let outputs = node.output.iter().filter(|name| !name.is_empty());
         let written = self.total_bytes(outputs)?;
         let distinct: HashSet<_> = node.input.iter().filter(|name| !name.is_empty()).collect();
-        let inputs = distinct.into_iter().filter(|name| !self.sources.contains_key(name.as_str()));
+        let inputs = distinct.into_iter().filter(|name| !self.constants.contains_key(name.as_str()));
         let read = self.total_bytes(inputs)?;
         let read = if takes_a_part(node) { read.min(written) } else { read };
         Some(read.saturating_add(written))

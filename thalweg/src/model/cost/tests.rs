@@ -1,4 +1,6 @@
-use super::super::sketch::{Sketch, int, ints};
+use super::super::sketch::{Sketch, graph, int, ints, node, value};
+use std::collections::BTreeMap;
+
 use super::*;
 
 fn cost_of(sketch: Sketch, x: &[usize]) -> Cost {
@@ -81,4 +83,40 @@ fn sizes_beyond_64_bits_saturate() {
     let cost = cost_of(sketch, &[usize::MAX, usize::MAX]);
     assert_eq!(cost.flops, u64::MAX);
     assert_eq!(cost.unknown_nodes.len(), 1, "bytes that do not fit are unknown");
+}
+
+#[test]
+fn a_dequantised_weight_is_read_as_it_is_stored() {
+    let mut sketch = Sketch::new()
+        .input("x", "n,8")
+        .weights("w", &[64])
+        .weights("scale", &[1])
+        .integers("square", &[8, 8])
+        .node("d = DequantizeLinear(w, scale)", &[])
+        .node("s = Reshape(d, square)", &[])
+        .node("y = MatMul(x, s)", &[]);
+    let weight = &mut sketch.graph.initializer[0];
+    weight.data_type = Some(crate::model::proto::tensor_proto::DataType::Int8 as i32);
+    weight.int32_data = vec![1; 64];
+    weight.float_data.clear();
+    // 64 bytes, 4 of the scale, 16 of the shape.
+    assert_eq!(cost_of(sketch, &[1, 8]).nodes[2].weight_bytes, Bytes(64 + 4 + 16));
+}
+
+#[test]
+fn a_branch_costs_what_is_in_it() {
+    let branch = |line: &str| GraphProto {
+        node: vec![node(line, &[])],
+        output: vec![value("b", None)],
+        ..Default::default()
+    };
+    let branches =
+        [graph("then_branch", branch("b = MatMul(x, w)")), graph("else_branch", branch("b = Relu(x)"))];
+    let sketch = |condition: i64| {
+        let sketch = Sketch::new().input("x", "n,8").weights("w", &[8, 8]).integers("c", &[condition]);
+        sketch.node("y = If(c)", &branches)
+    };
+    let taken = cost_of(sketch(1), &[1, 8]);
+    assert_eq!((taken.flops, taken.weight_bytes), (2 * 64, Bytes(256)));
+    assert_eq!(cost_of(sketch(0), &[1, 8]).flops, 8);
 }

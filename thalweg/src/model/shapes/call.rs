@@ -27,7 +27,7 @@ impl<'a> Call<'a> {
     pub fn new(node: &'a NodeProto, scope: &'a Scope<'a>) -> Self {
         let sets = &scope.model.proto().opset_import;
         let own = sets.iter().find(|set| matches!(set.domain(), "" | "ai.onnx"));
-        Self { node, opset: own.map_or(1, |set| set.version()), scope }
+        Self { node, opset: own.map_or(1, super::super::proto::OperatorSetIdProto::version), scope }
     }
 
     /// What is known about an input; nothing where it is left out.

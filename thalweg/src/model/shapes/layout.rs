@@ -13,8 +13,7 @@ pub fn apply(call: &Call<'_>) -> Outputs {
         "Transpose" => transpose(call),
         "Squeeze" => squeeze(call),
         "Unsqueeze" => unsqueeze(call),
-        "Concat" => concat(call, 0),
-        "QLinearConcat" => return Err(Stop::Unknown),
+        "Concat" => concat(call),
         "Split" => return split(call),
         "Slice" => slice(call),
         "Gather" => gather(call),
@@ -120,10 +119,10 @@ fn unsqueeze(call: &Call<'_>) -> Result<Shape, Stop> {
     shape.collect::<Option<_>>().ok_or_else(|| Stop::Contradiction(format!("names an axis twice: {axes:?}")))
 }
 
-fn concat(call: &Call<'_>, default_axis: i64) -> Result<Shape, Stop> {
+fn concat(call: &Call<'_>) -> Result<Shape, Stop> {
     let shapes = call.shapes()?;
     let (first, rest) = shapes.split_first().ok_or(Stop::Unknown)?;
-    let axis = call.axis("axis", default_axis, first.len())?;
+    let axis = call.axis("axis", 0, first.len())?;
     let mut joined = first.to_vec();
     for shape in rest {
         let fits = shape.len() == joined.len()
