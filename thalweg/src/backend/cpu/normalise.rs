@@ -1,0 +1,180 @@
+//! Rewrites what rten 0.27 rejects or would compute wrongly although it has the operator.
+//!
+//! In: a model. Out: one that means the same by the ONNX specification
+//! (<https://onnx.ai/onnx/operators/>) and that rten reads in this way. What cannot be rewritten is refused,
+//! since rten would silently compute something else. Operators that rten lacks are left to
+//! [`operators`](super::operators).
+
+use std::collections::HashMap;
+
+use super::operators::unsupported;
+use crate::error::Result;
+use crate::model::proto::attribute_proto::AttributeType;
+use crate::model::proto::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+};
+
+/// Softmax normalises one axis from this operator set on; before, all axes from `axis` to the last.
+const SOFTMAX_OF_ONE_AXIS: i64 = 13;
+/// Resize has an input `roi` from this operator set on; before, it is what Upsample was.
+const RESIZE_WITH_ROI: i64 = 11;
+
+/// Rewrites all nodes of a model. `ranks` holds the number of dimensions of tensors where it is known.
+pub(super) fn normalise(model: &mut ModelProto, ranks: &HashMap<String, usize>) -> Result<()> {
+    let opset = model.opset_import.iter().find(|set| matches!(set.domain(), "" | "ai.onnx"));
+    let opset = opset.map_or(i64::MAX, OperatorSetIdProto::version);
+    let context = Context { opset, ranks };
+    model.graph.as_mut().map_or(Ok(()), |graph| context.graph(graph))
+}
+
+struct Context<'a> {
+    opset: i64,
+    ranks: &'a HashMap<String, usize>,
+}
+
+impl Context<'_> {
+    fn graph(&self, graph: &mut GraphProto) -> Result<()> {
+        let weights: HashMap<_, _> = graph.initializer.iter().map(named_rank).collect();
+        let mut rewritten = Vec::with_capacity(graph.node.len());
+        for mut node in std::mem::take(&mut graph.node) {
+            for attribute in &mut node.attribute {
+                for inner in attribute.g.iter_mut().chain(&mut attribute.graphs) {
+                    self.graph(inner)?;
+                }
+            }
+            if node.name().is_empty() {
+                // Errors of rten name the node, or nothing.
+                node.name = Some(node.label());
+            }
+            let rank = |name: &String| weights.get(name).or_else(|| self.ranks.get(name)).copied();
+            let input_ranks: Vec<_> = node.input.iter().map(rank).collect();
+            self.node(node, &input_ranks, &mut rewritten)?;
+        }
+        graph.node = rewritten;
+        Ok(())
+    }
+
+    fn node(&self, mut node: NodeProto, ranks: &[Option<usize>], out: &mut Vec<NodeProto>) -> Result<()> {
+        if !matches!(node.domain(), "" | "ai.onnx") {
+            out.push(node);
+            return Ok(());
+        }
+        match node.op_type() {
+            "Conv" | "ConvInteger" | "ConvTranspose" => convolution(&mut node, ranks)?,
+            "MaxPool" | "AveragePool" => pooling(&mut node)?,
+            "Resize" => self.resize(&mut node)?,
+            // rten takes the last axis where ONNX takes the second.
+            "QuantizeLinear" if node.int("axis").is_none() => set_int(&mut node, "axis", 1),
+            "Softmax" | "LogSoftmax" if self.opset < SOFTMAX_OF_ONE_AXIS => {
+                out.extend(softmax_of_many_axes(node, ranks.first().copied().flatten()));
+                return Ok(());
+            }
+            _ => {}
+        }
+        out.push(node);
+        Ok(())
+    }
+
+    fn resize(&self, node: &mut NodeProto) -> Result<()> {
+        if node.text("mode") == Some("cubic") {
+            return Err(unsupported(node, "rten has no cubic interpolation and would take the linear one"));
+        }
+        if self.opset < RESIZE_WITH_ROI {
+            node.op_type = Some("Upsample".into());
+        }
+        Ok(())
+    }
+}
+
+/// rten takes the number of spatial dimensions from `kernel_shape`, which is optional in ONNX, and needs one
+/// element for each of them in the other attributes.
+fn convolution(node: &mut NodeProto, ranks: &[Option<usize>]) -> Result<()> {
+    let of_list = |name: &str, per_dimension: usize| node.ints(name).map(|list| list.len() / per_dimension);
+    let of_tensor = |index: usize| ranks.get(index).copied().flatten()?.checked_sub(2);
+    let spatial = of_list("kernel_shape", 1)
+        .or_else(|| of_list("strides", 1))
+        .or_else(|| of_list("dilations", 1))
+        .or_else(|| of_list("pads", 2))
+        .or_else(|| of_tensor(1))
+        .or_else(|| of_tensor(0));
+    let Some(spatial) = spatial else {
+        return Err(unsupported(node, "nothing says how many dimensions its kernel has"));
+    };
+    default_ints(node, "strides", vec![1; spatial]);
+    default_ints(node, "dilations", vec![1; spatial]);
+    default_ints(node, "pads", vec![0; 2 * spatial]);
+    refuse_same_lower(node)
+}
+
+/// rten needs `strides`, which are optional in ONNX.
+fn pooling(node: &mut NodeProto) -> Result<()> {
+    let spatial = node.ints("kernel_shape").map_or(0, <[i64]>::len);
+    default_ints(node, "strides", vec![1; spatial]);
+    refuse_same_lower(node)
+}
+
+/// rten reads `SAME_LOWER` as `SAME_UPPER`. They differ where the padding of a dimension is odd, which cannot
+/// be with stride 1 and an odd extent of the kernel.
+fn refuse_same_lower(node: &NodeProto) -> Result<()> {
+    if node.text("auto_pad") != Some("SAME_LOWER") {
+        return Ok(());
+    }
+    let dilations = node.ints("dilations").unwrap_or_default();
+    let dilation = |axis: usize| dilations.get(axis).copied().unwrap_or(1);
+    let kernel = node.ints("kernel_shape").unwrap_or_default();
+    let is_even = |(axis, size): (usize, &i64)| ((size - 1) * dilation(axis)) % 2 == 0;
+    let is_symmetric = !kernel.is_empty()
+        && kernel.iter().enumerate().all(is_even)
+        && node.ints("strides").unwrap_or_default().iter().all(|&stride| stride == 1);
+    if is_symmetric {
+        return Ok(());
+    }
+    Err(unsupported(node, "rten would pad at the end where `auto_pad` SAME_LOWER asks for the start"))
+}
+
+/// Softmax over all axes from `axis` on: the one axis where that is the last, else flattened and back.
+fn softmax_of_many_axes(mut node: NodeProto, rank: Option<usize>) -> Vec<NodeProto> {
+    let axis = node.int("axis").unwrap_or(1);
+    let last = rank.and_then(|rank| i64::try_from(rank).ok()).map(|rank| rank - 1);
+    if axis == -1 || Some(axis) == last {
+        set_int(&mut node, "axis", -1);
+        return vec![node];
+    }
+    let (Some(input), Some(output)) = (node.input.first().cloned(), node.output.first().cloned()) else {
+        return vec![node];
+    };
+    let inner = |role: &str| format!("{output}/{role}");
+    let step = |op_type: &str, inputs: &[&str], output: String| NodeProto {
+        name: Some(format!("{} ({op_type})", node.name())),
+        op_type: Some(op_type.into()),
+        input: inputs.iter().map(|&input| input.to_owned()).collect(),
+        output: vec![output],
+        ..Default::default()
+    };
+    let shape = step("Shape", &[&input], inner("shape"));
+    let mut flatten = step("Flatten", &[&input], inner("flat"));
+    set_int(&mut flatten, "axis", axis);
+    let mut softmax = step(node.op_type(), &[&inner("flat")], inner("rows"));
+    softmax.name.clone_from(&node.name);
+    set_int(&mut softmax, "axis", -1);
+    let reshape = step("Reshape", &[&inner("rows"), &inner("shape")], output.clone());
+    vec![shape, flatten, softmax, reshape]
+}
+
+fn named_rank(tensor: &TensorProto) -> (String, usize) {
+    (tensor.name().to_owned(), tensor.dims.len())
+}
+
+fn default_ints(node: &mut NodeProto, name: &str, ints: Vec<i64>) {
+    if node.attribute(name).is_none() {
+        let r#type = Some(AttributeType::Ints.into());
+        node.attribute.push(AttributeProto { name: Some(name.into()), r#type, ints, ..Default::default() });
+    }
+}
+
+fn set_int(node: &mut NodeProto, name: &str, value: i64) {
+    node.attribute.retain(|attribute| attribute.name() != name);
+    let r#type = Some(AttributeType::Int.into());
+    let i = Some(value);
+    node.attribute.push(AttributeProto { name: Some(name.into()), r#type, i, ..Default::default() });
+}
