@@ -11,6 +11,7 @@ mod format;
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all, reason = "generated")]
 pub mod proto;
 mod resolve;
+mod shapes;
 mod signature;
 mod tensor_data;
 mod tensor_info;
@@ -28,6 +29,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Error, Result};
 
 pub use data_type::DataType;
+pub use shapes::{Shape, Shapes};
 pub use signature::{Signature, TensorSpec};
 pub use tensor_info::{Dimension, TensorInfo};
 
@@ -217,5 +219,15 @@ impl Model {
         max_batch_size: usize,
     ) -> Result<Signature> {
         resolve::signature(self, input_shapes, max_batch_size)
+    }
+
+    /// The shape and type of every value of the graph. `input_shapes` holds whole shapes, batch included; an
+    /// open first dimension of an input that is not named counts as 1.
+    ///
+    /// # Errors
+    /// As [`signature`](Self::signature) for the inputs; [`Error::InvalidModel`] with the node where the shapes
+    /// contradict each other. Unknown operators are no error: what they produce is unknown.
+    pub fn infer_shapes(&self, input_shapes: &BTreeMap<String, Shape>) -> Result<Shapes> {
+        resolve::infer_shapes(self, input_shapes)
     }
 }

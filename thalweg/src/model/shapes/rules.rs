@@ -1,0 +1,185 @@
+//! Which rule gives the output shapes of which operator.
+
+use super::call::{Call, Outputs, Stop};
+use super::{algebra, layout, spatial};
+
+/// Domains whose operators we know: ONNX's own, and those of ONNX Runtime, which its optimiser and quantiser
+/// put into files. Another domain may use a known name for something else.
+const KNOWN_DOMAINS: [&str; 3] = ["", "ai.onnx", "com.microsoft"];
+
+/// The output shapes of a node.
+pub fn apply(call: &Call<'_>) -> Outputs {
+    if !KNOWN_DOMAINS.contains(&call.node.domain()) {
+        return Err(Stop::Unknown);
+    }
+    let operator = call.node.op_type();
+    if is_element_wise(operator) {
+        return same_as_first(call);
+    }
+    if is_broadcast(operator) {
+        return algebra::broadcast(call);
+    }
+    if operator.starts_with("Reduce") {
+        return algebra::reduce(call);
+    }
+    match operator {
+        "Conv" | "ConvInteger" | "FusedConv" => spatial::conv(call, 1),
+        "QLinearConv" => spatial::conv(call, 3),
+        "ConvTranspose" => spatial::conv_transpose(call),
+        "MaxPool" | "AveragePool" | "LpPool" => spatial::pool(call),
+        "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" | "QLinearGlobalAveragePool" => {
+            spatial::global_pool(call)
+        }
+        "Resize" | "Upsample" => spatial::resize(call),
+        "DepthToSpace" => spatial::depth_to_space(call),
+        "SpaceToDepth" => spatial::space_to_depth(call),
+        "Pad" => spatial::pad(call),
+        "GridSample" => spatial::grid_sample(call),
+        "RoiAlign" => spatial::roi_align(call),
+        "MatMul" | "MatMulInteger" | "MatMulIntegerToFloat" | "DynamicQuantizeMatMul" => {
+            algebra::matmul(call, 1)
+        }
+        "QLinearMatMul" => algebra::matmul(call, 3),
+        "FusedMatMul" => algebra::fused_matmul(call),
+        "Gemm" | "FusedGemm" => algebra::gemm(call),
+        "Einsum" => algebra::einsum(call),
+        "LSTM" | "GRU" | "RNN" | "DynamicQuantizeLSTM" => algebra::recurrent(call),
+        "Attention" | "MultiHeadAttention" => algebra::attention(call),
+        "ArgMax" | "ArgMin" => algebra::arg_reduce(call),
+        "TopK" => algebra::top_k(call),
+        "LayerNormalization"
+        | "SkipLayerNormalization"
+        | "SimplifiedLayerNormalization"
+        | "SkipSimplifiedLayerNormalization"
+        | "RMSNormalization" => same_as_first(call),
+        _ => layout::apply(call),
+    }
+}
+
+/// The first output has the shape of the first input. Further outputs (masks, statistics of training) stay
+/// unknown.
+fn same_as_first(call: &Call<'_>) -> Outputs {
+    Ok(vec![call.shape(0)?.to_vec()])
+}
+
+/// Operators that change elements, not shapes. Also those that work along an axis, such as `Softmax`.
+fn is_element_wise(operator: &str) -> bool {
+    is_activation(operator)
+        || matches!(
+            operator,
+            "Abs"
+                | "Acos"
+                | "Acosh"
+                | "Asin"
+                | "Asinh"
+                | "Atan"
+                | "Atanh"
+                | "BatchNormalization"
+                | "Bernoulli"
+                | "BitwiseNot"
+                | "Cast"
+                | "CastLike"
+                | "Ceil"
+                | "Clip"
+                | "Cos"
+                | "Cosh"
+                | "CumSum"
+                | "DequantizeLinear"
+                | "Dropout"
+                | "Erf"
+                | "Exp"
+                | "EyeLike"
+                | "Floor"
+                | "GroupNormalization"
+                | "GroupNorm"
+                | "Identity"
+                | "InstanceNormalization"
+                | "IsInf"
+                | "IsNaN"
+                | "LRN"
+                | "Log"
+                | "LpNormalization"
+                | "MeanVarianceNormalization"
+                | "Neg"
+                | "Not"
+                | "QuantizeLinear"
+                | "RandomNormalLike"
+                | "RandomUniformLike"
+                | "Reciprocal"
+                | "ReverseSequence"
+                | "Round"
+                | "Scatter"
+                | "ScatterElements"
+                | "ScatterND"
+                | "Sign"
+                | "Sin"
+                | "Sinh"
+                | "Sqrt"
+                | "Tan"
+                | "Trilu"
+                | "RotaryEmbedding"
+        )
+}
+
+fn is_activation(operator: &str) -> bool {
+    matches!(
+        operator,
+        "Relu"
+            | "LeakyRelu"
+            | "PRelu"
+            | "Sigmoid"
+            | "HardSigmoid"
+            | "HardSwish"
+            | "Tanh"
+            | "Softmax"
+            | "LogSoftmax"
+            | "Hardmax"
+            | "Elu"
+            | "Selu"
+            | "Celu"
+            | "Gelu"
+            | "FastGelu"
+            | "BiasGelu"
+            | "QuickGelu"
+            | "Mish"
+            | "Swish"
+            | "Softplus"
+            | "Softsign"
+            | "Shrink"
+            | "ThresholdedRelu"
+            | "QLinearSigmoid"
+            | "QLinearLeakyRelu"
+            | "QLinearSoftmax"
+    )
+}
+
+fn is_broadcast(operator: &str) -> bool {
+    matches!(
+        operator,
+        "Add"
+            | "Sub"
+            | "Mul"
+            | "Div"
+            | "Pow"
+            | "Mod"
+            | "And"
+            | "Or"
+            | "Xor"
+            | "Equal"
+            | "Less"
+            | "Greater"
+            | "LessOrEqual"
+            | "GreaterOrEqual"
+            | "Where"
+            | "Max"
+            | "Min"
+            | "Sum"
+            | "Mean"
+            | "BitShift"
+            | "BitwiseAnd"
+            | "BitwiseOr"
+            | "BitwiseXor"
+            | "QLinearAdd"
+            | "QLinearMul"
+    )
+}
