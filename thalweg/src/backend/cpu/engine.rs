@@ -5,13 +5,14 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rten::{LoadError, ModelOptions, NodeId, RunOptions, ThreadPool, Value, ValueOrView};
+use rten::{LoadError, ModelOptions, NodeId, RunOptions, ShapeInferenceMode, ThreadPool, Value, ValueOrView};
 use rten_tensor::prelude::*;
 
 use super::executor::CpuExecutor;
 use super::{operators, tensors};
 use crate::backend::{Engine, Executor, ExecutorSpec, HostTensor, SerializedEngine};
 use crate::error::{Error, Result};
+use crate::model::proto::NodeProto;
 use crate::model::{Model, Signature, TensorSpec};
 
 /// A network with its weights, shared by all streams.
@@ -34,6 +35,7 @@ impl Network {
     fn load(model: &Model, bytes: &Bytes) -> Result<Self> {
         let rten_model = ModelOptions::with_all_ops()
             .prepack_weights(std::env::var_os("NO_PREPACK").is_none())
+            .shape_inference(shape_inference(model))
             .load(bytes.to_vec())
             .map_err(|error| operators::load_error(model.proto(), &error))?;
         let id = |name: &str| {
@@ -60,6 +62,16 @@ impl Network {
             Ok(result) => result.map_err(|error| Fault::Failed(Box::new(error))),
             Err(payload) => Err(Fault::Panicked(panic_text(payload.as_ref()))),
         }
+    }
+}
+
+/// rten 0.27 infers the output of DynamicQuantizeLSTM as if its weights were laid out as those of LSTM, and
+/// folds the wrong sizes into the network. It loses some fusions without inference, so only where needed.
+fn shape_inference(model: &Model) -> ShapeInferenceMode {
+    let is_affected = |node: &&NodeProto| node.op_type() == "DynamicQuantizeLSTM";
+    match operators::nodes(Some(model.graph())).iter().any(is_affected) {
+        true => ShapeInferenceMode::Off,
+        false => ShapeInferenceMode::On,
     }
 }
 
@@ -138,7 +150,13 @@ impl Trial<'_> {
     /// follow the batch has one batch size, its smallest, and no batch dimension.
     fn confirm(&self, mut signature: Signature) -> Result<Signature> {
         let (smallest, largest) = (*signature.batch_sizes.start(), *signature.batch_sizes.end());
-        let shapes = self.output_shapes(&signature, smallest)?;
+        let has_integers = signature.inputs.iter().any(|input| !input.data_type.is_float());
+        let shapes = match self.output_shapes(&signature, smallest) {
+            Ok(shapes) => shapes,
+            // Integers may be sizes or choose a branch, so real ones may well work; the model's word must do.
+            Err(_) if has_integers => return Ok(signature),
+            Err(error) => return Err(error),
+        };
         let obstacle = match samples_of(&signature, &shapes, smallest) {
             Ok(samples) => {
                 for (output, sample) in signature.outputs.iter_mut().zip(samples) {
@@ -182,11 +200,7 @@ impl Trial<'_> {
     /// as the length of something.
     fn output_shapes(&self, signature: &Signature, batch_size: usize) -> Result<Vec<Vec<usize>>> {
         let on_zeros = self.run(signature, batch_size, 0);
-        let has_integers = signature.inputs.iter().any(|input| !input.data_type.is_float());
-        if has_integers && on_zeros.is_err() {
-            return self.run(signature, batch_size, 1).or(on_zeros);
-        }
-        on_zeros
+        on_zeros.or_else(|error| self.run(signature, batch_size, 1).map_err(|_| error))
     }
 
     fn run(&self, signature: &Signature, batch_size: usize, integer: u8) -> Result<Vec<Vec<usize>>> {

@@ -10,6 +10,8 @@ mod normalise;
 mod operators;
 mod tensors;
 #[cfg(test)]
+mod test_models;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
@@ -67,7 +69,7 @@ impl Backend for CpuBackend {
         check_types("output", model.outputs())?;
         operators::check(model.proto())?;
         let mut proto = model.embedded()?.proto().clone();
-        normalise::normalise(&mut proto, &known_ranks(model, spec))?;
+        normalise::normalise(&mut proto, &known_ranks(model, spec)?)?;
         let model = Model::from_proto(proto, model.path())?;
         let bytes = model.encode();
         engine::check_loads(&model, &bytes)?;
@@ -97,18 +99,10 @@ fn check_types(role: &str, tensors: &[TensorInfo]) -> Result<()> {
     })
 }
 
-/// How many dimensions tensors have, as far as the model declares it.
-fn known_ranks(model: &Model, _spec: &BuildSpec) -> HashMap<String, usize> {
-    let graph = model.graph();
-    let declared = graph.input.iter().chain(&graph.output).chain(&graph.value_info);
-    declared
-        .filter_map(|info| match info.r#type.as_ref()?.value.as_ref()? {
-            crate::model::proto::type_proto::Value::TensorType(t) => {
-                Some((info.name().to_owned(), t.shape.as_ref()?.dim.len()))
-            }
-            _ => None,
-        })
-        .collect()
+/// How many dimensions each value of a model has, where that is known.
+fn known_ranks(model: &Model, spec: &BuildSpec) -> Result<HashMap<String, usize>> {
+    let shapes = model.infer_shapes(&spec.input_shapes)?;
+    Ok(shapes.iter().filter_map(|(name, _, shape)| Some((name.to_owned(), shape?.len()))).collect())
 }
 
 fn processor_name() -> Option<String> {

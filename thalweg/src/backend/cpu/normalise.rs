@@ -178,3 +178,85 @@ fn set_int(node: &mut NodeProto, name: &str, value: i64) {
     let i = Some(value);
     node.attribute.push(AttributeProto { name: Some(name.into()), r#type, i, ..Default::default() });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_models::{graph, int, ints, node, proto, text, value, with_attribute};
+    use super::*;
+    use crate::model::proto::tensor_proto::DataType as OnnxDataType;
+
+    /// The nodes that one node of an old or new operator set becomes, with `x` of the given rank.
+    fn rewritten(node: NodeProto, opset: i64, rank: Option<usize>) -> Result<Vec<NodeProto>> {
+        let ends = |name| vec![value(name, OnnxDataType::Float, &[1])];
+        let mut model = proto(graph(vec![node], Vec::new(), ends("x"), ends("y")), opset);
+        let ranks = rank.map(|rank| ("x".to_owned(), rank)).into_iter().collect();
+        normalise(&mut model, &ranks)?;
+        Ok(model.graph.unwrap_or_default().node)
+    }
+
+    fn operators(nodes: &[NodeProto]) -> Vec<&str> {
+        nodes.iter().map(NodeProto::op_type).collect()
+    }
+
+    #[test]
+    fn a_convolution_gets_one_element_for_each_dimension_of_its_kernel() {
+        for (conv, rank) in [
+            (node("Conv", &["x", "w"], &["y"]), Some(4)),
+            (with_attribute(node("Conv", &["x", "w"], &["y"]), ints("strides", &[1, 1])), None),
+            (with_attribute(node("Conv", &["x", "w"], &["y"]), ints("kernel_shape", &[3, 3])), None),
+        ] {
+            let nodes = rewritten(conv, 17, rank).unwrap();
+            assert_eq!(nodes[0].ints("strides"), Some(&[1, 1][..]));
+            assert_eq!(nodes[0].ints("dilations"), Some(&[1, 1][..]));
+            assert_eq!(nodes[0].ints("pads"), Some(&[0, 0, 0, 0][..]));
+        }
+    }
+
+    #[test]
+    fn given_attributes_stay_as_they_are() {
+        let pool = with_attribute(node("MaxPool", &["x"], &["y"]), ints("kernel_shape", &[2]));
+        let nodes = rewritten(with_attribute(pool, ints("strides", &[3])), 17, None).unwrap();
+        assert_eq!(nodes[0].ints("strides"), Some(&[3][..]));
+    }
+
+    #[test]
+    fn padding_at_the_start_is_refused_only_where_it_differs() {
+        let pool = |kernel: i64| {
+            let pool = with_attribute(node("MaxPool", &["x"], &["y"]), text("auto_pad", "SAME_LOWER"));
+            with_attribute(pool, ints("kernel_shape", &[kernel]))
+        };
+        assert!(rewritten(pool(3), 17, None).is_ok());
+        let error = rewritten(pool(2), 17, None).unwrap_err().to_string();
+        assert!(error.starts_with("the cpu backend cannot run operator `MaxPool`"), "{error}");
+    }
+
+    #[test]
+    fn an_old_softmax_over_several_axes_is_flattened() {
+        let softmax = || with_attribute(node("Softmax", &["x"], &["y"]), int("axis", 1));
+        let flattened = rewritten(softmax(), 11, Some(3)).unwrap();
+        assert_eq!(operators(&flattened), ["Shape", "Flatten", "Softmax", "Reshape"]);
+        assert_eq!(operators(&rewritten(softmax(), 11, None).unwrap()).len(), 4);
+        assert_eq!(operators(&rewritten(softmax(), 11, Some(2)).unwrap()), ["Softmax"]);
+        assert_eq!(operators(&rewritten(softmax(), 13, Some(3)).unwrap()), ["Softmax"]);
+    }
+
+    #[test]
+    fn the_first_resize_was_an_upsample() {
+        let resize = || node("Resize", &["x", "scales"], &["y"]);
+        assert_eq!(operators(&rewritten(resize(), 10, None).unwrap()), ["Upsample"]);
+        assert_eq!(operators(&rewritten(resize(), 11, None).unwrap()), ["Resize"]);
+    }
+
+    #[test]
+    fn cubic_interpolation_is_refused() {
+        let cubic = with_attribute(node("Resize", &["x", "", "scales"], &["y"]), text("mode", "cubic"));
+        let error = rewritten(cubic, 17, None).unwrap_err().to_string();
+        assert!(error.contains("no cubic interpolation"), "{error}");
+    }
+
+    #[test]
+    fn quantisation_is_per_channel_by_default() {
+        let quantise = node("QuantizeLinear", &["x", "scale"], &["y"]);
+        assert_eq!(rewritten(quantise, 17, None).unwrap()[0].int("axis"), Some(1));
+    }
+}
