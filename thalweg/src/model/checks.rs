@@ -45,10 +45,10 @@ pub fn check(graph: &GraphProto) -> Result<()> {
 /// Subgraphs are nested no deeper than prost's recursion limit, so this recursion ends.
 fn check_graph(graph: &GraphProto, outer: Option<&Scope<'_>>) -> Result<()> {
     let mut scope = Scope { outer, names: HashSet::new() };
-    scope.names.extend(graph.input.iter().map(|input| input.name()));
-    scope.names.extend(graph.initializer.iter().map(|tensor| tensor.name()));
+    scope.names.extend(graph.input.iter().map(super::proto::ValueInfoProto::name));
+    scope.names.extend(graph.initializer.iter().map(super::proto::TensorProto::name));
     let sparse = graph.sparse_initializer.iter().filter_map(|tensor| tensor.values.as_ref());
-    scope.names.extend(sparse.map(|tensor| tensor.name()));
+    scope.names.extend(sparse.map(super::proto::TensorProto::name));
     graph.initializer.iter().try_for_each(check_tensor)?;
     for node in &graph.node {
         check_node(node, &scope)?;
@@ -95,4 +95,77 @@ fn check_tensor(tensor: &TensorProto) -> Result<()> {
 
 fn invalid(reason: String) -> Result<()> {
     Err(Error::InvalidModel { reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sketch::{Sketch, graph, node, value};
+    use super::*;
+
+    fn reason(sketch: Sketch) -> String {
+        sketch.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn values_are_produced_once_and_before_they_are_used() {
+        let sketch = Sketch::new().input("x", "4").output("y");
+        let missing = sketch.clone().node("y = Add(x, z)", &[]);
+        assert!(reason(missing).contains("node `Add -> y` uses `z`"));
+        let late = sketch.clone().node("y = Relu(z)", &[]).node("z = Relu(x)", &[]);
+        assert!(reason(late).contains("uses `z`, which nothing before it produces"));
+        let twice = sketch.clone().node("y = Relu(x)", &[]).node("y = Abs(x)", &[]);
+        assert!(reason(twice).contains("`y` is produced twice"));
+        assert!(reason(sketch.node("z = Relu(x)", &[])).contains("no node produces output `y`"));
+    }
+
+    #[test]
+    fn a_graph_has_nodes_and_outputs() {
+        assert!(reason(Sketch::new().input("x", "4").output("x")).contains("no nodes"));
+        assert!(reason(Sketch::new().input("x", "4").node("y = Relu(x)", &[])).contains("no outputs"));
+        let twice = Sketch::new().input("x", "4").node("y = Relu(x)", &[]).output("y").output("y");
+        assert!(reason(twice).contains("output `y` is declared twice"));
+    }
+
+    #[test]
+    fn subgraphs_see_the_values_around_them_but_not_the_other_way() {
+        let branch = |line: &str| GraphProto {
+            node: vec![node(line, &[])],
+            output: vec![value("b", None)],
+            ..Default::default()
+        };
+        let sketch = Sketch::new().input("x", "4").input("c", "");
+        let sees =
+            sketch.clone().node("y = If(c)", &[graph("then_branch", branch("b = Relu(x)"))]).output("y");
+        assert!(sees.check().is_ok());
+        let hidden = sketch.node("y = If(c)", &[graph("then_branch", branch("b = Relu(x)"))]);
+        assert!(reason(hidden.node("z = Relu(b)", &[]).output("z")).contains("uses `b`"));
+    }
+
+    #[test]
+    fn tensors_have_the_bytes_of_their_shape() {
+        let mut sketch =
+            Sketch::new().input("x", "4").weights("w", &[4]).node("y = Add(x, w)", &[]).output("y");
+        sketch.graph.initializer[0].dims = vec![5];
+        assert!(
+            reason(sketch.clone())
+                .contains("tensor `w` has shape [5], which takes 20 bytes, but 16 are there")
+        );
+        sketch.graph.initializer[0].dims = vec![-1];
+        assert!(reason(sketch.clone()).contains("impossible shape"));
+        sketch.graph.initializer[0].dims = vec![i64::MAX, i64::MAX];
+        assert!(reason(sketch).contains("impossible shape"));
+    }
+
+    #[test]
+    fn strings_are_no_input() {
+        let mut sketch = Sketch::new().input("x", "4").node("y = Identity(x)", &[]).output("y");
+        if let Some(super::super::proto::type_proto::Value::TensorType(tensor)) =
+            sketch.graph.input[0].r#type.as_mut().and_then(|declared| declared.value.as_mut())
+        {
+            tensor.elem_type = Some(OnnxDataType::String as i32);
+        }
+        let expected =
+            "data type of `x`: expected a tensor of numbers or booleans as input, got a tensor of string";
+        assert_eq!(reason(sketch), expected);
+    }
 }

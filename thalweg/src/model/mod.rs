@@ -6,6 +6,7 @@
 
 mod attributes;
 mod checks;
+mod cost;
 mod data_type;
 mod format;
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all, reason = "generated")]
@@ -13,10 +14,13 @@ pub mod proto;
 mod resolve;
 mod shapes;
 mod signature;
+#[cfg(test)]
+pub(crate) mod sketch;
 mod tensor_data;
 mod tensor_info;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -28,6 +32,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 
+pub use cost::{Cost, NodeCost};
 pub use data_type::DataType;
 pub use shapes::{Shape, Shapes};
 pub use signature::{Signature, TensorSpec};
@@ -36,7 +41,7 @@ pub use tensor_info::{Dimension, TensorInfo};
 use tensor_data::ExternalFiles;
 
 /// An ONNX model, read and checked. It never changes; clones share what was read.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Model {
     path: PathBuf,
     name: String,
@@ -47,6 +52,15 @@ pub struct Model {
     outputs: Vec<TensorInfo>,
     external: Arc<ExternalFiles>,
     hash: Arc<OnceLock<String>>,
+}
+
+/// Without the weights, which may be gigabytes.
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut model = f.debug_struct("Model");
+        model.field("path", &self.path).field("inputs", &self.inputs).field("outputs", &self.outputs);
+        model.finish_non_exhaustive()
+    }
 }
 
 impl Model {
@@ -108,6 +122,7 @@ impl Model {
     }
 
     /// The main graph.
+    #[expect(clippy::missing_panics_doc, reason = "every way to make a model checks that it has a graph")]
     pub fn graph(&self) -> &proto::GraphProto {
         self.proto.graph.as_ref().expect("bug: `from_proto` refuses models without a graph")
     }
@@ -207,7 +222,12 @@ impl Model {
     }
 
     /// The model's inputs and outputs with every dimension but the batch fixed. `input_shapes` holds whole
-    /// shapes with the batch in front, for inputs whose open dimensions need a size.
+    /// shapes with the batch in front, for inputs whose open dimensions need a size; an open dimension with the
+    /// same symbol in another input takes the same size. What is given as the batch does not matter.
+    ///
+    /// Tensors have a batch dimension where every input starts with an open dimension and every output grows
+    /// with it, or where all start with the same fixed size above 1. An output whose shape cannot be inferred
+    /// has the declared one with open dimensions of 1, or none: then a backend knows it after the first run.
     ///
     /// # Errors
     /// [`Error::UnknownTensor`] and [`Error::ShapeMismatch`] where `input_shapes` does not fit the model,
@@ -230,4 +250,12 @@ impl Model {
     pub fn infer_shapes(&self, input_shapes: &BTreeMap<String, Shape>) -> Result<Shapes> {
         resolve::infer_shapes(self, input_shapes)
     }
+
+    /// What one execution at these shapes takes: FLOPs, weights and activations, per node and in total.
+    pub fn cost(&self, shapes: &Shapes) -> Cost {
+        cost::cost(self, shapes)
+    }
 }
+
+#[cfg(test)]
+mod tests;

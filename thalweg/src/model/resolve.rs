@@ -39,7 +39,7 @@ pub fn signature(model: &Model, given: &InputShapes, max_batch_size: usize) -> R
     };
     let inputs = input_shapes(model, given, None)?;
     let outputs = output_shapes(model, &shapes::infer(model, &inputs)?);
-    match fixed_batching(&inputs, &outputs, reason) {
+    match fixed_batching(model, &outputs, reason) {
         Batching::Fixed(size) if max_batch_size == size || max_batch_size == 1 => {
             let sample = |shape: Shape| shape[1..].to_vec();
             let inputs = inputs.into_iter().map(|(name, shape)| (name, sample(shape))).collect();
@@ -100,8 +100,15 @@ fn sample_shape(output: &TensorInfo, inferred: (Option<&[usize]>, Option<&[usize
     }
 }
 
-fn fixed_batching(inputs: &InputShapes, outputs: &[Shape], reason: String) -> Batching {
-    let mut sizes = inputs.values().chain(outputs).map(|shape| shape.first().copied());
+/// Whether all tensors start with the same fixed size. For inputs only what is declared counts: sizes that were
+/// given may be the same by chance.
+fn fixed_batching(model: &Model, outputs: &[Shape], reason: String) -> Batching {
+    let first = |input: &TensorInfo| match input.shape.first() {
+        Some(Dimension::Fixed(size)) => Some(*size),
+        _ => None,
+    };
+    let outputs = outputs.iter().map(|shape| shape.first().copied());
+    let mut sizes = model.inputs().iter().map(first).chain(outputs);
     match sizes.next().flatten() {
         Some(size) if size > 1 && sizes.all(|other| other == Some(size)) => Batching::Fixed(size),
         _ => Batching::None(reason),
@@ -138,8 +145,8 @@ fn assemble(
 
 /// Whether a whole batch of it can be addressed at all.
 fn check_size(spec: &TensorSpec, batch_size: usize) -> Result<()> {
-    let factors = spec.shape.iter().chain([&batch_size]);
-    let bytes = factors.fold(Some(spec.data_type.byte_count()), |product, size| product?.checked_mul(*size));
+    let mut factors = spec.shape.iter().chain([&batch_size]);
+    let bytes = factors.try_fold(spec.data_type.byte_count(), |product, size| product.checked_mul(*size));
     match bytes {
         Some(bytes) if isize::try_from(bytes).is_ok() => Ok(()),
         _ => Err(Error::ShapeMismatch {
@@ -265,3 +272,6 @@ fn example(dimensions: &[Dimension]) -> String {
 fn batch_error(value: usize, reason: String) -> Error {
     Error::InvalidSetting { name: "batch", value: value.to_string(), reason }
 }
+
+#[cfg(test)]
+mod tests;

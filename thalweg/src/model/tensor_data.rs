@@ -15,7 +15,6 @@ use super::proto::{AttributeProto, GraphProto, TensorProto};
 use crate::error::{Error, Result};
 
 /// The files beside a model that hold its tensors. Each is read once, when it is first needed.
-#[derive(Debug)]
 pub struct ExternalFiles {
     folder: PathBuf,
     /// Contended only where several threads build engines from one model at the same time.
@@ -133,18 +132,18 @@ fn all_tensors_mut(graph: &mut GraphProto) -> Vec<&mut TensorProto> {
 
 /// Number of elements that a tensor declares.
 pub fn element_count(tensor: &TensorProto) -> Result<usize> {
-    let sizes = tensor.dims.iter().map(|dim| usize::try_from(*dim).ok());
-    let count = sizes.fold(Some(1usize), |product, size| product?.checked_mul(size?));
-    count.ok_or_else(|| invalid(tensor, format!("has an impossible shape {:?}", tensor.dims)))
+    let mut sizes = tensor.dims.iter().map(|dim| usize::try_from(*dim).ok());
+    let count = sizes.try_fold(1usize, |product, size| product.checked_mul(size?));
+    count.ok_or_else(|| invalid(tensor, &format!("has an impossible shape {:?}", tensor.dims)))
 }
 
 /// Bytes that a tensor's elements take; 4-bit elements are packed in pairs.
 pub fn byte_count(tensor: &TensorProto) -> Result<usize> {
     let count = element_count(tensor)?;
     let bits = bits_per_element(tensor)
-        .ok_or_else(|| invalid(tensor, format!("has elements of unknown type {}", tensor.data_type())))?;
+        .ok_or_else(|| invalid(tensor, &format!("has elements of unknown type {}", tensor.data_type())))?;
     let total = count.checked_mul(bits).map(|total| total.div_ceil(8));
-    total.ok_or_else(|| invalid(tensor, format!("has an impossible shape {:?}", tensor.dims)))
+    total.ok_or_else(|| invalid(tensor, &format!("has an impossible shape {:?}", tensor.dims)))
 }
 
 /// Whether a tensor that is not external has as many bytes as its shape and type take.
@@ -157,7 +156,7 @@ pub fn check_size(tensor: &TensorProto, expected: usize) -> Result<()> {
         return Ok(());
     }
     let reason = format!("has shape {:?}, which takes {expected} bytes, but {found} are there", tensor.dims);
-    Err(invalid(tensor, reason))
+    Err(invalid(tensor, &reason))
 }
 
 /// `None` for strings, which have no fixed size, and for types that we do not know.
@@ -215,17 +214,24 @@ fn typed_data(tensor: &TensorProto) -> Vec<u8> {
 }
 
 fn entry<'a>(tensor: &'a TensorProto, key: &str) -> Option<&'a str> {
-    tensor.external_data.iter().find(|entry| entry.key() == key).map(|entry| entry.value())
+    tensor
+        .external_data
+        .iter()
+        .find(|entry| entry.key() == key)
+        .map(super::proto::StringStringEntryProto::value)
 }
 
 fn number(tensor: &TensorProto, key: &str) -> Result<Option<usize>> {
     let parse = |text: &str| {
-        let bad = || invalid(tensor, format!("has external data with {key} `{text}`, which is no number"));
+        let bad = || invalid(tensor, &format!("has external data with {key} `{text}`, which is no number"));
         text.parse().map_err(|_| bad())
     };
     entry(tensor, key).map(parse).transpose()
 }
 
-fn invalid(tensor: &TensorProto, reason: String) -> Error {
+fn invalid(tensor: &TensorProto, reason: &str) -> Error {
     Error::InvalidModel { reason: format!("tensor `{}` {reason}", tensor.name()) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,7 +61,7 @@ impl fmt::Display for Dimension {
 
 /// The graph's inputs that are no initializers. Old files (before IR version 4) list both together.
 pub(super) fn inputs(graph: &GraphProto) -> Result<Vec<TensorInfo>> {
-    let initializers: HashSet<_> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
+    let initializers: HashSet<_> = graph.initializer.iter().map(super::proto::TensorProto::name).collect();
     let given = graph.input.iter().filter(|input| !initializers.contains(input.name()));
     given.map(|input| tensor_info("input", input)).collect()
 }

@@ -1,7 +1,7 @@
 //! Shapes of broadcasting, matrix products, reductions, recurrent layers and attention.
 
 use super::Shape;
-use super::call::{Call, Outputs, Stop, contradiction, product, resolve_axis, signed, size};
+use super::call::{Call, Outputs, Stop, contradiction, product, resolve_axis, size};
 
 /// Element-wise on inputs of different shapes.
 pub fn broadcast(call: &Call<'_>) -> Outputs {
@@ -72,6 +72,13 @@ fn transposed(shape: &[usize], is_transposed: bool) -> Shape {
         std::mem::swap(rows, columns);
     }
     shape
+}
+
+/// ONNX Runtime's product with weights of few bits, whose shape is in the attributes.
+pub fn matmul_n_bits(call: &Call<'_>) -> Outputs {
+    let mut shape = call.shape(0)?.to_vec();
+    *shape.last_mut().ok_or(Stop::Unknown)? = size(call.node.int("N").ok_or(Stop::Unknown)?)?;
+    Ok(vec![shape])
 }
 
 /// `alpha * A * B + beta * C` on matrices.
@@ -170,26 +177,52 @@ pub fn recurrent(call: &Call<'_>) -> Outputs {
     Ok(vec![vec![first, directions, second, hidden], state.clone(), state])
 }
 
-/// Attention over separate or joint projections. Only the first output; caches of keys stay unknown.
+/// Attention over separate projections, or in ONNX Runtime's form over a joint one.
 pub fn attention(call: &Call<'_>) -> Outputs {
-    let is_joint = call.node.op_type() == "Attention" && call.node.domain() == "com.microsoft";
-    if is_joint {
-        let &[batch, sequence, _] = call.shape(0)? else { return Err(Stop::Unknown) };
-        let hidden = match call.node.ints("qkv_hidden_sizes") {
-            Some([_, _, value]) => size(*value)?,
-            _ => call.shape(1)?.last().ok_or(Stop::Unknown)? / 3,
-        };
-        return Ok(vec![vec![batch, sequence, hidden]]);
+    match (call.node.op_type(), call.node.domain()) {
+        ("Attention", "com.microsoft") => joint_attention(call),
+        ("Attention", _) => own_attention(call),
+        _ => match (call.shape(0)?, call.shape(2)?) {
+            (&[batch, sequence, _], &[_, _, value]) => Ok(vec![vec![batch, sequence, value]]),
+            _ => Err(Stop::Unknown),
+        },
     }
-    match (call.shape(0)?, call.shape(2)?) {
-        (&[batch, heads, sequence, _], &[_, _, _, depth]) => Ok(vec![vec![batch, heads, sequence, depth]]),
-        (&[batch, sequence, width], &[_, _, value_width]) => {
-            // With fewer heads for keys and values than for queries, each is used several times.
-            let heads = signed(width)?.min(call.int("q_num_heads", 1)).max(1);
-            let shared = call.int("kv_num_heads", heads).max(1);
-            let depth = value_width / size(shared)?;
-            Ok(vec![vec![batch, sequence, product(&[depth, size(heads)?])?]])
-        }
+}
+
+fn joint_attention(call: &Call<'_>) -> Outputs {
+    let &[batch, sequence, _] = call.shape(0)? else { return Err(Stop::Unknown) };
+    let hidden = match call.node.ints("qkv_hidden_sizes") {
+        Some([_, _, value]) => size(*value)?,
+        _ => call.shape(1)?.last().ok_or(Stop::Unknown)? / 3,
+    };
+    Ok(vec![vec![batch, sequence, hidden]])
+}
+
+/// ONNX's own operator: the result, the keys and values with those of the past, and the scores.
+fn own_attention(call: &Call<'_>) -> Outputs {
+    let [batch, query_heads, queries, _] = by_heads(call, 0, "q_num_heads")?;
+    let [_, key_heads, mut keys, key_depth] = by_heads(call, 1, "kv_num_heads")?;
+    let [_, _, _, depth] = by_heads(call, 2, "kv_num_heads")?;
+    if call.has_input(4) {
+        let past = *call.shape(4)?.get(2).ok_or(Stop::Unknown)?;
+        keys = keys.checked_add(past).ok_or(Stop::Unknown)?;
+    }
+    let result = match call.shape(0)?.len() {
+        3 => vec![batch, queries, product(&[query_heads, depth])?],
+        _ => vec![batch, query_heads, queries, depth],
+    };
+    let present = |depth| vec![batch, key_heads, keys, depth];
+    Ok(vec![result, present(key_depth), present(depth), vec![batch, query_heads, queries, keys]])
+}
+
+/// `[batch, heads, length, depth]` of an input that may have its heads side by side.
+fn by_heads(call: &Call<'_>, index: usize, attribute: &str) -> Result<[usize; 4], Stop> {
+    match *call.shape(index)? {
+        [batch, heads, length, depth] => Ok([batch, heads, length, depth]),
+        [batch, length, width] => match size(call.int(attribute, 1))? {
+            0 => contradiction(format!("has {attribute} 0")),
+            heads => Ok([batch, heads, length, width / heads]),
+        },
         _ => Err(Stop::Unknown),
     }
 }

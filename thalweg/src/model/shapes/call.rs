@@ -1,7 +1,7 @@
 //! A node together with what is known about its inputs: all that a rule needs.
 
 use super::super::proto::{NodeProto, TensorProto};
-use super::{Scope, Shape, Value};
+use super::{MAX_RANK, Scope, Shape, Value};
 
 /// Why a rule has no answer.
 #[derive(Debug, PartialEq)]
@@ -27,7 +27,7 @@ impl<'a> Call<'a> {
     pub fn new(node: &'a NodeProto, scope: &'a Scope<'a>) -> Self {
         let sets = &scope.model.proto().opset_import;
         let own = sets.iter().find(|set| matches!(set.domain(), "" | "ai.onnx"));
-        Self { node, opset: own.map_or(1, |set| set.version()), scope }
+        Self { node, opset: own.map_or(1, super::super::proto::OperatorSetIdProto::version), scope }
     }
 
     /// What is known about an input; nothing where it is left out.
@@ -43,7 +43,8 @@ impl<'a> Call<'a> {
 
     /// The shape of an input.
     pub fn shape(&self, index: usize) -> Result<&[usize], Stop> {
-        self.input(index).and_then(|value| value.shape.as_deref()).ok_or(Stop::Unknown)
+        let shape = self.input(index).and_then(|value| value.shape.as_deref());
+        shape.filter(|shape| shape.len() <= MAX_RANK).ok_or(Stop::Unknown)
     }
 
     /// The shapes of all inputs that are given.

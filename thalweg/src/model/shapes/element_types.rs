@@ -2,12 +2,16 @@
 
 use super::super::DataType;
 use super::call::Call;
+use super::rules::KNOWN_DOMAINS;
 
 /// The type of one output. Where nothing else is said it is that of the first input.
 pub fn of_output(call: &Call<'_>, index: usize) -> Option<DataType> {
     let input = |index: usize| call.input(index).and_then(|value| value.data_type);
     match (call.node.op_type(), index) {
-        ("Cast", _) => attribute(call, "to"),
+        // What these hand out is said by their subgraphs and attributes, or by nobody we know.
+        ("Loop" | "Scan" | "If" | "TfIdfVectorizer", _) => None,
+        _ if !KNOWN_DOMAINS.contains(&call.node.domain()) => None,
+        ("Cast" | "BitCast", _) => attribute(call, "to"),
         ("CastLike", _) => input(1),
         ("Shape" | "Size" | "ArgMax" | "ArgMin" | "NonZero" | "NonMaxSuppression", _)
         | ("TopK" | "MaxPool", 1) => Some(DataType::I64),

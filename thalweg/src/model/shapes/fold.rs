@@ -6,7 +6,7 @@
 use half::{bf16, f16};
 
 use super::call::{Call, Stop};
-use super::layout::{shape_range, slice_ranges};
+use super::layout::{shape_range, slice_ranges, transposition};
 use super::{DataType, MAX_FOLDED_ELEMENTS, Shape, element_count, element_types};
 
 type Elements = Vec<f64>;
@@ -76,6 +76,7 @@ fn single(call: &Call<'_>, shape: &Shape) -> Option<Elements> {
         "Concat" => concat(call),
         "Gather" => gather(call),
         "Slice" => slice(call, shape),
+        "Transpose" => transpose(call, shape),
         "ReduceProd" | "ReduceSum" | "ReduceMax" | "ReduceMin" => reduce(call, shape),
         _ => None,
     }
@@ -146,20 +147,35 @@ fn rounded(call: &Call<'_>, elements: Elements) -> Elements {
 fn stretched(call: &Call<'_>, index: usize, shape: &Shape) -> Option<Elements> {
     let (elements, from) = (call.elements(index).ok()?, call.shape(index).ok()?);
     let missing = shape.len().checked_sub(from.len())?;
-    let source = |position: usize| {
-        let (mut rest, mut stride, mut source) = (position, 1, 0);
-        for axis in (0..shape.len()).rev() {
-            let at = rest % shape[axis];
-            rest /= shape[axis];
-            if axis >= missing {
-                let size = from[axis - missing];
-                source += if size == 1 { 0 } else { at * stride };
-                stride *= size;
-            }
-        }
-        elements.get(source).copied()
+    let source = |at: &[usize]| {
+        let at = at[missing..].iter().zip(from);
+        Some(at.map(|(position, size)| if *size == 1 { 0 } else { *position }).collect())
     };
-    (0..element_count(shape)?).map(source).collect()
+    rearranged(elements, from, shape, source)
+}
+
+/// Elements in a new order: `source` says for a position in the result where it is in the input.
+fn rearranged(
+    elements: &[f64],
+    from: &[usize],
+    to: &[usize],
+    source: impl Fn(&[usize]) -> Option<Vec<usize>>,
+) -> Option<Elements> {
+    let mut at = vec![0; to.len()];
+    let mut result = Vec::new();
+    for _ in 0..element_count(to)? {
+        let position =
+            source(&at)?.iter().zip(from).fold(0, |offset, (position, size)| offset * size + position);
+        result.push(*elements.get(position)?);
+        for (position, size) in at.iter_mut().zip(to).rev() {
+            *position += 1;
+            if *position < *size {
+                break;
+            }
+            *position = 0;
+        }
+    }
+    Some(result)
 }
 
 fn constant(call: &Call<'_>) -> Option<Elements> {
@@ -221,16 +237,27 @@ fn gather(call: &Call<'_>) -> Option<Elements> {
     Some(gathered)
 }
 
-/// Of lists only: shapes are lists.
 fn slice(call: &Call<'_>, shape: &Shape) -> Option<Elements> {
-    let input = call.elements(0).ok()?;
     let ranges = slice_ranges(call).ok()?;
-    let ([range], [count]) = (ranges.as_slice(), shape.as_slice()) else { return None };
-    let at = |index: usize| {
-        let offset = range.step.checked_mul(i64::try_from(index).ok()?)?;
-        input.get(usize::try_from(range.start.checked_add(offset)?).ok()?).copied()
+    let source = |at: &[usize]| {
+        let mut source = at.to_vec();
+        for range in &ranges {
+            let steps = i64::try_from(at[range.axis]).ok()?;
+            source[range.axis] = usize::try_from(range.start + range.step.checked_mul(steps)?).ok()?;
+        }
+        Some(source)
     };
-    (0..*count).map(at).collect()
+    rearranged(call.elements(0).ok()?, call.shape(0).ok()?, shape, source)
+}
+
+fn transpose(call: &Call<'_>, shape: &Shape) -> Option<Elements> {
+    let order = transposition(call).ok()?;
+    let source = |at: &[usize]| {
+        let mut source = vec![0; at.len()];
+        order.iter().zip(at).for_each(|(axis, position)| source[*axis] = *position);
+        Some(source)
+    };
+    rearranged(call.elements(0).ok()?, call.shape(0).ok()?, shape, source)
 }
 
 fn split(call: &Call<'_>, shapes: &[Shape]) -> Option<Vec<Elements>> {

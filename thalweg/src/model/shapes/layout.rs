@@ -13,8 +13,7 @@ pub fn apply(call: &Call<'_>) -> Outputs {
         "Transpose" => transpose(call),
         "Squeeze" => squeeze(call),
         "Unsqueeze" => unsqueeze(call),
-        "Concat" => concat(call, 0),
-        "QLinearConcat" => return Err(Stop::Unknown),
+        "Concat" => concat(call),
         "Split" => return split(call),
         "Slice" => slice(call),
         "Gather" => gather(call),
@@ -76,15 +75,21 @@ fn flatten(call: &Call<'_>) -> Result<Shape, Stop> {
 
 fn transpose(call: &Call<'_>) -> Result<Shape, Stop> {
     let input = call.shape(0)?;
+    Ok(transposition(call)?.iter().map(|axis| input[*axis]).collect())
+}
+
+/// For every axis of a `Transpose`'s output the axis of its input.
+pub fn transposition(call: &Call<'_>) -> Result<Vec<usize>, Stop> {
+    let input = call.shape(0)?;
     let Some(order) = call.node.ints("perm").filter(|order| !order.is_empty()) else {
-        return Ok(input.iter().rev().copied().collect());
+        return Ok((0..input.len()).rev().collect());
     };
     let axes: Vec<usize> =
         order.iter().map(|axis| resolve_axis(*axis, input.len())).collect::<Result<_, _>>()?;
     if axes.len() != input.len() || (0..axes.len()).any(|axis| !axes.contains(&axis)) {
         return contradiction(format!("cannot order {input:?} by {order:?}"));
     }
-    Ok(axes.iter().map(|axis| input[*axis]).collect())
+    Ok(axes)
 }
 
 fn squeeze(call: &Call<'_>) -> Result<Shape, Stop> {
@@ -104,6 +109,9 @@ fn unsqueeze(call: &Call<'_>) -> Result<Shape, Stop> {
     let input = call.shape(0)?;
     let axes = call.list("axes", 1)?.ok_or(Stop::Unknown)?;
     let rank = input.len() + axes.len();
+    if rank > super::MAX_RANK {
+        return Err(Stop::Unknown);
+    }
     let axes: Vec<usize> = axes.iter().map(|axis| resolve_axis(*axis, rank)).collect::<Result<_, _>>()?;
     let mut sizes = input.iter().copied();
     let shape = (0..rank).map(|axis| if axes.contains(&axis) { Some(1) } else { sizes.next() });
@@ -111,10 +119,10 @@ fn unsqueeze(call: &Call<'_>) -> Result<Shape, Stop> {
     shape.collect::<Option<_>>().ok_or_else(|| Stop::Contradiction(format!("names an axis twice: {axes:?}")))
 }
 
-fn concat(call: &Call<'_>, default_axis: i64) -> Result<Shape, Stop> {
+fn concat(call: &Call<'_>) -> Result<Shape, Stop> {
     let shapes = call.shapes()?;
     let (first, rest) = shapes.split_first().ok_or(Stop::Unknown)?;
-    let axis = call.axis("axis", default_axis, first.len())?;
+    let axis = call.axis("axis", 0, first.len())?;
     let mut joined = first.to_vec();
     for shape in rest {
         let fits = shape.len() == joined.len()

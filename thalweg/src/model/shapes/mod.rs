@@ -31,6 +31,10 @@ pub type Shape = Vec<usize>;
 /// masks and position lists that shapes are taken from stay below a few thousand.
 const MAX_FOLDED_ELEMENTS: usize = 4096;
 
+/// Values of more dimensions stay unknown: no runtime has them (NumPy stops at 64), and rules that compare axes
+/// with each other stay fast on damaged files.
+const MAX_RANK: usize = 64;
+
 /// What is known about one value of a graph.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Value {
@@ -65,6 +69,11 @@ impl Shapes {
             .iter()
             .try_fold(1u64, |product, size| product.checked_mul(u64::try_from(*size).ok()?))?;
         elements.checked_mul(self.data_type(value)?.byte_count() as u64)
+    }
+
+    /// Whether a value's elements follow from shapes and constants alone.
+    pub(super) fn is_calculated(&self, value: &str) -> bool {
+        self.values.get(value).is_some_and(|value| value.elements.is_some())
     }
 
     /// Name, element type and shape of every value, sorted by name.

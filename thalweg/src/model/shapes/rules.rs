@@ -5,7 +5,7 @@ use super::{algebra, layout, spatial};
 
 /// Domains whose operators we know: ONNX's own, and those of ONNX Runtime, which its optimiser and quantiser
 /// put into files. Another domain may use a known name for something else.
-const KNOWN_DOMAINS: [&str; 3] = ["", "ai.onnx", "com.microsoft"];
+pub const KNOWN_DOMAINS: [&str; 3] = ["", "ai.onnx", "com.microsoft"];
 
 /// The output shapes of a node.
 pub fn apply(call: &Call<'_>) -> Outputs {
@@ -23,7 +23,7 @@ pub fn apply(call: &Call<'_>) -> Outputs {
         return algebra::reduce(call);
     }
     match operator {
-        "Conv" | "ConvInteger" | "FusedConv" => spatial::conv(call, 1),
+        "Conv" | "ConvInteger" | "FusedConv" | "DeformConv" => spatial::conv(call, 1),
         "QLinearConv" => spatial::conv(call, 3),
         "ConvTranspose" => spatial::conv_transpose(call),
         "MaxPool" | "AveragePool" | "LpPool" => spatial::pool(call),
@@ -40,6 +40,7 @@ pub fn apply(call: &Call<'_>) -> Outputs {
             algebra::matmul(call, 1)
         }
         "QLinearMatMul" => algebra::matmul(call, 3),
+        "MatMulNBits" => algebra::matmul_n_bits(call),
         "FusedMatMul" => algebra::fused_matmul(call),
         "Gemm" | "FusedGemm" => algebra::gemm(call),
         "Einsum" => algebra::einsum(call),
@@ -47,11 +48,13 @@ pub fn apply(call: &Call<'_>) -> Outputs {
         "Attention" | "MultiHeadAttention" => algebra::attention(call),
         "ArgMax" | "ArgMin" => algebra::arg_reduce(call),
         "TopK" => algebra::top_k(call),
-        "LayerNormalization"
-        | "SkipLayerNormalization"
+        "LayerNormalization" => layer_normalization(call),
+        "SkipLayerNormalization"
         | "SimplifiedLayerNormalization"
         | "SkipSimplifiedLayerNormalization"
         | "RMSNormalization" => same_as_first(call),
+        // The second output is the mask.
+        "Dropout" => Ok(vec![call.shape(0)?.to_vec(); 2]),
         _ => layout::apply(call),
     }
 }
@@ -60,6 +63,15 @@ pub fn apply(call: &Call<'_>) -> Outputs {
 /// unknown.
 fn same_as_first(call: &Call<'_>) -> Outputs {
     Ok(vec![call.shape(0)?.to_vec()])
+}
+
+/// The result; then, for training, the mean and the inverse deviation of every group.
+fn layer_normalization(call: &Call<'_>) -> Outputs {
+    let shape = call.shape(0)?.to_vec();
+    let axis = call.axis("axis", -1, shape.len())?;
+    let mut statistics = shape.clone();
+    statistics[axis..].fill(1);
+    Ok(vec![shape, statistics.clone(), statistics])
 }
 
 /// Operators that change elements, not shapes. Also those that work along an axis, such as `Softmax`.
@@ -83,9 +95,9 @@ fn is_element_wise(operator: &str) -> bool {
                 | "Clip"
                 | "Cos"
                 | "Cosh"
+                | "CumProd"
                 | "CumSum"
                 | "DequantizeLinear"
-                | "Dropout"
                 | "Erf"
                 | "Exp"
                 | "EyeLike"

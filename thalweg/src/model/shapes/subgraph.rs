@@ -1,4 +1,4 @@
-//! `If`: the branch that is taken where the condition is known, or else what both branches agree on.
+//! `If`: the branch that is taken where the condition is known, or else what the branches that can run agree on.
 //!
 //! `Loop` and `Scan` stay unknown: how often they run and what they carry depends on the data.
 
@@ -13,10 +13,13 @@ pub fn infer_if(node: &NodeProto, scope: &Scope<'_>) -> Result<Vec<Value>, Strin
     match condition {
         Some(condition) => branch(node, if condition == 0.0 { "else_branch" } else { "then_branch" }, scope),
         None => {
-            // A branch that is not taken may well contradict the shapes: it is for others.
-            let yes = branch(node, "then_branch", scope).unwrap_or_default();
-            let no = branch(node, "else_branch", scope).unwrap_or_default();
-            Ok(yes.into_iter().zip(no).map(|(yes, no)| common(yes, &no)).collect())
+            let branches = (branch(node, "then_branch", scope), branch(node, "else_branch", scope));
+            match branches {
+                (Ok(yes), Ok(no)) => Ok(yes.into_iter().zip(no).map(|(yes, no)| common(yes, &no)).collect()),
+                // A branch that cannot run with these shapes is not the one that is taken.
+                (Ok(only), Err(_)) | (Err(_), Ok(only)) => Ok(only),
+                (Err(reason), Err(_)) => Err(reason),
+            }
         }
     }
 }
