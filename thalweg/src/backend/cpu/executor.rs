@@ -64,14 +64,8 @@ impl CpuExecutor {
             lost: None,
         };
         // Inside the pool, so that an execution starts on the thread that received it: handing it over to
-        // another one costs TODO.
-        let run = move || {
-            if std::env::var_os("NO_INSTALL").is_some() {
-                worker.run(&jobs)
-            } else {
-                pool.run(|| worker.run(&jobs))
-            }
-        };
+        // another one and back takes some 10 us.
+        let run = move || pool.run(|| worker.run(&jobs));
         let thread = thread::Builder::new().name(format!("thalweg-stream-{stream}")).spawn(run);
         let thread = thread.map_err(|error| Error::InvalidSetting {
             name: "streams",

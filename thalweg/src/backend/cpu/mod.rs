@@ -1,9 +1,10 @@
 //! The `cpu` backend: real inference with rten, which is pure Rust, so that every command does real work on
 //! any machine.
 //!
-//! A serialised engine is an ONNX model that rten understands. A stream is a thread with its own share of the
+//! A serialised engine is an ONNX model that rten computes correctly on this processor. A stream is a thread with its own share of the
 //! cores; "device memory" is the host's, so inputs are viewed in place and only results are copied.
 
+mod eight_bit;
 mod engine;
 mod executor;
 mod normalise;
@@ -23,6 +24,7 @@ use crate::backend::{Backend, BuildSpec, DeviceSpec, Engine, SerializedEngine};
 use crate::error::{Error, Result};
 use crate::model::{Model, TensorInfo};
 
+use eight_bit::Products;
 use engine::CpuEngine;
 
 /// The backend's name.
@@ -69,7 +71,7 @@ impl Backend for CpuBackend {
         check_types("output", model.outputs())?;
         operators::check(model.proto())?;
         let mut proto = model.embedded()?.proto().clone();
-        normalise::normalise(&mut proto, &known_ranks(model, spec)?)?;
+        normalise::normalise(&mut proto, &known_ranks(model, spec)?, Products::of_this_processor())?;
         let model = Model::from_proto(proto, model.path())?;
         let bytes = model.encode();
         engine::check_loads(&model, &bytes)?;

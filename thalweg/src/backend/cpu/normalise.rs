@@ -1,12 +1,13 @@
 //! Rewrites what rten 0.27 rejects or would compute wrongly although it has the operator.
 //!
-//! In: a model. Out: one that means the same by the ONNX specification
+//! In: a model with its data inside. Out: one that means the same by the ONNX specification
 //! (<https://onnx.ai/onnx/operators/>) and that rten reads in this way. What cannot be rewritten is refused,
 //! since rten would silently compute something else. Operators that rten lacks are left to
 //! [`operators`](super::operators).
 
 use std::collections::HashMap;
 
+use super::eight_bit::{self, Products};
 use super::operators::unsupported;
 use crate::error::Result;
 use crate::model::proto::attribute_proto::AttributeType;
@@ -20,16 +21,21 @@ const SOFTMAX_OF_ONE_AXIS: i64 = 13;
 const RESIZE_WITH_ROI: i64 = 11;
 
 /// Rewrites all nodes of a model. `ranks` holds the number of dimensions of tensors where it is known.
-pub(super) fn normalise(model: &mut ModelProto, ranks: &HashMap<String, usize>) -> Result<()> {
+pub(super) fn normalise(
+    model: &mut ModelProto,
+    ranks: &HashMap<String, usize>,
+    products: Products,
+) -> Result<()> {
     let opset = model.opset_import.iter().find(|set| matches!(set.domain(), "" | "ai.onnx"));
     let opset = opset.map_or(i64::MAX, OperatorSetIdProto::version);
-    let context = Context { opset, ranks };
+    let context = Context { opset, ranks, products };
     model.graph.as_mut().map_or(Ok(()), |graph| context.graph(graph))
 }
 
 struct Context<'a> {
     opset: i64,
     ranks: &'a HashMap<String, usize>,
+    products: Products,
 }
 
 impl Context<'_> {
@@ -56,6 +62,9 @@ impl Context<'_> {
 
     fn node(&self, mut node: NodeProto, ranks: &[Option<usize>], out: &mut Vec<NodeProto>) -> Result<()> {
         if !matches!(node.domain(), "" | "ai.onnx") {
+            if node.op_type() == "DynamicQuantizeLSTM" && self.products == Products::Saturating {
+                return Err(unsupported(&node, "rten overflows in it on processors without AVX-512 VNNI"));
+            }
             out.push(node);
             return Ok(());
         }
@@ -71,7 +80,12 @@ impl Context<'_> {
             }
             _ => {}
         }
-        out.push(node);
+        let is_integer = matches!(node.op_type(), "ConvInteger" | "MatMulInteger");
+        if is_integer && self.products == Products::Saturating {
+            out.extend(eight_bit::in_floats(&node, ranks)?);
+        } else {
+            out.push(node);
+        }
         Ok(())
     }
 
@@ -113,8 +127,8 @@ fn pooling(node: &mut NodeProto) -> Result<()> {
     refuse_same_lower(node)
 }
 
-/// rten reads `SAME_LOWER` as `SAME_UPPER`. They differ where the padding of a dimension is odd, which cannot
-/// be with stride 1 and an odd extent of the kernel.
+/// rten reads `SAME_LOWER` as `SAME_UPPER`. They differ where the padding of a dimension is odd; with
+/// stride 1 it is `(size - 1) * dilation`.
 fn refuse_same_lower(node: &NodeProto) -> Result<()> {
     if node.text("auto_pad") != Some("SAME_LOWER") {
         return Ok(());
@@ -122,7 +136,7 @@ fn refuse_same_lower(node: &NodeProto) -> Result<()> {
     let dilations = node.ints("dilations").unwrap_or_default();
     let dilation = |axis: usize| dilations.get(axis).copied().unwrap_or(1);
     let kernel = node.ints("kernel_shape").unwrap_or_default();
-    let is_even = |(axis, size): (usize, &i64)| ((size - 1) * dilation(axis)) % 2 == 0;
+    let is_even = |(axis, size): (usize, &i64)| size % 2 != 0 || dilation(axis) % 2 == 0;
     let is_symmetric = !kernel.is_empty()
         && kernel.iter().enumerate().all(is_even)
         && node.ints("strides").unwrap_or_default().iter().all(|&stride| stride == 1);
@@ -140,25 +154,53 @@ fn softmax_of_many_axes(mut node: NodeProto, rank: Option<usize>) -> Vec<NodePro
         set_int(&mut node, "axis", -1);
         return vec![node];
     }
-    let (Some(input), Some(output)) = (node.input.first().cloned(), node.output.first().cloned()) else {
-        return vec![node];
-    };
-    let inner = |role: &str| format!("{output}/{role}");
-    let step = |op_type: &str, inputs: &[&str], output: String| NodeProto {
-        name: Some(format!("{} ({op_type})", node.name())),
-        op_type: Some(op_type.into()),
-        input: inputs.iter().map(|&input| input.to_owned()).collect(),
-        output: vec![output],
-        ..Default::default()
-    };
-    let shape = step("Shape", &[&input], inner("shape"));
-    let mut flatten = step("Flatten", &[&input], inner("flat"));
-    set_int(&mut flatten, "axis", axis);
-    let mut softmax = step(node.op_type(), &[&inner("flat")], inner("rows"));
-    softmax.name.clone_from(&node.name);
-    set_int(&mut softmax, "axis", -1);
-    let reshape = step("Reshape", &[&inner("rows"), &inner("shape")], output.clone());
-    vec![shape, flatten, softmax, reshape]
+    let Some(input) = node.input.first() else { return vec![node] };
+    let mut builder = NodeBuilder::for_parts_of(&node);
+    let shape = builder.add("Shape", &[input]);
+    let flat = builder.add("Flatten", &[input]);
+    set_int(builder.last(), "axis", axis);
+    let rows = builder.add(node.op_type(), &[&flat]);
+    set_int(builder.last(), "axis", -1);
+    builder.add("Reshape", &[&rows, &shape]);
+    builder.finish()
+}
+
+/// Builds the nodes that one node becomes. The last one makes the node's output.
+pub(super) struct NodeBuilder {
+    name: String,
+    output: String,
+    nodes: Vec<NodeProto>,
+}
+
+impl NodeBuilder {
+    pub(super) fn for_parts_of(node: &NodeProto) -> Self {
+        let output = node.output.first().cloned().unwrap_or_default();
+        Self { name: node.name().to_owned(), output, nodes: Vec::new() }
+    }
+
+    /// Adds a node and gives the name of its output.
+    pub(super) fn add(&mut self, op_type: &str, inputs: &[&str]) -> String {
+        let output = format!("{}/{}", self.output, self.nodes.len());
+        self.nodes.push(NodeProto {
+            name: Some(format!("{} ({op_type} {})", self.name, self.nodes.len())),
+            op_type: Some(op_type.into()),
+            input: inputs.iter().map(|&input| input.to_owned()).collect(),
+            output: vec![output.clone()],
+            ..Default::default()
+        });
+        output
+    }
+
+    /// The node that was added last, for its attributes.
+    pub(super) fn last(&mut self) -> &mut NodeProto {
+        self.nodes.last_mut().expect("bug: attributes are set after a node was added")
+    }
+
+    pub(super) fn finish(mut self) -> Vec<NodeProto> {
+        let output = std::mem::take(&mut self.output);
+        self.last().output = vec![output];
+        self.nodes
+    }
 }
 
 fn named_rank(tensor: &TensorProto) -> (String, usize) {
@@ -167,16 +209,23 @@ fn named_rank(tensor: &TensorProto) -> (String, usize) {
 
 fn default_ints(node: &mut NodeProto, name: &str, ints: Vec<i64>) {
     if node.attribute(name).is_none() {
-        let r#type = Some(AttributeType::Ints.into());
-        node.attribute.push(AttributeProto { name: Some(name.into()), r#type, ints, ..Default::default() });
+        set_ints(node, name, ints);
     }
 }
 
-fn set_int(node: &mut NodeProto, name: &str, value: i64) {
-    node.attribute.retain(|attribute| attribute.name() != name);
-    let r#type = Some(AttributeType::Int.into());
-    let i = Some(value);
-    node.attribute.push(AttributeProto { name: Some(name.into()), r#type, i, ..Default::default() });
+pub(super) fn set_ints(node: &mut NodeProto, name: &str, ints: Vec<i64>) {
+    let r#type = Some(AttributeType::Ints.into());
+    set(node, AttributeProto { name: Some(name.into()), r#type, ints, ..Default::default() });
+}
+
+pub(super) fn set_int(node: &mut NodeProto, name: &str, value: i64) {
+    let (r#type, i) = (Some(AttributeType::Int.into()), Some(value));
+    set(node, AttributeProto { name: Some(name.into()), r#type, i, ..Default::default() });
+}
+
+fn set(node: &mut NodeProto, attribute: AttributeProto) {
+    node.attribute.retain(|other| other.name() != attribute.name());
+    node.attribute.push(attribute);
 }
 
 #[cfg(test)]
@@ -187,10 +236,19 @@ mod tests {
 
     /// The nodes that one node of an old or new operator set becomes, with `x` of the given rank.
     fn rewritten(node: NodeProto, opset: i64, rank: Option<usize>) -> Result<Vec<NodeProto>> {
+        rewritten_for(Products::Exact, node, opset, rank)
+    }
+
+    fn rewritten_for(
+        products: Products,
+        node: NodeProto,
+        opset: i64,
+        rank: Option<usize>,
+    ) -> Result<Vec<NodeProto>> {
         let ends = |name| vec![value(name, OnnxDataType::Float, &[1])];
         let mut model = proto(graph(vec![node], Vec::new(), ends("x"), ends("y")), opset);
         let ranks = rank.map(|rank| ("x".to_owned(), rank)).into_iter().collect();
-        normalise(&mut model, &ranks)?;
+        normalise(&mut model, &ranks, products)?;
         Ok(model.graph.unwrap_or_default().node)
     }
 
@@ -258,5 +316,25 @@ mod tests {
     fn quantisation_is_per_channel_by_default() {
         let quantise = node("QuantizeLinear", &["x", "scale"], &["y"]);
         assert_eq!(rewritten(quantise, 17, None).unwrap()[0].int("axis"), Some(1));
+    }
+
+    #[test]
+    fn products_of_integers_become_floats_only_where_rten_overflows() {
+        let product = || node("MatMulInteger", &["x", "w"], &["y"]);
+        assert_eq!(operators(&rewritten(product(), 17, None).unwrap()), ["MatMulInteger"]);
+        let floats = rewritten_for(Products::Saturating, product(), 17, None).unwrap();
+        assert_eq!(operators(&floats), ["Cast", "Cast", "MatMul", "Round", "Cast"]);
+        assert_eq!(floats[4].output, ["y"]);
+    }
+
+    #[test]
+    fn a_quantised_lstm_is_refused_where_rten_overflows() {
+        let lstm = || NodeProto {
+            domain: Some("com.microsoft".into()),
+            ..node("DynamicQuantizeLSTM", &["x"], &["y"])
+        };
+        assert!(rewritten(lstm(), 17, None).is_ok());
+        let error = rewritten_for(Products::Saturating, lstm(), 17, None).unwrap_err().to_string();
+        assert!(error.contains("`com.microsoft.DynamicQuantizeLSTM`"), "{error}");
     }
 }

@@ -314,3 +314,20 @@ fn the_device_names_the_processor_and_every_version() {
     let entry = format!("name = \"rten\"\nversion = \"{}\"\n", device.versions["rten"]);
     assert!(lock.contains(&entry), "the lock file has another version than {entry}");
 }
+
+/// Sums that overflow 16 bits, with zero points for each kernel: exact on every processor.
+#[test]
+fn products_of_8_bit_integers_do_not_overflow() {
+    let kernels = weights("w", OnnxDataType::Uint8, &[2, 1, 1, 4], &[255, 255, 255, 255, 0, 1, 2, 3]);
+    let zeros = [
+        weights("x_zero", OnnxDataType::Uint8, &[], &[5]),
+        weights("w_zero", OnnxDataType::Uint8, &[2], &[0, 1]),
+    ];
+    let nodes = vec![node("ConvInteger", &["x", "w", "x_zero", "w_zero"], &["y"])];
+    let inputs = vec![value("x", OnnxDataType::Uint8, &[BATCH, 1, 1, 4])];
+    let outputs = vec![value("y", OnnxDataType::Int32, &[BATCH, 2, 1, 1])];
+    let initializers = std::iter::once(kernels).chain(zeros).collect();
+    let slot = run_once(&model(graph(nodes, initializers, inputs, outputs)), &[255u8, 255, 255, 5]);
+    // 3 x 250 x 255, and 250 x (-1 + 0 + 1).
+    assert_eq!(slot.outputs[0].elements::<i32>(), [191_250, 0]);
+}
