@@ -181,6 +181,52 @@ pub enum Error {
         reason: String,
     },
 
+    /// A measurement could not be added to the journal. All before it are kept.
+    #[error(
+        "cannot add to {}, which keeps {kept} measurements: continue with --resume once the cause is gone",
+        path.display()
+    )]
+    JournalWrite {
+        /// The journal.
+        path: PathBuf,
+        /// Measurements that are safe in it.
+        kept: usize,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+
+    /// The file is not a configuration that `tune` wrote, or not one of this version.
+    #[error("{} is not a usable tuned configuration: {reason}", path.display())]
+    NotTuned {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+
+    /// A tuned configuration belongs to another model.
+    #[error(
+        "the configuration was tuned for another model, {}: expected sha256 {expected}, got {got}; tune this one",
+        path.display()
+    )]
+    OtherModel {
+        /// Where the tuned model was read from.
+        path: PathBuf,
+        /// SHA-256 of the model it was tuned for.
+        expected: String,
+        /// SHA-256 of the model that was given.
+        got: String,
+    },
+
+    /// Not one configuration of a resumed search could run.
+    #[error("none of {candidate_count} configurations could run; the first failed with: {first}")]
+    NothingRan {
+        /// How many were tried.
+        candidate_count: usize,
+        /// Text of the first failure.
+        first: String,
+    },
+
     /// The user stopped it before there was anything to report.
     #[error("interrupted before anything was measured")]
     Interrupted,
@@ -213,6 +259,8 @@ impl Error {
             | Self::Stopped
             | Self::NoExecutor { .. }
             | Self::Busy { .. }
+            | Self::JournalWrite { .. }
+            | Self::NothingRan { .. }
             | Self::Interrupted => Blame::Device,
             _ => Blame::Caller,
         }

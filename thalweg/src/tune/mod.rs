@@ -1,14 +1,163 @@
 //! Searching for the best configuration.
+//!
+//! [`tune`] takes a [`TuneJob`] (what to tune, where, under which limits, in how much time) and gives a
+//! [`TuneOutcome`]; [`TunedConfig`] is the part of it that is deployed. On the way it keeps a [`journal`], so
+//! that nothing measured is lost and a search can be continued.
+//!
+//! Measuring, the clock and the wish to stop come in as [`Instruments`]; everything else here is pure.
+//! How a configuration is measured is the business of [`measure`](crate::measure).
 
+mod finals;
+pub mod journal;
 mod outcome;
+mod pace;
 mod race;
+mod run;
 mod search;
 mod slice;
 mod space;
+mod summary;
 #[cfg(test)]
 mod synthetic;
+mod tuned;
+mod verdict;
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use finals::Finals;
 pub use outcome::{Candidate, Comparison, Compliance, Ending, Limits, ModelIdentity, Standing, TuneOutcome};
+pub use pace::Trial;
 pub use search::{Policy, Search};
 pub use slice::Slice;
 pub use space::{Space, baseline, saturating_load};
+pub use tuned::{TUNED_VERSION, TunedConfig};
+
+use crate::backend::DeviceSpec;
+use crate::error::Result;
+use crate::measure::Measurement;
+use crate::model::Signature;
+use crate::pool::Configuration;
+use crate::units::Nanos;
+
+/// What to tune.
+#[derive(Clone, Debug)]
+pub struct TuneJob {
+    /// The model.
+    pub model: ModelIdentity,
+    /// The device.
+    pub device: DeviceSpec,
+    /// Inputs, outputs and possible batch sizes of the engine.
+    pub signature: Signature,
+    /// What to search.
+    pub space: Space,
+    /// What the winner has to respect.
+    pub limits: Limits,
+    /// Size of requests; `None` is a whole batch each.
+    pub samples_per_request: Option<usize>,
+    /// How long it may take, the comparison of the finalists included and earlier sessions too.
+    pub budget: Duration,
+    /// Time of one sample on one stream where it is known already, so that slices suit a slow network.
+    pub sample_time: Option<Nanos>,
+    /// How to decide.
+    pub policy: Policy,
+    /// Folder of the journal.
+    pub folder: PathBuf,
+    /// What to do with a journal that is there.
+    pub earlier: Earlier,
+}
+
+/// What to do with the journal of an earlier run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Earlier {
+    /// Refuse to start.
+    #[default]
+    Refuse,
+    /// Continue it.
+    Resume,
+}
+
+/// Where a search touches the world.
+pub struct Instruments<'a> {
+    /// Builds a pool, warms it up, measures, verifies, and drops it. An error is the candidate's failure and
+    /// does not end the search, but for [`Interrupted`](crate::Error::Interrupted), which ends it, and
+    /// [`Bug`](crate::Error::Bug). The measurement has to hold its records.
+    pub measure: &'a mut dyn FnMut(&Trial) -> Result<Measurement>,
+    /// Time since the start of this session.
+    pub elapsed: &'a dyn Fn() -> Duration,
+    /// Whether the user wants it to end now.
+    pub is_stopped: &'a dyn Fn() -> bool,
+}
+
+/// What happens in a search, for whoever shows it.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// The search begins.
+    Started {
+        /// How many candidates there are.
+        candidate_count: usize,
+        /// How many slices came from the journal.
+        resumed_slices: usize,
+    },
+    /// A slice begins.
+    Measuring {
+        /// The round, counted from 0.
+        round: usize,
+        /// How many candidates are in the race.
+        contender_count: usize,
+        /// What is measured.
+        configuration: &'a Configuration,
+        /// Time that the search has taken.
+        elapsed: Duration,
+    },
+    /// A slice is done.
+    Measured {
+        /// What was measured.
+        configuration: &'a Configuration,
+        /// The result.
+        slice: &'a Slice,
+        /// The best so far.
+        leader: Option<&'a Configuration>,
+    },
+    /// A candidate is measured no further.
+    Dropped {
+        /// The candidate.
+        configuration: &'a Configuration,
+        /// Why.
+        standing: Standing,
+    },
+    /// A finalist is measured once more.
+    Confirming {
+        /// What is measured.
+        configuration: &'a Configuration,
+        /// Which measurement of the finals this is, counted from 0.
+        step: usize,
+        /// How many there are at most.
+        step_count: usize,
+    },
+    /// The winner is measured once more, at length.
+    LastLook {
+        /// The winner.
+        configuration: &'a Configuration,
+    },
+}
+
+/// Finds the best configuration: races the candidates, measures the finalists against each other, and says
+/// what won and why. Where the time is up or the user stops it, with what was measured until then.
+///
+/// # Errors
+/// [`Error::InvalidSetting`](crate::Error::InvalidSetting) for a space without candidates; what
+/// [`Journal::create`](journal::Journal::create) and [`Journal::resume`](journal::Journal::resume) say;
+/// [`Error::Interrupted`](crate::Error::Interrupted) where nothing was measured; where every candidate
+/// failed, the error of the first.
+pub fn tune(
+    job: &TuneJob,
+    instruments: &mut Instruments<'_>,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<TuneOutcome> {
+    let mut run = run::Run::start(job, instruments, progress)?;
+    let ending = run.race()?;
+    run.check_something_ran(ending)?;
+    let (roles, finals) = run.finals(ending)?;
+    Ok(run.finish(ending, roles, finals))
+}

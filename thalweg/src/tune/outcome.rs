@@ -104,6 +104,8 @@ pub struct TuneOutcome {
     pub device: DeviceSpec,
     /// Under which limits.
     pub limits: Limits,
+    /// Size of requests; `None` is a whole batch each.
+    pub samples_per_request: Option<usize>,
     /// How long the search took.
     #[serde(rename = "search_time_ns")]
     pub search_time: Nanos,

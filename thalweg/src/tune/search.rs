@@ -80,6 +80,14 @@ impl Search {
         }
     }
 
+    /// Adds a configuration that takes no part in the race and cannot win, and gives its index.
+    pub fn add_baseline(&mut self, configuration: Configuration) -> usize {
+        self.candidates.push(configuration);
+        self.slices.push(Vec::new());
+        self.standings.push(Standing::Baseline);
+        self.candidates.len() - 1
+    }
+
     /// The candidates, in the order that every index refers to.
     pub fn candidates(&self) -> &[Configuration] {
         &self.candidates
@@ -184,6 +192,13 @@ impl Search {
             .collect()
     }
 
+    /// The fastest but one that may run under the limits: what to compare `winner` with.
+    pub fn runner_up(&self, winner: usize) -> Option<usize> {
+        let race = self.race();
+        let others: Vec<usize> = self.possible(&race).into_iter().filter(|other| *other != winner).collect();
+        fastest(&race, &others)
+    }
+
     /// The best that is known now. Among those that keep the limits, or where none is proven to among those
     /// that may: the fastest, or a candidate with shorter latency that is as fast for all that matters.
     /// `None` before anything was measured, and where every candidate failed or breaks a limit.
@@ -234,6 +249,8 @@ impl Search {
     fn update_standing(&mut self, candidate: usize) {
         if self.failure(candidate).is_some() {
             self.standings[candidate] = Standing::Failed;
+        } else if self.standings[candidate] == Standing::Baseline {
+            // It stays what it is, whatever limits it breaks.
         } else if self.compliance(candidate) == Compliance::Breaks {
             self.standings[candidate] = Standing::OverLimit;
         } else if self.standings[candidate] == Standing::NotMeasured {

@@ -1,13 +1,21 @@
 //! Synthetic devices and measurements with a known truth, for the tests of this module.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use super::Slice;
-use crate::backend::DeviceSpec;
-use crate::measure::Estimate;
+use super::journal::{Header, JOURNAL_VERSION, Reading};
+use super::{
+    Candidate, Compliance, Limits, ModelIdentity, Slice, Space, Standing, TUNED_VERSION, Trial, TunedConfig,
+};
+use crate::backend::{DeviceSpec, SlotId, StageTimes};
 use crate::measure::random::Random;
+use crate::measure::{
+    Arrival, Estimate, Failures, LatencySummary, Load, Measurement, Record, Stability, StageSummary,
+    Verification,
+};
 use crate::model::{DataType, Signature, TensorSpec};
 use crate::pool::Configuration;
+use crate::units::Nanos;
 
 /// Standard deviation of the noise of one slice.
 pub const NOISE: f64 = 0.02;
@@ -88,4 +96,127 @@ impl Truth {
 /// Standard normal, by Box and Muller.
 pub fn normal(random: &mut Random) -> f64 {
     (2.0 * random.exponential(1.0)).sqrt() * (std::f64::consts::TAU * random.unit()).cos()
+}
+
+/// A model's identity.
+pub fn model() -> ModelIdentity {
+    ModelIdentity { path: "net.onnx".into(), sha256: "abc123".to_owned(), input_shapes: BTreeMap::new() }
+}
+
+/// The header of a search on two cores.
+pub fn header() -> Header {
+    Header {
+        schema_version: JOURNAL_VERSION,
+        model: model(),
+        device: cpu(2),
+        space: Space::for_device(&cpu(2), &signature(8)),
+        limits: Limits::default(),
+        samples_per_request: None,
+        seed: 0,
+    }
+}
+
+/// A journal's reading of a candidate.
+pub fn reading(candidate: usize, throughput: f64) -> Reading {
+    Reading { candidate, configuration: String::new(), slice: slice(throughput), elapsed: Nanos(5) }
+}
+
+/// A candidate that keeps its limits, with 100 records up to this latency.
+pub fn candidate(throughput: f64, max_ns: u64) -> Candidate {
+    Candidate {
+        configuration: Configuration::default(),
+        slice_count: 3,
+        throughput_inferences_per_s: Some(Estimate {
+            value: throughput,
+            lower: 0.98 * throughput,
+            upper: 1.02 * throughput,
+        }),
+        latency: LatencySummary::of(&mut [Nanos(max_ns); 100]),
+        compliance: Compliance::Keeps,
+        standing: Standing::Contender,
+        failure: None,
+    }
+}
+
+/// A tuned configuration of [`model`] on two cores.
+pub fn tuned() -> TunedConfig {
+    TunedConfig {
+        schema_version: TUNED_VERSION,
+        thalweg_version: "0.1.0".to_owned(),
+        model: model(),
+        device: cpu(2),
+        configuration: Configuration { streams: 2, ..Configuration::default() },
+        load: Load { arrival: Arrival::Concurrency(4), samples_per_request: 1 },
+        limits: Limits { p99: Some(Nanos(20_000_000)), memory_bytes: None },
+        compliance: Compliance::Keeps,
+        throughput_inferences_per_s: Estimate { value: 100.0, lower: 97.0, upper: 103.1 },
+        latency: LatencySummary::of(&mut [Nanos(1_000_000); 300]).unwrap(),
+        verdict: "it won".to_owned(),
+    }
+}
+
+/// What measuring a trial gives on a machine with this throughput: every slot is always full, so a request
+/// takes as long as all that are outstanding (Little's law).
+pub fn measurement(trial: &Trial, throughput: f64) -> Measurement {
+    let Trial { configuration, load, .. } = *trial;
+    let outstanding = configuration.streams * configuration.depth * configuration.batch_size;
+    let latency = outstanding as f64 / throughput;
+    let requests = (throughput * trial.window.as_secs_f64() / load.samples_per_request as f64).max(1.0);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few thousand")]
+    let records =
+        (0..requests as u64).map(|sequence| record(sequence, load.samples_per_request, latency)).collect();
+    Measurement {
+        configuration,
+        load,
+        device: cpu(2),
+        stability: Stability::TooShort,
+        throughput_inferences_per_s: slice(throughput).throughput_inferences_per_s,
+        executions_per_s: throughput / configuration.batch_size as f64,
+        latency: LatencySummary::of(&mut [Nanos::from_seconds(latency)]).unwrap(),
+        stages: StageSummary::default(),
+        host_cpu_cores: 2.0,
+        host_memory_bytes: Some(100_000_000),
+        verification: Verification::default(),
+        failures: Failures::default(),
+        windows: Vec::new(),
+        used_windows: 1,
+        records,
+    }
+}
+
+fn record(sequence: u64, samples: usize, latency: f64) -> Record {
+    Record {
+        sequence,
+        slot: SlotId { executor: 0, index: 0 },
+        samples,
+        batch_size: samples,
+        intended: Nanos::ZERO,
+        submitted: Nanos::ZERO,
+        stages: StageTimes::default(),
+        readable: Nanos::from_seconds(latency),
+    }
+}
+
+/// A folder of its own for a test, removed at its end.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// An empty folder; each name may be used by one test only.
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("thalweg-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

@@ -1,0 +1,170 @@
+//! How long each slice may take, so that a search fits into its time.
+//!
+//! Pure arithmetic on durations; the clock is the caller's.
+
+use std::time::Duration;
+
+use crate::measure::Load;
+use crate::pool::Configuration;
+
+/// One measurement that the search asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trial {
+    /// What to run.
+    pub configuration: Configuration,
+    /// How to drive it.
+    pub load: Load,
+    /// Time to run before measuring.
+    pub warm_up: Duration,
+    /// Length of one measurement window.
+    pub window: Duration,
+    /// How many windows to measure.
+    pub window_count: usize,
+}
+
+impl Trial {
+    /// Warm-up and all windows.
+    pub fn duration(&self) -> Duration {
+        self.warm_up + self.window * u32::try_from(self.window_count).unwrap_or(u32::MAX)
+    }
+}
+
+/// Shortest slice: below it, starting the threads and the timer's jitter are more than 1 % of it.
+const SHORTEST_SLICE: Duration = Duration::from_millis(150);
+
+/// Longest slice: above it, more and shorter slices average the drift of the machine better.
+const LONGEST_SLICE: Duration = Duration::from_secs(2);
+
+/// Part of the whole time for the first round, which has to see every candidate.
+const FIRST_ROUND: f64 = 0.4;
+
+/// Part of the remaining time for each later round, so that there are enough rounds for an interval.
+const LATER_ROUND: f64 = 0.2;
+
+/// Part of the whole time that is kept for measuring the finalists against each other.
+const RESERVE: f64 = 0.25;
+
+/// Longest useful reserve.
+const LONGEST_RESERVE: Duration = Duration::from_secs(20);
+
+/// Part of the reserve for the last, long measurement of the winner.
+const LAST_LOOK: f64 = 0.3;
+
+/// Windows of the last measurement: as many as a verdict on stability asks for, and two to settle.
+const LAST_LOOK_WINDOWS: usize = 5;
+
+/// Part of a slice that warms up before its window.
+const WARM_UP: f64 = 0.2;
+
+/// Executions that a slice should see: with fewer, the one that is cut at its end is over 10 % of it.
+const LEAST_EXECUTIONS: f64 = 10.0;
+
+/// Executions of each stream that a slice should see.
+const LEAST_EXECUTIONS_PER_STREAM: f64 = 2.0;
+
+/// A single slice takes at most this part of the time that is left.
+const LARGEST_SHARE: f64 = 0.5;
+
+/// Time at the end that belongs to the finalists.
+pub(super) fn reserve(budget: Duration) -> Duration {
+    budget.mul_f64(RESERVE).min(LONGEST_RESERVE)
+}
+
+/// Slices of the first round over so many candidates.
+pub(super) fn first_round_slice(budget: Duration, candidate_count: usize) -> Duration {
+    share(budget.mul_f64(FIRST_ROUND), candidate_count)
+}
+
+/// Slices of a later round, with the time that the search has left.
+pub(super) fn later_round_slice(left: Duration, contender_count: usize) -> Duration {
+    share(left.mul_f64(LATER_ROUND), contender_count)
+}
+
+/// Slices for comparing finalists, so many of them, each with what it costs to set up and check a pool.
+pub(super) fn final_slice(reserve: Duration, slice_count: usize, overhead: Duration) -> Duration {
+    let slices = u32::try_from(slice_count).unwrap_or(u32::MAX);
+    share(reserve.mul_f64(1.0 - LAST_LOOK).saturating_sub(overhead * slices), slice_count)
+}
+
+/// The last measurement of the winner: windows of a stretched slice, as many as the time left allows.
+pub(super) fn last_look(slice: Trial, left: Duration) -> Trial {
+    let windows = left.saturating_sub(slice.warm_up).div_duration_f64(slice.window.max(SHORTEST_SLICE));
+    let window_count = (1..LAST_LOOK_WINDOWS).filter(|count| *count as f64 <= windows - 1.0).count() + 1;
+    Trial { window_count, ..slice }
+}
+
+/// Length of one window of the last measurement, where the network is not slow.
+pub(super) fn last_look_window(reserve: Duration) -> Duration {
+    share(reserve.mul_f64(LAST_LOOK), LAST_LOOK_WINDOWS)
+}
+
+fn share(time: Duration, count: usize) -> Duration {
+    time.div_f64(count.max(1) as f64).clamp(SHORTEST_SLICE, LONGEST_SLICE)
+}
+
+/// A slice long enough for a slow network: `length`, or what the least number of executions takes at the
+/// expected throughput, but never more than a good part of the time that is left.
+pub(super) fn stretched(
+    length: Duration,
+    trial: &Configuration,
+    throughput: Option<f64>,
+    left: Duration,
+) -> Duration {
+    let Some(throughput) = throughput.filter(|throughput| *throughput > 0.0) else { return length };
+    let executions = LEAST_EXECUTIONS.max(LEAST_EXECUTIONS_PER_STREAM * trial.streams as f64);
+    let seconds = executions * trial.batch_size as f64 / throughput;
+    let needed = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+    length.max(needed.min(left.mul_f64(LARGEST_SHARE)))
+}
+
+/// A trial whose warm-up and window last this long together.
+pub(super) fn trial(configuration: Configuration, load: Load, length: Duration) -> Trial {
+    let warm_up = length.mul_f64(WARM_UP);
+    Trial { configuration, load, warm_up, window: length - warm_up, window_count: 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_minute_is_enough_to_see_forty_candidates_and_to_confirm() {
+        let first = first_round_slice(MINUTE, 40) * 40;
+        assert_eq!(first, Duration::from_secs(24));
+        assert!(first + reserve(MINUTE) < MINUTE.mul_f64(0.7));
+    }
+
+    #[test]
+    fn slices_stay_within_their_bounds() {
+        assert_eq!(first_round_slice(MINUTE, 1_000), SHORTEST_SLICE);
+        assert_eq!(later_round_slice(MINUTE, 1), LONGEST_SLICE);
+    }
+
+    #[test]
+    fn a_slow_network_gets_the_time_for_ten_executions() {
+        let configuration = Configuration { batch_size: 4, ..Configuration::default() };
+        let second = Duration::from_secs(1);
+        let stretch = |throughput| stretched(second, &configuration, throughput, MINUTE);
+        assert_eq!(stretch(Some(8.0)), Duration::from_secs(5));
+        assert_eq!(stretch(Some(0.1)), MINUTE / 2);
+        assert_eq!(stretch(Some(1_000.0)), second);
+        assert_eq!(stretch(None), second);
+    }
+
+    #[test]
+    fn the_last_look_has_as_many_windows_as_fit() {
+        let configuration = Configuration::default();
+        let slice = trial(configuration, super::super::saturating_load(&configuration, None), LONGEST_SLICE);
+        let windows = |seconds| last_look(slice, Duration::from_secs(seconds)).window_count;
+        assert_eq!([0, 2, 4, 7, 60].map(windows), [1, 1, 2, 4, 5]);
+    }
+
+    #[test]
+    fn setting_up_pools_does_not_lengthen_the_finals() {
+        let (reserve, overhead) = (Duration::from_secs(15), Duration::from_millis(100));
+        let slices = final_slice(reserve, 15, overhead) + overhead;
+        assert!(slices * 15 + last_look_window(reserve) * 5 <= reserve + Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,386 @@
+//! One session of `tune`: asks the search, measures, keeps the journal, tells the progress.
+
+use std::time::Duration;
+
+use super::journal::{Entry, Header, JOURNAL_FILE, JOURNAL_VERSION, Journal, Reading};
+use super::summary::{Roles, pareto, rank};
+use super::verdict::verdict;
+use super::{
+    Compliance, Earlier, Ending, Finals, Instruments, Progress, Search, Slice, Standing, Trial, TuneJob,
+    TuneOutcome, baseline, pace, saturating_load,
+};
+use crate::error::{Error, Result};
+use crate::measure::Measurement;
+use crate::units::Nanos;
+
+/// Version of [`TuneOutcome`].
+const OUTCOME_VERSION: u32 = 1;
+
+/// How often the finals are held again because they showed that the winner breaks a limit.
+const MOST_FINALS: usize = 3;
+
+/// A session under way.
+pub(super) struct Run<'a, 'i> {
+    job: &'a TuneJob,
+    instruments: &'a mut Instruments<'i>,
+    progress: &'a mut dyn FnMut(Progress<'_>),
+    search: Search,
+    /// Index of the baseline in the search.
+    baseline: usize,
+    journal: Journal,
+    /// Time of earlier sessions.
+    earlier: Duration,
+    /// What the last measurement took beyond its own length: making a pool, comparing outputs.
+    overhead: Duration,
+    first_failure: Option<Error>,
+}
+
+impl<'a, 'i> Run<'a, 'i> {
+    /// Lists the candidates, opens the journal and replays it.
+    pub fn start(
+        job: &'a TuneJob,
+        instruments: &'a mut Instruments<'i>,
+        progress: &'a mut dyn FnMut(Progress<'_>),
+    ) -> Result<Self> {
+        let candidates = job.space.candidates(&job.signature, &job.device)?;
+        let candidate_count = candidates.len();
+        let (journal, entries) = open_journal(job)?;
+        let mut search = Search::new(candidates, job.limits, job.policy);
+        let baseline = baseline(&job.signature, &job.device);
+        let known = search.candidates().iter().position(|candidate| *candidate == baseline);
+        let baseline = known.unwrap_or_else(|| search.add_baseline(baseline));
+        let (resumed_slices, elapsed) = replay(&mut search, entries, &job.folder.join(JOURNAL_FILE))?;
+        progress(Progress::Started { candidate_count, resumed_slices });
+        let earlier = elapsed.to_duration();
+        Ok(Self {
+            job,
+            instruments,
+            progress,
+            search,
+            baseline,
+            journal,
+            earlier,
+            overhead: Duration::ZERO,
+            first_failure: None,
+        })
+    }
+
+    /// Measures round after round until the search is decided, the time is up, or the user stops it.
+    pub fn race(&mut self) -> Result<Ending> {
+        let end = self.job.budget.saturating_sub(pace::reserve(self.job.budget));
+        let mut paced = None;
+        while let Some(candidate) = self.search.next() {
+            if (self.instruments.is_stopped)() {
+                return self.ended(Ending::Interrupted);
+            }
+            let left = end.saturating_sub(self.elapsed());
+            let length = match paced {
+                Some((round, length)) if round == self.search.round() => length,
+                _ => self.slice_length(left),
+            };
+            paced = Some((self.search.round(), length));
+            // The first slice is taken in any case, or there would be nothing to report.
+            if left < length && self.has_slices() {
+                return self.ended(Ending::TimeUp);
+            }
+            if !self.race_once(candidate, length, left)? {
+                return self.ended(Ending::Interrupted);
+            }
+        }
+        self.ended(Ending::Decided)
+    }
+
+    fn slice_length(&self, left: Duration) -> Duration {
+        if self.search.round() == 0 {
+            pace::first_round_slice(self.job.budget, self.search.candidates().len())
+        } else {
+            pace::later_round_slice(left, self.search.queued_count())
+        }
+    }
+
+    /// One slice of the race; false where the user stopped it.
+    fn race_once(&mut self, candidate: usize, length: Duration, left: Duration) -> Result<bool> {
+        let trial = self.trial(candidate, length, left);
+        let elapsed = self.elapsed();
+        (self.progress)(Progress::Measuring {
+            round: self.search.round(),
+            contender_count: self.search.contender_count(),
+            configuration: &trial.configuration,
+            elapsed,
+        });
+        let Some((slice, _)) = self.measure(&trial)? else { return Ok(false) };
+        self.journal.add(&Entry::Slice(self.reading(candidate, &slice)))?;
+        let before = self.standings();
+        self.search.record(candidate, slice.clone());
+        let leader = self.search.winner().map(|leader| &self.search.candidates()[leader]);
+        (self.progress)(Progress::Measured { configuration: &trial.configuration, slice: &slice, leader });
+        self.tell_dropped(&before)?;
+        Ok(true)
+    }
+
+    /// Refuses to go on where there is nothing to report.
+    pub fn check_something_ran(&mut self, ending: Ending) -> Result<()> {
+        let indices = 0..self.search.candidates().len();
+        let measured: Vec<usize> =
+            indices.filter(|index| self.search.slices(*index).next().is_some()).collect();
+        if measured.is_empty() && ending == Ending::Interrupted {
+            return Err(Error::Interrupted);
+        }
+        let failures: Vec<&str> = measured.iter().filter_map(|index| self.search.failure(*index)).collect();
+        if failures.len() < measured.len() {
+            return Ok(());
+        }
+        let candidate_count = measured.len();
+        let first = failures.first().copied().unwrap_or_default().to_owned();
+        Err(self.first_failure.take().unwrap_or(Error::NothingRan { candidate_count, first }))
+    }
+
+    /// Measures the winner, the runner-up and the baseline side by side, and the winner once more at length.
+    pub fn finals(&mut self, ending: Ending) -> Result<(Roles, Finals)> {
+        let mut held = (self.roles(), Finals::default());
+        if ending == Ending::Interrupted {
+            return Ok(held);
+        }
+        let reserve = pace::reserve(self.job.budget);
+        for _ in 0..MOST_FINALS {
+            let roles = self.roles();
+            let end = self.elapsed() + reserve;
+            held = (roles, self.final_rounds(roles, end)?);
+            let has_time = self.elapsed() + reserve <= self.job.budget && !(self.instruments.is_stopped)();
+            if self.roles().winner == roles.winner || !has_time {
+                break;
+            }
+        }
+        let (mut roles, mut finals) = held;
+        if roles.winner.is_some_and(|winner| self.is_out(winner)) {
+            roles = self.roles();
+        }
+        self.settle_order(&mut roles, &finals);
+        if let Some(winner) = roles.winner {
+            finals.last_look = self.last_look(winner)?;
+        }
+        Ok((roles, finals))
+    }
+
+    fn roles(&self) -> Roles {
+        let winner = self.search.winner();
+        let runner_up = winner.and_then(|winner| self.search.runner_up(winner));
+        Roles { winner, runner_up, baseline: self.baseline }
+    }
+
+    fn is_out(&self, candidate: usize) -> bool {
+        matches!(self.search.standing(candidate), Standing::OverLimit | Standing::Failed)
+    }
+
+    fn final_rounds(&mut self, roles: Roles, end: Duration) -> Result<Finals> {
+        let mut finals = Finals::default();
+        let finalists = self.finalists(roles);
+        if finalists.len() < 2 {
+            return Ok(finals);
+        }
+        let schedule = Finals::schedule(&finalists, self.job.policy.seed);
+        let step_count = schedule.len();
+        let length = pace::final_slice(pace::reserve(self.job.budget), step_count, self.overhead);
+        for (step, (round, finalist)) in schedule.into_iter().enumerate() {
+            let left = end.saturating_sub(self.elapsed());
+            let trial = self.trial(finalist, length, left);
+            if trial.duration() > left {
+                break;
+            }
+            (self.progress)(Progress::Confirming { configuration: &trial.configuration, step, step_count });
+            let Some((slice, _)) = self.measure_finalist(finalist, &trial)? else { break };
+            if slice.failure.is_none() {
+                finals.record(round, finalist, slice.throughput_inferences_per_s.value);
+            }
+        }
+        Ok(finals)
+    }
+
+    fn finalists(&self, roles: Roles) -> Vec<usize> {
+        let mut finalists: Vec<usize> = roles.winner.into_iter().chain(roles.runner_up).collect();
+        let is_able = self.search.failure(roles.baseline).is_none();
+        if !finalists.is_empty() && is_able && !finalists.contains(&roles.baseline) {
+            finalists.push(roles.baseline);
+        }
+        finalists
+    }
+
+    /// The runner-up takes over where it proved to be faster and keeps the limits no less surely.
+    fn settle_order(&self, roles: &mut Roles, finals: &Finals) {
+        let (Some(winner), Some(runner_up)) = (roles.winner, roles.runner_up) else { return };
+        let is_faster = finals.ratio(runner_up, winner).is_some_and(|ratio| ratio.lower > 1.0);
+        let compliance = self.search.compliance(runner_up);
+        let is_as_sure = compliance == Compliance::Keeps || compliance == self.search.compliance(winner);
+        if is_faster && is_as_sure && !self.is_out(runner_up) {
+            (roles.winner, roles.runner_up) = (Some(runner_up), Some(winner));
+        }
+    }
+
+    fn last_look(&mut self, winner: usize) -> Result<Option<Measurement>> {
+        let reserve = pace::reserve(self.job.budget);
+        let left = self.job.budget.saturating_sub(self.elapsed());
+        let slice = self.trial(winner, pace::last_look_window(reserve), left);
+        let trial = pace::last_look(slice, left);
+        (self.progress)(Progress::LastLook { configuration: &trial.configuration });
+        let measured = self.measure_finalist(winner, &trial)?;
+        Ok(measured.and_then(|(_, measurement)| measurement))
+    }
+
+    fn measure_finalist(
+        &mut self,
+        finalist: usize,
+        trial: &Trial,
+    ) -> Result<Option<(Slice, Option<Measurement>)>> {
+        if (self.instruments.is_stopped)() {
+            return Ok(None);
+        }
+        let Some((slice, measurement)) = self.measure(trial)? else { return Ok(None) };
+        self.journal.add(&Entry::Final(self.reading(finalist, &slice)))?;
+        self.search.record_aside(finalist, slice.clone());
+        Ok(Some((slice, measurement)))
+    }
+
+    /// Measures, and makes a failure of the candidate a slice; `None` where the user stopped it.
+    fn measure(&mut self, trial: &Trial) -> Result<Option<(Slice, Option<Measurement>)>> {
+        let start = self.elapsed();
+        let measured = (self.instruments.measure)(trial);
+        self.overhead = self.elapsed().saturating_sub(start + trial.duration());
+        match measured {
+            Ok(measurement) => Ok(Some((Slice::of(&measurement, &self.job.limits), Some(measurement)))),
+            Err(Error::Interrupted) => Ok(None),
+            Err(error @ Error::Bug(_)) => Err(error),
+            Err(error) => {
+                let slice = Slice::failed(&error);
+                self.first_failure.get_or_insert(error);
+                Ok(Some((slice, None)))
+            }
+        }
+    }
+
+    fn trial(&self, candidate: usize, length: Duration, left: Duration) -> Trial {
+        let configuration = self.search.candidates()[candidate];
+        let load = saturating_load(&configuration, self.job.samples_per_request);
+        let expected = self.expected_throughput(candidate);
+        pace::trial(configuration, load, pace::stretched(length, &configuration, expected, left))
+    }
+
+    /// The candidate's own throughput, or the middle of those that are known.
+    fn expected_throughput(&self, candidate: usize) -> Option<f64> {
+        let last = |index: usize| self.search.good_slices(index).last();
+        let throughput = |slice: &Slice| slice.throughput_inferences_per_s.value;
+        if let Some(own) = last(candidate) {
+            return Some(throughput(own));
+        }
+        let all = 0..self.search.candidates().len();
+        let mut known: Vec<f64> = all.filter_map(last).map(throughput).collect();
+        known.sort_unstable_by(f64::total_cmp);
+        let middle = known.get(known.len() / 2).copied();
+        middle.or(self.job.sample_time.map(|time| 1.0 / time.as_seconds()))
+    }
+
+    fn has_slices(&self) -> bool {
+        (0..self.search.candidates().len()).any(|index| self.search.slices(index).next().is_some())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.earlier + (self.instruments.elapsed)()
+    }
+
+    fn reading(&self, candidate: usize, slice: &Slice) -> Reading {
+        let configuration = self.search.candidates()[candidate].to_string();
+        let elapsed = Nanos::from_duration(self.elapsed());
+        Reading { candidate, configuration, slice: slice.clone(), elapsed }
+    }
+
+    fn standings(&self) -> Vec<Standing> {
+        (0..self.search.candidates().len()).map(|index| self.search.standing(index)).collect()
+    }
+
+    fn tell_dropped(&mut self, before: &[Standing]) -> Result<()> {
+        for (index, before) in before.iter().enumerate() {
+            let standing = self.search.standing(index);
+            let is_dropped = matches!(standing, Standing::Slower | Standing::OverLimit | Standing::Failed);
+            if is_dropped && standing != *before {
+                let configuration = &self.search.candidates()[index];
+                (self.progress)(Progress::Dropped { configuration, standing });
+                self.journal.add(&Entry::Note { text: format!("{configuration}: {standing:?}") })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, ending: Ending) -> Result<Ending> {
+        self.journal.add(&Entry::Ended { ending })?;
+        Ok(ending)
+    }
+
+    /// Puts everything together.
+    pub fn finish(self, ending: Ending, roles: Roles, mut finals: Finals) -> TuneOutcome {
+        let confirmation = finals.last_look.take();
+        let ranking = rank(&self.search, &finals, roles);
+        TuneOutcome {
+            schema_version: OUTCOME_VERSION,
+            model: self.job.model.clone(),
+            device: self.job.device.clone(),
+            limits: self.job.limits,
+            samples_per_request: self.job.samples_per_request,
+            search_time: Nanos::from_duration(self.elapsed()),
+            ending,
+            winner: ranking.winner,
+            runner_up: ranking.runner_up,
+            baseline: ranking.baseline,
+            pareto: pareto(&ranking.candidates),
+            verdict: verdict(&ranking, &self.job.limits),
+            confirmation,
+            candidates: ranking.candidates,
+        }
+    }
+}
+
+fn open_journal(job: &TuneJob) -> Result<(Journal, Vec<Entry>)> {
+    let header = Header {
+        schema_version: JOURNAL_VERSION,
+        model: job.model.clone(),
+        device: job.device.clone(),
+        space: job.space.clone(),
+        limits: job.limits,
+        samples_per_request: job.samples_per_request,
+        seed: job.policy.seed,
+    };
+    match job.earlier {
+        Earlier::Refuse => Ok((Journal::create(&job.folder, &header)?, Vec::new())),
+        Earlier::Resume => Journal::resume(&job.folder, &header),
+    }
+}
+
+/// Feeds a journal to a fresh search, which then decides as it would have then. Gives the number of slices
+/// and the time they took.
+fn replay(search: &mut Search, entries: Vec<Entry>, path: &std::path::Path) -> Result<(usize, Nanos)> {
+    let (mut slice_count, mut elapsed) = (0, Nanos::ZERO);
+    for entry in entries {
+        match entry {
+            Entry::Slice(reading) if search.next() == Some(reading.candidate) => {
+                elapsed = reading.elapsed;
+                search.record(reading.candidate, reading.slice);
+            }
+            Entry::Final(reading) if reading.candidate < search.candidates().len() => {
+                elapsed = reading.elapsed;
+                search.record_aside(reading.candidate, reading.slice);
+            }
+            Entry::Slice(reading) | Entry::Final(reading) => {
+                let reason = format!(
+                    "measurement {slice_count} is of candidate {}, where the search asks for another: \
+                     it was written by another version, choose another --out",
+                    reading.candidate
+                );
+                return Err(Error::Mismatch { path: path.to_owned(), reason });
+            }
+            Entry::Note { .. } | Entry::Ended { .. } => continue,
+        }
+        slice_count += 1;
+    }
+    Ok((slice_count, elapsed))
+}
+
+#[cfg(test)]
+mod tests;

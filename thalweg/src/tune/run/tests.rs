@@ -1,0 +1,245 @@
+//! The whole flow on a synthetic machine: its clock moves only by what is measured.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use super::super::journal::JOURNAL_FILE;
+use super::super::synthetic::{Folder, NOISE, cpu, measurement, model, normal, signature};
+use super::super::{Policy, Space, TunedConfig, tune};
+use super::*;
+use crate::measure::random::Random;
+use crate::pool::Configuration;
+
+/// What making and dropping a pool takes.
+const OVERHEAD: Duration = Duration::from_millis(50);
+
+/// A machine with two cores on which two streams beat two threads and batches pay off up to 4.
+struct Machine {
+    clock: Cell<Duration>,
+    random: Random,
+    trials: Vec<Configuration>,
+    /// After so many trials the user presses Ctrl-C.
+    patience: usize,
+}
+
+impl Machine {
+    fn new(seed: u64) -> Self {
+        Self { clock: Cell::default(), random: Random::new(seed), trials: Vec::new(), patience: usize::MAX }
+    }
+
+    fn true_throughput(configuration: &Configuration) -> f64 {
+        let cores = match (configuration.streams, configuration.threads_per_stream) {
+            (2, 1) => 1.9,
+            (1, 2) => 1.5,
+            _ => 1.0,
+        };
+        let batch = match configuration.batch_size {
+            1 => 0.7,
+            2 => 0.9,
+            4 => 1.0,
+            _ => 0.95,
+        };
+        200.0 * cores * batch
+    }
+
+    fn measure(&mut self, trial: &Trial) -> Measurement {
+        self.clock.set(self.clock.get() + trial.duration() + OVERHEAD);
+        self.trials.push(trial.configuration);
+        let drift = 1.0 + 0.05 * (self.clock.get().as_secs_f64() / 10.0).sin();
+        let noise = (NOISE * normal(&mut self.random)).exp();
+        measurement(trial, Self::true_throughput(&trial.configuration) * drift * noise)
+    }
+
+    /// Tunes; candidates for which `is_broken` holds fail.
+    fn tune(&mut self, job: &TuneJob, is_broken: fn(&Configuration) -> bool) -> Result<TuneOutcome> {
+        let clock = Cell::new(self.clock.get());
+        let stopped = Cell::new(self.trials.len() >= self.patience);
+        let mut measure = |trial: &Trial| {
+            let measurement = self.measure(trial);
+            clock.set(self.clock.get());
+            stopped.set(self.trials.len() >= self.patience);
+            if is_broken(&trial.configuration) {
+                return Err(Error::NoExecutor { executor_count: trial.configuration.streams });
+            }
+            Ok(measurement)
+        };
+        let elapsed = || clock.get();
+        let is_stopped = || stopped.get();
+        let mut instruments =
+            Instruments { measure: &mut measure, elapsed: &elapsed, is_stopped: &is_stopped };
+        tune(job, &mut instruments, &mut |_| {})
+    }
+}
+
+fn job(folder: &Folder) -> TuneJob {
+    TuneJob {
+        model: model(),
+        device: cpu(2),
+        signature: signature(8),
+        space: Space::for_device(&cpu(2), &signature(8)),
+        limits: Default::default(),
+        samples_per_request: None,
+        budget: Duration::from_secs(60),
+        sample_time: None,
+        policy: Policy::default(),
+        folder: folder.path().to_owned(),
+        earlier: Earlier::Refuse,
+    }
+}
+
+fn none(_: &Configuration) -> bool {
+    false
+}
+
+#[test]
+fn the_best_is_found_in_the_time_given_and_compared_with_the_baseline() {
+    let folder = Folder::new("run-best");
+    let mut machine = Machine::new(1);
+    let outcome = machine.tune(&job(&folder), none).unwrap();
+    assert!(machine.clock.get() <= Duration::from_secs(61), "{:?}", machine.clock.get());
+
+    let winner = &outcome.candidates[outcome.winner.unwrap()];
+    assert_eq!(winner.standing, Standing::Winner);
+    let share = Machine::true_throughput(&winner.configuration) / 380.0;
+    assert!(share > 0.97, "{}", winner.configuration);
+
+    let baseline = outcome.baseline.unwrap();
+    let truth = Machine::true_throughput(&winner.configuration) / (200.0 * 1.5 * 0.7);
+    assert!(baseline.ratio.lower < truth && truth < baseline.ratio.upper, "{truth} {baseline:?}");
+    let compared = outcome.candidates[baseline.candidate].configuration;
+    assert_eq!((compared.streams, compared.batch_size, compared.threads_per_stream), (1, 1, 2));
+
+    assert!(outcome.runner_up.is_some() && outcome.confirmation.is_some());
+    assert!(outcome.pareto.contains(&outcome.winner.unwrap()), "{:?}", outcome.pareto);
+    assert!(outcome.verdict.contains("with 1 stream reaches 0.7"), "{}", outcome.verdict);
+}
+
+#[test]
+fn the_pick_is_within_three_per_cent_of_the_best_in_nearly_every_run() {
+    let good = (0..20).filter(|seed| {
+        let folder = Folder::new(&format!("run-seed-{seed}"));
+        let job = TuneJob { budget: Duration::from_secs(30), ..job(&folder) };
+        let outcome = Machine::new(*seed).tune(&job, none).unwrap();
+        let winner = outcome.candidates[outcome.winner.unwrap()].configuration;
+        Machine::true_throughput(&winner) > 0.97 * 380.0
+    });
+    let good = good.count();
+    assert!(good >= 19, "{good} of 20");
+}
+
+#[test]
+fn a_killed_search_goes_on_as_if_nothing_had_happened() {
+    let (whole, cut) = (Folder::new("run-whole"), Folder::new("run-cut"));
+    let mut undisturbed = Machine::new(4);
+    undisturbed.tune(&job(&whole), none).unwrap();
+
+    let mut first = Machine { patience: 17, ..Machine::new(4) };
+    first.tune(&job(&cut), none).unwrap();
+    // As `kill -9` leaves it: half a line at the end.
+    let path = cut.path().join(JOURNAL_FILE);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let last_slice = text.rfind("{\"kind\":\"slice\"").unwrap();
+    std::fs::write(&path, &text[..last_slice + 40]).unwrap();
+
+    let mut second = Machine::new(5);
+    let resumed = TuneJob { earlier: Earlier::Resume, ..job(&cut) };
+    let outcome = second.tune(&resumed, none).unwrap();
+    // The cut slice is measured again, then the order is what it would have been.
+    assert_eq!(second.trials[0], first.trials[16]);
+    let (before, after) = (&first.trials[..16], &second.trials[..4]);
+    assert_eq!([before, after].concat(), undisturbed.trials[..20]);
+    assert!(outcome.winner.is_some());
+}
+
+#[test]
+fn an_interrupted_search_reports_what_it_has() {
+    let folder = Folder::new("run-interrupted");
+    let mut machine = Machine { patience: 40, ..Machine::new(2) };
+    let outcome = machine.tune(&job(&folder), none).unwrap();
+    assert_eq!((outcome.ending, machine.trials.len()), (Ending::Interrupted, 40));
+    assert!(outcome.winner.is_some() && outcome.confirmation.is_none());
+
+    let nothing = Folder::new("run-interrupted-at-once");
+    let error = Machine { patience: 0, ..Machine::new(2) }.tune(&job(&nothing), none).unwrap_err();
+    assert!(matches!(error, Error::Interrupted), "{error}");
+}
+
+#[test]
+fn a_candidate_that_fails_is_out_with_its_reason() {
+    let folder = Folder::new("run-failing");
+    let outcome = Machine::new(3).tune(&job(&folder), |configuration| configuration.streams == 2).unwrap();
+    let failed: Vec<_> = outcome.candidates.iter().filter(|c| c.standing == Standing::Failed).collect();
+    assert_eq!(failed.len(), 4);
+    assert!(failed.iter().all(|c| c.failure.as_deref() == Some("all 2 executors failed")));
+    let winner = outcome.candidates[outcome.winner.unwrap()].configuration;
+    assert_eq!((winner.streams, winner.threads_per_stream), (1, 2));
+}
+
+#[test]
+fn where_every_candidate_fails_the_first_error_comes_out() {
+    let folder = Folder::new("run-all-failing");
+    let error = Machine::new(3).tune(&job(&folder), |_| true).unwrap_err();
+    assert!(matches!(error, Error::NoExecutor { .. }), "{error}");
+    let resumed = TuneJob { earlier: Earlier::Resume, ..job(&folder) };
+    let error = Machine::new(3).tune(&resumed, |_| true).unwrap_err();
+    assert!(matches!(error, Error::NothingRan { candidate_count: 12, .. }), "{error}");
+}
+
+#[test]
+fn a_limit_rules_out_what_is_faster_but_late() {
+    let folder = Folder::new("run-limit");
+    let limits = super::super::Limits { p99: Some(Nanos(18_000_000)), memory_bytes: None };
+    let outcome = Machine::new(6).tune(&TuneJob { limits, ..job(&folder) }, none).unwrap();
+    let winner = &outcome.candidates[outcome.winner.unwrap()];
+    assert_eq!(winner.compliance, Compliance::Keeps);
+    // Two streams at batch 1 reach 266/s in 15.0 ms, one stream of two threads at batch 2 270/s in 14.8 ms;
+    // everything faster takes over 20 ms.
+    assert!(Machine::true_throughput(&winner.configuration) > 260.0, "{}", outcome.verdict);
+    assert!(outcome.verdict.contains("it keeps the p99 limit of 18.0 ms"), "{}", outcome.verdict);
+    assert!(outcome.candidates.iter().any(|c| c.standing == Standing::OverLimit));
+}
+
+#[test]
+fn where_nothing_keeps_the_limit_nobody_wins_and_the_closest_is_named() {
+    let folder = Folder::new("run-hopeless");
+    let limits = super::super::Limits { p99: Some(Nanos(1_000)), memory_bytes: None };
+    let outcome = Machine::new(6).tune(&TuneJob { limits, ..job(&folder) }, none).unwrap();
+    assert_eq!((outcome.winner, TunedConfig::of(&outcome)), (None, None));
+    assert!(
+        outcome.verdict.starts_with("no configuration keeps the p99 limit of 1.00 us"),
+        "{}",
+        outcome.verdict
+    );
+}
+
+#[test]
+fn a_baseline_outside_the_space_is_compared_and_cannot_win() {
+    let folder = Folder::new("run-outside");
+    let space = Space { streams: vec![1], threads_per_stream: vec![1], ..job(&folder).space };
+    let outcome = Machine::new(7).tune(&TuneJob { space, ..job(&folder) }, none).unwrap();
+    let winner = outcome.candidates[outcome.winner.unwrap()].configuration;
+    assert_eq!(winner.threads_per_stream, 1);
+    let baseline = &outcome.candidates[outcome.baseline.unwrap().candidate];
+    assert_eq!(baseline.standing, Standing::Baseline);
+}
+
+#[test]
+fn the_winner_becomes_a_tuned_configuration() {
+    let folder = Folder::new("run-tuned");
+    let outcome = Machine::new(8).tune(&job(&folder), none).unwrap();
+    let tuned = TunedConfig::of(&outcome).unwrap();
+    assert_eq!(tuned.configuration, outcome.candidates[outcome.winner.unwrap()].configuration);
+    assert_eq!(tuned.load, saturating_load(&tuned.configuration, None));
+    assert_eq!(tuned.verdict, outcome.verdict);
+}
+
+#[test]
+fn a_minute_is_enough_for_a_space_of_forty() {
+    let folder = Folder::new("run-forty");
+    let space = Space { depths: vec![1, 2, 3], ..job(&folder).space };
+    let mut machine = Machine::new(9);
+    let outcome = machine.tune(&TuneJob { space, ..job(&folder) }, none).unwrap();
+    assert_eq!(outcome.candidates.len(), 36);
+    assert!(outcome.candidates.iter().all(|candidate| candidate.slice_count > 0));
+    assert!(machine.clock.get() <= Duration::from_secs(61), "{:?}", machine.clock.get());
+}

@@ -1,0 +1,161 @@
+//! From a finished search to its outcome: order, comparisons, the Pareto front.
+
+use std::cmp::Reverse;
+
+use super::{Candidate, Comparison, Compliance, Finals, Search, Standing};
+use crate::measure::stats::{mean, t_mean};
+use crate::measure::{Estimate, LatencySummary};
+use crate::units::Nanos;
+
+/// Candidates in the order of an outcome, and where the ones that matter ended up.
+pub(super) struct Ranking {
+    pub candidates: Vec<Candidate>,
+    /// Throughputs that the candidates were ordered by, freed from drift.
+    pub scores: Vec<Option<f64>>,
+    pub winner: Option<usize>,
+    pub runner_up: Option<Comparison>,
+    pub baseline: Option<Comparison>,
+}
+
+/// The candidates that play a role in an outcome, as indices into the search.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Roles {
+    pub winner: Option<usize>,
+    pub runner_up: Option<usize>,
+    pub baseline: usize,
+}
+
+/// Orders the candidates: the winner, then those that keep the limits or may, by speed, then the others.
+pub(super) fn rank(search: &Search, finals: &Finals, roles: Roles) -> Ranking {
+    let scores = search.scores();
+    let candidates: Vec<Candidate> = (0..scores.len()).map(|index| candidate(search, index, roles)).collect();
+    let mut order: Vec<usize> = (0..candidates.len()).collect();
+    order.sort_by(|a, b| {
+        let speed = |index: usize| scores[index].unwrap_or_else(|| mean_throughput(&candidates[index]));
+        let class = |index: usize| (roles.winner != Some(index), class(&candidates[index]));
+        class(*a).cmp(&class(*b)).then(speed(*b).total_cmp(&speed(*a)))
+    });
+    let place = |index: usize| order.iter().position(|at| *at == index);
+    let compare = |other: Option<usize>| {
+        let (winner, other) = (roles.winner?, other?);
+        let ratio = if winner == other { SAME } else { ratio(search, finals, (winner, other))? };
+        Some(Comparison { candidate: place(other)?, ratio })
+    };
+    Ranking {
+        winner: roles.winner.and_then(place),
+        runner_up: compare(roles.runner_up),
+        baseline: compare(Some(roles.baseline)),
+        scores: order.iter().map(|index| scores[*index]).collect(),
+        candidates: order.iter().map(|index| candidates[*index].clone()).collect(),
+    }
+}
+
+/// From the finals, or where they were cut short from the rounds of the race that measured both.
+fn ratio(search: &Search, finals: &Finals, (winner, other): (usize, usize)) -> Option<Estimate> {
+    let in_race = || Finals::ratio_of(&search.common_rounds(winner, other));
+    finals.ratio(winner, other).or_else(in_race)
+}
+
+/// A candidate over itself.
+const SAME: Estimate = Estimate { value: 1.0, lower: 1.0, upper: 1.0 };
+
+fn candidate(search: &Search, index: usize, roles: Roles) -> Candidate {
+    let is_winner = roles.winner == Some(index);
+    Candidate {
+        configuration: search.candidates()[index],
+        slice_count: search.slices(index).count(),
+        throughput_inferences_per_s: throughput(search, index),
+        latency: search.latency(index),
+        compliance: search.compliance(index),
+        standing: if is_winner { Standing::Winner } else { search.standing(index) },
+        failure: search.failure(index).map(str::to_owned),
+    }
+}
+
+/// Slices from which on their spread makes the interval. For two slices, t would be 13 standard errors wide.
+const SLICES_FOR_SPREAD: usize = 5;
+
+/// Over all slices, those of the finals included. From few slices, the mean of their own intervals, which is
+/// not narrowed by their number.
+fn throughput(search: &Search, index: usize) -> Option<Estimate> {
+    let slices: Vec<Estimate> =
+        search.good_slices(index).map(|slice| slice.throughput_inferences_per_s).collect();
+    let all = |part: fn(&Estimate) -> f64| -> Vec<f64> { slices.iter().map(part).collect() };
+    match slices.len() {
+        0 => None,
+        SLICES_FOR_SPREAD.. => {
+            t_mean(&all(|slice| slice.value)).map(|mean| Estimate { lower: mean.lower.max(0.0), ..mean })
+        }
+        _ => Some(Estimate {
+            value: mean(&all(|slice| slice.value)),
+            lower: mean(&all(|slice| slice.lower)),
+            upper: mean(&all(|slice| slice.upper)),
+        }),
+    }
+}
+
+fn class(candidate: &Candidate) -> u8 {
+    match candidate.standing {
+        Standing::Winner => 0,
+        Standing::Contender | Standing::Slower | Standing::Baseline => 1,
+        Standing::OverLimit => 2,
+        Standing::NotMeasured => 3,
+        Standing::Failed => 4,
+    }
+}
+
+fn mean_throughput(candidate: &Candidate) -> f64 {
+    candidate.throughput_inferences_per_s.map_or(0.0, |estimate| estimate.value)
+}
+
+/// Candidates that no other beats in both throughput and tail latency, by rising throughput.
+pub(super) fn pareto(candidates: &[Candidate]) -> Vec<usize> {
+    let point = |(index, candidate): (usize, &Candidate)| {
+        let throughput = candidate.throughput_inferences_per_s?.value;
+        let runs = candidate.standing != Standing::Failed;
+        candidate.latency.filter(|_| runs).map(|latency| (index, throughput, tail(&latency)))
+    };
+    let mut points: Vec<(usize, f64, Nanos)> = candidates.iter().enumerate().filter_map(point).collect();
+    // From the fastest down, a point is on the front where its tail is shorter than all before.
+    points.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.2.cmp(&b.2)));
+    let mut shortest = Nanos(u64::MAX);
+    points.retain(|(_, _, tail)| {
+        let is_shorter = *tail < shortest;
+        shortest = shortest.min(*tail);
+        is_shorter
+    });
+    points.into_iter().rev().map(|(index, ..)| index).collect()
+}
+
+fn tail(latency: &LatencySummary) -> Nanos {
+    latency.p99.unwrap_or(latency.max)
+}
+
+/// Where every candidate breaks a limit: the one with the shortest tail.
+pub(super) fn closest(candidates: &[Candidate]) -> Option<&Candidate> {
+    let broke = candidates.iter().filter(|candidate| candidate.compliance == Compliance::Breaks);
+    broke.filter(|candidate| candidate.latency.is_some()).min_by_key(|candidate| {
+        let least = candidate.latency.as_ref().map(tail);
+        (least, Reverse(candidate.slice_count))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tune::synthetic::candidate as synthetic;
+
+    #[test]
+    fn the_front_holds_what_nothing_beats_in_both() {
+        let candidates =
+            [synthetic(100.0, 50), synthetic(90.0, 60), synthetic(80.0, 20), synthetic(70.0, 20)];
+        assert_eq!(pareto(&candidates), [2, 0]);
+    }
+
+    #[test]
+    fn what_did_not_run_is_not_on_the_front() {
+        let failed = Candidate { standing: Standing::Failed, ..synthetic(500.0, 1) };
+        let unmeasured = Candidate { throughput_inferences_per_s: None, latency: None, ..synthetic(0.0, 1) };
+        assert_eq!(pareto(&[failed, synthetic(100.0, 50), unmeasured]), [1]);
+    }
+}

@@ -1,0 +1,212 @@
+//! The sentence that says what won and why. It claims only what was measured: no causes, only comparisons.
+
+use super::summary::{Ranking, closest};
+use super::{Candidate, Comparison, Compliance, Limits, Standing};
+use crate::measure::Estimate;
+use crate::pool::Configuration;
+use crate::units::{Bytes, three_digits};
+
+/// Ratios this close to one are called "as fast": the search's indifference.
+const AS_FAST: f64 = 0.01;
+
+/// What won, by how much, whether it keeps the limits, and what the other values of its knobs reach.
+pub(super) fn verdict(ranking: &Ranking, limits: &Limits) -> String {
+    let Some(winner) = ranking.winner.map(|index| &ranking.candidates[index]) else {
+        return nobody(ranking, limits);
+    };
+    let clauses = [
+        Some(headline(winner, ranking.baseline.as_ref())),
+        limit_clause(winner, limits),
+        runner_up_clause(ranking),
+        alternatives_clause(ranking),
+        faster_over_limit_clause(ranking, limits),
+    ];
+    clauses.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+fn headline(winner: &Candidate, baseline: Option<&Comparison>) -> String {
+    let throughput =
+        winner.throughput_inferences_per_s.map_or_else(|| "unknown".to_owned(), |e| interval(&e));
+    let speed = format!("{} reaches {throughput} inferences/s", winner.configuration);
+    match baseline {
+        Some(baseline) if baseline.ratio.lower == baseline.ratio.upper => {
+            format!("{speed}, and it is what one would run without tuning")
+        }
+        Some(baseline) => {
+            let ratio = interval(&baseline.ratio);
+            format!("{speed}, {ratio} times one stream with the smallest batch and all threads")
+        }
+        None => speed,
+    }
+}
+
+fn limit_clause(winner: &Candidate, limits: &Limits) -> Option<String> {
+    let limits_text = limits_text(limits)?;
+    let n = winner.latency.as_ref().map_or(0, |latency| latency.n);
+    let p99 = winner.latency.as_ref().and_then(|latency| latency.p99);
+    let seen = p99.map_or(String::new(), |p99| format!(" (p99 {p99})"));
+    Some(match winner.compliance {
+        Compliance::Keeps => format!("it keeps {limits_text}{seen}, {n} records"),
+        Compliance::Unproven => format!("that it keeps {limits_text} is not proven{seen}, {n} records"),
+        Compliance::Breaks => format!("it breaks {limits_text}{seen}, {n} records"),
+    })
+}
+
+fn limits_text(limits: &Limits) -> Option<String> {
+    let p99 = limits.p99.map(|limit| format!("the p99 limit of {limit}"));
+    let memory = limits.memory_bytes.map(|limit| format!("the memory limit of {}", Bytes(limit)));
+    let texts: Vec<String> = p99.into_iter().chain(memory).collect();
+    (!texts.is_empty()).then(|| texts.join(" and "))
+}
+
+fn runner_up_clause(ranking: &Ranking) -> Option<String> {
+    let runner_up = ranking.runner_up.as_ref()?;
+    let configuration = ranking.candidates[runner_up.candidate].configuration;
+    let Estimate { value, lower, upper } = runner_up.ratio;
+    // Turned round, so that it reads like the other comparisons.
+    let share = interval(&Estimate { value: 1.0 / value, lower: 1.0 / upper, upper: 1.0 / lower });
+    let telling = if lower <= 1.0 && 1.0 <= upper { ", which cannot be told apart from it" } else { "" };
+    Some(format!("the runner-up, {configuration}, reaches {share} of it{telling}"))
+}
+
+/// For each knob: the best that another value of it reached.
+fn alternatives_clause(ranking: &Ranking) -> Option<String> {
+    let winner = ranking.winner?;
+    let best = ranking.scores[winner]?;
+    let own = ranking.candidates[winner].configuration;
+    let others: Vec<(Configuration, f64)> = ranking
+        .candidates
+        .iter()
+        .zip(&ranking.scores)
+        .filter(|(candidate, _)| matches!(candidate.standing, Standing::Contender | Standing::Slower))
+        .filter_map(|(candidate, score)| Some((candidate.configuration, (*score)? / best)))
+        .collect();
+    let texts: Vec<String> = KNOBS.iter().filter_map(|knob| alternative(knob, own, &others)).collect();
+    (!texts.is_empty()).then(|| format!("of those that may run, the best {}", texts.join(", ")))
+}
+
+/// A knob's name before and after its value, and how to read it.
+type Knob = (&'static str, &'static str, fn(&Configuration) -> usize);
+
+const KNOBS: [Knob; 5] = [
+    ("with", "stream", |configuration| configuration.streams),
+    ("at batch", "", |configuration| configuration.batch_size),
+    ("with", "thread per stream", |configuration| configuration.threads_per_stream),
+    ("at depth", "", |configuration| configuration.depth),
+    ("with", "submitter", |configuration| configuration.submitters),
+];
+
+fn alternative(knob: &Knob, own: Configuration, others: &[(Configuration, f64)]) -> Option<String> {
+    let (before, noun, value) = knob;
+    let differing = others.iter().filter(|(other, _)| value(other) != value(&own));
+    let (other, share) = differing.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let count = value(other);
+    let noun = match (noun.split_once(' '), count) {
+        _ if noun.is_empty() => String::new(),
+        (_, 1) => format!(" {noun}"),
+        (Some((first, rest)), _) => format!(" {first}s {rest}"),
+        (None, _) => format!(" {noun}s"),
+    };
+    let reached = if (share - 1.0).abs() < AS_FAST {
+        "is as fast".to_owned()
+    } else {
+        format!("reaches {} of it", three_digits(*share))
+    };
+    Some(format!("{before} {count}{noun} {reached}"))
+}
+
+fn faster_over_limit_clause(ranking: &Ranking, limits: &Limits) -> Option<String> {
+    let best = ranking.scores[ranking.winner?]?;
+    let over = ranking.candidates.iter().zip(&ranking.scores);
+    let faster = over.filter(|(candidate, score)| {
+        candidate.standing == Standing::OverLimit && score.is_some_and(|score| score > best)
+    });
+    let (candidate, score) = faster.max_by(|a, b| a.1.unwrap_or(0.0).total_cmp(&b.1.unwrap_or(0.0)))?;
+    let share = three_digits((*score)? / best);
+    Some(format!("{} reaches {share} of it and breaks {}", candidate.configuration, limits_text(limits)?))
+}
+
+fn nobody(ranking: &Ranking, limits: &Limits) -> String {
+    let limits_text = limits_text(limits).unwrap_or_else(|| "the limits".to_owned());
+    let Some(closest) = closest(&ranking.candidates) else {
+        return format!("no configuration that was measured keeps {limits_text}");
+    };
+    let tail = closest.latency.as_ref().map(|latency| match latency.p99 {
+        Some(p99) => format!(" with a p99 of {p99}"),
+        None => format!(" with latencies up to {}", latency.max),
+    });
+    let tail = tail.unwrap_or_default();
+    format!("no configuration keeps {limits_text}; {} comes closest{tail}", closest.configuration)
+}
+
+/// `1.62 (1.55 to 1.70)`
+fn interval(estimate: &Estimate) -> String {
+    let Estimate { value, lower, upper } = *estimate;
+    format!("{} ({} to {})", three_digits(value), three_digits(lower), three_digits(upper))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tune::synthetic::candidate;
+    use crate::units::Nanos;
+
+    fn ranking() -> Ranking {
+        let with = |streams, batch_size, mut candidate: Candidate| {
+            candidate.configuration = Configuration { streams, batch_size, ..candidate.configuration };
+            candidate
+        };
+        let candidates = vec![
+            with(2, 4, Candidate { standing: Standing::Winner, ..candidate(400.0, 5_000_000) }),
+            with(2, 8, candidate(398.0, 9_000_000)),
+            with(1, 4, candidate(320.0, 4_000_000)),
+            with(1, 1, Candidate { standing: Standing::Slower, ..candidate(250.0, 2_000_000) }),
+        ];
+        let estimate = |value: f64| Estimate { value, lower: value * 0.98, upper: value * 1.02 };
+        Ranking {
+            scores: candidates.iter().map(|c| c.throughput_inferences_per_s.map(|e| e.value)).collect(),
+            candidates,
+            winner: Some(0),
+            runner_up: Some(Comparison { candidate: 1, ratio: estimate(1.005) }),
+            baseline: Some(Comparison { candidate: 3, ratio: estimate(1.6) }),
+        }
+    }
+
+    #[test]
+    fn the_verdict_compares_and_claims_no_causes() {
+        assert_eq!(
+            verdict(&ranking(), &Limits::default()),
+            "2 streams x batch 4, depth 2, 1 submitter, 1 thread per stream reaches 400 (392 to 408) inferences/s, \
+             1.60 (1.57 to 1.63) times one stream with the smallest batch and all threads; \
+             the runner-up, 2 streams x batch 8, depth 2, 1 submitter, 1 thread per stream, reaches \
+             1.00 (0.98 to 1.02) of it, which cannot be told apart from it; \
+             of those that may run, the best with 1 stream reaches 0.80 of it, at batch 8 is as fast"
+        );
+    }
+
+    #[test]
+    fn the_verdict_says_whether_the_limit_is_kept() {
+        let limits = Limits { p99: Some(Nanos(20_000_000)), memory_bytes: None };
+        let mut ranking = ranking();
+        let text = verdict(&ranking, &limits);
+        assert!(text.contains("it keeps the p99 limit of 20.0 ms, 100 records"), "{text}");
+        ranking.candidates[0].compliance = Compliance::Unproven;
+        let text = verdict(&ranking, &limits);
+        assert!(text.contains("that it keeps the p99 limit of 20.0 ms is not proven, 100 records"), "{text}");
+    }
+
+    #[test]
+    fn where_nobody_wins_the_closest_is_named() {
+        let mut ranking = Ranking { winner: None, runner_up: None, baseline: None, ..ranking() };
+        for candidate in &mut ranking.candidates {
+            candidate.compliance = Compliance::Breaks;
+            candidate.standing = Standing::OverLimit;
+        }
+        let limits = Limits { p99: Some(Nanos(1_000_000)), memory_bytes: None };
+        assert_eq!(
+            verdict(&ranking, &limits),
+            "no configuration keeps the p99 limit of 1.00 ms; 1 stream x batch 1, depth 2, 1 submitter, \
+             1 thread per stream comes closest with latencies up to 2.00 ms"
+        );
+    }
+}
