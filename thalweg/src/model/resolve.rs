@@ -16,43 +16,35 @@ const EXAMPLE_CHANNELS: usize = 3;
 /// A short sequence: of words, of frames.
 const EXAMPLE_LENGTH: usize = 16;
 
-/// How a model's tensors relate to the batch.
-enum Batching {
-    /// Every tensor starts with a batch dimension of any size. With the outputs' shapes of one sample.
-    Open(Vec<Shape>),
-    /// Every tensor starts with this size, which is more than 1.
-    Fixed(usize),
-    /// There is none, for this reason.
-    None(String),
-}
-
 /// See [`Model::signature`].
 pub fn signature(model: &Model, given: &InputShapes, max_batch_size: usize) -> Result<Signature> {
     if max_batch_size == 0 {
         return Err(batch_error(0, "a batch holds at least one sample".into()));
     }
     check_given(model, given)?;
-    let reason = match open_batching(model, given) {
-        Batching::Open(samples) => return batched(model, given, samples, max_batch_size),
-        Batching::Fixed(_) => String::new(),
-        Batching::None(reason) => reason,
-    };
+    match open_batch_outputs(model, given) {
+        Ok(outputs) => batched(model, given, outputs, max_batch_size),
+        Err(reason) => not_open(model, given, max_batch_size, reason),
+    }
+}
+
+/// The signature of a model with a fixed batch or none; `reason` says why it has no open one.
+fn not_open(model: &Model, given: &InputShapes, max_batch_size: usize, reason: String) -> Result<Signature> {
     let inputs = input_shapes(model, given, None)?;
     let outputs = output_shapes(model, &shapes::infer(model, &inputs)?);
-    match fixed_batching(model, &outputs, reason) {
-        Batching::Fixed(size) if max_batch_size == size || max_batch_size == 1 => {
+    match fixed_batch(model, &outputs) {
+        Some(size) if max_batch_size == size || max_batch_size == 1 => {
             let sample = |shape: Shape| shape[1..].to_vec();
             let inputs = inputs.into_iter().map(|(name, shape)| (name, sample(shape))).collect();
             let outputs = outputs.into_iter().map(sample).collect();
             assemble(model, inputs, outputs, Some(size..=size))
         }
-        Batching::Fixed(size) => {
-            let reason =
-                format!("the model has a fixed batch of {size}; use that, or export it with an open one");
+        Some(size) => {
+            let reason = format!("the model has a fixed batch of {size}: use it, or export an open one");
             Err(batch_error(max_batch_size, reason))
         }
-        Batching::None(reason) if max_batch_size > 1 => Err(batch_error(max_batch_size, reason)),
-        _ => assemble(model, inputs, outputs, None),
+        None if max_batch_size > 1 => Err(batch_error(max_batch_size, reason)),
+        None => assemble(model, inputs, outputs, None),
     }
 }
 
@@ -62,29 +54,27 @@ pub fn infer_shapes(model: &Model, given: &InputShapes) -> Result<Shapes> {
     shapes::infer(model, &input_shapes(model, given, None)?)
 }
 
-/// Whether all inputs and, with them, all outputs start with an open batch dimension. Found by trying it: what
-/// a file declares about its outputs is often missing and sometimes wrong.
-fn open_batching(model: &Model, given: &InputShapes) -> Batching {
+/// The outputs' shapes for one sample, where all inputs and, with them, all outputs start with an open batch
+/// dimension; or else the reason why there is none. Found by trying it: what a file declares about its outputs
+/// is often missing and sometimes wrong.
+fn open_batch_outputs(model: &Model, given: &InputShapes) -> Result<Vec<Shape>, String> {
     let is_open = |tensor: &TensorInfo| matches!(tensor.shape.first(), Some(Dimension::Open(_)));
     if let Some(input) = model.inputs().iter().find(|input| !is_open(input)) {
         let shape = input.display_shape();
-        return Batching::None(format!("input `{}` {shape} has no open batch dimension", input.name));
+        return Err(format!("input `{}` {shape} has no open batch dimension", input.name));
     }
     if model.inputs().is_empty() {
-        return Batching::None("the model has no inputs".into());
+        return Err("the model has no inputs".into());
     }
     let at = |batch_size| shapes::infer(model, &input_shapes(model, given, Some(batch_size))?);
-    let (one, two) = match (at(1), at(2)) {
-        (Ok(one), Ok(two)) => (one, two),
-        (Err(error), _) | (_, Err(error)) => return Batching::None(error.to_string()),
-    };
-    let samples = model.outputs().iter().map(|output| {
+    let (one, two) = (at(1).map_err(|error| error.to_string())?, at(2).map_err(|error| error.to_string())?);
+    let sample = |output: &TensorInfo| {
         let inferred = (one.shape(&output.name), two.shape(&output.name));
         sample_shape(output, inferred).ok_or_else(|| {
             format!("output `{}` {} does not grow with the batch", output.name, output.display_shape())
         })
-    });
-    samples.collect::<Result<_, _>>().map_or_else(Batching::None, Batching::Open)
+    };
+    model.outputs().iter().map(sample).collect()
 }
 
 /// An output's shape for one sample, where its first dimension is the batch. Where it cannot be inferred, what
@@ -100,19 +90,17 @@ fn sample_shape(output: &TensorInfo, inferred: (Option<&[usize]>, Option<&[usize
     }
 }
 
-/// Whether all tensors start with the same fixed size. For inputs only what is declared counts: sizes that were
+/// The fixed size above 1 that all tensors start with. For inputs only what is declared counts: sizes that were
 /// given may be the same by chance.
-fn fixed_batching(model: &Model, outputs: &[Shape], reason: String) -> Batching {
+fn fixed_batch(model: &Model, outputs: &[Shape]) -> Option<usize> {
     let first = |input: &TensorInfo| match input.shape.first() {
         Some(Dimension::Fixed(size)) => Some(*size),
         _ => None,
     };
     let outputs = outputs.iter().map(|shape| shape.first().copied());
     let mut sizes = model.inputs().iter().map(first).chain(outputs);
-    match sizes.next().flatten() {
-        Some(size) if size > 1 && sizes.all(|other| other == Some(size)) => Batching::Fixed(size),
-        _ => Batching::None(reason),
-    }
+    let size = sizes.next()?.filter(|size| *size > 1)?;
+    sizes.all(|other| other == Some(size)).then_some(size)
 }
 
 fn batched(model: &Model, given: &InputShapes, outputs: Vec<Shape>, largest: usize) -> Result<Signature> {

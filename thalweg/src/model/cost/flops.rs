@@ -1,8 +1,9 @@
 //! How many arithmetic operations a node takes.
 //!
-//! Counted as TensorFlow's `flops_registry.py` does: a multiply-add is 2; an addition, a comparison, a root or a
-//! transcendental function is 1 per element; `Softmax` is 5. Sums of these follow for operators that it does
-//! not have. Moving data is 0. Operations on integers count the same.
+//! Counted as TensorFlow's `flops_registry.py` does, where it has the operator: a multiply-add is 2; an addition,
+//! a comparison, a division or a logarithm is 1 per element, and so is every other function of one number here;
+//! `Softmax` is 5; pooling is the area of its kernel per result. Other operators are sums of these. Moving data
+//! is 0. Operations on integers count the same.
 
 use super::super::proto::NodeProto;
 use super::super::{Shape, Shapes};

@@ -10,7 +10,8 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::proto::{NodeProto, TensorProto};
+use super::proto::{GraphProto, NodeProto, TensorProto};
+use super::shapes::Branch;
 use super::{Model, Shape, Shapes};
 use crate::units::Bytes;
 
@@ -23,7 +24,7 @@ pub struct Cost {
     pub weight_bytes: Bytes,
     /// Activations read and written by all nodes.
     pub activation_bytes: Bytes,
-    /// Every node of the main graph, in its order.
+    /// Every node of the main graph, in its order. An `If` stands for the branch that it takes.
     pub nodes: Vec<NodeCost>,
     /// Names of the nodes whose operator or shapes are unknown: what they take is missing above.
     pub unknown_nodes: Vec<String>,
@@ -66,9 +67,14 @@ fn intensity(flops: u64, bytes: Bytes) -> Option<f64> {
 
 /// See [`Model::cost`].
 pub(super) fn cost(model: &Model, shapes: &Shapes) -> Cost {
-    let mut ledger = Ledger::new(model, shapes);
+    graph_cost(model.graph(), Ledger { shapes, constants: HashMap::new(), weights_read: HashMap::new() })
+}
+
+/// The cost of a graph whose `ledger` knows the constants of the graphs around it.
+fn graph_cost<'a>(graph: &'a GraphProto, mut ledger: Ledger<'a>) -> Cost {
+    ledger.store_initializers(graph);
     let mut cost = Cost::default();
-    for node in &model.graph().node {
+    for node in &graph.node {
         let (node_cost, is_known) = ledger.enter(node);
         if !is_known {
             cost.unknown_nodes.push(node_cost.name.clone());
@@ -91,13 +97,9 @@ struct Ledger<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    fn new(model: &'a Model, shapes: &'a Shapes) -> Self {
-        let bytes = |name| Bytes(shapes.byte_count(name).unwrap_or(0));
-        let names = model.graph().initializer.iter().map(TensorProto::name);
-        Self {
-            shapes,
-            constants: names.map(|name| (name, bytes(name))).collect(),
-            weights_read: HashMap::new(),
+    fn store_initializers(&mut self, graph: &'a GraphProto) {
+        for name in graph.initializer.iter().map(TensorProto::name) {
+            self.constants.insert(name, Bytes(self.shapes.byte_count(name).unwrap_or(0)));
         }
     }
 
@@ -113,12 +115,30 @@ impl<'a> Ledger<'a> {
         if self.is_done_in_advance(node) {
             return (cost, true);
         }
+        if let Some(branch) = self.shapes.branch(node) {
+            return self.enter_branch(node, branch, cost);
+        }
         cost.weight_bytes = self.read_weights(node);
         let flops = flops::of_node(node, self.shapes);
         cost.flops = flops.unwrap_or(0);
         let activations = self.activations(node);
         cost.activation_bytes = Bytes(activations.unwrap_or(0));
         (cost, flops.is_some() && activations.is_some())
+    }
+
+    /// An `If` costs what the branch costs that it takes.
+    fn enter_branch(&mut self, node: &'a NodeProto, branch: &'a Branch, cost: NodeCost) -> (NodeCost, bool) {
+        let Some(graph) = node.attribute(branch.attribute).and_then(|attribute| attribute.g.as_ref()) else {
+            return (cost, false);
+        };
+        let names = branch.shapes.iter().map(|(name, ..)| name);
+        let constants = names.filter_map(|name| Some((name, *self.constants.get(name)?))).collect();
+        let inside =
+            graph_cost(graph, Ledger { shapes: &branch.shapes, constants, weights_read: HashMap::new() });
+        // Nothing outside the branch reads its weights, so the node stands for all of them.
+        self.weights_read.insert(node.output[0].as_str(), inside.weight_bytes);
+        let Cost { flops, weight_bytes, activation_bytes, unknown_nodes, .. } = inside;
+        (NodeCost { flops, weight_bytes, activation_bytes, ..cost }, unknown_nodes.is_empty())
     }
 
     /// Whether the node only works on constants or shapes: then an engine does it once, when it is built. Its

@@ -1,4 +1,4 @@
-use super::super::sketch::{Sketch, int, ints};
+use super::super::sketch::{Sketch, graph, int, ints, node, value};
 use std::collections::BTreeMap;
 
 use super::*;
@@ -101,4 +101,22 @@ fn a_dequantised_weight_is_read_as_it_is_stored() {
     weight.float_data.clear();
     // 64 bytes, 4 of the scale, 16 of the shape.
     assert_eq!(cost_of(sketch, &[1, 8]).nodes[2].weight_bytes, Bytes(64 + 4 + 16));
+}
+
+#[test]
+fn a_branch_costs_what_is_in_it() {
+    let branch = |line: &str| GraphProto {
+        node: vec![node(line, &[])],
+        output: vec![value("b", None)],
+        ..Default::default()
+    };
+    let branches =
+        [graph("then_branch", branch("b = MatMul(x, w)")), graph("else_branch", branch("b = Relu(x)"))];
+    let sketch = |condition: i64| {
+        let sketch = Sketch::new().input("x", "n,8").weights("w", &[8, 8]).integers("c", &[condition]);
+        sketch.node("y = If(c)", &branches)
+    };
+    let taken = cost_of(sketch(1), &[1, 8]);
+    assert_eq!((taken.flops, taken.weight_bytes), (2 * 64, Bytes(256)));
+    assert_eq!(cost_of(sketch(0), &[1, 8]).flops, 8);
 }

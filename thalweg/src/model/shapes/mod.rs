@@ -49,6 +49,17 @@ pub(super) struct Value {
 #[derive(Clone, Debug, Default)]
 pub struct Shapes {
     values: HashMap<String, Value>,
+    /// The branch that each `If` takes, by the name of its first output, where that is known.
+    branches: HashMap<String, Branch>,
+}
+
+/// One branch of an `If`.
+#[derive(Clone, Debug)]
+pub(super) struct Branch {
+    /// The attribute that holds its graph.
+    pub attribute: &'static str,
+    /// Its values, and those from outside that it uses.
+    pub shapes: Shapes,
 }
 
 impl Shapes {
@@ -76,6 +87,11 @@ impl Shapes {
         self.values.get(value).is_some_and(|value| value.elements.is_some())
     }
 
+    /// The branch that an `If` takes; `None` where that depends on the data.
+    pub(super) fn branch(&self, node: &NodeProto) -> Option<&Branch> {
+        self.branches.get(node.output.first()?)
+    }
+
     /// Name, element type and shape of every value, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<DataType>, Option<&[usize]>)> {
         let sorted: BTreeMap<_, _> = self.values.iter().collect();
@@ -90,52 +106,55 @@ pub(super) fn infer(model: &Model, input_shapes: &BTreeMap<String, Shape>) -> Re
         let shape = input_shapes.get(&input.name).cloned();
         values.insert(input.name.clone(), Value { data_type: Some(input.data_type), shape, elements: None });
     }
-    let scope = Scope { outer: None, model, values };
-    let inferred = infer_graph(model.graph(), scope).map_err(|reason| Error::InvalidModel {
+    let scope = Scope { outer: None, model, shapes: Shapes { values, ..Shapes::default() } };
+    infer_graph(model.graph(), scope).map_err(|reason| Error::InvalidModel {
         reason: format!("{reason}; the inputs are {}", describe(input_shapes)),
-    })?;
-    Ok(Shapes { values: inferred })
+    })
 }
 
 /// The values of a graph so far. Subgraphs see those of the graphs around them.
 struct Scope<'a> {
     outer: Option<&'a Scope<'a>>,
     model: &'a Model,
-    values: HashMap<String, Value>,
+    shapes: Shapes,
 }
 
 impl Scope<'_> {
     fn get(&self, name: &str) -> Option<&Value> {
-        self.values.get(name).or_else(|| self.outer?.get(name))
+        self.shapes.values.get(name).or_else(|| self.outer?.get(name))
     }
 }
 
 /// Infers all values of a graph whose inputs are in `scope`. The error says which node cannot be.
-fn infer_graph(graph: &GraphProto, mut scope: Scope<'_>) -> Result<HashMap<String, Value>, String> {
+fn infer_graph(graph: &GraphProto, mut scope: Scope<'_>) -> Result<Shapes, String> {
     for tensor in &graph.initializer {
-        scope.values.insert(tensor.name().to_owned(), constant(scope.model, tensor));
+        scope.shapes.values.insert(tensor.name().to_owned(), constant(scope.model, tensor));
     }
     let declared: HashMap<_, _> =
         graph.value_info.iter().chain(&graph.output).map(|value| (value.name(), value)).collect();
     for node in &graph.node {
-        let outputs = infer_node(node, &scope)
-            .map_err(|reason| format!("node `{}` ({}) {reason}", node.label(), node.op_type()))?;
+        let inferred = match node.op_type() {
+            "If" => subgraph::infer_if(node, &scope),
+            _ => infer_node(node, &scope).map(|outputs| (outputs, None)),
+        };
+        let (outputs, branch) =
+            inferred.map_err(|reason| format!("node `{}` ({}) {reason}", node.label(), node.op_type()))?;
+        if let (Some(name), Some(branch)) = (node.output.first(), branch) {
+            scope.shapes.branches.insert(name.clone(), branch);
+        }
         for (name, mut value) in node.output.iter().zip(outputs) {
             if let Some(declared) = declared.get(name.as_str()) {
                 value.data_type = value.data_type.or_else(|| tensor_info::declared_type(declared));
                 value.shape = value.shape.or_else(|| fixed(&tensor_info::declared_shape(declared)?));
             }
-            scope.values.insert(name.clone(), value);
+            scope.shapes.values.insert(name.clone(), value);
         }
     }
-    Ok(scope.values)
+    Ok(scope.shapes)
 }
 
 /// One value per output of the node.
 fn infer_node(node: &NodeProto, scope: &Scope<'_>) -> Result<Vec<Value>, String> {
-    if node.op_type() == "If" {
-        return subgraph::infer_if(node, scope);
-    }
     let call = Call::new(node, scope);
     let shapes = match rules::apply(&call) {
         Ok(shapes) => shapes,
