@@ -6,6 +6,7 @@ pub mod error;
 pub mod measure;
 pub mod model;
 pub mod pool;
+pub mod report;
 pub mod tune;
 pub mod units;
 

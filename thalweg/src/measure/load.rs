@@ -4,6 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::random::Random;
+use crate::error::{Error, Result};
+use crate::units::Nanos;
+
 /// The load on a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Load {
@@ -25,6 +29,47 @@ pub enum Arrival {
     PoissonRate(f64),
 }
 
+impl Load {
+    /// Checks that requests come at all.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] for no requests, no samples, or a rate that is no positive number.
+    pub fn check(&self) -> Result<()> {
+        if self.samples_per_request == 0 {
+            let reason = "a request has at least one sample".to_owned();
+            return Err(Error::InvalidSetting { name: "request-samples", value: "0".to_owned(), reason });
+        }
+        let (name, value, is_possible) = match self.arrival {
+            Arrival::Concurrency(count) => ("concurrency", count.to_string(), count > 0),
+            Arrival::ConstantRate(rate) | Arrival::PoissonRate(rate) => {
+                ("rate", rate.to_string(), rate.is_finite() && rate > 0.0)
+            }
+        };
+        if !is_possible {
+            let reason = "must be above zero".to_owned();
+            return Err(Error::InvalidSetting { name, value, reason });
+        }
+        Ok(())
+    }
+
+    /// The intended send times of an open loop, counted from its start; `None` in a closed loop, where
+    /// a request is sent when another is answered.
+    pub fn send_times(&self, seed: u64) -> Option<impl Iterator<Item = Nanos> + use<>> {
+        let (rate, is_random) = match self.arrival {
+            Arrival::Concurrency(_) => return None,
+            Arrival::ConstantRate(rate) => (rate, false),
+            Arrival::PoissonRate(rate) => (rate, true),
+        };
+        let mut random = Random::new(seed);
+        let mut seconds = 0.0;
+        Some(std::iter::repeat_with(move || {
+            let now = Nanos::from_seconds(seconds);
+            seconds += if is_random { random.exponential(1.0 / rate) } else { 1.0 / rate };
+            now
+        }))
+    }
+}
+
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.arrival {
@@ -33,5 +78,39 @@ impl fmt::Display for Load {
             Arrival::PoissonRate(rate) => write!(f, "open loop, {rate} requests/s, Poisson")?,
         }
         write!(f, ", {} per request", self.samples_per_request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(arrival: Arrival, count: usize) -> Vec<Nanos> {
+        let load = Load { arrival, samples_per_request: 1 };
+        load.send_times(7).expect("an open loop").take(count).collect()
+    }
+
+    #[test]
+    fn a_constant_rate_is_evenly_spaced() {
+        assert_eq!(times(Arrival::ConstantRate(1000.0), 3), [Nanos(0), Nanos(1_000_000), Nanos(2_000_000)]);
+    }
+
+    #[test]
+    fn a_poisson_rate_keeps_its_mean_and_has_exponential_gaps() {
+        let times = times(Arrival::PoissonRate(1000.0), 20_001);
+        let gaps: Vec<f64> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        assert!((mean - 1.0).abs() < 0.03, "{mean}");
+        // Of an exponential distribution 1/e = 36.8 % lie above the mean.
+        let above = gaps.iter().filter(|gap| **gap > 1.0).count() as f64 / gaps.len() as f64;
+        assert!((above - 0.368).abs() < 0.015, "{above}");
+    }
+
+    #[test]
+    fn a_load_without_requests_is_refused() {
+        let refusal = |arrival| Load { arrival, samples_per_request: 1 }.check().map_err(|e| e.to_string());
+        assert_eq!(refusal(Arrival::Concurrency(0)), Err("concurrency 0: must be above zero".to_owned()));
+        assert_eq!(refusal(Arrival::PoissonRate(f64::NAN)), Err("rate NaN: must be above zero".to_owned()));
+        assert_eq!(refusal(Arrival::ConstantRate(5.0)), Ok(()));
     }
 }

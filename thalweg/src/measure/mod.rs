@@ -1,12 +1,23 @@
 //! Measuring a configuration: load, verification, statistics, and the result as plain data.
+//!
+//! In: an engine, a [`Configuration`](crate::pool::Configuration), a [`Load`], samples and a reference, as
+//! an [`Experiment`]. Out: a [`Measurement`], or an error if a single output was wrong. What to measure
+//! next is left to [`tune`](crate::tune).
 
 pub mod distribution;
+mod experiment;
 mod load;
 mod measurement;
 pub mod random;
+mod samples;
 pub mod stats;
+mod verify;
+mod windows;
 
+pub use experiment::{Experiment, Pacing, StopSignal};
 pub use load::{Arrival, Load};
 pub use measurement::{
     Estimate, Failures, LatencySummary, Measurement, Record, Stability, StageSummary, Verification, Window,
 };
+pub use samples::SampleSet;
+pub use verify::Reference;

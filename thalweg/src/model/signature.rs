@@ -1,5 +1,6 @@
 //! What goes into a network and what comes out of it, with every dimension but the batch fixed.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,12 @@ impl Signature {
     /// Whether requests of several callers may run in one execution: every tensor has a batch dimension.
     pub fn is_batchable(&self) -> bool {
         *self.batch_sizes.end() > 1 && self.inputs.iter().chain(&self.outputs).all(|t| t.is_batched)
+    }
+
+    /// The whole shape of every input at a batch size, as [`Model::infer_shapes`](super::Model::infer_shapes)
+    /// takes them.
+    pub fn input_shapes(&self, batch_size: usize) -> BTreeMap<String, Vec<usize>> {
+        self.inputs.iter().map(|input| (input.name.clone(), input.shape_at(batch_size))).collect()
     }
 
     /// Position of an input.

@@ -1,5 +1,180 @@
-//! The execution pool.
+//! The execution pool: requests in, executions on several streams, responses out.
+//!
+//! ```text
+//!   Producer ── reserve ──> Submitter (thread): Scheduler, slots ── enqueue ──> Executor (stream)
+//!      │  <── slot ────────     │     │   ▲                                        │
+//!      └─ fills in place,       │     │   └── completion ──────────────────────────┘
+//!         commit ───────────────┘     └── response ──> Responses ── drop ──> slot is free again
+//! ```
+//!
+//! A [`Producer`] asks for room in a slot, fills it in place on its own thread and commits it. The
+//! [`scheduler`] decides which slot, and when it runs. Outputs are read in place too: a [`Response`]
+//! holds its slot until it is dropped.
+//!
+//! # No contended lock on the hot path
+//! Each submitter owns its scheduler, executors and slots; slots travel by value through channels
+//! (crossbeam's, which are lock-free unless a receiver sleeps). What several threads write is two
+//! atomic counters: the sequence number and each submitter's count of outstanding requests.
+//! `cargo bench -p thalweg --bench pool` measures what all this costs.
 
 mod configuration;
+mod producer;
+mod response;
+pub mod scheduler;
+mod submitter;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, unbounded};
+
+use crate::backend::{Engine, Executor, ExecutorSpec};
+use crate::error::{Error, Result};
+use crate::model::Signature;
+use crate::units::Clock;
+
+use producer::{Entrance, SubmitterAddress};
+use scheduler::SchedulerSpec;
+use submitter::{Links, Message, Submitter};
 
 pub use configuration::Configuration;
+pub use producer::{Producer, Reservation};
+pub use response::{Order, Response, Responses};
+
+/// Requests that may wait for room in front of each submitter. A producer that waits is a blocked
+/// thread, so real pools stay far below; a server refuses before it gets here.
+const QUEUE_CAPACITY: usize = 4096;
+
+/// Executors, the threads that drive them, and the way in and out.
+///
+/// Dropping it stops it: what was committed is finished, and its responses can still be read.
+pub struct ExecutionPool {
+    entrance: Arc<Entrance>,
+    responses: Receiver<Response>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl ExecutionPool {
+    /// Makes the executors and starts the submitters. All times count on `clock`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] where the configuration does not fit the engine, and whatever the
+    /// backend says where it cannot make the executors.
+    pub fn start(engine: Arc<dyn Engine>, configuration: &Configuration, clock: Clock) -> Result<Self> {
+        let signature = engine.signature().clone();
+        configuration.check(&signature)?;
+        let executors = engine.executors(&ExecutorSpec {
+            streams: configuration.streams,
+            depth: configuration.depth,
+            batch_size: configuration.batch_size,
+            threads_per_stream: configuration.threads_per_stream,
+            clock,
+        })?;
+        let (response_sender, responses) = unbounded();
+        let mut submitters = Vec::new();
+        let mut threads = Vec::new();
+        let mut first_executor = 0;
+        for share in shares(executors, configuration.submitters) {
+            let (address, inbox) = unbounded();
+            let outstanding = Arc::new(AtomicUsize::new(0));
+            submitters
+                .push(SubmitterAddress { sender: address.clone(), outstanding: Arc::clone(&outstanding) });
+            let spec = scheduler_spec(configuration, &signature, share.len());
+            let links = Links { inbox, address, responses: response_sender.clone(), outstanding, clock };
+            let executor_count = share.len();
+            let min_batch_size = *signature.batch_sizes.start();
+            let submitter = Submitter::new(spec, share, first_executor, min_batch_size, links);
+            threads.push(spawn(submitter, threads.len())?);
+            first_executor += executor_count;
+        }
+        let entrance = Entrance {
+            submitters,
+            next_sequence: AtomicU64::new(0),
+            batch_size: configuration.batch_size,
+            queue_capacity: QUEUE_CAPACITY,
+            executor_count: configuration.streams,
+            signature,
+            clock,
+        };
+        Ok(Self { entrance: Arc::new(entrance), responses, threads })
+    }
+
+    /// A way in.
+    pub fn producer(&self) -> Producer {
+        Producer::new(Arc::clone(&self.entrance))
+    }
+
+    /// The way out. Several readers share the responses between them, except in order of submission,
+    /// which needs a single reader from the start.
+    pub fn responses(&self, order: Order) -> Responses {
+        Responses::new(self.responses.clone(), order)
+    }
+
+    /// What goes in and what comes out.
+    pub fn signature(&self) -> &Signature {
+        &self.entrance.signature
+    }
+
+    /// Accepts nothing new, finishes what was committed, and ends the threads. Waits for reservations
+    /// that are still being filled.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] if a submitter panicked.
+    pub fn stop(mut self) -> Result<()> {
+        self.shut_down()
+    }
+
+    fn shut_down(&mut self) -> Result<()> {
+        for submitter in &self.entrance.submitters {
+            // It fails only if the submitter has ended already.
+            drop(submitter.sender.send(Message::Stop));
+        }
+        let mut result = Ok(());
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                result = Err(Error::Bug("a submitter thread panicked".to_owned()));
+            }
+        }
+        result
+    }
+}
+
+impl Drop for ExecutionPool {
+    fn drop(&mut self) {
+        // A panic of a submitter was printed by its thread; there is nobody to return it to.
+        drop(self.shut_down());
+    }
+}
+
+fn scheduler_spec(
+    configuration: &Configuration,
+    signature: &Signature,
+    executor_count: usize,
+) -> SchedulerSpec {
+    SchedulerSpec {
+        executor_count,
+        depth: configuration.depth,
+        batch_size: configuration.batch_size,
+        shares_slots: signature.is_batchable(),
+        batching_delay: configuration.batching_delay,
+        queue_capacity: QUEUE_CAPACITY,
+    }
+}
+
+/// Splits the executors among the submitters, as evenly as possible, keeping their order.
+fn shares(executors: Vec<Box<dyn Executor>>, submitters: usize) -> Vec<Vec<Box<dyn Executor>>> {
+    let total = executors.len();
+    let mut rest = executors.into_iter();
+    (0..submitters)
+        .map(|submitter| {
+            let size = total / submitters + usize::from(submitter < total % submitters);
+            rest.by_ref().take(size).collect()
+        })
+        .collect()
+}
+
+fn spawn(submitter: Submitter, index: usize) -> Result<JoinHandle<()>> {
+    let builder = std::thread::Builder::new().name(format!("thalweg-submitter-{index}"));
+    builder.spawn(move || submitter.run()).map_err(Error::io("start", "a submitter thread"))
+}

@@ -1,1 +1,0 @@
-//! The `cpu` backend: real inference with rten.

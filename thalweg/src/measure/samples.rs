@@ -1,0 +1,227 @@
+//! Inputs to measure with: from a NumPy file, or random with a seed.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use npyz::{DType, NpyFile, Order};
+use zip::ZipArchive;
+
+use super::random::Random;
+use crate::error::{Error, Result};
+use crate::model::{DataType, Signature, TensorSpec};
+use crate::pool::Reservation;
+
+/// Some samples of every input. Request `i` of a measurement uses the samples from `i` on, in turn.
+#[derive(Clone, Debug)]
+pub struct SampleSet {
+    count: usize,
+    /// Per input: the bytes of one sample after the other.
+    inputs: Vec<Vec<u8>>,
+    sizes: Vec<usize>,
+}
+
+impl SampleSet {
+    /// `count` samples from a seed: floating-point numbers evenly spread over 0..1, and integers that
+    /// are 0 or 1, because those are valid indices into any table.
+    pub fn random(signature: &Signature, count: usize, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let inputs = signature.inputs.iter().map(|input| random_bytes(input, count, &mut random));
+        Self { count, inputs: inputs.collect(), sizes: sizes(signature) }
+    }
+
+    /// Samples from a NumPy file: `.npy` for a network with one input, `.npz` with an array named like
+    /// each input otherwise. An array is one sample, or has the number of samples as first dimension.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be read, [`Error::UnknownTensor`], [`Error::ShapeMismatch`]
+    /// and [`Error::DataTypeMismatch`] where an array does not fit its input.
+    pub fn read(path: &Path, signature: &Signature) -> Result<Self> {
+        let arrays = if path.extension().is_some_and(|extension| extension == "npz") {
+            read_npz(path, signature)?
+        } else {
+            vec![read_npy(path, signature)?]
+        };
+        let count = arrays[0].0;
+        for (input, (samples, _)) in signature.inputs.iter().zip(&arrays) {
+            if *samples != count {
+                return Err(Error::ShapeMismatch {
+                    tensor: input.name.clone(),
+                    expected: format!("{count} samples, as of `{}`", signature.inputs[0].name),
+                    got: format!("{samples} samples"),
+                });
+            }
+        }
+        let inputs = arrays.into_iter().map(|(_, bytes)| bytes).collect();
+        Ok(Self { count, inputs, sizes: sizes(signature) })
+    }
+
+    /// Number of samples, at least one.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The bytes of one sample of one input.
+    pub fn sample(&self, input: usize, sample: usize) -> &[u8] {
+        let size = self.sizes[input];
+        let start = (sample % self.count) * size;
+        &self.inputs[input][start..start + size]
+    }
+
+    /// Fills a reservation with samples from `first` on.
+    pub fn fill(&self, reservation: &mut Reservation, first: usize) {
+        for (input, size) in self.sizes.iter().enumerate() {
+            let bytes = reservation.input_at(input);
+            if *size == 0 {
+                continue;
+            }
+            for (offset, place) in bytes.chunks_exact_mut(*size).enumerate() {
+                place.copy_from_slice(self.sample(input, first + offset));
+            }
+        }
+    }
+}
+
+fn sizes(signature: &Signature) -> Vec<usize> {
+    signature.inputs.iter().map(TensorSpec::byte_count).collect()
+}
+
+fn random_bytes(input: &TensorSpec, count: usize, random: &mut Random) -> Vec<u8> {
+    let elements = input.element_count() * count;
+    let mut bytes = Vec::with_capacity(elements * input.data_type.byte_count());
+    for _ in 0..elements {
+        let unit = random.unit();
+        let bit = u8::from(unit < 0.5);
+        match input.data_type {
+            DataType::F32 => {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "a random number loses nothing that counts"
+                )]
+                bytes.extend((unit as f32).to_le_bytes());
+            }
+            DataType::F64 => bytes.extend(unit.to_le_bytes()),
+            DataType::F16 => bytes.extend(half::f16::from_f64(unit).to_le_bytes()),
+            DataType::BF16 => bytes.extend(half::bf16::from_f64(unit).to_le_bytes()),
+            integer => {
+                bytes.push(bit);
+                bytes.extend(std::iter::repeat_n(0, integer.byte_count() - 1));
+            }
+        }
+    }
+    bytes
+}
+
+fn read_npy(path: &Path, signature: &Signature) -> Result<(usize, Vec<u8>)> {
+    let [input] = &signature.inputs[..] else {
+        let names: Vec<_> = signature.inputs.iter().map(|input| format!("`{}`", input.name)).collect();
+        return Err(Error::InvalidSetting {
+            name: "input",
+            value: path.display().to_string(),
+            reason: format!(
+                "the model has the inputs {}: give an .npz file with one array each",
+                names.join(", ")
+            ),
+        });
+    };
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    let array = NpyFile::new(std::io::BufReader::new(file)).map_err(Error::io("read", path))?;
+    read_array(array, input, path)
+}
+
+fn read_npz(path: &Path, signature: &Signature) -> Result<Vec<(usize, Vec<u8>)>> {
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    let mut archive = ZipArchive::new(file).map_err(std::io::Error::from).map_err(Error::io("read", path))?;
+    let names: Vec<String> = (0..archive.len())
+        .filter_map(|index| Some(archive.name_for_index(index)?.ok()?.trim_end_matches(".npy").to_owned()))
+        .collect();
+    for name in &names {
+        signature.input_index(name)?;
+    }
+    let mut arrays = Vec::new();
+    for input in &signature.inputs {
+        if !names.contains(&input.name) {
+            return Err(Error::InvalidSetting {
+                name: "input",
+                value: path.display().to_string(),
+                reason: format!("has no array for input `{}`, only {}", input.name, names.join(", ")),
+            });
+        }
+        let entry = archive.by_name(&format!("{}.npy", input.name));
+        let entry = entry.map_err(std::io::Error::from).map_err(Error::io("read", path))?;
+        let array = NpyFile::new(entry).map_err(Error::io("read", path))?;
+        arrays.push(read_array(array, input, path)?);
+    }
+    Ok(arrays)
+}
+
+/// Number of samples and their bytes.
+fn read_array<R: Read>(array: NpyFile<R>, input: &TensorSpec, path: &Path) -> Result<(usize, Vec<u8>)> {
+    let shape: Vec<usize> =
+        array.shape().iter().map(|size| usize::try_from(*size).unwrap_or(usize::MAX)).collect();
+    let count = match shape.split_first() {
+        _ if shape == input.shape => 1,
+        Some((count, sample)) if *count > 0 && sample == input.shape => *count,
+        _ => {
+            return Err(Error::ShapeMismatch {
+                tensor: input.name.clone(),
+                expected: format!("{:?}, or that with the number of samples in front", input.shape),
+                got: format!("{shape:?}"),
+            });
+        }
+    };
+    if array.order() == Order::Fortran && shape.len() > 1 {
+        return Err(Error::InvalidSetting {
+            name: "input",
+            value: path.display().to_string(),
+            reason: format!("array `{}` is in Fortran order: save numpy.ascontiguousarray of it", input.name),
+        });
+    }
+    let expected = numpy_name(input.data_type);
+    let got = array.dtype();
+    if !matches!(&got, DType::Plain(plain) if plain.to_string().trim_start_matches(['<', '|']) == expected) {
+        return Err(Error::DataTypeMismatch {
+            tensor: input.name.clone(),
+            expected: input.data_type.to_string(),
+            got: got.descr(),
+        });
+    }
+    let bytes = element_bytes(array, input.data_type).map_err(Error::io("read", path))?;
+    Ok((count, bytes))
+}
+
+/// NumPy's name of a type, without the byte order.
+fn numpy_name(data_type: DataType) -> &'static str {
+    match data_type {
+        DataType::F32 => "f4",
+        DataType::F64 => "f8",
+        DataType::F16 => "f2",
+        // NumPy has no bfloat16; the bits can be given as unsigned numbers.
+        DataType::BF16 | DataType::U16 => "u2",
+        DataType::I8 => "i1",
+        DataType::U8 => "u1",
+        DataType::I16 => "i2",
+        DataType::I32 => "i4",
+        DataType::U32 => "u4",
+        DataType::I64 => "i8",
+        DataType::U64 => "u8",
+        DataType::Bool => "b1",
+    }
+}
+
+fn element_bytes<R: Read>(array: NpyFile<R>, data_type: DataType) -> std::io::Result<Vec<u8>> {
+    Ok(match data_type {
+        DataType::F32 => bytemuck::cast_slice(&array.into_vec::<f32>()?).to_vec(),
+        DataType::F64 => bytemuck::cast_slice(&array.into_vec::<f64>()?).to_vec(),
+        DataType::F16 => bytemuck::cast_slice(&array.into_vec::<half::f16>()?).to_vec(),
+        DataType::BF16 | DataType::U16 => bytemuck::cast_slice(&array.into_vec::<u16>()?).to_vec(),
+        DataType::I8 => bytemuck::cast_slice(&array.into_vec::<i8>()?).to_vec(),
+        DataType::U8 => array.into_vec::<u8>()?,
+        DataType::I16 => bytemuck::cast_slice(&array.into_vec::<i16>()?).to_vec(),
+        DataType::I32 => bytemuck::cast_slice(&array.into_vec::<i32>()?).to_vec(),
+        DataType::U32 => bytemuck::cast_slice(&array.into_vec::<u32>()?).to_vec(),
+        DataType::I64 => bytemuck::cast_slice(&array.into_vec::<i64>()?).to_vec(),
+        DataType::U64 => bytemuck::cast_slice(&array.into_vec::<u64>()?).to_vec(),
+        DataType::Bool => array.into_vec::<bool>()?.into_iter().map(u8::from).collect(),
+    })
+}

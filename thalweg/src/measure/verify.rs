@@ -1,0 +1,186 @@
+//! Comparing every stream's outputs with a single-stream reference.
+
+use std::sync::Arc;
+
+use super::SampleSet;
+use crate::backend::{Engine, HostTensor};
+use crate::error::{Error, Result};
+use crate::model::DataType;
+use crate::pool::{Configuration, ExecutionPool, Order, Response};
+use crate::units::Clock;
+
+/// Largest relative error that counts as equal for 32-bit and 64-bit floating-point numbers. Another
+/// batch size may take another kernel, which adds in another order; what a wrong buffer does is larger.
+const TOLERANCE: f64 = 1e-3;
+
+/// The same for 16-bit floating-point numbers, whose own precision is 1e-3 to 8e-3.
+const HALF_TOLERANCE: f64 = 2e-2;
+
+/// Outputs of every sample, from one stream that ran one sample after the other.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// By sample, then by output.
+    samples: Vec<Vec<ReferenceTensor>>,
+}
+
+#[derive(Clone, Debug)]
+struct ReferenceTensor {
+    values: Vec<f64>,
+    /// The largest magnitude, which relative errors are relative to.
+    magnitude: f64,
+}
+
+impl Reference {
+    /// Runs every sample alone on one stream.
+    ///
+    /// # Errors
+    /// Whatever the engine fails with.
+    pub fn compute(engine: &Arc<dyn Engine>, samples: &SampleSet) -> Result<Self> {
+        let batch_size = *engine.signature().batch_sizes.start();
+        let configuration = Configuration { batch_size, depth: 1, ..Configuration::default() };
+        let pool = ExecutionPool::start(Arc::clone(engine), &configuration, Clock::start())?;
+        let producer = pool.producer();
+        let mut responses = pool.responses(Order::Completion);
+        let mut outputs = Vec::with_capacity(samples.count());
+        for sample in 0..samples.count() {
+            let mut reservation = producer.reserve(1)?;
+            samples.fill(&mut reservation, sample);
+            reservation.commit(0);
+            let Some(response) = responses.next() else { break };
+            if let Some(error) = response.error() {
+                return Err(repeat(error, &response));
+            }
+            let tensors = response.outputs().iter();
+            outputs.push(tensors.map(|tensor| ReferenceTensor::of(tensor, &response)).collect());
+        }
+        pool.stop()?;
+        Ok(Self { samples: outputs })
+    }
+
+    /// Compares a response, whose first sample is `first_sample`, and gives the largest relative error.
+    ///
+    /// # Errors
+    /// [`Error::WrongResult`] for the first element above the tolerance.
+    pub fn check(&self, response: &Response, first_sample: usize) -> Result<f64> {
+        let mut worst = 0.0_f64;
+        for (output, tensor) in response.outputs().iter().enumerate() {
+            let is_batched = tensor.spec().is_batched;
+            let samples = if is_batched { response.samples() } else { 0..1 };
+            for (offset, sample) in samples.enumerate() {
+                let expected = &self.samples[(first_sample + offset) % self.samples.len()][output];
+                let got = values(tensor.data_type(), tensor.samples(sample..sample + 1));
+                let stream = response.slot().executor;
+                worst = worst.max(expected.check(&got, tensor, stream)?);
+            }
+        }
+        Ok(worst)
+    }
+}
+
+impl ReferenceTensor {
+    fn of(tensor: &HostTensor, response: &Response) -> Self {
+        let values = values(tensor.data_type(), tensor.samples(response.samples()));
+        let magnitude =
+            values.iter().filter(|value| value.is_finite()).fold(0.0, |max: f64, v| max.max(v.abs()));
+        Self { values, magnitude }
+    }
+
+    fn check(&self, got: &[f64], tensor: &HostTensor, stream: usize) -> Result<f64> {
+        if got.len() != self.values.len() {
+            return Err(Error::ShapeMismatch {
+                tensor: tensor.spec().name.clone(),
+                expected: format!("{} elements, as the single-stream reference has", self.values.len()),
+                got: format!("{} elements on stream {stream}", got.len()),
+            });
+        }
+        let tolerance = tolerance(tensor.data_type());
+        let mut worst = 0.0_f64;
+        for (index, (got, expected)) in got.iter().zip(&self.values).enumerate() {
+            let error = relative_error(*got, *expected, self.magnitude);
+            if error > tolerance {
+                let tensor = tensor.spec().name.clone();
+                return Err(Error::WrongResult { stream, tensor, index, expected: *expected, got: *got });
+            }
+            worst = worst.max(error);
+        }
+        Ok(worst)
+    }
+}
+
+/// |got - expected| over the tensor's largest magnitude. Equal infinities and two NaN count as equal;
+/// anything else that is not finite, or not zero where all should be zero, is infinitely wrong.
+fn relative_error(got: f64, expected: f64, magnitude: f64) -> f64 {
+    if got == expected || (got.is_nan() && expected.is_nan()) {
+        return 0.0;
+    }
+    let error = (got - expected).abs() / magnitude;
+    if error.is_nan() { f64::INFINITY } else { error }
+}
+
+fn tolerance(data_type: DataType) -> f64 {
+    match data_type {
+        DataType::F32 | DataType::F64 => TOLERANCE,
+        DataType::F16 | DataType::BF16 => HALF_TOLERANCE,
+        _ => 0.0,
+    }
+}
+
+/// The elements as `f64`. 64-bit integers above 2^53 lose their last bits; that can hide a difference
+/// between two of them, never make one up.
+fn values(data_type: DataType, bytes: &[u8]) -> Vec<f64> {
+    fn read<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+        bytes.as_chunks::<N>().0.iter().map(|element| value(*element)).collect()
+    }
+    match data_type {
+        DataType::F32 => read(bytes, |b| f32::from_le_bytes(b).into()),
+        DataType::F64 => read(bytes, f64::from_le_bytes),
+        DataType::F16 => read(bytes, |b| half::f16::from_le_bytes(b).into()),
+        DataType::BF16 => read(bytes, |b| half::bf16::from_le_bytes(b).into()),
+        DataType::I8 => read(bytes, |b| i8::from_le_bytes(b).into()),
+        DataType::U8 | DataType::Bool => read(bytes, |b| u8::from_le_bytes(b).into()),
+        DataType::I16 => read(bytes, |b| i16::from_le_bytes(b).into()),
+        DataType::U16 => read(bytes, |b| u16::from_le_bytes(b).into()),
+        DataType::I32 => read(bytes, |b| i32::from_le_bytes(b).into()),
+        DataType::U32 => read(bytes, |b| u32::from_le_bytes(b).into()),
+        DataType::I64 => read(bytes, |b| i64::from_le_bytes(b) as f64),
+        DataType::U64 => read(bytes, |b| u64::from_le_bytes(b) as f64),
+    }
+}
+
+/// An error that stays with its response, once more.
+fn repeat(error: &Error, response: &Response) -> Error {
+    let slot = response.slot();
+    let reason = match error {
+        Error::Execution { reason, .. } => reason.clone(),
+        other => other.to_string(),
+    };
+    Error::Execution { stream: slot.executor, slot: slot.index, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_relative_to_the_largest_magnitude() {
+        assert_eq!(relative_error(1.0, 1.5, 2.0), 0.25);
+        assert_eq!(relative_error(0.0, 0.0, 0.0), 0.0);
+        assert_eq!(relative_error(1e-30, 0.0, 0.0), f64::INFINITY);
+    }
+
+    #[test]
+    fn what_is_not_finite_must_be_the_same() {
+        assert_eq!(relative_error(f64::NAN, f64::NAN, 1.0), 0.0);
+        assert_eq!(relative_error(f64::NEG_INFINITY, f64::NEG_INFINITY, 1.0), 0.0);
+        assert_eq!(relative_error(f64::NAN, 1.0, 1.0), f64::INFINITY);
+        assert_eq!(relative_error(f64::INFINITY, 1.0, 1.0), f64::INFINITY);
+    }
+
+    #[test]
+    fn every_type_is_read_as_numbers() {
+        assert_eq!(values(DataType::F32, &(-1.5f32).to_le_bytes()), [-1.5]);
+        assert_eq!(values(DataType::I64, &(-7i64).to_le_bytes()), [-7.0]);
+        assert_eq!(values(DataType::Bool, &[1, 0]), [1.0, 0.0]);
+        assert_eq!(values(DataType::BF16, &half::bf16::from_f32(2.0).to_le_bytes()), [2.0]);
+    }
+}

@@ -1,0 +1,142 @@
+//! Tests of all networks of the zoo. `scripts/check-zoo.py` runs them in ONNX Runtime besides.
+
+use std::collections::HashSet;
+
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use super::Network;
+use crate::model::proto::tensor_proto::DataType as OnnxDataType;
+use crate::model::proto::tensor_shape_proto::dimension::Value as DimensionValue;
+use crate::model::proto::{GraphProto, ModelProto, ValueInfoProto, type_proto};
+
+const SEED: u64 = 1;
+
+fn parameter_count(graph: &GraphProto) -> i64 {
+    let floats = graph
+        .initializer
+        .iter()
+        .filter(|tensor| tensor.data_type == Some(OnnxDataType::Float.into()) && !tensor.dims.is_empty());
+    floats.map(|tensor| tensor.dims.iter().product::<i64>()).sum()
+}
+
+fn graph(model: &ModelProto) -> &GraphProto {
+    model.graph.as_ref().unwrap()
+}
+
+fn dimensions(value: &ValueInfoProto) -> Vec<DimensionValue> {
+    let Some(type_proto::Value::TensorType(tensor)) = value.r#type.clone().unwrap().value else {
+        panic!("{:?} is no tensor", value.name)
+    };
+    tensor.shape.unwrap().dim.into_iter().map(|dimension| dimension.value.unwrap()).collect()
+}
+
+fn assert_is_well_formed(graph: &GraphProto) {
+    let mut known = HashSet::new();
+    let declared = graph.input.iter().map(|input| input.name.clone().unwrap());
+    for name in declared.chain(graph.initializer.iter().map(|tensor| tensor.name.clone().unwrap())) {
+        assert!(known.insert(name.clone()), "{name} is there twice");
+    }
+    let mut used = HashSet::new();
+    for node in &graph.node {
+        for input in &node.input {
+            assert!(known.contains(input), "{input} of {:?} is not made before it", node.name);
+            used.insert(input.clone());
+        }
+        assert_eq!(node.output.len(), 1);
+        assert!(known.insert(node.output[0].clone()), "{} is made twice", node.output[0]);
+    }
+    for output in &graph.output {
+        assert!(known.contains(output.name()), "output {} is never made", output.name());
+        used.insert(output.name().to_owned());
+    }
+    assert_eq!(known, used, "something is made and not used");
+    for value in graph.input.iter().chain(&graph.output) {
+        let dimensions = dimensions(value);
+        assert_eq!(dimensions[0], DimensionValue::DimParam("batch".to_owned()));
+        assert!(dimensions[1..].iter().all(|size| matches!(size, DimensionValue::DimValue(1..))));
+    }
+}
+
+#[test]
+fn resnet50_has_its_published_parameters_less_the_folded_ones() {
+    assert_eq!(parameter_count(Network::Resnet50.graph().proto()), 25_557_032 - 26_560);
+}
+
+#[test]
+fn mobilenet_v2_has_its_published_parameters_less_the_folded_ones() {
+    assert_eq!(parameter_count(Network::MobilenetV2.graph().proto()), 3_504_872 - 17_056);
+}
+
+#[test]
+fn bert_base_has_its_published_parameters() {
+    assert_eq!(parameter_count(Network::BertBase.graph().proto()), 109_482_240);
+}
+
+#[test]
+fn the_launch_network_has_hundreds_of_nodes() {
+    assert_eq!(Network::Launch.graph().proto().node.len(), 480);
+}
+
+#[test]
+fn every_graph_is_sorted_and_complete_with_an_open_batch() {
+    for network in Network::ALL {
+        assert_is_well_formed(network.graph().proto());
+    }
+}
+
+#[test]
+fn the_synthetic_networks_make_small_files() {
+    const MOST_PARAMETERS: i64 = 70_000_000 / 4;
+    for network in &Network::ALL[3..] {
+        assert!(parameter_count(network.graph().proto()) < MOST_PARAMETERS, "{network}");
+    }
+}
+
+#[test]
+fn every_constant_has_bytes_for_its_elements() {
+    let model = Network::MobilenetV2.generate(SEED);
+    for tensor in &graph(&model).initializer {
+        let element_size = if tensor.data_type == Some(OnnxDataType::Int64.into()) { 8 } else { 4 };
+        let elements = tensor.dims.iter().product::<i64>();
+        let bytes = tensor.raw_data.as_ref().unwrap().len();
+        assert_eq!(i64::try_from(bytes).unwrap(), element_size * elements, "{}", tensor.name());
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_on_every_machine() {
+    let bytes = Network::Balanced.generate(SEED).encode_to_vec();
+    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(digest, "a524da4a2ff431943bfa0560ff93d048f96020a679066e2f03aa70b9c35bc770");
+}
+
+#[test]
+fn another_seed_gives_other_weights_in_the_same_graph() {
+    let [one, other] = [1, 2].map(|seed| Network::MobilenetV2.generate(seed));
+    assert_eq!(graph(&one).node, graph(&other).node);
+    let weights = |model: &ModelProto| -> Vec<_> {
+        let tensors = graph(model).initializer.iter();
+        tensors.filter(|tensor| tensor.dims.len() == 4).map(|tensor| tensor.raw_data.clone()).collect()
+    };
+    assert!(weights(&one).iter().zip(&weights(&other)).all(|(one, other)| one != other));
+    assert_eq!(one.encoded_len(), other.encoded_len());
+}
+
+#[test]
+fn names_survive_a_round_trip_through_text_and_json() {
+    for network in Network::ALL {
+        assert_eq!(network.to_string().parse::<Network>().unwrap(), network);
+        assert_eq!(serde_json::to_string(&network).unwrap(), format!("\"{network}\""));
+        assert!(!network.description().contains('\n'));
+    }
+}
+
+#[test]
+fn an_unknown_name_is_answered_with_the_known_ones() {
+    let message = "resnet51".parse::<Network>().unwrap_err().to_string();
+    assert!(
+        message.starts_with("network `resnet51`: the known ones are resnet50, mobilenet_v2,"),
+        "{message}"
+    );
+}

@@ -1,0 +1,174 @@
+//! The way in: a producer reserves room in a slot, fills it in place, and commits it.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bytemuck::Pod;
+use crossbeam_channel::{Sender, bounded};
+
+use super::scheduler::Refusal;
+use super::submitter::Message;
+use crate::backend::Slot;
+use crate::error::{Error, Result};
+use crate::model::Signature;
+use crate::units::{Clock, Nanos};
+
+/// What a submitter answers a reservation with.
+pub(super) struct Granted {
+    pub(super) slot: Slot,
+    /// Samples that are in the slot already.
+    pub(super) offset: usize,
+}
+
+/// What the pool keeps of a request until it is answered.
+pub(super) struct Request {
+    pub(super) sequence: u64,
+    pub(super) tag: u64,
+    pub(super) samples: Range<usize>,
+    pub(super) intended: Nanos,
+    pub(super) submitted: Nanos,
+}
+
+/// A submitter, as producers see it.
+#[derive(Clone)]
+pub(super) struct SubmitterAddress {
+    pub(super) sender: Sender<Message>,
+    pub(super) outstanding: Arc<AtomicUsize>,
+}
+
+/// What all producers of a pool share.
+pub(super) struct Entrance {
+    pub(super) submitters: Vec<SubmitterAddress>,
+    pub(super) next_sequence: AtomicU64,
+    pub(super) signature: Signature,
+    pub(super) batch_size: usize,
+    pub(super) queue_capacity: usize,
+    pub(super) executor_count: usize,
+    pub(super) clock: Clock,
+}
+
+/// Puts requests into a pool. Cloning is cheap, and any thread may use it.
+#[derive(Clone)]
+pub struct Producer {
+    entrance: Arc<Entrance>,
+}
+
+impl Producer {
+    pub(super) fn new(entrance: Arc<Entrance>) -> Self {
+        Self { entrance }
+    }
+
+    /// Room for some samples in a slot. Waits until there is room: this is the pool's back-pressure.
+    ///
+    /// Commit or drop a reservation soon: samples of other requests may wait in the same slot.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] for 0 samples or more than the batch size, [`Error::QueueFull`] if
+    /// too many producers wait, [`Error::Stopped`], [`Error::NoExecutor`].
+    pub fn reserve(&self, samples: usize) -> Result<Reservation> {
+        let entrance = &self.entrance;
+        if !(1..=entrance.batch_size).contains(&samples) {
+            return Err(Error::InvalidSetting {
+                name: "samples",
+                value: samples.to_string(),
+                reason: format!("a request has 1 to {} samples, the batch size", entrance.batch_size),
+            });
+        }
+        let submitter = self.least_busy();
+        submitter.outstanding.fetch_add(1, Ordering::Relaxed);
+        let (reply, answer) = bounded(1);
+        submitter.sender.send(Message::Reserve { samples, reply }).map_err(|_| Error::Stopped)?;
+        // No answer comes from a submitter that has ended.
+        match answer.recv().map_err(|_| Error::Stopped)? {
+            Ok(Granted { slot, offset }) => Ok(Reservation {
+                slot: Some(slot),
+                samples: offset..offset + samples,
+                sender: submitter.sender.clone(),
+                entrance: Arc::clone(entrance),
+            }),
+            Err(Refusal::QueueFull) => Err(Error::QueueFull { capacity: entrance.queue_capacity }),
+            Err(Refusal::Stopped) => Err(Error::Stopped),
+            Err(Refusal::NoExecutor) => Err(Error::NoExecutor { executor_count: entrance.executor_count }),
+        }
+    }
+
+    fn least_busy(&self) -> &SubmitterAddress {
+        let submitters = self.entrance.submitters.iter();
+        let least = submitters.min_by_key(|submitter| submitter.outstanding.load(Ordering::Relaxed));
+        least.expect("bug: a pool has at least one submitter")
+    }
+}
+
+/// Room for a request's samples in a slot. Dropping it without committing gives the room back.
+pub struct Reservation {
+    slot: Option<Slot>,
+    samples: Range<usize>,
+    sender: Sender<Message>,
+    entrance: Arc<Entrance>,
+}
+
+impl Reservation {
+    /// The bytes of an input, to be filled: of this request's samples, `[samples, ...]`, or of the whole
+    /// tensor where it has no batch dimension. They hold whatever was there before.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`] where no input has this name.
+    pub fn input(&mut self, name: &str) -> Result<&mut [u8]> {
+        let index = self.entrance.signature.input_index(name)?;
+        Ok(self.input_at(index))
+    }
+
+    /// As [`input`](Self::input), by its position in [`Signature::inputs`].
+    ///
+    /// # Panics
+    /// Where there is no such input.
+    pub fn input_at(&mut self, index: usize) -> &mut [u8] {
+        let slot = self.slot.as_mut().expect("bug: the slot leaves with the reservation");
+        slot.inputs[index].samples_mut(self.samples.clone())
+    }
+
+    /// As [`input`](Self::input), seen as elements of type `T`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`], and [`Error::DataTypeMismatch`] where elements have another size.
+    pub fn input_as<T: Pod>(&mut self, name: &str) -> Result<&mut [T]> {
+        let index = self.entrance.signature.input_index(name)?;
+        let data_type = self.entrance.signature.inputs[index].data_type;
+        if size_of::<T>() != data_type.byte_count() {
+            return Err(Error::DataTypeMismatch {
+                tensor: name.to_owned(),
+                expected: data_type.to_string(),
+                got: std::any::type_name::<T>().to_owned(),
+            });
+        }
+        Ok(bytemuck::cast_slice_mut(self.input_at(index)))
+    }
+
+    /// Hands the filled samples to the pool. `tag` is the caller's own and comes back with the response.
+    /// Returns the request's place in the order of submission.
+    pub fn commit(self, tag: u64) -> u64 {
+        let now = self.entrance.clock.now();
+        self.commit_intended(tag, now)
+    }
+
+    /// As [`commit`](Self::commit), for a request that was meant to be sent at `intended`: its latency
+    /// counts from there.
+    pub fn commit_intended(mut self, tag: u64, intended: Nanos) -> u64 {
+        let sequence = self.entrance.next_sequence.fetch_add(1, Ordering::Relaxed);
+        let submitted = self.entrance.clock.now();
+        let request = Request { sequence, tag, samples: self.samples.clone(), intended, submitted };
+        let slot = self.slot.take().expect("bug: the slot leaves with the reservation");
+        // The submitter waits for every slot that is out, so it is still there.
+        drop(self.sender.send(Message::Commit { slot, request }));
+        sequence
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            drop(self.sender.send(Message::Abandon { slot }));
+        }
+    }
+}

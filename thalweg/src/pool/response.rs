@@ -1,0 +1,189 @@
+//! The way out: responses whose outputs are read in place, in order of completion or of submission.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytemuck::Pod;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::producer::Request;
+use super::submitter::Message;
+use crate::backend::{Completion, HostTensor, Outcome, Slot, SlotId, StageTimes};
+use crate::error::Error;
+use crate::units::Nanos;
+
+/// A finished execution, shared by the responses of all its requests. Its slot goes back to the pool
+/// when the last of them is dropped.
+pub(super) struct Execution {
+    slot: Option<Slot>,
+    outcome: Outcome,
+    times: StageTimes,
+    readable: Nanos,
+    submitter: Sender<Message>,
+}
+
+impl Execution {
+    pub(super) fn new(completion: Completion, readable: Nanos, submitter: Sender<Message>) -> Self {
+        let Completion { slot, outcome, times } = completion;
+        Self { slot: Some(slot), outcome, times, readable, submitter }
+    }
+
+    fn slot(&self) -> &Slot {
+        self.slot.as_ref().expect("bug: the slot leaves when the execution is dropped")
+    }
+}
+
+impl Drop for Execution {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            // After a stop the submitter is gone, and the slot with it.
+            drop(self.submitter.send(Message::Release { slot }));
+        }
+    }
+}
+
+/// The answer to one request. Drop it soon: its slot is not free before.
+pub struct Response {
+    request: Request,
+    execution: Arc<Execution>,
+}
+
+impl Response {
+    pub(super) fn new(request: Request, execution: Arc<Execution>) -> Self {
+        Self { request, execution }
+    }
+
+    /// The request's place in the order of submission.
+    pub fn sequence(&self) -> u64 {
+        self.request.sequence
+    }
+
+    /// What the producer committed it with.
+    pub fn tag(&self) -> u64 {
+        self.request.tag
+    }
+
+    /// Where it ran.
+    pub fn slot(&self) -> SlotId {
+        self.execution.slot().id
+    }
+
+    /// The samples of the execution that are this request's.
+    pub fn samples(&self) -> Range<usize> {
+        self.request.samples.clone()
+    }
+
+    /// Samples of the whole execution.
+    pub fn batch_size(&self) -> usize {
+        self.execution.slot().batch_size
+    }
+
+    /// When it was meant to be sent.
+    pub fn intended(&self) -> Nanos {
+        self.request.intended
+    }
+
+    /// When it was handed to the pool.
+    pub fn submitted(&self) -> Nanos {
+        self.request.submitted
+    }
+
+    /// When each stage of its execution ran.
+    pub fn stages(&self) -> StageTimes {
+        self.execution.times
+    }
+
+    /// When its outputs became readable.
+    pub fn readable(&self) -> Nanos {
+        self.execution.readable
+    }
+
+    /// Why it failed; `None` if its outputs are there. The inputs are kept either way.
+    pub fn error(&self) -> Option<&Error> {
+        match &self.execution.outcome {
+            Outcome::Done => None,
+            Outcome::Failed(error) | Outcome::Lost(error) => Some(error),
+        }
+    }
+
+    /// The outputs of the whole execution, in the order of [`Signature::outputs`](crate::model::Signature::outputs).
+    pub fn outputs(&self) -> &[HostTensor] {
+        &self.execution.slot().outputs
+    }
+
+    /// The inputs of the whole execution, as they were filled.
+    pub fn inputs(&self) -> &[HostTensor] {
+        &self.execution.slot().inputs
+    }
+
+    /// The bytes of one output that are this request's: `[samples, ...]`, or the whole tensor where it
+    /// has no batch dimension.
+    ///
+    /// # Panics
+    /// Where there is no such output or the request failed.
+    pub fn output(&self, index: usize) -> &[u8] {
+        self.outputs()[index].samples(self.samples())
+    }
+
+    /// As [`output`](Self::output), seen as elements of type `T`.
+    ///
+    /// # Panics
+    /// As there, and where the elements have another size.
+    pub fn output_as<T: Pod>(&self, index: usize) -> &[T] {
+        bytemuck::cast_slice(self.output(index))
+    }
+}
+
+/// The order in which responses come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As executions finish.
+    Completion,
+    /// As requests were committed. A response that is early keeps its slot until its turn.
+    Submission,
+}
+
+/// The responses of a pool.
+pub struct Responses {
+    receiver: Receiver<Response>,
+    order: Order,
+    next_sequence: u64,
+    early: BTreeMap<u64, Response>,
+}
+
+impl Responses {
+    pub(super) fn new(receiver: Receiver<Response>, order: Order) -> Self {
+        Self { receiver, order, next_sequence: 0, early: BTreeMap::new() }
+    }
+
+    /// The next response, or `None` if none came in time or the pool has ended and all were taken.
+    pub fn next_within(&mut self, patience: Duration) -> Option<Response> {
+        self.next_with(|receiver| receiver.recv_timeout(patience))
+    }
+
+    fn next_with(
+        &mut self,
+        receive: impl Fn(&Receiver<Response>) -> Result<Response, RecvTimeoutError>,
+    ) -> Option<Response> {
+        if self.order == Order::Completion {
+            return receive(&self.receiver).ok();
+        }
+        while !self.early.contains_key(&self.next_sequence) {
+            let response = receive(&self.receiver).ok()?;
+            self.early.insert(response.sequence(), response);
+        }
+        self.next_sequence += 1;
+        self.early.remove(&(self.next_sequence - 1))
+    }
+}
+
+/// Blocks until there is a response; ends when the pool has ended and all were taken.
+impl Iterator for Responses {
+    type Item = Response;
+
+    fn next(&mut self) -> Option<Response> {
+        self.next_with(|receiver| receiver.recv().map_err(|_| RecvTimeoutError::Disconnected))
+    }
+}

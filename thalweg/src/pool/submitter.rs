@@ -1,0 +1,257 @@
+//! The scheduler driven by a real thread: one submitter owns a scheduler, its executors, and the slots
+//! that are neither with a producer nor on the device nor with a consumer.
+//!
+//! Everything reaches it through one channel, so nothing it owns is shared. It sleeps in that channel
+//! until a message comes or the scheduler's deadline is due.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendError, Sender};
+
+use super::producer::{Granted, Request};
+use super::response::{Execution, Response};
+use super::scheduler::{Action, Event, Refusal, Scheduler, SchedulerSpec, SlotNumber, Ticket};
+use crate::backend::{Completion, Executor, Outcome, Rejected, Slot, SlotId, Span, StageTimes, Waker};
+use crate::units::Clock;
+
+/// What producers, consumers and executors tell a submitter.
+pub(super) enum Message {
+    Reserve {
+        samples: usize,
+        reply: Sender<Result<Granted, Refusal>>,
+    },
+    Commit {
+        slot: Slot,
+        request: Request,
+    },
+    Abandon {
+        slot: Slot,
+    },
+    Release {
+        slot: Slot,
+    },
+    /// An executor has finished something.
+    Wake,
+    Stop,
+}
+
+/// The submitter's ties to the rest of the pool.
+pub(super) struct Links {
+    pub(super) inbox: Receiver<Message>,
+    /// The other end of `inbox`, for wakers and for slots on their way back.
+    pub(super) address: Sender<Message>,
+    pub(super) responses: Sender<Response>,
+    /// Requests accepted and not yet answered. Producers pick the submitter with the fewest; a stale
+    /// value costs balance, never correctness, so `Relaxed` is enough.
+    pub(super) outstanding: Arc<AtomicUsize>,
+    pub(super) clock: Clock,
+}
+
+pub(super) struct Submitter {
+    scheduler: Scheduler,
+    executors: Vec<Box<dyn Executor>>,
+    /// Pool-wide number of the first of `executors`.
+    first_executor: usize,
+    depth: usize,
+    /// The engine runs no fewer samples than this: a slot with fewer runs with what was in it before.
+    min_batch_size: usize,
+    links: Links,
+    /// Slots that are here now, by number.
+    home: Vec<Option<Slot>>,
+    /// The requests in each slot.
+    requests: Vec<Vec<Request>>,
+    /// Executions that have ended and were not delivered yet.
+    completed: Vec<Option<Completion>>,
+    /// Producers that wait, by rising ticket.
+    waiting: VecDeque<(Ticket, Sender<Result<Granted, Refusal>>)>,
+    next_ticket: Ticket,
+    /// What has happened and the scheduler has not heard of yet.
+    events: VecDeque<Event>,
+    /// Room for what the scheduler answers, kept so that the hot path does not allocate.
+    actions: Vec<Action>,
+    is_finished: bool,
+}
+
+impl Submitter {
+    pub(super) fn new(
+        spec: SchedulerSpec,
+        mut executors: Vec<Box<dyn Executor>>,
+        first_executor: usize,
+        min_batch_size: usize,
+        links: Links,
+    ) -> Self {
+        let mut home = Vec::with_capacity(spec.executor_count * spec.depth);
+        for executor in &mut executors {
+            let address = links.address.clone();
+            // A send fails only after the submitter has ended, when nobody needs waking.
+            executor.wake_with(Waker::new(move || drop(address.send(Message::Wake))));
+            home.extend((0..spec.depth).map(|_| executor.take_slot()));
+        }
+        debug_assert!(home.iter().all(Option::is_some), "an executor has `depth` slots");
+        Self {
+            scheduler: Scheduler::new(spec),
+            executors,
+            first_executor,
+            depth: spec.depth,
+            min_batch_size,
+            links,
+            requests: home.iter().map(|_| Vec::with_capacity(spec.batch_size)).collect(),
+            completed: home.iter().map(|_| None).collect(),
+            home,
+            waiting: VecDeque::new(),
+            next_ticket: 0,
+            events: VecDeque::new(),
+            actions: Vec::new(),
+            is_finished: false,
+        }
+    }
+
+    /// Serves the pool until it is stopped and everything accepted is answered.
+    pub(super) fn run(mut self) {
+        while !self.is_finished {
+            self.wait();
+            while let Ok(message) = self.links.inbox.try_recv() {
+                self.receive(message);
+                self.settle();
+            }
+            self.collect_completions();
+        }
+    }
+
+    /// Sleeps until there is a message or a deadline is due, and takes either in.
+    fn wait(&mut self) {
+        let message = match self.scheduler.deadline() {
+            None => self.links.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(deadline) => {
+                let patience = deadline - self.links.clock.now();
+                self.links.inbox.recv_timeout(patience.to_duration())
+            }
+        };
+        match message {
+            Ok(message) => self.receive(message),
+            Err(RecvTimeoutError::Timeout) => self.events.push_back(Event::Tick),
+            Err(RecvTimeoutError::Disconnected) => unreachable!("bug: we hold a sender ourselves"),
+        }
+        self.settle();
+    }
+
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Reserve { samples, reply } => {
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                self.waiting.push_back((ticket, reply));
+                self.events.push_back(Event::Reserve { ticket, samples });
+            }
+            Message::Commit { slot, request } => {
+                let samples = request.samples.len();
+                let slot = self.take_in(slot);
+                self.requests[slot].push(request);
+                self.events.push_back(Event::Commit { slot, samples });
+            }
+            Message::Abandon { slot } => {
+                self.links.outstanding.fetch_sub(1, Ordering::Relaxed);
+                let slot = self.take_in(slot);
+                self.events.push_back(Event::Abandon { slot });
+            }
+            Message::Release { slot } => {
+                let slot = self.take_in(slot);
+                self.events.push_back(Event::Release { slot });
+            }
+            Message::Wake => {}
+            Message::Stop => self.events.push_back(Event::Stop),
+        }
+    }
+
+    fn collect_completions(&mut self) {
+        for executor in 0..self.executors.len() {
+            while let Some(completion) = self.executors[executor].poll() {
+                self.complete(completion);
+                self.settle();
+            }
+        }
+    }
+
+    /// Feeds the scheduler what has happened, and does what it says, until both are quiet.
+    fn settle(&mut self) {
+        let mut actions = std::mem::take(&mut self.actions);
+        while let Some(event) = self.events.pop_front() {
+            self.scheduler.step(self.links.clock.now(), event, &mut actions);
+            for action in actions.drain(..) {
+                self.act(action);
+            }
+        }
+        self.actions = actions;
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Grant { ticket, slot, offset } => {
+                let slot = self.give_out(slot);
+                self.reply(ticket, Ok(Granted { slot, offset }));
+            }
+            Action::Refuse { ticket, refusal } => {
+                self.links.outstanding.fetch_sub(1, Ordering::Relaxed);
+                self.reply(ticket, Err(refusal));
+            }
+            Action::Enqueue { slot, samples } => self.enqueue(slot, samples),
+            Action::Deliver { slot } => self.deliver(slot),
+            Action::Finish => self.is_finished = true,
+        }
+    }
+
+    fn reply(&mut self, ticket: Ticket, answer: Result<Granted, Refusal>) {
+        let position = self.waiting.iter().position(|(waiting, _)| *waiting == ticket);
+        let (_, reply) = position.and_then(|at| self.waiting.remove(at)).expect("bug: an unknown ticket");
+        // The producer may be gone; then what it was granted comes back at once.
+        if let Err(SendError(Ok(granted))) = reply.send(answer) {
+            self.receive(Message::Abandon { slot: granted.slot });
+        }
+    }
+
+    fn enqueue(&mut self, number: SlotNumber, samples: usize) {
+        let mut slot = self.give_out(number);
+        slot.batch_size = samples.max(self.min_batch_size);
+        let start = self.links.clock.now();
+        if let Err(rejected) = self.executors[number / self.depth].enqueue(slot) {
+            let enqueue = Span { start, end: self.links.clock.now() };
+            let times = StageTimes { enqueue, ..StageTimes::default() };
+            let Rejected { slot, error } = *rejected;
+            self.complete(Completion { slot, outcome: Outcome::Failed(error), times });
+        }
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        let slot = self.number(completion.slot.id);
+        let executor_is_lost = matches!(completion.outcome, Outcome::Lost(_));
+        self.completed[slot] = Some(completion);
+        self.events.push_back(Event::Completed { slot, executor_is_lost });
+    }
+
+    fn deliver(&mut self, number: SlotNumber) {
+        let completion = self.completed[number].take().expect("bug: delivery of a slot that has not run");
+        let readable = self.links.clock.now();
+        self.links.outstanding.fetch_sub(self.requests[number].len(), Ordering::Relaxed);
+        let execution = Arc::new(Execution::new(completion, readable, self.links.address.clone()));
+        for request in self.requests[number].drain(..) {
+            // Nobody may be listening any more; the slot then comes back by itself.
+            drop(self.links.responses.send(Response::new(request, Arc::clone(&execution))));
+        }
+    }
+
+    fn take_in(&mut self, slot: Slot) -> SlotNumber {
+        let number = self.number(slot.id);
+        self.home[number] = Some(slot);
+        number
+    }
+
+    fn give_out(&mut self, number: SlotNumber) -> Slot {
+        self.home[number].take().expect("bug: the scheduler gave away a slot that is not here")
+    }
+
+    fn number(&self, id: SlotId) -> SlotNumber {
+        (id.executor - self.first_executor) * self.depth + id.index
+    }
+}

@@ -1,0 +1,72 @@
+//! What each number in a report means. The definitions travel with the numbers.
+
+/// Every metric and knob that a report names, with its definition, in the order in which they read best.
+pub fn definitions() -> &'static [(&'static str, &'static str)] {
+    DEFINITIONS
+}
+
+const DEFINITIONS: &[(&str, &str)] = &[
+    (
+        "inferences/s",
+        "Samples whose outputs became readable, per second of wall time, over the windows that were used. \
+         One execution of a batch of 8 counts as 8.",
+    ),
+    (
+        "executions/s",
+        "Runs of the engine per second over the same time, what trtexec calls qps. A batch of 8 counts as 1.",
+    ),
+    (
+        "95 % interval",
+        "The range that holds the true value in 95 of 100 repetitions. Two results whose intervals overlap \
+         cannot be told apart without measuring for longer.",
+    ),
+    (
+        "latency",
+        "From the moment a request was meant to be sent until its outputs could be read on the host. A wait \
+         for a full pool counts.",
+    ),
+    (
+        "p50, p90, p95, p99",
+        "Percentiles of the latency by nearest rank: p99 is the latency that 99 of 100 requests do not \
+         exceed. p99 is given from 300 requests on and p99.9 from 3,000, because fewer cannot bound it.",
+    ),
+    ("enqueue", "Host time that the submitting thread spends on starting one execution."),
+    ("H2D, D2H", "Copies of the inputs from host to device, and of the outputs back."),
+    ("compute", "Time in which the device runs the network for one execution."),
+    (
+        "stream",
+        "Executions in one stream run one after the other; streams run at the same time. On a GPU it is a \
+         CUDA stream, on a CPU a share of the cores.",
+    ),
+    ("batch", "Samples that one execution runs at most."),
+    ("depth", "Executions that each stream may have in flight or being filled."),
+    ("submitters", "Host threads that drive the streams."),
+    ("threads", "Host threads that compute for each stream; only the CPU backend uses them."),
+    ("delay", "How long an execution that is not full waits for more samples."),
+    (
+        "verification",
+        "Outputs of all streams are compared with those of a single stream. The relative error of a tensor \
+         is its largest difference over the largest value of the reference.",
+    ),
+    (
+        "stability",
+        "Time after the warm-up is cut into windows. A result is stable where the last windows agree in \
+         throughput and in mean latency; only they are used then. A spread of 3 % means that the largest is \
+         3 % above the smallest.",
+    ),
+    (
+        "Pareto front",
+        "Candidates that no other beats in both throughput and p99. The largest latency stands in where \
+         there are too few requests for a p99.",
+    ),
+    (
+        "standing",
+        "winner; close: still in the race when the search ended; slower: below the leader with 95 % \
+         confidence; over: breaks a limit; failed: could not run; not run: the search ended before its turn.",
+    ),
+    (
+        "times the default",
+        "The winner's throughput over that of one stream with batch 1, both measured in turns in the same \
+         run, so that a change of the clocks meets both.",
+    ),
+];

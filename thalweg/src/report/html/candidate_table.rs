@@ -1,0 +1,118 @@
+//! The candidates of a search as a table that can be sorted.
+
+use serde::Serialize;
+
+use super::search_charts::candidate_title;
+use crate::report::wording::{self, NONE};
+use crate::tune::{Candidate, Standing, TuneOutcome};
+use crate::units::Nanos;
+
+/// Rows shown at most, the best ones. The rest is in the JSON.
+const ROWS_SHOWN: usize = 200;
+
+/// Heads, rows, and a sentence on what is not shown.
+#[derive(Serialize)]
+pub(super) struct CandidateTable {
+    heads: Vec<&'static str>,
+    rows: Vec<Row>,
+    note: String,
+}
+
+#[derive(Serialize)]
+struct Row {
+    class: &'static str,
+    title: String,
+    cells: Vec<Cell>,
+}
+
+/// A text, and the number to sort by where there is one.
+#[derive(Serialize)]
+struct Cell {
+    text: String,
+    value: Option<f64>,
+    /// Length of a bar beneath the number, in per cent of the fastest.
+    bar: Option<f64>,
+}
+
+impl CandidateTable {
+    /// `None` where nothing was tried.
+    pub(super) fn of(outcome: &TuneOutcome) -> Option<Self> {
+        let candidates = &outcome.candidates;
+        let has_delay = candidates.iter().any(|it| it.configuration.batching_delay > Nanos::ZERO);
+        let fastest = candidates.iter().filter_map(throughput).fold(0.0, f64::max);
+        let shown = candidates.iter().take(ROWS_SHOWN).enumerate();
+        let rows = shown.map(|(index, candidate)| Row {
+            class: class(candidate),
+            title: candidate_title(candidate),
+            cells: cells(candidate, outcome.pareto.contains(&index), has_delay, fastest),
+        });
+        (!candidates.is_empty()).then(|| Self {
+            heads: heads(has_delay),
+            rows: rows.collect(),
+            note: note(outcome),
+        })
+    }
+}
+
+fn throughput(candidate: &Candidate) -> Option<f64> {
+    candidate.throughput_inferences_per_s.map(|it| it.value).filter(|it| it.is_finite())
+}
+
+fn heads(has_delay: bool) -> Vec<&'static str> {
+    let mut heads = vec!["streams", "batch", "depth", "submitters", "threads"];
+    if has_delay {
+        heads.push("delay, ms");
+    }
+    heads.extend(["inferences/s", "p50, ms", "p99, ms", "front", "standing"]);
+    heads
+}
+
+fn cells(candidate: &Candidate, is_on_front: bool, has_delay: bool, fastest: f64) -> Vec<Cell> {
+    let it = &candidate.configuration;
+    let counts = [it.streams, it.batch_size, it.depth, it.submitters, it.threads_per_stream];
+    let mut cells: Vec<_> =
+        counts.map(|count| Cell::number(wording::count(count), Some(count as f64))).into();
+    if has_delay {
+        cells.push(Cell::time(Some(it.batching_delay)));
+    }
+    let estimate = candidate.throughput_inferences_per_s.as_ref();
+    let text = estimate.map_or_else(|| NONE.to_owned(), wording::with_half_width);
+    let value = throughput(candidate);
+    let bar = value.filter(|_| fastest > 0.0).map(|value| (value / fastest * 100.0).round());
+    cells.push(Cell { text, value, bar });
+    cells.push(Cell::time(candidate.latency.map(|it| it.p50)));
+    cells.push(Cell::time(candidate.latency.and_then(|it| it.p99)));
+    let (mark, rank) = if is_on_front { ("●", 1.0) } else { ("", 0.0) };
+    cells.push(Cell::number(mark.to_owned(), Some(rank)));
+    cells.push(Cell::number(wording::standing(candidate.standing).to_owned(), None));
+    cells
+}
+
+impl Cell {
+    fn number(text: String, value: Option<f64>) -> Self {
+        Self { text, value, bar: None }
+    }
+
+    fn time(span: Option<Nanos>) -> Self {
+        let text = span.map_or_else(|| NONE.to_owned(), wording::millis);
+        Self::number(text, span.map(Nanos::as_millis))
+    }
+}
+
+fn class(candidate: &Candidate) -> &'static str {
+    match candidate.standing {
+        Standing::Winner => "won",
+        Standing::Contender | Standing::Slower => "",
+        Standing::OverLimit | Standing::Failed | Standing::NotMeasured => "out",
+    }
+}
+
+fn note(outcome: &TuneOutcome) -> String {
+    let hidden = outcome.candidates.len().saturating_sub(ROWS_SHOWN);
+    let hidden = match hidden {
+        0 => String::new(),
+        1 => " One more candidate is not shown.".to_owned(),
+        _ => format!(" {} more candidates are not shown.", wording::count(hidden)),
+    };
+    format!("{}.{hidden}", wording::ending(outcome))
+}

@@ -1,0 +1,105 @@
+//! Settings and environment, as groups of names and texts.
+
+use serde::Serialize;
+
+use crate::backend::DeviceSpec;
+use crate::measure::Measurement;
+use crate::report::wording;
+use crate::tune::{ModelIdentity, TuneOutcome};
+use crate::units::Bytes;
+
+/// What belongs together, under one heading.
+#[derive(Serialize)]
+pub(super) struct FactGroup {
+    heading: &'static str,
+    facts: Vec<Fact>,
+}
+
+#[derive(Serialize)]
+struct Fact {
+    name: String,
+    text: String,
+}
+
+fn fact(name: &str, text: impl Into<String>) -> Fact {
+    Fact { name: name.to_owned(), text: text.into() }
+}
+
+pub(super) fn of_tuning(outcome: &TuneOutcome) -> Vec<FactGroup> {
+    let mut groups = vec![search(outcome)];
+    groups.extend(outcome.confirmation.as_ref().map(|it| measurement("Confirming measurement", it)));
+    groups.extend([device(&outcome.device), model(&outcome.model)]);
+    groups
+}
+
+pub(super) fn of_measurement(measured: &Measurement) -> Vec<FactGroup> {
+    vec![measurement("Measurement", measured), device(&measured.device)]
+}
+
+fn search(outcome: &TuneOutcome) -> FactGroup {
+    let limits = wording::limits(&outcome.limits).unwrap_or_else(|| "none".to_owned());
+    let mut facts = vec![fact("search", wording::ending(outcome)), fact("limits", limits)];
+    let comparisons = [("over the default", &outcome.baseline), ("over the runner-up", &outcome.runner_up)];
+    for (name, comparison) in comparisons {
+        let Some(comparison) = comparison else { continue };
+        let other = outcome.candidates.get(comparison.candidate);
+        let other = other.map_or(String::new(), |it| format!(", which is {}", it.configuration));
+        facts.push(fact(name, format!("{}{other}", wording::times(&comparison.ratio))));
+    }
+    FactGroup { heading: "Search", facts }
+}
+
+fn measurement(heading: &'static str, measurement: &Measurement) -> FactGroup {
+    let throughput = &measurement.throughput_inferences_per_s;
+    let executions = wording::number(measurement.executions_per_s);
+    let mut facts = vec![
+        fact("configuration", measurement.configuration.to_string()),
+        fact("load", measurement.load.to_string()),
+        fact(
+            "throughput",
+            format!("{} inferences/s, {executions} executions/s", wording::with_half_width(throughput)),
+        ),
+        fact("latency", latency(measurement)),
+        fact("stages", wording::stages(&measurement.stages)),
+        fact("host", wording::host(measurement)),
+        fact("verification", wording::verification(&measurement.verification)),
+        fact("stability", wording::stability(measurement)),
+    ];
+    facts.extend(wording::failures(measurement).map(|text| fact("failures", text)));
+    FactGroup { heading, facts }
+}
+
+fn latency(measurement: &Measurement) -> String {
+    let latency = &measurement.latency;
+    if latency.n == 0 {
+        return "no request ended in the time".to_owned();
+    }
+    let optional = [("p99", latency.p99), ("p99.9", latency.p999)];
+    let optional = optional.into_iter().filter_map(|(name, span)| Some(format!("{name} {}", span?)));
+    let mut parts =
+        vec![format!("p50 {}", latency.p50), format!("p90 {}", latency.p90), format!("p95 {}", latency.p95)];
+    parts.extend(optional);
+    parts.push(format!("largest {}, mean {}", latency.max, latency.mean));
+    format!("{} (n = {})", parts.join(", "), wording::count(latency.n))
+}
+
+fn device(device: &DeviceSpec) -> FactGroup {
+    let mut facts = vec![
+        fact("device", device.name.as_str()),
+        fact("backend", device.backend.as_str()),
+        fact("cores", wording::count(device.core_count)),
+    ];
+    facts.extend(device.memory_bytes.map(|bytes| fact("memory", Bytes(bytes).to_string())));
+    facts.extend(device.versions.iter().map(|(name, version)| fact(name, version.as_str())));
+    FactGroup { heading: "Device", facts }
+}
+
+fn model(model: &ModelIdentity) -> FactGroup {
+    let mut facts =
+        vec![fact("file", model.path.display().to_string()), fact("SHA-256", model.sha256.as_str())];
+    for (input, shape) in &model.input_shapes {
+        let sizes: Vec<_> = shape.iter().map(usize::to_string).collect();
+        facts.push(fact(input, sizes.join(" x ")));
+    }
+    FactGroup { heading: "Model", facts }
+}

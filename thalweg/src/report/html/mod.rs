@@ -1,0 +1,54 @@
+//! One self-contained HTML page: no network, no external fonts or scripts, charts as inline SVG.
+//!
+//! The charts are drawn here and show without JavaScript; the script adds tooltips that follow the
+//! pointer, sorting, and zooming into the timeline. What comes from a model (names, paths, error texts)
+//! is hostile until escaped: the template escapes everything but our own SVG, and `svg` escapes in there.
+
+mod candidate_table;
+mod facts;
+mod measurement_charts;
+mod page;
+mod search_charts;
+mod svg;
+mod timeline;
+
+use minijinja::{Environment, value::Serde};
+
+use crate::error::{Error, Result};
+use crate::measure::Measurement;
+use crate::tune::TuneOutcome;
+
+use page::Page;
+
+/// The result of a search as an HTML page.
+///
+/// # Errors
+/// [`Error::Bug`] where the page's template does not fit its data.
+pub fn html_of_tuning(outcome: &TuneOutcome) -> Result<String> {
+    render(&Page::of_tuning(outcome))
+}
+
+/// One measured configuration as an HTML page.
+///
+/// # Errors
+/// [`Error::Bug`] where the page's template does not fit its data.
+pub fn html_of_measurement(measurement: &Measurement) -> Result<String> {
+    render(&Page::of_measurement(measurement))
+}
+
+fn render(page: &Page) -> Result<String> {
+    let bug = |error: minijinja::Error| Error::Bug(format!("report template: {error:#}"));
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+    // The name ends in `.html` before `.jinja`, which turns escaping on.
+    environment.add_template("report.html.jinja", include_str!("report.html.jinja")).map_err(bug)?;
+    environment.add_global("css", include_str!("report.css"));
+    environment.add_global("js", include_str!("report.js"));
+    environment
+        .get_template("report.html.jinja")
+        .and_then(|template| template.render(Serde(page)))
+        .map_err(bug)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! Everything that the template shows, ready to print.
+
+use serde::Serialize;
+
+use super::candidate_table::CandidateTable;
+use super::facts::{self, FactGroup};
+use super::measurement_charts::{latency_distribution, throughput_over_time};
+use super::search_charts::{pareto, throughput_by_streams};
+use super::svg::Chart;
+use super::timeline::{Timeline, timeline};
+use crate::measure::{Estimate, LatencySummary, Measurement};
+use crate::report::{definitions, wording};
+use crate::tune::{Candidate, Comparison, TuneOutcome};
+use crate::units::Nanos;
+
+/// A whole page.
+#[derive(Serialize)]
+pub(super) struct Page {
+    title: String,
+    kicker: String,
+    is_simulated: bool,
+    /// What the reader has to know before believing the numbers.
+    warnings: Vec<String>,
+    verdict: String,
+    configuration: String,
+    figures: Vec<Figure>,
+    charts: Vec<Chart>,
+    timeline: Option<Timeline>,
+    table: Option<CandidateTable>,
+    facts: Vec<FactGroup>,
+    definitions: &'static [(&'static str, &'static str)],
+}
+
+/// A big number.
+#[derive(Serialize)]
+struct Figure {
+    label: String,
+    value: String,
+    unit: String,
+    note: String,
+}
+
+impl Page {
+    pub(super) fn of_tuning(outcome: &TuneOutcome) -> Self {
+        let winner = outcome.winner.and_then(|index| outcome.candidates.get(index));
+        let confirmation = outcome.confirmation.as_ref();
+        let file = outcome.model.path.file_name().unwrap_or(outcome.model.path.as_os_str());
+        let of_search = [throughput_by_streams(outcome), pareto(outcome)];
+        let of_winner =
+            [confirmation.and_then(latency_distribution), confirmation.and_then(throughput_over_time)];
+        Self {
+            title: format!("{} tuned on {}", file.display(), outcome.device.name),
+            kicker: format!("thalweg tune  ·  {}  ·  {}", file.display(), outcome.device.name),
+            is_simulated: outcome.device.backend.starts_with("simulated"),
+            warnings: tuning_warnings(outcome),
+            verdict: outcome.verdict.clone(),
+            configuration: winner.map_or_else(|| "No winner".to_owned(), |it| it.configuration.to_string()),
+            figures: winner.map_or_else(|| search_figures(outcome), |winner| winner_figures(outcome, winner)),
+            charts: of_search.into_iter().chain(of_winner).flatten().collect(),
+            timeline: confirmation.and_then(timeline),
+            table: CandidateTable::of(outcome),
+            facts: facts::of_tuning(outcome),
+            definitions: definitions(),
+        }
+    }
+
+    pub(super) fn of_measurement(measurement: &Measurement) -> Self {
+        let charts = [latency_distribution(measurement), throughput_over_time(measurement)];
+        let configuration = measurement.configuration.to_string();
+        let mut figures = vec![throughput_figure(&measurement.throughput_inferences_per_s)];
+        figures.extend(latency_figures(&measurement.latency));
+        Self {
+            title: format!("{configuration} on {}", measurement.device.name),
+            kicker: format!("thalweg bench  ·  {}", measurement.device.name),
+            is_simulated: measurement.device.backend.starts_with("simulated"),
+            warnings: warnings(measurement),
+            verdict: verdict(measurement),
+            configuration,
+            figures,
+            charts: charts.into_iter().flatten().collect(),
+            timeline: timeline(measurement),
+            table: None,
+            facts: facts::of_measurement(measurement),
+            definitions: definitions(),
+        }
+    }
+}
+
+/// `4 streams with batch 2 run 13,348 inferences per second.`
+fn verdict(measurement: &Measurement) -> String {
+    let configuration = &measurement.configuration;
+    let value = wording::number(measurement.throughput_inferences_per_s.value);
+    let (streams, run) = match configuration.streams {
+        1 => ("One stream".to_owned(), "runs"),
+        streams => (format!("{streams} streams"), "run"),
+    };
+    format!("{streams} with batch {} {run} {value} inferences per second.", configuration.batch_size)
+}
+
+fn tuning_warnings(outcome: &TuneOutcome) -> Vec<String> {
+    let mut warnings = outcome.confirmation.as_ref().map(warnings).unwrap_or_default();
+    warnings.extend(wording::broken_when_confirmed(outcome).map(|text| format!("Limit: {text}.")));
+    warnings
+}
+
+fn warnings(measurement: &Measurement) -> Vec<String> {
+    let unstable = (!wording::is_stable(measurement))
+        .then(|| format!("Stability of the measurement: {}.", wording::stability(measurement)));
+    let unverified = (measurement.verification.verified_samples == 0)
+        .then(|| format!("Verification: {}.", wording::verification(&measurement.verification)));
+    let failures = wording::failures(measurement).map(|failures| format!("{failures}."));
+    [unstable, unverified, failures].into_iter().flatten().collect()
+}
+
+fn winner_figures(outcome: &TuneOutcome, winner: &Candidate) -> Vec<Figure> {
+    // The confirmation did not take part in the choice, so it is free of the luck that helped to win.
+    let confirmed = outcome.confirmation.as_ref();
+    let throughput =
+        confirmed.map(|it| it.throughput_inferences_per_s).or(winner.throughput_inferences_per_s);
+    let latency = confirmed.map(|it| it.latency).or(winner.latency);
+    let mut figures: Vec<_> = throughput.iter().map(throughput_figure).collect();
+    figures.extend(latency.filter(|it| it.n > 0).map(|latency| {
+        let (name, span) = wording::tail(&latency);
+        let note = outcome.limits.p99.map(|limit| limit_note(span, limit, winner));
+        time_figure(name, span, note.unwrap_or_else(|| latency_note(&latency)))
+    }));
+    figures.extend(outcome.baseline.as_ref().map(|baseline| speed_up_figure(outcome, baseline)));
+    figures
+}
+
+/// The verdict on the limit comes from the search; the number shown may come from the confirmation.
+fn limit_note(span: Nanos, limit: Nanos, winner: &Candidate) -> String {
+    if span > limit {
+        return format!("over the limit of {limit}");
+    }
+    format!("limit {limit}, {}", wording::compliance(winner.compliance))
+}
+
+/// What there is to say without a winner.
+fn search_figures(outcome: &TuneOutcome) -> Vec<Figure> {
+    let measured = outcome.candidates.iter().filter(|it| it.slice_count > 0).count();
+    vec![Figure {
+        label: "Candidates measured".to_owned(),
+        value: wording::count(measured),
+        unit: format!("of {}", wording::count(outcome.candidates.len())),
+        note: format!("in {}", outcome.search_time),
+    }]
+}
+
+fn throughput_figure(throughput: &Estimate) -> Figure {
+    Figure {
+        label: "Throughput".to_owned(),
+        value: wording::number(throughput.value),
+        unit: "inferences/s".to_owned(),
+        note: format!("95 % interval {}", wording::interval(throughput)),
+    }
+}
+
+fn latency_figures(latency: &LatencySummary) -> Vec<Figure> {
+    if latency.n == 0 {
+        return Vec::new();
+    }
+    let (name, span) = wording::tail(latency);
+    let note = latency_note(latency);
+    vec![time_figure("median", latency.p50, format!("mean {}", latency.mean)), time_figure(name, span, note)]
+}
+
+fn latency_note(latency: &LatencySummary) -> String {
+    let n = wording::count(latency.n);
+    match latency.p99 {
+        Some(_) => format!("of {n} requests, largest {}", latency.max),
+        None => format!("of {n} requests; a p99 needs {}", wording::P99_RECORDS),
+    }
+}
+
+fn time_figure(name: &str, span: Nanos, note: String) -> Figure {
+    let text = span.to_string();
+    let (value, unit) = text.split_once(' ').unwrap_or((&text, ""));
+    let label =
+        if name.contains("latency") { "Largest latency".to_owned() } else { format!("Latency, {name}") };
+    Figure { label, value: value.to_owned(), unit: unit.to_owned(), note }
+}
+
+fn speed_up_figure(outcome: &TuneOutcome, baseline: &Comparison) -> Figure {
+    let other = outcome.candidates.get(baseline.candidate);
+    let other = other.map_or(String::new(), |it| format!(", against {}", wording::short(&it.configuration)));
+    Figure {
+        label: "Speed-up".to_owned(),
+        value: wording::number(baseline.ratio.value),
+        unit: "times the default".to_owned(),
+        note: format!("95 % interval {}{other}", wording::interval(&baseline.ratio)),
+    }
+}

@@ -1,0 +1,174 @@
+//! Whole pages: well-formed, self-contained, safe against hostile names, and calm about missing data.
+
+use super::*;
+use crate::measure::{Estimate, LatencySummary, Stability};
+use crate::report::samples;
+use crate::tune::{Candidate, Limits, Standing};
+use crate::units::Nanos;
+
+/// A page stays easy to send by mail.
+const LARGEST_PAGE: usize = 1_000_000;
+
+/// Panics where a tag is not closed by its own kind. The page writes no optional end tags away.
+fn assert_well_formed(page: &str) {
+    let mut open = Vec::new();
+    let mut rest = page;
+    while let Some(at) = rest.find('<') {
+        let tag = &rest[at + 1..at + 1 + rest[at..].find('>').expect("a tag ends") - 1];
+        rest = &rest[at + 1 + tag.len() + 1..];
+        let name = tag.trim_start_matches('/').split([' ', '/', '\n']).next().unwrap_or_default();
+        match tag {
+            _ if tag.starts_with('!') || tag.ends_with('/') || name == "meta" => {}
+            _ if tag.starts_with('/') => assert_eq!(open.pop(), Some(name), "</{name}> closes another tag"),
+            _ => open.push(name),
+        }
+        if ["style", "script"].contains(&name) && !tag.starts_with('/') {
+            rest = &rest[rest.find(&format!("</{name}>")).expect("style and script end")..];
+        }
+    }
+    assert!(open.is_empty(), "left open: {open:?}");
+}
+
+/// What must hold for every page.
+fn assert_sound(page: &str) {
+    assert_well_formed(page);
+    assert!(!page.contains("NaN"), "a reader sees NaN");
+    for infinite in ["\"inf\"", "\"-inf\"", ">inf<", " inf ", "inf%"] {
+        assert!(!page.contains(infinite), "a reader sees {infinite}");
+    }
+    assert!(page.len() < LARGEST_PAGE, "{} bytes", page.len());
+}
+
+#[test]
+fn a_search_makes_a_sound_page_that_loads_nothing() {
+    let page = html_of_tuning(&samples::outcome()).unwrap();
+    assert_sound(&page);
+    for load in ["http://", "https://", "src=", "url(", "@import", "<link"] {
+        assert!(!page.contains(load), "the page has {load}");
+    }
+    assert!(!page.contains("<strong>Simulated"));
+    assert_eq!(page.matches("<figure>").count(), 4);
+    assert_eq!(page.matches("<td").count(), 37 * 10);
+}
+
+#[test]
+fn a_measurement_makes_a_sound_page() {
+    let page = html_of_measurement(&samples::measurement(samples::configuration(4, 2), 100)).unwrap();
+    assert_sound(&page);
+    assert!(page.contains("<h1>4 streams with batch 2 run 13,348 inferences per second.</h1>"));
+    assert_eq!(page.matches("<figure>").count(), 2);
+}
+
+#[test]
+fn hostile_names_stay_text() {
+    let hostile = "\"><script>alert('x')</script><img src=x>{{ css }}\u{1b}[2J";
+    let mut outcome = samples::outcome();
+    outcome.model.path = hostile.into();
+    outcome.model.input_shapes.insert(hostile.to_owned(), vec![1]);
+    outcome.device.name = hostile.to_owned();
+    outcome.verdict = hostile.to_owned();
+    outcome.candidates[3].standing = Standing::Failed;
+    outcome.candidates[3].failure = Some(hostile.to_owned());
+    let confirmation = outcome.confirmation.as_mut().unwrap();
+    confirmation.failures.count = 1;
+    confirmation.failures.first = Some(hostile.to_owned());
+    let page = html_of_tuning(&outcome).unwrap();
+    assert_sound(&page);
+    assert_eq!(page.matches("<script>").count(), 1);
+    assert!(!page.contains("<img"));
+    assert!(page.contains("{{ css }}"));
+}
+
+#[test]
+fn a_search_without_any_result_makes_a_sound_page() {
+    let page = html_of_tuning(&samples::empty_outcome()).unwrap();
+    assert_sound(&page);
+    assert!(page.contains("<h1>No candidate could be measured.</h1>"));
+    assert!(!page.contains("<figure>") && !page.contains("<table>"));
+}
+
+#[test]
+fn candidates_that_say_nothing_make_a_sound_page() {
+    let mut outcome = samples::outcome();
+    outcome.confirmation = None;
+    outcome.limits = Limits::default();
+    let nan = Estimate { value: f64::NAN, lower: f64::NEG_INFINITY, upper: f64::INFINITY };
+    let zero = Estimate { value: 0.0, lower: 0.0, upper: f64::INFINITY };
+    let latency = LatencySummary { n: 0, p99: None, p999: None, ..outcome.candidates[0].latency.unwrap() };
+    outcome.candidates = [nan, zero]
+        .map(|estimate| Candidate {
+            throughput_inferences_per_s: Some(estimate),
+            latency: Some(LatencySummary { max: Nanos::ZERO, ..latency }),
+            ..outcome.candidates[0].clone()
+        })
+        .into();
+    for comparison in [&mut outcome.runner_up, &mut outcome.baseline].into_iter().flatten() {
+        comparison.ratio = nan;
+    }
+    assert_sound(&html_of_tuning(&outcome).unwrap());
+    outcome.candidates.truncate(1);
+    assert_sound(&html_of_tuning(&outcome).unwrap());
+}
+
+#[test]
+fn a_measurement_that_saw_nothing_makes_a_sound_page() {
+    let mut measurement = samples::measurement(samples::configuration(1, 1), 0);
+    measurement.windows.clear();
+    measurement.used_windows = 0;
+    measurement.stability = Stability::TooShort;
+    measurement.throughput_inferences_per_s = Estimate { value: 0.0, lower: 0.0, upper: f64::NAN };
+    let page = html_of_measurement(&measurement).unwrap();
+    assert_sound(&page);
+    assert!(page.contains("too few for a verdict"));
+}
+
+#[test]
+fn a_large_search_stays_below_a_megabyte() {
+    let mut outcome = samples::outcome();
+    let row = outcome.candidates[5].clone();
+    outcome.candidates.resize(1000, row);
+    outcome.confirmation = Some(samples::measurement(samples::configuration(32, 1), 40));
+    assert_sound(&html_of_tuning(&outcome).unwrap());
+}
+
+#[test]
+fn a_simulated_run_says_so() {
+    let mut outcome = samples::outcome();
+    outcome.device.backend = "simulated-h100".to_owned();
+    assert!(html_of_tuning(&outcome).unwrap().contains("<strong>Simulated.</strong>"));
+}
+
+#[test]
+fn a_limit_broken_by_the_confirmation_is_a_warning() {
+    let mut outcome = samples::outcome();
+    outcome.confirmation.as_mut().unwrap().latency.p99 = Some(Nanos(4_470_000));
+    let page = html_of_tuning(&outcome).unwrap();
+    assert!(page.contains("had a p99 of 4.47 ms, over the limit of 4.00 ms"));
+    assert!(!page.contains("kept with 95 % confidence</p>"));
+}
+
+#[test]
+#[ignore = "writes pages to look at"]
+fn writes_pages_to_look_at() {
+    let folder = std::env::temp_dir().join("report-samples");
+    std::fs::create_dir_all(&folder).unwrap();
+    let write = |name: &str, page: Result<String>| std::fs::write(folder.join(name), page.unwrap()).unwrap();
+    let mut outcome = samples::outcome();
+    write("tune.html", html_of_tuning(&outcome));
+    write("empty.html", html_of_tuning(&samples::empty_outcome()));
+    let mut measurement = samples::measurement(samples::configuration(4, 2), 600);
+    write("bench.html", html_of_measurement(&measurement));
+    measurement.stability = Stability::Unstable { throughput_spread: 1.31, latency_spread: 1.84 };
+    measurement.device.backend = "simulated".to_owned();
+    write("warnings.html", html_of_measurement(&measurement));
+    let mut without_copies = samples::measurement(samples::configuration(2, 1), 60);
+    for record in &mut without_copies.records {
+        record.stages.h2d = crate::backend::Span::default();
+        record.stages.d2h = crate::backend::Span::default();
+    }
+    write("cpu.html", html_of_measurement(&without_copies));
+    outcome.confirmation = Some(samples::measurement(samples::configuration(12, 1), 300));
+    outcome.candidates.truncate(1);
+    outcome.pareto = vec![0];
+    write("wide.html", html_of_tuning(&outcome));
+}

@@ -1,0 +1,19 @@
+//! Results for people: text for a terminal, one self-contained HTML page, a trace for Perfetto.
+//!
+//! In go a [`Measurement`](crate::measure::Measurement), a [`TuneOutcome`](crate::tune::TuneOutcome) or
+//! raw [`Record`](crate::measure::Record)s, out comes a `String`. Nothing is measured, decided or written
+//! to disk here, and JSON needs no code: the results are `serde` types already.
+
+mod definitions;
+mod execution;
+mod html;
+#[cfg(test)]
+mod samples;
+mod text;
+mod trace;
+mod wording;
+
+pub use definitions::definitions;
+pub use html::{html_of_measurement, html_of_tuning};
+pub use text::{Style, text_of_definitions, text_of_measurement, text_of_tuning};
+pub use trace::trace;

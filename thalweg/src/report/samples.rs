@@ -1,0 +1,279 @@
+//! Made-up but plausible results to test the reports with: a GPU that one stream fills to a fifth.
+
+use std::collections::BTreeMap;
+
+use crate::backend::{DeviceSpec, SlotId, Span, StageTimes};
+use crate::measure::{
+    Arrival, Estimate, Failures, LatencySummary, Load, Measurement, Record, Stability, StageSummary,
+    Verification, Window,
+};
+use crate::pool::Configuration;
+use crate::tune::{Candidate, Comparison, Compliance, Ending, Limits, ModelIdentity, Standing, TuneOutcome};
+use crate::units::Nanos;
+
+pub(super) fn configuration(streams: usize, batch_size: usize) -> Configuration {
+    Configuration { streams, batch_size, submitters: streams.min(2), ..Configuration::default() }
+}
+
+pub(super) fn device() -> DeviceSpec {
+    let versions = [("TensorRT", "10.16.1"), ("CUDA driver", "580.82"), ("thalweg", "0.1.0")];
+    DeviceSpec {
+        backend: "tensorrt".to_owned(),
+        name: "NVIDIA H100 80GB HBM3".to_owned(),
+        core_count: 16,
+        memory_bytes: Some(85_520_809_984),
+        versions: versions.map(|(name, version)| (name.to_owned(), version.to_owned())).into(),
+    }
+}
+
+/// A small linear congruential generator (Knuth, MMIX), uniform in 0..1: the same samples every time.
+pub(super) struct Dice(pub u64);
+
+impl Dice {
+    pub(super) fn roll(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+fn around(value: f64, relative_half_width: f64) -> Estimate {
+    Estimate { value, lower: value * (1.0 - relative_half_width), upper: value * (1.0 + relative_half_width) }
+}
+
+/// One execution without company, in seconds.
+fn execution_seconds(batch_size: usize) -> f64 {
+    420e-6 + 27e-6 * batch_size as f64
+}
+
+/// Streams overlap until the device is full.
+fn throughput(configuration: &Configuration) -> f64 {
+    let batch = configuration.batch_size as f64;
+    let alone = configuration.streams as f64 * batch / execution_seconds(configuration.batch_size);
+    let full = 34_000.0 * batch / (batch + 2.5);
+    (alone.powi(-4) + full.powi(-4)).powf(-0.25)
+}
+
+/// `per_stream` executions of each stream, whose copies share one engine each way.
+pub(super) fn records(configuration: &Configuration, per_stream: usize) -> Vec<Record> {
+    let mut dice = Dice(7);
+    let batch = configuration.batch_size as f64;
+    let busy = configuration.streams as f64 * batch / throughput(configuration);
+    let mut ready = vec![0.0; configuration.streams];
+    let mut copy_free = [0.0; 2];
+    let mut records = Vec::new();
+    for execution in 0..per_stream * configuration.streams {
+        let stream = execution % configuration.streams;
+        let sent = ready[stream] - 0.8 * busy * dice.roll();
+        let h2d = span(f64::max(ready[stream], copy_free[0]), 0.08 * busy);
+        let slow = if dice.roll() > 0.999 { 2.5 * dice.roll() } else { 0.0 };
+        let compute = span(h2d.1, (0.7 + 0.2 * dice.roll() + slow) * busy);
+        let d2h = span(f64::max(compute.1, copy_free[1]), 0.03 * busy);
+        copy_free = [h2d.1, d2h.1];
+        ready[stream] = compute.1;
+        let stages = StageTimes {
+            enqueue: nanos((h2d.0 - 12e-6, h2d.0)),
+            h2d: nanos(h2d),
+            compute: nanos(compute),
+            d2h: nanos(d2h),
+        };
+        let slot =
+            SlotId { executor: stream, index: execution / configuration.streams % configuration.depth };
+        for _ in 0..configuration.batch_size {
+            records.push(Record {
+                sequence: records.len() as u64,
+                slot,
+                samples: 1,
+                batch_size: configuration.batch_size,
+                intended: point(sent),
+                submitted: point(sent + 2e-6),
+                stages,
+                readable: stages.d2h.end,
+            });
+        }
+    }
+    records
+}
+
+fn span(start: f64, seconds: f64) -> (f64, f64) {
+    (start, start + seconds)
+}
+
+/// A point after a warm-up of a second.
+fn point(seconds: f64) -> Nanos {
+    Nanos::from_seconds(1.0 + seconds)
+}
+
+fn nanos((start, end): (f64, f64)) -> Span {
+    Span { start: point(start), end: point(end) }
+}
+
+pub(super) fn latency(records: &[Record]) -> LatencySummary {
+    let mut sorted: Vec<_> = records.iter().map(Record::latency).collect();
+    sorted.sort();
+    let n = sorted.len();
+    let rank =
+        |percent: usize| sorted.get((n * percent).div_ceil(1000).max(1) - 1).copied().unwrap_or_default();
+    LatencySummary {
+        n,
+        mean: Nanos(sorted.iter().map(|it| it.0).sum::<u64>() / n.max(1) as u64),
+        p50: rank(500),
+        p90: rank(900),
+        p95: rank(950),
+        p99: (n >= 300).then(|| rank(990)),
+        p999: (n >= 3000).then(|| rank(999)),
+        max: sorted.last().copied().unwrap_or_default(),
+    }
+}
+
+pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Measurement {
+    let records = records(&configuration, per_stream);
+    let throughput = throughput(&configuration);
+    let mut dice = Dice(3);
+    let windows: Vec<_> = (0..5u64)
+        .map(|index| Window {
+            start: Nanos(1_000_000_000 * (index + 1)),
+            end: Nanos(1_000_000_000 * (index + 2)),
+            inferences: Nanos::from_seconds(throughput * (0.99 + 0.02 * dice.roll()) / 1e9).0,
+            mean_latency: Nanos(1_400_000),
+        })
+        .collect();
+    Measurement {
+        configuration,
+        load: Load {
+            arrival: Arrival::Concurrency(
+                configuration.streams * configuration.depth * configuration.batch_size,
+            ),
+            samples_per_request: 1,
+        },
+        device: device(),
+        stability: Stability::Stable { throughput_spread: 1.014, latency_spread: 1.032 },
+        throughput_inferences_per_s: around(throughput, 0.011),
+        executions_per_s: throughput / configuration.batch_size as f64,
+        latency: latency(&records),
+        stages: records.first().map(|record| stages(&record.stages)).unwrap_or_default(),
+        host_cpu_cores: 2.38,
+        host_memory_bytes: Some(1_312_000_000),
+        verification: Verification {
+            verified_samples: 4096,
+            samples: 5000,
+            verified_slots: 16,
+            worst_relative_error: 2.13e-7,
+        },
+        failures: Failures::default(),
+        windows,
+        used_windows: 3,
+        records,
+    }
+}
+
+fn stages(times: &StageTimes) -> StageSummary {
+    StageSummary {
+        enqueue: times.enqueue.duration(),
+        h2d: times.h2d.duration(),
+        compute: times.compute.duration(),
+        d2h: times.d2h.duration(),
+    }
+}
+
+fn candidate(configuration: Configuration) -> Candidate {
+    let per_stream = 600 / (configuration.streams * configuration.batch_size).min(60);
+    let records = records(&configuration, per_stream);
+    Candidate {
+        configuration,
+        slice_count: 12,
+        throughput_inferences_per_s: Some(around(throughput(&configuration), 0.014)),
+        latency: Some(latency(&records)),
+        compliance: Compliance::Keeps,
+        standing: Standing::Slower,
+        failure: None,
+    }
+}
+
+/// A search over streams and batches under a limit of 4 ms.
+pub(super) fn outcome() -> TuneOutcome {
+    let limit = Nanos(4_000_000);
+    let configurations =
+        [1, 2, 3, 4, 6, 8].map(|streams| [1, 2, 4, 8, 16, 32].map(|batch| configuration(streams, batch)));
+    let mut candidates: Vec<_> = configurations.into_iter().flatten().map(candidate).collect();
+    for candidate in &mut candidates {
+        if candidate.latency.and_then(|it| it.p99) > Some(limit) {
+            candidate.compliance = Compliance::Breaks;
+            candidate.standing = Standing::OverLimit;
+        }
+    }
+    candidates.sort_by(|a, b| {
+        let key = |it: &Candidate| (it.compliance == Compliance::Breaks, -throughput(&it.configuration));
+        key(a).partial_cmp(&key(b)).unwrap()
+    });
+    candidates[0].standing = Standing::Winner;
+    candidates[1].standing = Standing::Contender;
+    candidates.push(Candidate {
+        standing: Standing::Failed,
+        throughput_inferences_per_s: None,
+        latency: None,
+        slice_count: 0,
+        compliance: Compliance::Unproven,
+        failure: Some("out of device memory: 512 slots of 154 MB".to_owned()),
+        ..candidate(configuration(8, 64))
+    });
+    let default = candidates.iter().position(|it| it.configuration == configuration(1, 1)).unwrap();
+    let winner = candidates[0].configuration;
+    let ratio = throughput(&winner) / throughput(&configuration(1, 1));
+    TuneOutcome {
+        schema_version: 1,
+        model: ModelIdentity {
+            path: "models/resnet50-v1.5.onnx".into(),
+            sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned(),
+            input_shapes: BTreeMap::from([("images".to_owned(), vec![1, 3, 224, 224])]),
+        },
+        device: device(),
+        limits: Limits { p99: Some(limit), memory_bytes: None },
+        search_time: Nanos(61_200_000_000),
+        ending: Ending::Decided,
+        pareto: pareto(&candidates),
+        verdict: format!(
+            "{} streams with batch {} run {ratio:.1} times the inferences of the default, at a p99 under the limit of 4 ms.",
+            winner.streams, winner.batch_size
+        ),
+        winner: Some(0),
+        runner_up: Some(Comparison { candidate: 1, ratio: around(1.03, 0.006) }),
+        baseline: Some(Comparison { candidate: default, ratio: around(ratio, 0.021) }),
+        confirmation: Some(measurement(winner, 100)),
+        candidates,
+    }
+}
+
+fn pareto(candidates: &[Candidate]) -> Vec<usize> {
+    let point = |it: &Candidate| {
+        it.throughput_inferences_per_s
+            .zip(it.latency)
+            .map(|(rate, latency)| (rate.value, latency.p99.unwrap_or(latency.max)))
+    };
+    let mut front: Vec<_> = (0..candidates.len())
+        .filter(|&index| {
+            point(&candidates[index]).is_some_and(|(rate, tail)| {
+                !candidates
+                    .iter()
+                    .filter_map(point)
+                    .any(|(other_rate, other_tail)| other_rate > rate && other_tail <= tail)
+            })
+        })
+        .collect();
+    front.sort_by(|&a, &b| point(&candidates[a]).partial_cmp(&point(&candidates[b])).unwrap());
+    front
+}
+
+/// An outcome where nothing was found: every optional field is empty.
+pub(super) fn empty_outcome() -> TuneOutcome {
+    TuneOutcome {
+        candidates: Vec::new(),
+        winner: None,
+        runner_up: None,
+        baseline: None,
+        pareto: Vec::new(),
+        verdict: "No candidate could be measured.".to_owned(),
+        confirmation: None,
+        limits: Limits::default(),
+        ..outcome()
+    }
+}

@@ -1,0 +1,285 @@
+//! Numbers and sentences that the text and the HTML report share.
+
+use crate::measure::{Estimate, LatencySummary, Measurement, Stability, StageSummary, Verification};
+use crate::pool::Configuration;
+use crate::tune::{Candidate, Compliance, Ending, Limits, Standing, TuneOutcome};
+use crate::units::{Bytes, Nanos, three_digits};
+
+/// Stands where there is no number.
+pub(super) const NONE: &str = "–";
+
+/// Records that a p99 needs for a 95 % upper bound: 1 - 0.99^n >= 0.95 from n = 299 on.
+pub(super) const P99_RECORDS: usize = 300;
+
+/// `34,279`, `617`, `4.82`: three significant digits, all digits from 1,000 on. [`NONE`] for NaN and
+/// infinity, which must never reach a reader.
+pub(super) fn number(value: f64) -> String {
+    if !value.is_finite() {
+        return NONE.to_owned();
+    }
+    match value.abs() {
+        v if v >= 999.5 => grouped(&format!("{value:.0}")),
+        v if v > 0.0 && v < 0.01 => format!("{value:.1e}"),
+        _ => three_digits(value),
+    }
+}
+
+/// `5,120`
+pub(super) fn count(value: impl TryInto<u64>) -> String {
+    value.try_into().map_or_else(|_| NONE.to_owned(), |value: u64| grouped(&value.to_string()))
+}
+
+fn grouped(digits: &str) -> String {
+    let first = usize::from(digits.starts_with('-'));
+    let mut grouped = String::with_capacity(digits.len() * 4 / 3 + 1);
+    for (index, digit) in digits.char_indices() {
+        if index > first && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// `1,220 to 1,248`
+pub(super) fn interval(estimate: &Estimate) -> String {
+    format!("{} to {}", number(estimate.lower), number(estimate.upper))
+}
+
+/// `1,234 ± 14`: half the width of the interval, to the same decimals as the value.
+pub(super) fn with_half_width(estimate: &Estimate) -> String {
+    let half = (estimate.upper - estimate.lower) / 2.0;
+    if !half.is_finite() {
+        return number(estimate.value);
+    }
+    let value = number(estimate.value);
+    let decimals = value.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+    let half = if half >= 999.5 { number(half) } else { format!("{half:.decimals$}") };
+    format!("{value} ± {half}")
+}
+
+/// `3.42 times (3.31 to 3.53)`
+pub(super) fn times(ratio: &Estimate) -> String {
+    format!("{} times ({})", number(ratio.value), interval(ratio))
+}
+
+/// `3.2 %` from 0.032.
+pub(super) fn percent(fraction: f64) -> String {
+    if fraction.is_finite() { format!("{:.1} %", fraction * 100.0) } else { NONE.to_owned() }
+}
+
+/// `8.91 ms`, or [`NONE`].
+pub(super) fn time(span: Option<Nanos>) -> String {
+    span.map_or_else(|| NONE.to_owned(), |span| span.to_string())
+}
+
+/// `8.91`: three significant digits in milliseconds, for a column whose head says the unit.
+pub(super) fn millis(span: Nanos) -> String {
+    let value = span.as_millis();
+    if value > 0.0 && value < 0.1 { format!("{value:.3}") } else { number(value) }
+}
+
+/// Text of others without control characters, so that a name cannot drive the terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// `4 streams, batch 2`
+pub(super) fn short(configuration: &Configuration) -> String {
+    let plural = if configuration.streams == 1 { "" } else { "s" };
+    format!("{} stream{plural}, batch {}", configuration.streams, configuration.batch_size)
+}
+
+/// The p99, or the largest latency where there are too few requests for one, with its name.
+pub(super) fn tail(latency: &LatencySummary) -> (&'static str, Nanos) {
+    latency.p99.map_or(("largest latency", latency.max), |p99| ("p99", p99))
+}
+
+/// One sentence on whether the numbers may be trusted.
+pub(super) fn stability(measurement: &Measurement) -> String {
+    let spreads = |throughput: f64, latency: f64| {
+        format!("{} in throughput and {} in latency", percent(throughput - 1.0), percent(latency - 1.0))
+    };
+    match measurement.stability {
+        Stability::Stable { throughput_spread, latency_spread } => format!(
+            "stable: the last {} of {} windows agree within {}",
+            measurement.used_windows,
+            measurement.windows.len(),
+            spreads(throughput_spread, latency_spread)
+        ),
+        Stability::Unstable { throughput_spread, latency_spread } => format!(
+            "not stable: the last of {} windows differ by {}; all of them were used, so trust the numbers less",
+            measurement.windows.len(),
+            spreads(throughput_spread, latency_spread)
+        ),
+        Stability::TooShort => format!(
+            "not known: {} windows are too few for a verdict; measure for longer",
+            measurement.windows.len()
+        ),
+    }
+}
+
+/// Whether [`stability`] is good news.
+pub(super) fn is_stable(measurement: &Measurement) -> bool {
+    matches!(measurement.stability, Stability::Stable { .. })
+}
+
+/// One sentence on how outputs compared with the reference.
+pub(super) fn verification(verification: &Verification) -> String {
+    if verification.verified_samples == 0 {
+        return "no outputs were compared with a reference".to_owned();
+    }
+    format!(
+        "{} of {} samples compared with the single-stream reference, worst relative error {}",
+        count(verification.verified_samples),
+        count(verification.samples),
+        relative_error(verification.worst_relative_error)
+    )
+}
+
+fn relative_error(error: f64) -> String {
+    match error {
+        e if !e.is_finite() => NONE.to_owned(),
+        0.0 => "0 (bit-identical)".to_owned(),
+        e => format!("{e:.1e}"),
+    }
+}
+
+/// `enqueue 12.0 us, H2D 41.0 us, compute 6.20 ms, D2H 3.10 us (medians)`, without copies that take no
+/// time.
+pub(super) fn stages(stages: &StageSummary) -> String {
+    let named =
+        [("enqueue", stages.enqueue), ("H2D", stages.h2d), ("compute", stages.compute), ("D2H", stages.d2h)];
+    let shown: Vec<_> = named
+        .iter()
+        .filter(|(name, span)| *span > Nanos::ZERO || *name == "compute")
+        .map(|(name, span)| format!("{name} {span}"))
+        .collect();
+    format!("{} (medians)", shown.join(", "))
+}
+
+/// `7.80 cores busy, 312 MB resident`
+pub(super) fn host(measurement: &Measurement) -> String {
+    let cores = format!("{} cores busy", number(measurement.host_cpu_cores));
+    match measurement.host_memory_bytes {
+        Some(bytes) => format!("{cores}, {} resident", Bytes(bytes)),
+        None => cores,
+    }
+}
+
+/// `3 requests failed, the first with: …`, or `None` where none did.
+pub(super) fn failures(measurement: &Measurement) -> Option<String> {
+    let failures = &measurement.failures;
+    let plural = if failures.count == 1 { "" } else { "s" };
+    let first = failures.first.as_deref().map(|text| format!(", the first with: {}", printable(text)));
+    (failures.count > 0)
+        .then(|| format!("{} request{plural} failed{}", count(failures.count), first.unwrap_or_default()))
+}
+
+/// The limits as `p99 at most 10.0 ms, memory at most 2.00 GB`, or `None` where there are none.
+pub(super) fn limits(limits: &Limits) -> Option<String> {
+    let p99 = limits.p99.map(|p99| format!("p99 at most {p99}"));
+    let memory = limits.memory_bytes.map(|bytes| format!("memory at most {}", Bytes(bytes)));
+    let limits: Vec<_> = p99.into_iter().chain(memory).collect();
+    (!limits.is_empty()).then(|| limits.join(", "))
+}
+
+/// How the limits are kept, as the end of a sentence.
+pub(super) fn compliance(compliance: Compliance) -> &'static str {
+    match compliance {
+        Compliance::Keeps => "kept with 95 % confidence",
+        Compliance::Breaks => "broken with 95 % confidence",
+        Compliance::Unproven => "not proven: too few requests",
+    }
+}
+
+/// That the confirmation broke the limit which the winner kept in the search, where it did.
+pub(super) fn broken_when_confirmed(outcome: &TuneOutcome) -> Option<String> {
+    let limit = outcome.limits.p99?;
+    let (name, span) = tail(&outcome.confirmation.as_ref()?.latency);
+    let sentence = format!(
+        "the confirming measurement had a {name} of {span}, over the limit of {limit}: measure again, or take a \
+         candidate with more room"
+    );
+    (span > limit).then_some(sentence)
+}
+
+/// Where a candidate stands, in at most eight letters for a table.
+pub(super) fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Winner => "winner",
+        Standing::Contender => "close",
+        Standing::Slower => "slower",
+        Standing::OverLimit => "over",
+        Standing::Failed => "failed",
+        Standing::NotMeasured => "not run",
+    }
+}
+
+/// Where a candidate stands, in full.
+pub(super) fn standing_sentence(candidate: &Candidate) -> String {
+    match candidate.standing {
+        Standing::Winner => "won".to_owned(),
+        Standing::Contender => "still in the race when the search ended".to_owned(),
+        Standing::Slower => "slower than the leader with 95 % confidence".to_owned(),
+        Standing::OverLimit => "breaks a limit".to_owned(),
+        Standing::Failed => {
+            format!("could not run: {}", printable(candidate.failure.as_deref().unwrap_or("no reason given")))
+        }
+        Standing::NotMeasured => "the search ended before it was measured".to_owned(),
+    }
+}
+
+/// `128 candidates in 60.0 s; decided: …`
+pub(super) fn ending(outcome: &TuneOutcome) -> String {
+    let why = match outcome.ending {
+        Ending::Decided => {
+            "ended because it was decided: no other candidate can be faster by a relevant margin"
+        }
+        Ending::TimeUp => "ended because the time was up; more time may find a faster one",
+        Ending::Interrupted => "was interrupted; more time may find a faster one",
+    };
+    let measured = outcome.candidates.iter().filter(|candidate| candidate.slice_count > 0).count();
+    format!(
+        "{} of {} candidates measured in {}; the search {why}",
+        count(measured),
+        count(outcome.candidates.len()),
+        outcome.search_time
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_and_never_nan() {
+        assert_eq!(number(1_234_567.4), "1,234,567");
+        assert_eq!(number(-1234.0), "-1,234");
+        assert_eq!(number(999.6), "1,000");
+        assert_eq!(number(4.821), "4.82");
+        assert_eq!(number(0.0), "0.00");
+        assert_eq!(number(0.004), "4.0e-3");
+        assert_eq!(number(f64::NAN), NONE);
+        assert_eq!(number(f64::INFINITY), NONE);
+    }
+
+    #[test]
+    fn the_half_width_has_the_decimals_of_its_value() {
+        let estimate = |value, lower, upper| Estimate { value, lower, upper };
+        assert_eq!(with_half_width(&estimate(12345.0, 12300.0, 12390.0)), "12,345 ± 45");
+        assert_eq!(with_half_width(&estimate(3.2, 3.1, 3.3)), "3.20 ± 0.10");
+        assert_eq!(with_half_width(&estimate(3.2, f64::NEG_INFINITY, f64::INFINITY)), "3.20");
+    }
+
+    #[test]
+    fn a_name_cannot_drive_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\nc"), "a [2Jb c");
+    }
+
+    #[test]
+    fn very_short_times_keep_digits_in_milliseconds() {
+        assert_eq!(millis(Nanos(41_300)), "0.041");
+        assert_eq!(millis(Nanos(8_910_000)), "8.91");
+    }
+}

@@ -1,0 +1,243 @@
+//! The pool on real threads, with a device that doubles its input.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use support::{BREAK, Doubler, FAIL, WIDTH};
+use thalweg::Error;
+use thalweg::pool::{Configuration, ExecutionPool, Order, Producer, Response};
+use thalweg::units::{Clock, Nanos};
+
+fn start(engine: Doubler, configuration: Configuration) -> ExecutionPool {
+    ExecutionPool::start(Arc::new(engine), &configuration, Clock::start()).expect("the pool starts")
+}
+
+/// One request whose samples all have this value.
+fn send(producer: &Producer, samples: usize, value: f32) -> u64 {
+    let mut reservation = producer.reserve(samples).expect("there is room");
+    reservation.input_as::<f32>("x").expect("the input exists").fill(value);
+    reservation.commit(value.to_bits().into())
+}
+
+fn sent_value(response: &Response) -> f32 {
+    f32::from_bits(u32::try_from(response.tag()).expect("a tag is a value's bits"))
+}
+
+fn assert_doubled(response: &Response) {
+    assert!(response.error().is_none(), "{:?}", response.error());
+    let expected = vec![2.0 * sent_value(response); response.samples().len() * WIDTH];
+    assert_eq!(response.output_as::<f32>(0), expected, "request {}", response.sequence());
+}
+
+#[test]
+fn every_request_gets_its_own_answer_whatever_the_shape_of_the_pool() {
+    for (streams, depth, submitters, batch_size) in
+        [(1, 1, 1, 1), (1, 3, 1, 4), (4, 2, 1, 2), (4, 2, 3, 4), (3, 1, 3, 8)]
+    {
+        let configuration = Configuration {
+            streams,
+            depth,
+            submitters,
+            batch_size,
+            batching_delay: Nanos(20_000),
+            ..Configuration::default()
+        };
+        let pool = start(Doubler::new(8), configuration);
+        let producers: Vec<_> = (0..3)
+            .map(|thread| {
+                let producer = pool.producer();
+                std::thread::spawn(move || {
+                    for request in 0..200 {
+                        send(&producer, 1 + request % batch_size, (thread * 1000 + request) as f32);
+                    }
+                })
+            })
+            .collect();
+        let answered: BTreeSet<u64> = pool
+            .responses(Order::Completion)
+            .take(600)
+            .map(|response| {
+                assert_doubled(&response);
+                response.sequence()
+            })
+            .collect();
+        assert_eq!(answered, (0..600).collect(), "{configuration}");
+        producers.into_iter().for_each(|thread| thread.join().expect("a producer ends well"));
+        pool.stop().expect("the pool stops");
+    }
+}
+
+#[test]
+fn responses_come_in_order_of_submission_though_streams_differ_in_speed() {
+    let delays = [Duration::from_millis(3), Duration::from_micros(100)];
+    let configuration = Configuration { streams: 2, depth: 2, ..Configuration::default() };
+    let pool = start(Doubler::new(1).with_delays(&delays), configuration);
+    let producer = pool.producer();
+    let sender = std::thread::spawn(move || {
+        for i in 0..60 {
+            send(&producer, 1, i as f32);
+        }
+    });
+    let sequences: Vec<_> = pool.responses(Order::Submission).take(60).map(|r| r.sequence()).collect();
+    assert_eq!(sequences, (0..60).collect::<Vec<_>>());
+    sender.join().expect("the sender ends well");
+}
+
+#[test]
+fn small_requests_travel_together_within_the_batching_delay() {
+    let configuration = Configuration {
+        batch_size: 4,
+        depth: 1,
+        batching_delay: Nanos::from_seconds(5.0),
+        ..Configuration::default()
+    };
+    let pool = start(Doubler::new(4), configuration);
+    let producer = pool.producer();
+    (0..4).for_each(|i| {
+        send(&producer, 1, i as f32);
+    });
+    let responses: Vec<_> = pool.responses(Order::Completion).take(4).collect();
+    for response in &responses {
+        assert_eq!(response.batch_size(), 4, "the full slot did not wait for five seconds");
+        assert_doubled(response);
+    }
+}
+
+#[test]
+fn a_slot_that_does_not_fill_up_starts_after_the_batching_delay() {
+    let configuration = Configuration {
+        batch_size: 4,
+        batching_delay: Nanos::from_seconds(0.02),
+        ..Configuration::default()
+    };
+    let pool = start(Doubler::new(4), configuration);
+    let sent = Instant::now();
+    send(&pool.producer(), 1, 7.0);
+    let response = pool.responses(Order::Completion).next().expect("it is answered");
+    assert!(sent.elapsed() >= Duration::from_millis(20), "{:?}", sent.elapsed());
+    assert_eq!(response.batch_size(), 1);
+    assert_doubled(&response);
+}
+
+#[test]
+fn a_producer_waits_until_a_response_is_dropped() {
+    let configuration = Configuration { depth: 1, ..Configuration::default() };
+    let pool = start(Doubler::new(1), configuration);
+    let producer = pool.producer();
+    send(&producer, 1, 1.0);
+    let held = pool.responses(Order::Completion).next().expect("it is answered");
+    let (granted, grants) = std::sync::mpsc::channel();
+    let waiter = std::thread::spawn(move || {
+        let sequence = send(&producer, 1, 2.0);
+        granted.send(sequence).expect("the test listens");
+    });
+    assert!(grants.recv_timeout(Duration::from_millis(30)).is_err(), "the only slot is being read");
+    assert_doubled(&held);
+    drop(held);
+    assert_eq!(grants.recv().expect("now there is room"), 1);
+    waiter.join().expect("the waiter ends well");
+}
+
+#[test]
+fn a_failed_execution_keeps_its_inputs_and_the_stream_goes_on() {
+    let configuration = Configuration { depth: 3, ..Configuration::default() };
+    let pool = start(Doubler::new(1), configuration);
+    let producer = pool.producer();
+    let mut responses = pool.responses(Order::Submission);
+    for value in [1.0, FAIL, 2.0] {
+        send(&producer, 1, value);
+    }
+    assert_doubled(&responses.next().expect("answered"));
+    let failed = responses.next().expect("answered");
+    let error = failed.error().expect("it failed").to_string();
+    assert!(error.contains("this sample cannot be doubled"), "{error}");
+    assert_eq!(failed.inputs()[0].elements::<f32>(), [FAIL; WIDTH]);
+    drop(failed);
+    assert_doubled(&responses.next().expect("answered"));
+}
+
+#[test]
+fn a_broken_stream_does_not_take_the_others_down() {
+    let configuration = Configuration { streams: 2, depth: 1, ..Configuration::default() };
+    let pool = start(Doubler::new(1), configuration);
+    let producer = pool.producer();
+    let mut responses = pool.responses(Order::Completion);
+    send(&producer, 1, BREAK);
+    let broken = responses.next().expect("answered");
+    assert!(broken.error().is_some());
+    assert_eq!(broken.inputs()[0].elements::<f32>(), [BREAK; WIDTH]);
+    let lost_stream = broken.slot().executor;
+    drop(broken);
+    for i in 0..20 {
+        send(&producer, 1, i as f32);
+        let response = responses.next().expect("answered");
+        assert_ne!(response.slot().executor, lost_stream);
+        assert_doubled(&response);
+    }
+    send(&producer, 1, BREAK);
+    assert!(responses.next().expect("answered").error().is_some());
+    let error = producer.reserve(1).map(|_| ()).expect_err("no stream is left");
+    assert!(matches!(error, Error::NoExecutor { executor_count: 2 }), "{error}");
+}
+
+#[test]
+fn stopping_answers_everything_that_was_committed_and_refuses_the_rest() {
+    let configuration = Configuration {
+        streams: 2,
+        depth: 4,
+        batch_size: 4,
+        batching_delay: Nanos::from_seconds(5.0),
+        ..Configuration::default()
+    };
+    let pool = start(Doubler::new(4).with_delays(&[Duration::from_millis(2)]), configuration);
+    let producer = pool.producer();
+    let responses = pool.responses(Order::Completion);
+    (0..6).for_each(|i| {
+        send(&producer, 3, i as f32);
+    });
+    let stopped = Instant::now();
+    pool.stop().expect("the pool stops");
+    assert!(stopped.elapsed() < Duration::from_secs(2), "open slots do not wait for their delay");
+    let answered: Vec<_> = responses.inspect(assert_doubled).map(|r| r.sequence()).collect();
+    assert_eq!(answered.len(), 6);
+    assert!(matches!(producer.reserve(1), Err(Error::Stopped)));
+}
+
+#[test]
+fn a_dropped_reservation_gives_its_room_back() {
+    let configuration = Configuration { depth: 1, ..Configuration::default() };
+    let pool = start(Doubler::new(1), configuration);
+    let producer = pool.producer();
+    for _ in 0..5 {
+        drop(producer.reserve(1).expect("the room came back"));
+    }
+    send(&producer, 1, 3.0);
+    assert_doubled(&pool.responses(Order::Completion).next().expect("answered"));
+}
+
+#[test]
+fn requests_and_configurations_that_cannot_be_are_refused_by_name() {
+    let refusal = |configuration: Configuration| {
+        let engine = Arc::new(Doubler::new(4));
+        ExecutionPool::start(engine, &configuration, Clock::start())
+            .map(|_| ())
+            .expect_err("refused")
+            .to_string()
+    };
+    let default = Configuration::default();
+    assert_eq!(refusal(Configuration { streams: 0, ..default }), "streams 0: must be at least 1");
+    assert_eq!(
+        refusal(Configuration { submitters: 2, ..default }),
+        "submitters 2: there are only 1 streams to drive"
+    );
+    assert_eq!(
+        refusal(Configuration { batch_size: 8, ..default }),
+        "batch 8: the engine runs 1 to 4 samples"
+    );
+    let pool = start(Doubler::new(4), Configuration { batch_size: 2, ..default });
+    let error = pool.producer().reserve(3).map(|_| ()).expect_err("refused").to_string();
+    assert_eq!(error, "samples 3: a request has 1 to 2 samples, the batch size");
+}

@@ -1,0 +1,169 @@
+//! A device for tests: a thread per stream that doubles its input, and does what its script says.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use thalweg::Error;
+use thalweg::backend::{
+    Completion, Engine, Executor, ExecutorSpec, HostTensor, Outcome, Rejected, Slot, SlotId, Span,
+    StageTimes, Waker,
+};
+use thalweg::model::{DataType, Signature, TensorSpec};
+use thalweg::units::Clock;
+
+/// A sample with this value makes its execution fail.
+pub const FAIL: f32 = -1.0;
+/// A sample with this value breaks its executor for good.
+pub const BREAK: f32 = -2.0;
+
+/// Values of one sample.
+pub const WIDTH: usize = 3;
+
+/// An engine whose output is twice its input.
+pub struct Doubler {
+    signature: Signature,
+    /// How long an execution takes, by stream; the last entry holds for all further streams.
+    delays: Vec<Duration>,
+}
+
+impl Doubler {
+    pub fn new(max_batch_size: usize) -> Self {
+        let tensor = |name: &str| TensorSpec {
+            name: name.to_owned(),
+            data_type: DataType::F32,
+            shape: vec![WIDTH],
+            is_batched: true,
+        };
+        let signature = Signature {
+            inputs: vec![tensor("x")],
+            outputs: vec![tensor("y")],
+            batch_sizes: 1..=max_batch_size,
+        };
+        Self { signature, delays: vec![Duration::ZERO] }
+    }
+
+    pub fn with_delays(self, delays: &[Duration]) -> Self {
+        Self { delays: delays.to_vec(), ..self }
+    }
+}
+
+impl Engine for Doubler {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>, Error> {
+        let executor = |stream: usize| -> Box<dyn Executor> {
+            let delay = self.delays[stream.min(self.delays.len() - 1)];
+            Box::new(DoublingExecutor::new(stream, &self.signature, spec, delay))
+        };
+        Ok((0..spec.streams).map(executor).collect())
+    }
+}
+
+struct DoublingExecutor {
+    unused: Vec<Slot>,
+    work: Option<Sender<Slot>>,
+    done: Receiver<Completion>,
+    waker: Sender<Waker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl DoublingExecutor {
+    fn new(stream: usize, signature: &Signature, spec: &ExecutorSpec, delay: Duration) -> Self {
+        let buffers = |tensors: &[TensorSpec]| -> Vec<_> {
+            tensors.iter().map(|tensor| HostTensor::zeroed(tensor, spec.batch_size)).collect()
+        };
+        let slot = |index| Slot {
+            id: SlotId { executor: stream, index },
+            batch_size: 0,
+            inputs: buffers(&signature.inputs),
+            outputs: buffers(&signature.outputs),
+        };
+        let (work, inbox) = channel();
+        let (finished, done) = channel();
+        let (waker, wakers) = channel();
+        let clock = spec.clock;
+        let thread = std::thread::spawn(move || execute_all(&inbox, &finished, &wakers, clock, delay));
+        Self {
+            unused: (0..spec.depth).map(slot).collect(),
+            work: Some(work),
+            done,
+            waker,
+            thread: Some(thread),
+        }
+    }
+}
+
+fn execute_all(
+    inbox: &Receiver<Slot>,
+    finished: &Sender<Completion>,
+    wakers: &Receiver<Waker>,
+    clock: Clock,
+    delay: Duration,
+) {
+    let waker = wakers.recv().expect("the pool sets a waker first");
+    let mut is_broken = false;
+    for mut slot in inbox {
+        let start = clock.now();
+        std::thread::sleep(delay);
+        let outcome = if is_broken { lost() } else { double(&mut slot) };
+        is_broken |= matches!(outcome, Outcome::Lost(_));
+        let times = StageTimes { compute: Span { start, end: clock.now() }, ..StageTimes::default() };
+        if finished.send(Completion { slot, outcome, times }).is_ok() {
+            waker.wake();
+        }
+    }
+}
+
+fn lost() -> Outcome {
+    Outcome::Lost(Error::Execution { stream: 0, slot: 0, reason: "the stream broke".to_owned() })
+}
+
+fn double(slot: &mut Slot) -> Outcome {
+    let samples = 0..slot.batch_size;
+    let input: &[f32] = bytemuck::cast_slice(slot.inputs[0].samples(samples.clone()));
+    if input.contains(&BREAK) {
+        return lost();
+    }
+    if input.contains(&FAIL) {
+        let (stream, index) = (slot.id.executor, slot.id.index);
+        let reason = "this sample cannot be doubled".to_owned();
+        return Outcome::Failed(Error::Execution { stream, slot: index, reason });
+    }
+    let output: &mut [f32] = bytemuck::cast_slice_mut(slot.outputs[0].samples_mut(samples));
+    for (to, from) in output.iter_mut().zip(input) {
+        *to = 2.0 * from;
+    }
+    Outcome::Done
+}
+
+impl Executor for DoublingExecutor {
+    fn take_slot(&mut self) -> Option<Slot> {
+        (!self.unused.is_empty()).then(|| self.unused.remove(0))
+    }
+
+    fn enqueue(&mut self, slot: Slot) -> Result<(), Box<Rejected>> {
+        self.work.as_ref().expect("open until drop").send(slot).expect("the thread lives until drop");
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Option<Completion> {
+        self.done.try_recv().ok()
+    }
+
+    fn wake_with(&mut self, waker: Waker) {
+        self.waker.send(waker).expect("the thread lives until drop");
+    }
+}
+
+impl Drop for DoublingExecutor {
+    fn drop(&mut self) {
+        self.work = None;
+        self.thread.take().expect("dropped once").join().expect("the test device does not panic");
+    }
+}
