@@ -195,14 +195,16 @@ impl<'a> Observation<'a> {
         let is_closed_loop = matches!(self.experiment.load.arrival, Arrival::Concurrency(_));
         if let Arrival::Concurrency(count) = self.experiment.load.arrival {
             // The sender lives as long as we do not drop `permit`.
-            (0..count).for_each(|_| drop(permit.send(())));
+            for _ in 0..count {
+                let _ = permit.send(());
+            }
         }
         while !self.is_complete() && !stop.is_requested() {
             let Some(response) = responses.next_within(STOP_CHECK) else { continue };
             self.take(&response)?;
             drop(response);
             if is_closed_loop {
-                drop(permit.send(()));
+                let _ = permit.send(());
             }
         }
         self.cpu_at_end = process_cpu_time();
@@ -304,7 +306,7 @@ const FAILURES_TO_GIVE_UP: u64 = 16;
 fn throughput(records: &[Record], start: Nanos, end: Nanos) -> Estimate {
     let wall = end - start;
     let block = wall.0.div_ceil(BLOCKS as u64).max(1);
-    let mut inferences = vec![0.0; BLOCKS];
+    let mut inferences = [0.0; BLOCKS];
     for record in records {
         // Completions lie in (start, end].
         let index = (record.readable - start).0.saturating_sub(1) / block;

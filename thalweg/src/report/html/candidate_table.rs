@@ -102,7 +102,7 @@ impl Cell {
 fn class(candidate: &Candidate) -> &'static str {
     match candidate.standing {
         Standing::Winner => "won",
-        Standing::Contender | Standing::Slower => "",
+        Standing::Contender | Standing::Slower | Standing::Baseline => "",
         Standing::OverLimit | Standing::Failed | Standing::NotMeasured => "out",
     }
 }

@@ -132,7 +132,7 @@ fn candidate_table(outcome: &TuneOutcome, style: Style) -> String {
 fn paint_candidate(style: Style, candidate: &Candidate, line: &str) -> String {
     match candidate.standing {
         Standing::Winner => style.paint(Tone::Good, line),
-        Standing::Contender | Standing::Slower => line.to_owned(),
+        Standing::Contender | Standing::Slower | Standing::Baseline => line.to_owned(),
         Standing::OverLimit | Standing::Failed | Standing::NotMeasured => style.paint(Tone::Dim, line),
     }
 }
