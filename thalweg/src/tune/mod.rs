@@ -4,8 +4,8 @@
 //! [`TuneOutcome`]; [`TunedConfig`] is the part of it that is deployed. On the way it keeps a [`journal`], so
 //! that nothing measured is lost and a search can be continued.
 //!
-//! Measuring, the clock and the wish to stop come in as [`Instruments`]; everything else here is pure.
-//! How a configuration is measured is the business of [`measure`](crate::measure).
+//! Measuring, the clock and the wish to stop come in as [`Instruments`]; everything else here is pure, but
+//! for the files. [`TestBench`] has the instruments of a real engine. How a configuration is measured is the business of [`measure`](crate::measure).
 
 mod finals;
 pub mod journal;
@@ -23,6 +23,7 @@ mod tuned;
 mod verdict;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use finals::Finals;
@@ -33,12 +34,12 @@ pub use slice::Slice;
 pub use space::{Space, baseline, saturating_load};
 pub use tuned::{TUNED_VERSION, TunedConfig};
 
-use crate::backend::DeviceSpec;
+use crate::backend::{DeviceSpec, Engine};
 use crate::error::Result;
-use crate::measure::Measurement;
+use crate::measure::{Experiment, Measurement, Pacing, Reference, SampleSet, StopSignal};
 use crate::model::Signature;
 use crate::pool::Configuration;
-use crate::units::Nanos;
+use crate::units::{Clock, Nanos};
 
 /// What to tune.
 #[derive(Clone, Debug)]
@@ -87,6 +88,50 @@ pub struct Instruments<'a> {
     pub elapsed: &'a dyn Fn() -> Duration,
     /// Whether the user wants it to end now.
     pub is_stopped: &'a dyn Fn() -> bool,
+}
+
+/// A real engine to tune: what every [`Trial`] is run on.
+pub struct TestBench<'a> {
+    /// What runs.
+    pub engine: &'a Arc<dyn Engine>,
+    /// Where.
+    pub device: &'a DeviceSpec,
+    /// What goes in.
+    pub inputs: &'a SampleSet,
+    /// What must come out.
+    pub reference: &'a Reference,
+    /// Ends the search early.
+    pub stop: &'a StopSignal,
+}
+
+impl TestBench<'_> {
+    /// As the function [`tune`], on this engine and with the real clock.
+    ///
+    /// # Errors
+    /// As the function.
+    pub fn tune(&self, job: &TuneJob, progress: &mut dyn FnMut(Progress<'_>)) -> Result<TuneOutcome> {
+        let clock = Clock::start();
+        let mut instruments = Instruments {
+            measure: &mut |trial| self.measure(trial),
+            elapsed: &|| clock.now().to_duration(),
+            is_stopped: &|| self.stop.is_requested(),
+        };
+        tune(job, &mut instruments, progress)
+    }
+
+    fn measure(&self, trial: &Trial) -> Result<Measurement> {
+        let Trial { configuration, load, warm_up, window, window_count } = *trial;
+        let experiment = Experiment {
+            engine: self.engine,
+            device: self.device,
+            configuration,
+            load,
+            inputs: self.inputs,
+            reference: self.reference,
+            pacing: Pacing { warm_up, window, max_windows: window_count },
+        };
+        experiment.run(self.stop)
+    }
 }
 
 /// What happens in a search, for whoever shows it.
