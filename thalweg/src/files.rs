@@ -85,3 +85,49 @@ impl OutputFolder {
         Ok(path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty_folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("thalweg-files-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_folder_belongs_to_one_run_at_a_time() {
+        let path = empty_folder("busy");
+        let first = OutputFolder::claim(&path).unwrap();
+        let error = OutputFolder::claim(&path).unwrap_err();
+        assert!(matches!(error, Error::Busy { .. }), "{error}");
+        drop(first);
+        OutputFolder::claim(&path).unwrap();
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_shows_at_once() {
+        let path = empty_folder("unwritable");
+        fs::write(path.join("file"), "").unwrap();
+        let error = OutputFolder::claim(&path.join("file/below")).unwrap_err();
+        assert!(matches!(error, Error::Io { action: "create", .. }), "{error}");
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let path = empty_folder("whole");
+        let folder = OutputFolder::claim(&path).unwrap();
+        folder.write("result.json", b"old").unwrap();
+        // A folder of that name cannot be replaced by a file.
+        fs::create_dir(path.join("taken")).unwrap();
+        assert!(folder.write("taken", b"new").is_err());
+        assert_eq!(fs::read(path.join("result.json")).unwrap(), b"old");
+        let left: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 3, "{left:?}");
+        fs::remove_dir_all(path).unwrap();
+    }
+}

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use thalweg::backend;
 use thalweg::engine::MaxBatch;
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Arrival, Load, Measurement, Pacing, Workload, WorkloadSpec};
@@ -10,7 +11,6 @@ use thalweg::model::Model;
 use thalweg::pool::Configuration;
 use thalweg::report;
 use thalweg::tune::{TunedConfig, saturating_load};
-use thalweg::backend;
 
 use super::{file, input_shapes, milliseconds};
 use crate::args::{BenchArgs, LoadArgs, Spacing};
@@ -108,4 +108,3 @@ fn show(
         },
     )
 }
-

@@ -1,16 +1,12 @@
 //! `thalweg tune`: the search, its files, and what to do next.
 
-use std::time::{Duration, Instant};
-
 use thalweg::backend;
 use thalweg::engine::MaxBatch;
 use thalweg::files::OutputFolder;
-use thalweg::measure::{StopSignal, Workload, WorkloadSpec};
+use thalweg::measure::{Workload, WorkloadSpec};
 use thalweg::model::Model;
 use thalweg::report;
-use thalweg::tune::{
-    Earlier, Instruments, Limits, ModelIdentity, Policy, Space, Trial, TuneJob, TuneOutcome, TunedConfig,
-};
+use thalweg::tune::{Earlier, Limits, ModelIdentity, Policy, Space, TuneJob, TuneOutcome, TunedConfig};
 
 use super::{file, input_shapes, milliseconds};
 use crate::args::{Counts, TuneArgs};
@@ -22,7 +18,6 @@ use crate::progress::{Bar, stop_on_interrupt};
 const LARGEST_BATCH: usize = 16;
 
 pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
-    let started = Instant::now();
     let folder = OutputFolder::claim(&args.out)?;
     let stop = stop_on_interrupt()?;
     let backend = backend::open(&args.workload.backend)?;
@@ -36,7 +31,7 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
     };
     let workload = Workload::prepare(backend.as_ref(), &model, &spec)?;
     let job = job(args, &model, &workload, folder)?;
-    let outcome = search(&job, &workload, &stop, &bar, started);
+    let outcome = thalweg::tune::tune(&job, &workload, &stop, &mut |progress| bar.show(&progress));
     bar.clear();
     show(&outcome?, &job.folder, args, output)
 }
@@ -48,12 +43,7 @@ fn max_batch(batches: &Counts) -> MaxBatch {
     }
 }
 
-fn job(
-    args: &TuneArgs,
-    model: &Model,
-    workload: &Workload,
-    folder: OutputFolder,
-) -> anyhow::Result<TuneJob> {
+fn job(args: &TuneArgs, model: &Model, workload: &Workload, folder: OutputFolder) -> anyhow::Result<TuneJob> {
     let signature = workload.engine.signature().clone();
     Ok(TuneJob {
         model: ModelIdentity {
@@ -64,10 +54,7 @@ fn job(
         device: workload.device.clone(),
         space: space(args, Space::for_device(&workload.device, &signature)),
         signature,
-        limits: Limits {
-            p99: args.p99_ms.map(milliseconds),
-            memory_bytes: args.memory_gb.map(gigabytes),
-        },
+        limits: Limits { p99: args.p99_ms.map(milliseconds), memory_bytes: args.memory_gb.map(gigabytes) },
         samples_per_request: args.request_samples,
         budget: args.time,
         sample_time: Some(workload.reference.sample_time()),
@@ -100,23 +87,6 @@ fn space(args: &TuneArgs, mut space: Space) -> Space {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts from float saturate")]
 fn gigabytes(gigabytes: f64) -> u64 {
     (gigabytes * 1e9) as u64
-}
-
-fn search(
-    job: &TuneJob,
-    workload: &Workload,
-    stop: &StopSignal,
-    bar: &Bar,
-    started: Instant,
-) -> thalweg::Result<TuneOutcome> {
-    let mut measure = |trial: &Trial| {
-        let pacing = trial.pacing();
-        workload.experiment(trial.configuration, trial.load, pacing).run(stop)
-    };
-    let elapsed = || -> Duration { started.elapsed() };
-    let is_stopped = || stop.is_requested();
-    let mut instruments = Instruments { measure: &mut measure, elapsed: &elapsed, is_stopped: &is_stopped };
-    thalweg::tune::tune(job, &mut instruments, &mut |progress| bar.show(&progress))
 }
 
 fn show(

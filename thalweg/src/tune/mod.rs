@@ -22,8 +22,6 @@ mod synthetic;
 mod tuned;
 mod verdict;
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use finals::Finals;
@@ -34,15 +32,16 @@ pub use slice::Slice;
 pub use space::{Space, baseline, saturating_load};
 pub use tuned::{TUNED_VERSION, TunedConfig};
 
-use crate::backend::{DeviceSpec, Engine};
+use crate::backend::DeviceSpec;
 use crate::error::Result;
-use crate::measure::{Experiment, Measurement, Pacing, Reference, SampleSet, StopSignal};
+use crate::files::OutputFolder;
+use crate::measure::{Measurement, Pacing, StopSignal, Workload};
 use crate::model::Signature;
 use crate::pool::Configuration;
 use crate::units::{Clock, Nanos};
 
 /// What to tune.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct TuneJob {
     /// The model.
     pub model: ModelIdentity,
@@ -63,7 +62,7 @@ pub struct TuneJob {
     /// How to decide.
     pub policy: Policy,
     /// Folder of the journal.
-    pub folder: PathBuf,
+    pub folder: OutputFolder,
     /// What to do with a journal that is there.
     pub earlier: Earlier,
 }
@@ -88,50 +87,6 @@ pub struct Instruments<'a> {
     pub elapsed: &'a dyn Fn() -> Duration,
     /// Whether the user wants it to end now.
     pub is_stopped: &'a dyn Fn() -> bool,
-}
-
-/// A real engine to tune: what every [`Trial`] is run on.
-pub struct TestBench<'a> {
-    /// What runs.
-    pub engine: &'a Arc<dyn Engine>,
-    /// Where.
-    pub device: &'a DeviceSpec,
-    /// What goes in.
-    pub inputs: &'a SampleSet,
-    /// What must come out.
-    pub reference: &'a Reference,
-    /// Ends the search early.
-    pub stop: &'a StopSignal,
-}
-
-impl TestBench<'_> {
-    /// As the function [`tune`], on this engine and with the real clock.
-    ///
-    /// # Errors
-    /// As the function.
-    pub fn tune(&self, job: &TuneJob, progress: &mut dyn FnMut(Progress<'_>)) -> Result<TuneOutcome> {
-        let clock = Clock::start();
-        let mut instruments = Instruments {
-            measure: &mut |trial| self.measure(trial),
-            elapsed: &|| clock.now().to_duration(),
-            is_stopped: &|| self.stop.is_requested(),
-        };
-        tune(job, &mut instruments, progress)
-    }
-
-    fn measure(&self, trial: &Trial) -> Result<Measurement> {
-        let Trial { configuration, load, warm_up, window, window_count } = *trial;
-        let experiment = Experiment {
-            engine: self.engine,
-            device: self.device,
-            configuration,
-            load,
-            inputs: self.inputs,
-            reference: self.reference,
-            pacing: Pacing { warm_up, window, max_windows: window_count },
-        };
-        experiment.run(self.stop)
-    }
 }
 
 /// What happens in a search, for whoever shows it.
@@ -187,6 +142,29 @@ pub enum Progress<'a> {
     },
 }
 
+/// Finds the best configuration of a workload: [`tune_with`] real measurements and the real clock.
+///
+/// # Errors
+/// As there.
+pub fn tune(
+    job: &TuneJob,
+    workload: &Workload,
+    stop: &StopSignal,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<TuneOutcome> {
+    let clock = Clock::start();
+    let mut instruments = Instruments {
+        measure: &mut |trial| {
+            let Trial { configuration, load, warm_up, window, window_count } = *trial;
+            let pacing = Pacing { warm_up, window, max_windows: window_count };
+            workload.experiment(configuration, load, pacing).run(stop)
+        },
+        elapsed: &|| clock.now().to_duration(),
+        is_stopped: &|| stop.is_requested(),
+    };
+    tune_with(job, &mut instruments, progress)
+}
+
 /// Finds the best configuration: races the candidates, measures the finalists against each other, and says
 /// what won and why. Where the time is up or the user stops it, with what was measured until then.
 ///
@@ -195,7 +173,7 @@ pub enum Progress<'a> {
 /// [`Journal::create`](journal::Journal::create) and [`Journal::resume`](journal::Journal::resume) say;
 /// [`Error::Interrupted`](crate::Error::Interrupted) where nothing was measured; where every candidate
 /// failed, the error of the first.
-pub fn tune(
+pub fn tune_with(
     job: &TuneJob,
     instruments: &mut Instruments<'_>,
     progress: &mut dyn FnMut(Progress<'_>),

@@ -49,7 +49,7 @@ impl<'a, 'i> Run<'a, 'i> {
         let baseline = baseline(&job.signature, &job.device);
         let known = search.candidates().iter().position(|candidate| *candidate == baseline);
         let baseline = known.unwrap_or_else(|| search.add_baseline(baseline));
-        let (resumed_slices, elapsed) = replay(&mut search, entries, &job.folder.join(JOURNAL_FILE))?;
+        let (resumed_slices, elapsed) = replay(&mut search, entries, &job.folder.path().join(JOURNAL_FILE))?;
         progress(Progress::Started { candidate_count, resumed_slices });
         let earlier = elapsed.to_duration();
         Ok(Self {
