@@ -1,4 +1,55 @@
-//! The binary `thalweg`.
+//! The binary `thalweg`: each command reads its arguments, calls the library, and shows what came out.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod args;
+mod commands;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use thalweg::Error;
+
+use args::{Cli, Command};
+use output::Output;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(&cli.output);
+    match run(cli.command, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            exit_code(&error)
+        }
+    }
+}
+
+fn run(command: Command, output: &Output) -> anyhow::Result<()> {
+    match command {
+        Command::Doctor(args) => commands::doctor::run(&args, output),
+        Command::Inspect(args) => commands::inspect::run(&args, output),
+        Command::Model(args) => commands::model::run(&args, output),
+        Command::Bench(args) => commands::bench::run(&args, output),
+        Command::Tune(args) => commands::tune::run(&args, output),
+        Command::Report(args) => commands::report::run(&args, output),
+        Command::Completions { shell } => commands::print_completions(shell),
+        Command::Man => commands::print_manual(),
+    }
+}
+
+/// 2 where the command line itself cannot be obeyed, 1 for everything that went wrong afterwards.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<Error>() {
+        Some(
+            Error::InvalidSetting { .. }
+            | Error::UnknownTensor { .. }
+            | Error::OpenDimension { .. }
+            | Error::ShapeMismatch { .. },
+        ) => ExitCode::from(2),
+        _ => ExitCode::from(1),
+    }
+}

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod engine;
 pub mod error;
+pub mod files;
 pub mod measure;
 pub mod model;
 pub mod pool;

@@ -20,6 +20,21 @@ use crate::units::{Clock, Nanos};
 
 pub use host::HostTensor;
 
+/// Opens a backend by name: `cpu`, or `auto` for the best one that this machine has.
+///
+/// # Errors
+/// [`Error::InvalidSetting`] where there is no backend of this name.
+pub fn open(name: &str) -> Result<Box<dyn Backend>> {
+    match name {
+        "auto" | "cpu" => Ok(Box::new(cpu::CpuBackend::new())),
+        _ => Err(Error::InvalidSetting {
+            name: "backend",
+            value: name.to_owned(),
+            reason: "the backends are `auto` and `cpu`".to_owned(),
+        }),
+    }
+}
+
 /// Builds and loads engines for one device.
 pub trait Backend: Send + Sync {
     /// The device that engines of this backend run on.

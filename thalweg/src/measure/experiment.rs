@@ -12,8 +12,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::measurement::{Estimate, Failures, Record, StageSummary, Verification};
 use super::windows::{STABLE_WINDOWS, WindowCutter};
-use super::{Arrival, LatencySummary, Load, Measurement, Reference, SampleSet, Stability, stats};
-use crate::backend::{DeviceSpec, Engine, SlotId};
+use super::{Arrival, LatencySummary, Load, Measurement, SampleSet, Stability, Workload, stats};
+use crate::backend::SlotId;
 use crate::error::{Error, Result};
 use crate::pool::{Configuration, ExecutionPool, Order, Producer, Response};
 use crate::units::{Clock, Nanos};
@@ -65,18 +65,12 @@ impl StopSignal {
 
 /// One configuration under one load.
 pub struct Experiment<'a> {
-    /// What runs.
-    pub engine: &'a Arc<dyn Engine>,
-    /// Where; it goes into the result.
-    pub device: &'a DeviceSpec,
+    /// What runs, where, with which samples.
+    pub workload: &'a Workload,
     /// The pool.
     pub configuration: Configuration,
     /// How it is driven.
     pub load: Load,
-    /// What goes in.
-    pub inputs: &'a SampleSet,
-    /// What must come out.
-    pub reference: &'a Reference,
     /// How long.
     pub pacing: Pacing,
 }
@@ -91,10 +85,11 @@ impl Experiment<'_> {
     pub fn run(&self, stop: &StopSignal) -> Result<Measurement> {
         self.load.check()?;
         let clock = Clock::start();
-        let pool = ExecutionPool::start(Arc::clone(self.engine), &self.configuration, clock)?;
+        let pool = ExecutionPool::start(Arc::clone(&self.workload.engine), &self.configuration, clock)?;
         let mut observation = Observation::new(self, clock);
         let (permit, permits) = unbounded();
-        let sender = Feed { producer: pool.producer(), load: self.load, inputs: self.inputs, clock, permits };
+        let inputs = &self.workload.inputs;
+        let sender = Feed { producer: pool.producer(), load: self.load, inputs, clock, permits };
         let observed = std::thread::scope(|scope| {
             let sender = scope.spawn(|| sender.run());
             let observed = observation.run(&pool, permit, stop);
@@ -254,7 +249,7 @@ impl<'a> Observation<'a> {
             return Ok(());
         }
         let first_sample = usize::try_from(response.tag()).expect("bug: a tag is a sample's index");
-        let error = self.experiment.reference.check(response, first_sample)?;
+        let error = self.experiment.workload.reference.check(response, first_sample)?;
         if is_new_slot {
             self.verified_slots.push(response.slot());
         }
@@ -282,7 +277,7 @@ impl<'a> Observation<'a> {
         Ok(Measurement {
             configuration: experiment.configuration,
             load: experiment.load,
-            device: experiment.device.clone(),
+            device: experiment.workload.device.clone(),
             stability,
             throughput_inferences_per_s: throughput(&records, start, end),
             executions_per_s: executions(&records) / (end - start).as_seconds(),

@@ -13,6 +13,7 @@ mod samples;
 pub mod stats;
 mod verify;
 mod windows;
+mod workload;
 
 pub use experiment::{Experiment, Pacing, StopSignal};
 pub use load::{Arrival, Load};
@@ -21,3 +22,4 @@ pub use measurement::{
 };
 pub use samples::SampleSet;
 pub use verify::Reference;
+pub use workload::{Workload, WorkloadSpec};

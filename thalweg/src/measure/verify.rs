@@ -1,13 +1,20 @@
 //! Comparing every stream's outputs with a single-stream reference.
 
+use std::io::{Cursor, Write};
+use std::path::Path;
 use std::sync::Arc;
+
+use npyz::WriterBuilder as _;
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
 
 use super::SampleSet;
 use crate::backend::{Engine, HostTensor};
 use crate::error::{Error, Result};
-use crate::model::DataType;
+use crate::files::write_whole;
+use crate::model::{DataType, Signature};
 use crate::pool::{Configuration, ExecutionPool, Order, Response};
-use crate::units::Clock;
+use crate::units::{Clock, Nanos};
 
 /// Largest relative error that counts as equal for 32-bit and 64-bit floating-point numbers. Another
 /// batch size may take another kernel, which adds in another order; what a wrong buffer does is larger.
@@ -21,6 +28,7 @@ const HALF_TOLERANCE: f64 = 2e-2;
 pub struct Reference {
     /// By sample, then by output.
     samples: Vec<Vec<ReferenceTensor>>,
+    sample_time: Nanos,
 }
 
 #[derive(Clone, Debug)]
@@ -42,6 +50,7 @@ impl Reference {
         let producer = pool.producer();
         let mut responses = pool.responses(Order::Completion);
         let mut outputs = Vec::with_capacity(samples.count());
+        let mut sample_time = Nanos(u64::MAX);
         for sample in 0..samples.count() {
             let mut reservation = producer.reserve(1)?;
             samples.fill(&mut reservation, sample);
@@ -50,11 +59,46 @@ impl Reference {
             if let Some(error) = response.error() {
                 return Err(repeat(error, &response));
             }
+            sample_time = sample_time.min(response.stages().compute.duration());
             let tensors = response.outputs().iter();
             outputs.push(tensors.map(|tensor| ReferenceTensor::of(tensor, &response)).collect());
         }
         pool.stop()?;
-        Ok(Self { samples: outputs })
+        Ok(Self { samples: outputs, sample_time })
+    }
+
+    /// How long one sample takes on one stream: the shortest of all, since the first ones warm up.
+    pub fn sample_time(&self) -> Nanos {
+        self.sample_time
+    }
+
+    /// Writes the outputs of all samples as an `.npz` file: an array of 64-bit floating-point numbers per
+    /// output, `[samples, elements]`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be written, [`Error::ShapeMismatch`] where samples differ in
+    /// size.
+    pub fn write(&self, path: &Path, signature: &Signature) -> Result<()> {
+        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+        for (index, output) in signature.outputs.iter().enumerate() {
+            let size = self.samples[0][index].values.len();
+            if let Some(other) = self.samples.iter().find(|sample| sample[index].values.len() != size) {
+                return Err(Error::ShapeMismatch {
+                    tensor: output.name.clone(),
+                    expected: format!("{size} elements in every sample"),
+                    got: format!("{} elements", other[index].values.len()),
+                });
+            }
+            let written = archive
+                .start_file(format!("{}.npy", output.name), SimpleFileOptions::default())
+                .map_err(std::io::Error::from)
+                .and_then(|()| {
+                    write_array(&mut archive, self.samples.iter().map(|s| &s[index].values[..]), size)
+                });
+            written.map_err(Error::io("write", path))?;
+        }
+        let bytes = archive.finish().map_err(std::io::Error::from).map_err(Error::io("write", path))?;
+        write_whole(path, &bytes.into_inner())
     }
 
     /// Compares a response, whose first sample is `first_sample`, and gives the largest relative error.
@@ -75,6 +119,20 @@ impl Reference {
         }
         Ok(worst)
     }
+}
+
+/// A NumPy array `[samples, size]`.
+fn write_array<'a>(
+    to: &mut impl Write,
+    samples: impl ExactSizeIterator<Item = &'a [f64]>,
+    size: usize,
+) -> std::io::Result<()> {
+    let shape = [samples.len() as u64, size as u64];
+    let mut writer = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(to).begin_nd()?;
+    for values in samples {
+        writer.extend(values.iter().copied())?;
+    }
+    writer.finish()
 }
 
 impl ReferenceTensor {

@@ -149,7 +149,9 @@ mod tests {
 
     fn cut(completions: impl Iterator<Item = u64>) -> WindowCutter {
         let mut cutter = WindowCutter::new(Nanos(1000), Nanos(1000));
-        completions.for_each(|readable| drop(cutter.push(record(readable, 50))));
+        for readable in completions {
+            cutter.push(record(readable, 50));
+        }
         cutter
     }
 

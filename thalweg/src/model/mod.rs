@@ -23,7 +23,6 @@ pub mod zoo;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -32,6 +31,7 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
+use crate::files::write_whole;
 
 pub use cost::{Cost, NodeCost};
 pub use data_type::DataType;
@@ -209,17 +209,7 @@ impl Model {
         let path = path.as_ref();
         let bytes =
             if path.parent() == self.path.parent() { self.encode() } else { self.embedded()?.encode() };
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(format!(".{}.part", std::process::id()));
-        let temporary = PathBuf::from(temporary);
-        let written = fs::File::create(&temporary)
-            .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&temporary, path));
-        written.map_err(|source| {
-            // What is left of a failed write is of no use; that it may stay behind is the lesser trouble.
-            let _ = fs::remove_file(&temporary);
-            Error::Io { action: "write", path: path.to_owned(), source }
-        })
+        write_whole(path, &bytes)
     }
 
     /// The model's inputs and outputs with every dimension but the batch fixed. `input_shapes` holds whole

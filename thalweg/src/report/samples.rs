@@ -228,6 +228,7 @@ pub(super) fn outcome() -> TuneOutcome {
         },
         device: device(),
         limits: Limits { p99: Some(limit), memory_bytes: None },
+        samples_per_request: None,
         search_time: Nanos(61_200_000_000),
         ending: Ending::Decided,
         pareto: pareto(&candidates),

@@ -5,7 +5,7 @@
 //! folder is locked while a journal is open. Lines reach the operating system at once, so a killed process
 //! loses nothing; a power failure may lose the last seconds.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::{Ending, Limits, ModelIdentity, Slice, Space};
 use crate::backend::DeviceSpec;
 use crate::error::{Error, Result};
+use crate::files::OutputFolder;
 use crate::units::Nanos;
 
 /// Version of the journal's format.
@@ -22,15 +23,6 @@ pub const JOURNAL_VERSION: u32 = 1;
 
 /// Name of the journal in its folder.
 pub const JOURNAL_FILE: &str = "journal.jsonl";
-
-/// Kept open and locked while a journal is in use.
-const LOCK_FILE: &str = ".lock";
-
-/// Written and removed before the first measurement, so that a full disk shows before an hour is spent.
-const PROBE_FILE: &str = ".probe";
-
-/// As large as the journal, report and configuration of a usual search together.
-const PROBE_BYTES: usize = 1 << 20;
 
 /// How every header starts.
 const HEADER_START: &[u8] = b"{\"schema";
@@ -94,8 +86,6 @@ pub struct Journal {
     path: PathBuf,
     file: File,
     kept: usize,
-    /// Holds the folder's lock until the journal is dropped.
-    _lock: File,
 }
 
 impl Journal {
@@ -104,9 +94,8 @@ impl Journal {
     /// # Errors
     /// [`Error::Busy`] where another run uses the folder, [`Error::Mismatch`] where there is a journal
     /// already, [`Error::Io`] where the folder cannot be written or lacks space.
-    pub fn create(folder: &Path, header: &Header) -> Result<Self> {
-        let lock = claim(folder)?;
-        let path = folder.join(JOURNAL_FILE);
+    pub fn create(folder: &OutputFolder, header: &Header) -> Result<Self> {
+        let path = folder.path().join(JOURNAL_FILE);
         let stored = Stored::read(&path)?;
         if stored.header.is_some() {
             let count = stored.reading_count();
@@ -115,7 +104,7 @@ impl Journal {
             );
             return Err(Error::Mismatch { path, reason });
         }
-        Self::begin(path, lock, header)
+        Self::begin(path, header)
     }
 
     /// Opens the journal in this folder and gives what it holds; starts one where there is none.
@@ -123,11 +112,10 @@ impl Journal {
     /// # Errors
     /// As [`create`](Self::create), and [`Error::Mismatch`] naming the first difference where the journal is
     /// about something else.
-    pub fn resume(folder: &Path, header: &Header) -> Result<(Self, Vec<Entry>)> {
-        let lock = claim(folder)?;
-        let path = folder.join(JOURNAL_FILE);
+    pub fn resume(folder: &OutputFolder, header: &Header) -> Result<(Self, Vec<Entry>)> {
+        let path = folder.path().join(JOURNAL_FILE);
         let stored = Stored::read(&path)?;
-        let Some(found) = &stored.header else { return Ok((Self::begin(path, lock, header)?, Vec::new())) };
+        let Some(found) = &stored.header else { return Ok((Self::begin(path, header)?, Vec::new())) };
         check_header(&path, found, header)?;
         let kept = stored.reading_count();
         let open = || {
@@ -137,12 +125,12 @@ impl Journal {
             Ok(file)
         };
         let file = open().map_err(Error::io("continue", &path))?;
-        Ok((Self { path, file, kept, _lock: lock }, stored.entries))
+        Ok((Self { path, file, kept }, stored.entries))
     }
 
-    fn begin(path: PathBuf, lock: File, header: &Header) -> Result<Self> {
+    fn begin(path: PathBuf, header: &Header) -> Result<Self> {
         let file = File::create(&path).map_err(Error::io("create", &path))?;
-        let mut journal = Self { path, file, kept: 0, _lock: lock };
+        let mut journal = Self { path, file, kept: 0 };
         journal.write_line(header)?;
         Ok(journal)
     }
@@ -172,24 +160,6 @@ impl Journal {
             source,
         })
     }
-}
-
-/// Makes the folder, locks it and checks that there is room.
-fn claim(folder: &Path) -> Result<File> {
-    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-    let path = folder.join(LOCK_FILE);
-    let lock = File::create(&path).map_err(Error::io("create", &path))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(Error::Busy { path: folder.to_owned() }),
-        Err(TryLockError::Error(source)) => return Err(Error::Io { action: "lock", path, source }),
-    }
-    let probe = folder.join(PROBE_FILE);
-    // Not zeros, which a file system may store without using space.
-    let written = fs::write(&probe, vec![0x5a; PROBE_BYTES]);
-    let removed = fs::remove_file(&probe);
-    written.and(removed).map_err(Error::io("write", &probe))?;
-    Ok(lock)
 }
 
 /// What a journal holds.
@@ -282,6 +252,8 @@ fn first_difference(name: &str, found: &Value, expected: &Value) -> Option<(Stri
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::tune::synthetic::{Folder, cpu, header, reading};
 
@@ -292,19 +264,19 @@ mod tests {
     #[test]
     fn what_was_written_is_read_again() {
         let folder = Folder::new("journal-round-trip");
-        let mut journal = Journal::create(folder.path(), &header()).unwrap();
+        let mut journal = Journal::create(&folder.claim(), &header()).unwrap();
         let entries =
             [slice_entry(3), Entry::Note { text: "dropped".into() }, Entry::Ended { ending: Ending::TimeUp }];
         entries.iter().for_each(|entry| journal.add(entry).unwrap());
         drop(journal);
-        let (_, found) = Journal::resume(folder.path(), &header()).unwrap();
+        let (_, found) = Journal::resume(&folder.claim(), &header()).unwrap();
         assert_eq!(found, entries);
     }
 
     #[test]
     fn a_line_that_was_cut_off_is_dropped() {
         let folder = Folder::new("journal-cut");
-        let mut journal = Journal::create(folder.path(), &header()).unwrap();
+        let mut journal = Journal::create(&folder.claim(), &header()).unwrap();
         journal.add(&slice_entry(0)).unwrap();
         journal.add(&slice_entry(1)).unwrap();
         let path = journal.path().to_owned();
@@ -312,11 +284,11 @@ mod tests {
         let length = fs::metadata(&path).unwrap().len();
         OpenOptions::new().write(true).open(&path).unwrap().set_len(length - 30).unwrap();
 
-        let (mut journal, found) = Journal::resume(folder.path(), &header()).unwrap();
+        let (mut journal, found) = Journal::resume(&folder.claim(), &header()).unwrap();
         assert_eq!(found, [slice_entry(0)]);
         journal.add(&slice_entry(2)).unwrap();
         drop(journal);
-        let (_, found) = Journal::resume(folder.path(), &header()).unwrap();
+        let (_, found) = Journal::resume(&folder.claim(), &header()).unwrap();
         assert_eq!(found, [slice_entry(0), slice_entry(2)]);
     }
 
@@ -324,20 +296,20 @@ mod tests {
     fn a_header_that_was_cut_off_is_written_again() {
         let folder = Folder::new("journal-cut-header");
         fs::write(folder.path().join(JOURNAL_FILE), "{\"schema_ver").unwrap();
-        let (_, found) = Journal::resume(folder.path(), &header()).unwrap();
+        let (_, found) = Journal::resume(&folder.claim(), &header()).unwrap();
         assert!(found.is_empty());
-        let (_, found) = Journal::resume(folder.path(), &header()).unwrap();
+        let (_, found) = Journal::resume(&folder.claim(), &header()).unwrap();
         assert!(found.is_empty());
     }
 
     #[test]
     fn a_damaged_line_in_the_middle_is_named() {
         let folder = Folder::new("journal-damaged");
-        let mut journal = Journal::create(folder.path(), &header()).unwrap();
+        let mut journal = Journal::create(&folder.claim(), &header()).unwrap();
         journal.file.write_all(b"not json\n").unwrap();
         journal.add(&slice_entry(1)).unwrap();
         drop(journal);
-        let error = Journal::resume(folder.path(), &header()).unwrap_err().to_string();
+        let error = Journal::resume(&folder.claim(), &header()).unwrap_err().to_string();
         assert!(error.contains("line 2 is not from a journal"), "{error}");
     }
 
@@ -346,14 +318,14 @@ mod tests {
         let folder = Folder::new("journal-foreign");
         let path = folder.path().join(JOURNAL_FILE);
         fs::write(&path, "shopping list\n").unwrap();
-        assert!(Journal::create(folder.path(), &header()).is_err());
+        assert!(Journal::create(&folder.claim(), &header()).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "shopping list\n");
     }
 
     #[test]
     fn a_disk_that_fills_up_leaves_the_count_of_what_is_kept() {
         let folder = Folder::new("journal-full");
-        let mut journal = Journal::create(folder.path(), &header()).unwrap();
+        let mut journal = Journal::create(&folder.claim(), &header()).unwrap();
         journal.add(&slice_entry(0)).unwrap();
         journal.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let error = journal.add(&slice_entry(1)).unwrap_err();
@@ -361,46 +333,29 @@ mod tests {
     }
 
     #[test]
-    fn a_second_run_in_the_folder_is_refused() {
-        let folder = Folder::new("journal-busy");
-        let _first = Journal::create(folder.path(), &header()).unwrap();
-        let error = Journal::resume(folder.path(), &header()).unwrap_err();
-        assert!(matches!(error, Error::Busy { .. }), "{error}");
-    }
-
-    #[test]
     fn an_earlier_journal_is_not_overwritten() {
         let folder = Folder::new("journal-earlier");
-        let mut journal = Journal::create(folder.path(), &header()).unwrap();
+        let mut journal = Journal::create(&folder.claim(), &header()).unwrap();
         journal.add(&slice_entry(0)).unwrap();
         drop(journal);
-        let error = Journal::create(folder.path(), &header()).unwrap_err().to_string();
+        let error = Journal::create(&folder.claim(), &header()).unwrap_err().to_string();
         assert!(error.contains("1 measurements of an earlier run: continue them with --resume"), "{error}");
     }
 
     #[test]
     fn the_first_difference_is_named_with_both_values() {
         let folder = Folder::new("journal-other");
-        drop(Journal::create(folder.path(), &header()).unwrap());
+        drop(Journal::create(&folder.claim(), &header()).unwrap());
         let mut moved = header();
         moved.model.path = "elsewhere.onnx".into();
-        assert!(Journal::resume(folder.path(), &moved).is_ok());
+        assert!(Journal::resume(&folder.claim(), &moved).is_ok());
 
         let other_device = Header { device: cpu(16), ..header() };
-        let error = Journal::resume(folder.path(), &other_device).unwrap_err().to_string();
+        let error = Journal::resume(&folder.claim(), &other_device).unwrap_err().to_string();
         assert!(error.contains("its device.core_count is 2, this run's is 16"), "{error}");
 
         let limits = Limits { p99: Some(Nanos(5)), memory_bytes: None };
-        let error = Journal::resume(folder.path(), &Header { limits, ..header() }).unwrap_err().to_string();
+        let error = Journal::resume(&folder.claim(), &Header { limits, ..header() }).unwrap_err().to_string();
         assert!(error.contains("its limits.p99_ns is null, this run's is 5"), "{error}");
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_written_shows_at_once() {
-        let folder = Folder::new("journal-unwritable");
-        let file = folder.path().join("file");
-        fs::write(&file, "").unwrap();
-        let error = Journal::create(&file.join("below"), &header()).unwrap_err();
-        assert!(matches!(error, Error::Io { action: "create", .. }), "{error}");
     }
 }

@@ -4,8 +4,8 @@
 //! [`TuneOutcome`]; [`TunedConfig`] is the part of it that is deployed. On the way it keeps a [`journal`], so
 //! that nothing measured is lost and a search can be continued.
 //!
-//! Measuring, the clock and the wish to stop come in as [`Instruments`]; everything else here is pure.
-//! How a configuration is measured is the business of [`measure`](crate::measure).
+//! Measuring, the clock and the wish to stop come in as [`Instruments`]; everything else here is pure, but
+//! for the files. [`TestBench`] has the instruments of a real engine. How a configuration is measured is the business of [`measure`](crate::measure).
 
 mod finals;
 pub mod journal;
@@ -22,7 +22,6 @@ mod synthetic;
 mod tuned;
 mod verdict;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use finals::Finals;
@@ -35,13 +34,14 @@ pub use tuned::{TUNED_VERSION, TunedConfig};
 
 use crate::backend::DeviceSpec;
 use crate::error::Result;
-use crate::measure::Measurement;
+use crate::files::OutputFolder;
+use crate::measure::{Measurement, Pacing, StopSignal, Workload};
 use crate::model::Signature;
 use crate::pool::Configuration;
-use crate::units::Nanos;
+use crate::units::{Clock, Nanos};
 
 /// What to tune.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct TuneJob {
     /// The model.
     pub model: ModelIdentity,
@@ -62,7 +62,7 @@ pub struct TuneJob {
     /// How to decide.
     pub policy: Policy,
     /// Folder of the journal.
-    pub folder: PathBuf,
+    pub folder: OutputFolder,
     /// What to do with a journal that is there.
     pub earlier: Earlier,
 }
@@ -142,6 +142,29 @@ pub enum Progress<'a> {
     },
 }
 
+/// Finds the best configuration of a workload: [`tune_with`] real measurements and the real clock.
+///
+/// # Errors
+/// As there.
+pub fn tune(
+    job: &TuneJob,
+    workload: &Workload,
+    stop: &StopSignal,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<TuneOutcome> {
+    let clock = Clock::start();
+    let mut instruments = Instruments {
+        measure: &mut |trial| {
+            let Trial { configuration, load, warm_up, window, window_count } = *trial;
+            let pacing = Pacing { warm_up, window, max_windows: window_count };
+            workload.experiment(configuration, load, pacing).run(stop)
+        },
+        elapsed: &|| clock.now().to_duration(),
+        is_stopped: &|| stop.is_requested(),
+    };
+    tune_with(job, &mut instruments, progress)
+}
+
 /// Finds the best configuration: races the candidates, measures the finalists against each other, and says
 /// what won and why. Where the time is up or the user stops it, with what was measured until then.
 ///
@@ -150,7 +173,7 @@ pub enum Progress<'a> {
 /// [`Journal::create`](journal::Journal::create) and [`Journal::resume`](journal::Journal::resume) say;
 /// [`Error::Interrupted`](crate::Error::Interrupted) where nothing was measured; where every candidate
 /// failed, the error of the first.
-pub fn tune(
+pub fn tune_with(
     job: &TuneJob,
     instruments: &mut Instruments<'_>,
     progress: &mut dyn FnMut(Progress<'_>),

@@ -49,7 +49,7 @@ impl<'a, 'i> Run<'a, 'i> {
         let baseline = baseline(&job.signature, &job.device);
         let known = search.candidates().iter().position(|candidate| *candidate == baseline);
         let baseline = known.unwrap_or_else(|| search.add_baseline(baseline));
-        let (resumed_slices, elapsed) = replay(&mut search, entries, &job.folder.join(JOURNAL_FILE))?;
+        let (resumed_slices, elapsed) = replay(&mut search, entries, &job.folder.path().join(JOURNAL_FILE))?;
         progress(Progress::Started { candidate_count, resumed_slices });
         let earlier = elapsed.to_duration();
         Ok(Self {
@@ -144,7 +144,8 @@ impl<'a, 'i> Run<'a, 'i> {
         let reserve = pace::reserve(self.job.budget);
         for _ in 0..MOST_FINALS {
             let roles = self.roles();
-            let end = self.elapsed() + reserve;
+            // Where the race was decided early, its time is there for the finals too.
+            let end = self.job.budget.max(self.elapsed() + reserve);
             held = (roles, self.final_rounds(roles, end)?);
             let has_time = self.elapsed() + reserve <= self.job.budget && !(self.instruments.is_stopped)();
             if self.roles().winner == roles.winner || !has_time {

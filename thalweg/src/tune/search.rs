@@ -209,8 +209,10 @@ impl Search {
         let kept: Vec<usize> = kept.collect();
         let eligible = if kept.is_empty() { possible } else { kept };
         let fastest = fastest(&race, &eligible)?;
-        let equals = eligible.into_iter().filter(|c| *c == fastest || self.is_equal(&race, *c, fastest));
-        equals.min_by_key(|c| self.simplicity(*c))
+        let mut equals = eligible;
+        equals.retain(|candidate| *candidate == fastest || self.is_equal(&race, *candidate, fastest));
+        // Summing up latencies takes time, and mostly there is nothing to choose.
+        if equals.len() == 1 { Some(fastest) } else { equals.into_iter().min_by_key(|c| self.simplicity(*c)) }
     }
 
     /// Shorter latency first, then the smaller knobs.

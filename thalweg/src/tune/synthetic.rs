@@ -8,6 +8,7 @@ use super::{
     Candidate, Compliance, Limits, ModelIdentity, Slice, Space, Standing, TUNED_VERSION, Trial, TunedConfig,
 };
 use crate::backend::{DeviceSpec, SlotId, StageTimes};
+use crate::files::OutputFolder;
 use crate::measure::random::Random;
 use crate::measure::{
     Arrival, Estimate, Failures, LatencySummary, Load, Measurement, Record, Stability, StageSummary,
@@ -212,6 +213,11 @@ impl Folder {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Takes it for one run.
+    pub fn claim(&self) -> OutputFolder {
+        OutputFolder::claim(&self.0).unwrap()
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{Compliance, Limits, ModelIdentity, TuneOutcome, saturating_load};
 use crate::backend::DeviceSpec;
 use crate::error::{Error, Result};
+use crate::files::write_whole;
 use crate::measure::{Estimate, LatencySummary, Load};
 use crate::pool::Configuration;
 
@@ -95,12 +96,7 @@ impl TunedConfig {
         let mut text = serde_json::to_string_pretty(self)
             .map_err(|error| Error::Bug(format!("tuned configuration: {error}")))?;
         text.push('\n');
-        // Renaming within a folder is atomic, so a reader never sees half a file.
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".part");
-        let part = path.with_file_name(name);
-        fs::write(&part, text).map_err(Error::io("write", &part))?;
-        fs::rename(&part, path).map_err(Error::io("write", path))
+        write_whole(path, text.as_bytes())
     }
 
     /// Checks that it belongs to the model with this SHA-256.

@@ -26,8 +26,8 @@ pub(super) struct CpuExecutor {
     slots: Vec<Slot>,
     batch_sizes: RangeInclusive<usize>,
     clock: Clock,
-    // The order of these fields matters: dropping both ends of the channels tells the worker to stop after the
-    // execution it is in, and dropping `_worker` then waits for that.
+    // The order of these fields matters: dropping both ends of the channels tells the worker to stop after
+    // the execution it is in, and dropping `_worker` then waits for that.
     queue: Sender<Job>,
     finished: Receiver<Completion>,
     wakers: Sender<Waker>,

@@ -1,8 +1,9 @@
 //! The `cpu` backend: real inference with rten, which is pure Rust, so that every command does real work on
 //! any machine.
 //!
-//! A serialised engine is an ONNX model that rten computes correctly on this processor. A stream is a thread with its own share of the
-//! cores; "device memory" is the host's, so inputs are viewed in place and only results are copied.
+//! A serialised engine is an ONNX model that rten computes correctly on this processor. A stream is a thread
+//! with its own share of the cores; "device memory" is the host's, so inputs are viewed in place and only
+//! results are copied.
 
 mod eight_bit;
 mod engine;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::journal::JOURNAL_FILE;
 use super::super::synthetic::{Folder, NOISE, cpu, measurement, model, normal, signature};
-use super::super::{Policy, Space, TunedConfig, tune};
+use super::super::{Policy, Space, TunedConfig, tune_with};
 use super::*;
 use crate::measure::random::Random;
 use crate::pool::Configuration;
@@ -67,7 +67,7 @@ impl Machine {
         let is_stopped = || stopped.get();
         let mut instruments =
             Instruments { measure: &mut measure, elapsed: &elapsed, is_stopped: &is_stopped };
-        tune(job, &mut instruments, &mut |_| {})
+        tune_with(job, &mut instruments, &mut |_| {})
     }
 }
 
@@ -82,7 +82,7 @@ fn job(folder: &Folder) -> TuneJob {
         budget: Duration::from_secs(60),
         sample_time: None,
         policy: Policy::default(),
-        folder: folder.path().to_owned(),
+        folder: folder.claim(),
         earlier: Earlier::Refuse,
     }
 }

@@ -1,0 +1,269 @@
+//! What can be typed: commands, options and their help.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use thalweg::model::zoo::Network;
+
+/// Finds, proves and runs the fastest way to push inferences through a network on several streams.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing but the result
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say what this machine has to run networks on, and what is missing
+    Doctor(DoctorArgs),
+    /// Show a model's inputs, outputs and cost
+    Inspect(InspectArgs),
+    /// Write a well-known network with seeded random weights as an ONNX file
+    Model(ModelArgs),
+    /// Measure one configuration
+    Bench(BenchArgs),
+    /// Find the best configuration under a latency and memory limit
+    Tune(TuneArgs),
+    /// Show the result of an earlier `bench` or `tune` again
+    Report(ReportArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff)
+    Man,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Folder to look into first for TensorRT's libraries
+    #[arg(long, value_name = "DIR")]
+    pub tensorrt_dir: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// ONNX file
+    pub model: PathBuf,
+    /// Samples per execution
+    #[arg(long, default_value_t = 1)]
+    pub batch: usize,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// The network
+    #[arg(value_parser = network_parser())]
+    pub name: Network,
+    /// File to write
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Seed of the weights
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct ShapeArgs {
+    /// Shape of an input with open dimensions, the batch in front: name=1x3x224x224
+    #[arg(long = "shape", value_name = "NAME=SHAPE", value_parser = parse_shape)]
+    pub shapes: Vec<(String, Vec<usize>)>,
+}
+
+/// On what to run it, and what goes in.
+#[derive(Debug, Args)]
+pub struct WorkloadArgs {
+    /// What runs the network: auto, cpu
+    #[arg(long, default_value = "auto")]
+    pub backend: String,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+    /// Samples to feed: .npy for one input, .npz with an array per input; random without it
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Seed of random samples, and of the search
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// What a tuned configuration decides.
+const KNOBS: [&str; 7] =
+    ["streams", "batch", "depth", "submitters", "threads_per_stream", "batching_delay_ms", "shapes"];
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// ONNX file
+    #[arg(required_unless_present = "tuned")]
+    pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub workload: WorkloadArgs,
+    /// Run what `tune` found, on its model unless another is named
+    #[arg(long, value_name = "FILE", conflicts_with_all = KNOBS)]
+    pub tuned: Option<PathBuf>,
+    /// Streams, each with its own execution context
+    #[arg(long, default_value_t = 1)]
+    pub streams: usize,
+    /// Samples per execution
+    #[arg(long, default_value_t = 1)]
+    pub batch: usize,
+    /// Slots of each stream: executions in flight or being filled
+    #[arg(long, default_value_t = 2)]
+    pub depth: usize,
+    /// Host threads that drive the streams
+    #[arg(long, default_value_t = 1)]
+    pub submitters: usize,
+    /// Computing threads of each stream (cpu backend) [default: cores / streams]
+    #[arg(long, value_name = "N")]
+    pub threads_per_stream: Option<usize>,
+    /// How long an execution waits for more samples
+    #[arg(long, value_name = "MS", default_value_t = 0.0)]
+    pub batching_delay_ms: f64,
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Longest time to measure, in seconds; it ends earlier once three windows agree
+    #[arg(long, value_name = "S", default_value = "10", value_parser = parse_seconds)]
+    pub duration: Duration,
+    /// Discarded time at the start, in seconds
+    #[arg(long, value_name = "S", default_value = "0.5", value_parser = parse_seconds)]
+    pub warm_up: Duration,
+    /// Folder for measurement.json, report.html and trace.json
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Write the outputs of every sample to this .npz file
+    #[arg(long, value_name = "FILE")]
+    pub save_outputs: Option<PathBuf>,
+    /// Explain every number
+    #[arg(long)]
+    pub explain: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// Requests that are always outstanding [default: as many as there are slots]
+    #[arg(long, value_name = "N", conflicts_with = "rate")]
+    pub concurrency: Option<usize>,
+    /// Requests per second, whether or not the pool keeps up
+    #[arg(long, value_name = "PER_S")]
+    pub rate: Option<f64>,
+    /// How requests at a rate are spaced
+    #[arg(long, value_enum, default_value_t = Spacing::Poisson, requires = "rate")]
+    pub spacing: Spacing,
+    /// Samples of each request [default: a whole batch]
+    #[arg(long, value_name = "N")]
+    pub request_samples: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Spacing {
+    /// Exponential gaps, as independent callers make them
+    Poisson,
+    /// Equal gaps
+    Constant,
+}
+
+#[derive(Debug, Args)]
+pub struct TuneArgs {
+    /// ONNX file
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub workload: WorkloadArgs,
+    /// Streams to try
+    #[arg(long, value_name = "LIST", default_value = "auto", value_parser = parse_counts)]
+    pub streams: Counts,
+    /// Batch sizes to try
+    #[arg(long, value_name = "LIST", default_value = "auto", value_parser = parse_counts)]
+    pub batch: Counts,
+    /// Slots per stream to try
+    #[arg(long, value_name = "LIST", default_value = "auto", value_parser = parse_counts)]
+    pub depth: Counts,
+    /// Numbers of submitting threads to try
+    #[arg(long, value_name = "LIST", default_value = "auto", value_parser = parse_counts)]
+    pub submitters: Counts,
+    /// Computing threads of each stream to try (cpu backend)
+    #[arg(long, value_name = "LIST", default_value = "auto", value_parser = parse_counts)]
+    pub threads_per_stream: Counts,
+    /// Batching delays to try, in milliseconds
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub batching_delay_ms: Vec<f64>,
+    /// Samples of each request [default: a whole batch]
+    #[arg(long, value_name = "N")]
+    pub request_samples: Option<usize>,
+    /// Largest 99th percentile of the latency, in milliseconds
+    #[arg(long, value_name = "MS")]
+    pub p99_ms: Option<f64>,
+    /// Most memory that the process may use, in gigabytes (10^9 bytes)
+    #[arg(long, value_name = "GB")]
+    pub memory_gb: Option<f64>,
+    /// How long the search may take, in seconds
+    #[arg(long, value_name = "S", default_value = "60", value_parser = parse_seconds)]
+    pub time: Duration,
+    /// Folder for the journal, tuned.json, report.html and trace.json
+    #[arg(long, value_name = "DIR", default_value = "thalweg-out")]
+    pub out: PathBuf,
+    /// Continue the journal in the folder
+    #[arg(long)]
+    pub resume: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Folder that `bench` or `tune` wrote with --out
+    pub folder: PathBuf,
+    /// Explain every number
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// A list of values for one knob, or the tuner's own choice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Counts {
+    Auto,
+    These(Vec<usize>),
+}
+
+fn parse_counts(text: &str) -> Result<Counts, String> {
+    if text == "auto" {
+        return Ok(Counts::Auto);
+    }
+    let counts = text.split(',').map(|count| match count.trim().parse() {
+        Ok(0) | Err(_) => Err(format!("`{count}` is no count above 0; give a list like 1,2,4, or auto")),
+        Ok(count) => Ok(count),
+    });
+    counts.collect::<Result<_, _>>().map(Counts::These)
+}
+
+fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let wrong = || format!("`{text}` is not of the form name=1x3x224x224");
+    let (name, shape) = text.rsplit_once('=').ok_or_else(wrong)?;
+    let sizes = shape.split('x').map(|size| size.parse().ok().filter(|size| *size > 0));
+    let sizes: Option<Vec<usize>> = if shape.is_empty() { Some(Vec::new()) } else { sizes.collect() };
+    Ok((name.to_owned(), sizes.ok_or_else(wrong)?))
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "not a possible number of seconds".to_owned())
+}
+
+fn network_parser() -> impl clap::builder::TypedValueParser<Value = Network> {
+    use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
+    let names = Network::ALL.map(|network| PossibleValue::new(network.name()).help(network.description()));
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<Network>())
+}

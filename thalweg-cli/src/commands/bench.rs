@@ -1,0 +1,110 @@
+//! `thalweg bench`: one configuration, measured.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use thalweg::backend;
+use thalweg::engine::MaxBatch;
+use thalweg::files::OutputFolder;
+use thalweg::measure::{Arrival, Load, Measurement, Pacing, Workload, WorkloadSpec};
+use thalweg::model::Model;
+use thalweg::pool::Configuration;
+use thalweg::report;
+use thalweg::tune::{TunedConfig, saturating_load};
+
+use super::{file, input_shapes, milliseconds};
+use crate::args::{BenchArgs, LoadArgs, Spacing};
+use crate::output::Output;
+use crate::progress::{Bar, stop_on_interrupt};
+
+/// Windows that a measurement has at most; its time is divided by this.
+const WINDOWS: u32 = 10;
+
+pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
+    let folder = args.out.as_deref().map(OutputFolder::claim).transpose()?;
+    let stop = stop_on_interrupt()?;
+    let backend = backend::open(&args.workload.backend)?;
+    let tuned = args.tuned.as_deref().map(TunedConfig::read).transpose()?;
+    let model = Model::read(model_path(args, tuned.as_ref())?)?;
+    if let Some(tuned) = &tuned {
+        tuned.check_model(&model.content_hash()?)?;
+        for difference in tuned.differences(backend.device()) {
+            output.warning(&difference);
+        }
+    }
+    let configuration = match &tuned {
+        Some(tuned) => tuned.configuration,
+        None => configuration(args, backend.device().core_count),
+    };
+    let bar = Bar::spin(format!("measuring {configuration}"), output);
+    let spec = WorkloadSpec {
+        input_shapes: match &tuned {
+            Some(tuned) => tuned.model.input_shapes.clone(),
+            None => input_shapes(&args.workload.shapes),
+        },
+        max_batch: MaxBatch::Exactly(configuration.batch_size),
+        input: args.workload.input.clone(),
+        seed: args.workload.seed,
+    };
+    let workload = Workload::prepare(backend.as_ref(), &model, &spec)?;
+    if let Some(path) = &args.save_outputs {
+        workload.reference.write(path, workload.engine.signature())?;
+    }
+    let load = load(&args.load, &configuration);
+    let measurement = workload.experiment(configuration, load, pacing(args)).run(&stop);
+    bar.clear();
+    show(&measurement?, args, folder.as_ref(), output)
+}
+
+fn model_path<'a>(args: &'a BenchArgs, tuned: Option<&'a TunedConfig>) -> anyhow::Result<&'a Path> {
+    let of_tuned = tuned.map(|tuned| tuned.model.path.as_path());
+    args.model.as_deref().or(of_tuned).context("no model was named")
+}
+
+fn configuration(args: &BenchArgs, core_count: usize) -> Configuration {
+    let share = (core_count / args.streams.max(1)).max(1);
+    Configuration {
+        streams: args.streams,
+        batch_size: args.batch,
+        depth: args.depth,
+        submitters: args.submitters,
+        threads_per_stream: args.threads_per_stream.unwrap_or(share),
+        batching_delay: milliseconds(args.batching_delay_ms),
+    }
+}
+
+fn load(args: &LoadArgs, configuration: &Configuration) -> Load {
+    let saturating = saturating_load(configuration, args.request_samples);
+    let arrival = match (args.rate, args.spacing, args.concurrency) {
+        (Some(rate), Spacing::Poisson, _) => Arrival::PoissonRate(rate),
+        (Some(rate), Spacing::Constant, _) => Arrival::ConstantRate(rate),
+        (None, _, Some(concurrency)) => Arrival::Concurrency(concurrency),
+        (None, _, None) => saturating.arrival,
+    };
+    Load { arrival, ..saturating }
+}
+
+fn pacing(args: &BenchArgs) -> Pacing {
+    Pacing { warm_up: args.warm_up, window: args.duration / WINDOWS, max_windows: WINDOWS as usize }
+}
+
+fn show(
+    measurement: &Measurement,
+    args: &BenchArgs,
+    folder: Option<&OutputFolder>,
+    output: &Output,
+) -> anyhow::Result<()> {
+    if let Some(folder) = folder {
+        folder.write(file::MEASUREMENT, &serde_json::to_vec(measurement)?)?;
+        folder.write(file::REPORT, report::html_of_measurement(measurement)?.as_bytes())?;
+        folder.write(file::TRACE, report::trace(&measurement.records).as_bytes())?;
+        output.written(folder.path(), &[file::MEASUREMENT, file::REPORT, file::TRACE]);
+    }
+    output.result(
+        || serde_json::to_value(Measurement { records: Vec::new(), ..measurement.clone() }),
+        |style| {
+            let definitions = args.explain.then(|| report::text_of_definitions(style));
+            report::text_of_measurement(measurement, style) + &definitions.unwrap_or_default()
+        },
+    )
+}

@@ -1,0 +1,45 @@
+//! `thalweg report`: an earlier result, shown again.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::de::DeserializeOwned;
+use thalweg::files::write_whole;
+use thalweg::measure::Measurement;
+use thalweg::report;
+use thalweg::tune::TuneOutcome;
+
+use super::file;
+use crate::args::ReportArgs;
+use crate::output::Output;
+
+pub fn run(args: &ReportArgs, output: &Output) -> anyhow::Result<()> {
+    let outcome = args.folder.join(file::OUTCOME);
+    let definitions = |style| if args.explain { report::text_of_definitions(style) } else { String::new() };
+    if outcome.exists() {
+        let outcome: TuneOutcome = read(&outcome)?;
+        write_report(&args.folder, &report::html_of_tuning(&outcome)?, output)?;
+        return output.result(
+            || serde_json::to_value(&outcome),
+            |style| report::text_of_tuning(&outcome, style) + &definitions(style),
+        );
+    }
+    let measurement: Measurement = read(&args.folder.join(file::MEASUREMENT))
+        .with_context(|| format!("{} holds no result of bench or tune", args.folder.display()))?;
+    write_report(&args.folder, &report::html_of_measurement(&measurement)?, output)?;
+    output.result(
+        || serde_json::to_value(&measurement),
+        |style| report::text_of_measurement(&measurement, style) + &definitions(style),
+    )
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is not a result", path.display()))
+}
+
+fn write_report(folder: &Path, html: &str, output: &Output) -> anyhow::Result<()> {
+    write_whole(&folder.join(file::REPORT), html.as_bytes())?;
+    output.written(folder, &[file::REPORT]);
+    Ok(())
+}

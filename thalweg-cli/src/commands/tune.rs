@@ -1,0 +1,117 @@
+//! `thalweg tune`: the search, its files, and what to do next.
+
+use thalweg::backend;
+use thalweg::engine::MaxBatch;
+use thalweg::files::OutputFolder;
+use thalweg::measure::{Workload, WorkloadSpec};
+use thalweg::model::Model;
+use thalweg::report;
+use thalweg::tune::{Earlier, Limits, ModelIdentity, Policy, Space, TuneJob, TuneOutcome, TunedConfig};
+
+use super::{file, input_shapes, milliseconds};
+use crate::args::{Counts, TuneArgs};
+use crate::output::Output;
+use crate::progress::{Bar, stop_on_interrupt};
+
+/// Largest batch that is tried where the user names none: above it, latency grows and throughput on the
+/// devices seen so far does not.
+const LARGEST_BATCH: usize = 16;
+
+pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
+    let folder = OutputFolder::claim(&args.out)?;
+    let stop = stop_on_interrupt()?;
+    let backend = backend::open(&args.workload.backend)?;
+    let model = Model::read(&args.model)?;
+    let bar = Bar::over(args.time, output);
+    let spec = WorkloadSpec {
+        input_shapes: input_shapes(&args.workload.shapes),
+        max_batch: max_batch(&args.batch),
+        input: args.workload.input.clone(),
+        seed: args.workload.seed,
+    };
+    let workload = Workload::prepare(backend.as_ref(), &model, &spec)?;
+    let job = job(args, &model, &workload, folder)?;
+    let outcome = thalweg::tune::tune(&job, &workload, &stop, &mut |progress| bar.show(&progress));
+    bar.clear();
+    show(&outcome?, &job.folder, args, output)
+}
+
+fn max_batch(batches: &Counts) -> MaxBatch {
+    match batches {
+        Counts::Auto => MaxBatch::UpTo(LARGEST_BATCH),
+        Counts::These(batches) => MaxBatch::Exactly(batches.iter().copied().max().unwrap_or(1)),
+    }
+}
+
+fn job(args: &TuneArgs, model: &Model, workload: &Workload, folder: OutputFolder) -> anyhow::Result<TuneJob> {
+    let signature = workload.engine.signature().clone();
+    Ok(TuneJob {
+        model: ModelIdentity {
+            path: args.model.clone(),
+            sha256: model.content_hash()?,
+            input_shapes: input_shapes(&args.workload.shapes),
+        },
+        device: workload.device.clone(),
+        space: space(args, Space::for_device(&workload.device, &signature)),
+        signature,
+        limits: Limits { p99: args.p99_ms.map(milliseconds), memory_bytes: args.memory_gb.map(gigabytes) },
+        samples_per_request: args.request_samples,
+        budget: args.time,
+        sample_time: Some(workload.reference.sample_time()),
+        policy: Policy { seed: args.workload.seed, ..Policy::default() },
+        folder,
+        earlier: if args.resume { Earlier::Resume } else { Earlier::Refuse },
+    })
+}
+
+/// The device's own space, with the user's lists in place of the tuner's.
+fn space(args: &TuneArgs, mut space: Space) -> Space {
+    let lists = [
+        (&args.streams, &mut space.streams),
+        (&args.batch, &mut space.batch_sizes),
+        (&args.depth, &mut space.depths),
+        (&args.submitters, &mut space.submitters),
+        (&args.threads_per_stream, &mut space.threads_per_stream),
+    ];
+    for (asked, values) in lists {
+        if let Counts::These(counts) = asked {
+            values.clone_from(counts);
+        }
+    }
+    if !args.batching_delay_ms.is_empty() {
+        space.batching_delays = args.batching_delay_ms.iter().copied().map(milliseconds).collect();
+    }
+    space
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts from float saturate")]
+fn gigabytes(gigabytes: f64) -> u64 {
+    (gigabytes * 1e9) as u64
+}
+
+fn show(
+    outcome: &TuneOutcome,
+    folder: &OutputFolder,
+    args: &TuneArgs,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let mut written = vec![file::OUTCOME, file::REPORT];
+    folder.write(file::OUTCOME, &serde_json::to_vec(outcome)?)?;
+    folder.write(file::REPORT, report::html_of_tuning(outcome)?.as_bytes())?;
+    if let Some(confirmation) = &outcome.confirmation {
+        folder.write(file::TRACE, report::trace(&confirmation.records).as_bytes())?;
+        written.push(file::TRACE);
+    }
+    let tuned = TunedConfig::of(outcome);
+    if let Some(tuned) = &tuned {
+        tuned.write(&folder.path().join(file::TUNED))?;
+        written.push(file::TUNED);
+    }
+    output.result(|| serde_json::to_value(outcome), |style| report::text_of_tuning(outcome, style))?;
+    output.written(folder.path(), &written);
+    if tuned.is_some() {
+        let tuned = args.out.join(file::TUNED);
+        output.note(&format!("next: thalweg bench --tuned {}", tuned.display()));
+    }
+    Ok(())
+}
