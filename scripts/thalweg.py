@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import models
@@ -11,6 +12,12 @@ DEFAULT_BINARY = Path(__file__).resolve().parent.parent / "target" / "release" /
 
 class Failed(Exception):
     """Thalweg ended with an error; the text is what it said."""
+
+
+def require(binary):
+    """Ends the program where there is no binary."""
+    if not Path(binary).is_file():
+        sys.exit(f"there is no {binary}: run `cargo build --release`, or name another with --thalweg")
 
 
 def run(command):
@@ -23,7 +30,7 @@ def run(command):
 
 
 def model_arguments(row):
-    """The model and the shapes of its open dimensions."""
+    """The model, its backend and the shapes of its open dimensions."""
     shapes = [f"--shape={name}={shape}" for name, shape in models.settings(row, "shapes").items()]
     return [models.path(row), "--backend=cpu", *shapes]
 
@@ -34,15 +41,15 @@ def save_outputs(binary, row, inputs, outputs):
     run([*command, "--duration=1", "--json"])
 
 
-def tune(binary, row, folder):
+def tune(binary, row, folder, seconds):
     """Searches the best configuration and returns the file that `measure_tuned` takes."""
-    run([binary, "tune", *model_arguments(row), f"--out={folder}"])
+    run([binary, "tune", *model_arguments(row), f"--time={seconds}", f"--out={folder}", "--json"])
     return Path(folder) / "tuned.json"
 
 
 def measure_tuned(binary, tuned, seconds):
-    """Measures a tuned configuration and returns the measurement."""
-    return json.loads(run([binary, "bench", f"--tuned={tuned}", f"--duration={seconds}", "--json"]))
+    """Measures a tuned configuration, which names its model, and returns the measurement."""
+    return json.loads(run([binary, "bench", "--backend=cpu", f"--tuned={tuned}", f"--duration={seconds}", "--json"]))
 
 
 def measure_one_executor(binary, row, threads, seconds):
