@@ -207,6 +207,7 @@ mod tests {
 
     use super::*;
     use crate::model::DataType;
+    use crate::units::Bytes;
 
     fn node(name: &str, operator: &str, flops: u64) -> NodeCost {
         NodeCost {
