@@ -181,6 +181,18 @@ pub enum Error {
         reason: String,
     },
 
+    /// The folder holds the journal of an earlier run, and nobody asked to continue it.
+    #[error(
+        "{} holds {reading_count} measurements of an earlier run: continue them with --resume, or choose another --out",
+        path.display()
+    )]
+    EarlierJournal {
+        /// The journal.
+        path: PathBuf,
+        /// Measurements in it.
+        reading_count: usize,
+    },
+
     /// A measurement could not be added to the journal. All before it are kept.
     #[error(
         "cannot add to {}, which keeps {kept} measurements: continue with --resume once the cause is gone",

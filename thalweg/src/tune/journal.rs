@@ -92,19 +92,24 @@ impl Journal {
     /// Starts a journal in this folder, which is made where it does not exist.
     ///
     /// # Errors
-    /// [`Error::Busy`] where another run uses the folder, [`Error::Mismatch`] where there is a journal
-    /// already, [`Error::Io`] where the folder cannot be written or lacks space.
+    /// As [`check_absent`](Self::check_absent), and [`Error::Io`] where the journal cannot be written.
     pub fn create(folder: &OutputFolder, header: &Header) -> Result<Self> {
+        Self::check_absent(folder)?;
+        Self::begin(folder.path().join(JOURNAL_FILE), header)
+    }
+
+    /// Refuses a folder with a journal: for callers that want to know before they build an engine.
+    ///
+    /// # Errors
+    /// [`Error::EarlierJournal`] where there is one, [`Error::Mismatch`] where a file of its name is
+    /// something else.
+    pub fn check_absent(folder: &OutputFolder) -> Result<()> {
         let path = folder.path().join(JOURNAL_FILE);
         let stored = Stored::read(&path)?;
         if stored.header.is_some() {
-            let count = stored.reading_count();
-            let reason = format!(
-                "it holds {count} measurements of an earlier run: continue them with --resume, or choose another --out"
-            );
-            return Err(Error::Mismatch { path, reason });
+            return Err(Error::EarlierJournal { path, reading_count: stored.reading_count() });
         }
-        Self::begin(path, header)
+        Ok(())
     }
 
     /// Opens the journal in this folder and gives what it holds; starts one where there is none.
@@ -228,6 +233,12 @@ fn check_header(path: &Path, found: &Value, expected: &Header) -> Result<()> {
         }
         header
     };
+    // Before all else: shapes and space of another model differ too, and would only distract.
+    if found.pointer("/model/sha256") != expected.pointer("/model/sha256") {
+        let of = found.pointer("/model/path").and_then(Value::as_str).unwrap_or("an unknown file");
+        let reason = format!("it is about another model, {of}: choose another --out");
+        return Err(Error::Mismatch { path: path.to_owned(), reason });
+    }
     match first_difference("", &without_path(found), &without_path(&expected)) {
         None => Ok(()),
         Some((name, found, expected)) => {
@@ -349,6 +360,10 @@ mod tests {
         let mut moved = header();
         moved.model.path = "elsewhere.onnx".into();
         assert!(Journal::resume(&folder.claim(), &moved).is_ok());
+
+        moved.model.sha256 = "of something else".into();
+        let error = Journal::resume(&folder.claim(), &moved).unwrap_err().to_string();
+        assert!(error.contains("it is about another model, "), "{error}");
 
         let other_device = Header { device: cpu(16), ..header() };
         let error = Journal::resume(&folder.claim(), &other_device).unwrap_err().to_string();
