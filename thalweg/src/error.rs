@@ -183,8 +183,9 @@ pub enum Error {
 
     /// The folder holds the journal of an earlier run, and nobody asked to continue it.
     #[error(
-        "{} holds {reading_count} measurements of an earlier run: continue them with --resume, or choose another --out",
-        path.display()
+        "{} holds {} of an earlier run: continue with --resume, or choose another --out",
+        path.display(),
+        measurements(*reading_count)
     )]
     EarlierJournal {
         /// The journal.
@@ -287,6 +288,10 @@ impl Error {
 
 fn in_node(node: &str) -> String {
     if node.is_empty() { String::new() } else { format!(" (node `{node}`)") }
+}
+
+fn measurements(count: usize) -> String {
+    if count == 1 { "1 measurement".to_owned() } else { format!("{count} measurements") }
 }
 
 fn list(names: &[String]) -> String {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::models::{CLASSIFIER_SHAPE, classifier};
+use crate::models::{CLASSIFIER_SHAPE, classifier, launch};
 use crate::program::{Scratch, run};
 
 /// Each of these ends with exit code 2 and names the option, or the value where the option is clear.
@@ -80,16 +80,20 @@ fn settings_that_contradict_each_other_are_refused() {
         "bench",
         &[
             ("--streams 2 --submitters 3", &["submitters 3: there are only 2 streams to drive"]),
-            ("--rate 5 --concurrency 2", &["'--concurrency <N>' cannot be used with '--rate <PER_S>'"]),
+            ("--rate 5 --concurrency 2", &["'--rate <PER_S>' cannot be used with '--concurrency <N>'"]),
             ("--spacing constant", &["--rate <PER_S>"]),
         ],
     );
 }
 
 #[test]
-fn more_threads_than_a_machine_can_have_are_refused_before_they_start() {
-    refused("bench", &[("--streams 100000", &["streams 100000: ", "at most 1024"])]);
-    refused("tune", &[("--streams 100000 --time 2", &["streams 100000: ", "at most 1024"])]);
+fn more_threads_than_a_machine_can_have_are_refused_and_leave_the_folder_free() {
+    let scratch = Scratch::new();
+    let (model, out) = (launch(&scratch), scratch.path("out"));
+    let too_many = ["streams 100000: ", "at most 1024"];
+    run("bench {} --streams 100000", &[&model]).refused(2, &too_many);
+    run("tune {} --streams 100000 --time 2 --out {}", &[&model, &out]).refused(2, &too_many);
+    run("tune {} --streams 1 --batch 1 --time 2 --out {}", &[&model, &out]).succeeded();
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn a_killed_search_continues_with_all_that_it_had_measured() {
 
     let line = format!("{SEARCH} --time 6");
     let count = format!("journal.jsonl holds {} measurements of an earlier run", measurements(&before));
-    run(&line, &[&model, &scratch.path("out")]).refused(1, &[&count, "continue them with --resume"]);
+    run(&line, &[&model, &scratch.path("out")]).refused(1, &[&count, "continue with --resume"]);
 
     let outcome = run(&(line + " --resume"), &[&model, &scratch.path("out")]).succeeded().json();
     let after = lines(&journal);

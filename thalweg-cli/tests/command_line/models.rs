@@ -46,7 +46,6 @@ pub fn with_unknown_operator(scratch: &Scratch) -> PathBuf {
 pub fn with_missing_weights(scratch: &Scratch) -> PathBuf {
     altered(scratch, "missing-weights.onnx", |proto| {
         let tensor = &mut proto.graph.as_mut().unwrap().initializer[0];
-        tensor.name = tensor.name.clone();
         tensor.raw_data = None;
         tensor.float_data.clear();
         tensor.data_location = Some(DataLocation::External as i32);

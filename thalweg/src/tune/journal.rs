@@ -98,7 +98,8 @@ impl Journal {
         Self::begin(folder.path().join(JOURNAL_FILE), header)
     }
 
-    /// Refuses a folder with a journal: for callers that want to know before they build an engine.
+    /// Refuses a folder whose journal holds measurements: for callers that want to know before they build an
+    /// engine. One that holds none, or only failures, is of no use to anybody and may be overwritten.
     ///
     /// # Errors
     /// [`Error::EarlierJournal`] where there is one, [`Error::Mismatch`] where a file of its name is
@@ -106,7 +107,7 @@ impl Journal {
     pub fn check_absent(folder: &OutputFolder) -> Result<()> {
         let path = folder.path().join(JOURNAL_FILE);
         let stored = Stored::read(&path)?;
-        if stored.header.is_some() {
+        if stored.readings().any(|reading| reading.slice.failure.is_none()) {
             return Err(Error::EarlierJournal { path, reading_count: stored.reading_count() });
         }
         Ok(())
@@ -217,8 +218,15 @@ impl Stored {
         Ok(())
     }
 
+    fn readings(&self) -> impl Iterator<Item = &Reading> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Slice(reading) | Entry::Final(reading) => Some(reading),
+            Entry::Note { .. } | Entry::Ended { .. } => None,
+        })
+    }
+
     fn reading_count(&self) -> usize {
-        self.entries.iter().filter(|entry| matches!(entry, Entry::Slice(_) | Entry::Final(_))).count()
+        self.readings().count()
     }
 }
 
@@ -350,7 +358,19 @@ mod tests {
         journal.add(&slice_entry(0)).unwrap();
         drop(journal);
         let error = Journal::create(&folder.claim(), &header()).unwrap_err().to_string();
-        assert!(error.contains("1 measurements of an earlier run: continue them with --resume"), "{error}");
+        assert!(error.contains("1 measurement of an earlier run: continue with --resume"), "{error}");
+    }
+
+    #[test]
+    fn a_journal_without_anything_measured_is_in_nobodys_way() {
+        let folder = Folder::new("journal-failures");
+        let mut journal = Journal::create(&folder.claim(), &header()).unwrap();
+        let slice = Slice::failed(&Error::Stopped);
+        journal.add(&Entry::Slice(Reading { slice, ..reading(0, 1.0) })).unwrap();
+        drop(journal);
+        drop(Journal::create(&folder.claim(), &header()).unwrap());
+        let (_, found) = Journal::resume(&folder.claim(), &header()).unwrap();
+        assert!(found.is_empty(), "{found:?}");
     }
 
     #[test]
