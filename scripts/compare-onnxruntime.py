@@ -46,7 +46,7 @@ class Comparison:
 
 def relative_error(got, expected):
     """Relative error of one tensor, and its shape; infinite where the number of elements differs or a value is
-    not finite. Thalweg may write a sample's elements in a row: their order is what counts."""
+    not finite. Thalweg writes `[samples, elements]` as 64-bit numbers, whatever the shape and type of an output."""
     shape = "x".join(map(str, expected.shape))
     if got.size != expected.size:
         return float("inf"), f"{got.shape} instead of {expected.shape}"

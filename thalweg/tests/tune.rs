@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use support::Doubler;
 use thalweg::backend::{DeviceSpec, Engine};
-use thalweg::measure::{Reference, SampleSet, StopSignal};
-use thalweg::tune::{Earlier, Limits, ModelIdentity, Policy, Space, TestBench, TuneJob, TunedConfig};
+use thalweg::files::OutputFolder;
+use thalweg::measure::{Reference, SampleSet, StopSignal, Workload};
+use thalweg::tune::{Earlier, Limits, ModelIdentity, Policy, Space, TuneJob, TunedConfig, tune};
 
 /// Every execution takes as long as this, whatever its batch.
 const EXECUTION: Duration = Duration::from_millis(2);
@@ -26,9 +27,6 @@ fn streams_and_batches_win_where_an_execution_costs_the_same_for_any_batch() {
     };
     let inputs = SampleSet::random(engine.signature(), 8, 1);
     let reference = Reference::compute(&engine, &inputs).unwrap();
-    let stop = StopSignal::default();
-    let bench =
-        TestBench { engine: &engine, device: &device, inputs: &inputs, reference: &reference, stop: &stop };
     let folder = std::env::temp_dir().join(format!("thalweg-tune-doubler-{}", std::process::id()));
     let mut space = Space::for_device(&device, engine.signature());
     space.threads_per_stream = vec![1];
@@ -43,10 +41,11 @@ fn streams_and_batches_win_where_an_execution_costs_the_same_for_any_batch() {
         budget: Duration::from_secs(4),
         sample_time: None,
         policy: Policy::default(),
-        folder: folder.clone(),
+        folder: OutputFolder::claim(&folder).unwrap(),
         earlier: Earlier::Refuse,
     };
-    let outcome = bench.tune(&job, &mut |_| {}).unwrap();
+    let workload = Workload { engine, device, inputs, reference };
+    let outcome = tune(&job, &workload, &StopSignal::default(), &mut |_| {}).unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
 
     let tuned = TunedConfig::of(&outcome).unwrap();

@@ -9,6 +9,7 @@ mod checks;
 mod cost;
 mod data_type;
 mod format;
+mod inspection;
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all, reason = "generated")]
 pub mod proto;
 mod resolve;
@@ -35,6 +36,7 @@ use crate::files::write_whole;
 
 pub use cost::{Cost, NodeCost};
 pub use data_type::DataType;
+pub use inspection::{Batching, CostSummary, InspectedTensor, Inspection, OperatorSummary};
 pub use shapes::{Shape, Shapes};
 pub use signature::{Signature, TensorSpec};
 pub use tensor_info::{Dimension, TensorInfo};

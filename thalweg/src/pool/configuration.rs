@@ -74,19 +74,20 @@ fn invalid(name: &'static str, value: usize, reason: String) -> Error {
     Error::InvalidSetting { name, value: value.to_string(), reason }
 }
 
-/// `2 streams x batch 4, depth 2, 1 submitter, 1 thread per stream`
+/// `2 streams x batch 4, 1 thread per stream`; depth, submitters and delay only where they are not the
+/// default, since hardly anybody turns them.
 impl fmt::Display for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} x batch {}, depth {}, {}, {} per stream",
-            counted(self.streams, "stream"),
-            self.batch_size,
-            self.depth,
-            counted(self.submitters, "submitter"),
-            counted(self.threads_per_stream, "thread"),
-        )?;
-        if self.batching_delay > Nanos::ZERO {
+        let default = Self::default();
+        write!(f, "{} x batch {}", counted(self.streams, "stream"), self.batch_size)?;
+        write!(f, ", {} per stream", counted(self.threads_per_stream, "thread"))?;
+        if self.depth != default.depth {
+            write!(f, ", depth {}", self.depth)?;
+        }
+        if self.submitters != default.submitters {
+            write!(f, ", {}", counted(self.submitters, "submitter"))?;
+        }
+        if self.batching_delay != default.batching_delay {
             write!(f, ", batching delay {}", self.batching_delay)?;
         }
         Ok(())

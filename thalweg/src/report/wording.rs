@@ -41,6 +41,28 @@ fn grouped(digits: &str) -> String {
     grouped
 }
 
+/// `8.21 GFLOP`: arithmetic operations in powers of ten.
+pub(super) fn flops(value: u64) -> String {
+    let (value, prefix) = match value {
+        0..1_000 => return format!("{value} FLOP"),
+        1_000..1_000_000 => (value as f64 / 1e3, "k"),
+        1_000_000..1_000_000_000 => (value as f64 / 1e6, "M"),
+        1_000_000_000..1_000_000_000_000 => (value as f64 / 1e9, "G"),
+        _ => (value as f64 / 1e12, "T"),
+    };
+    format!("{} {prefix}FLOP", number(value))
+}
+
+/// `25.5 million`: a count whose last digits do not matter.
+pub(super) fn magnitude(value: u64) -> String {
+    let (value, unit) = match value {
+        0..1_000_000 => return count(value),
+        1_000_000..1_000_000_000 => (value as f64 / 1e6, "million"),
+        _ => (value as f64 / 1e9, "billion"),
+    };
+    format!("{} {unit}", number(value))
+}
+
 /// `1,220 to 1,248`
 pub(super) fn interval(estimate: &Estimate) -> String {
     format!("{} to {}", number(estimate.lower), number(estimate.upper))
@@ -264,6 +286,15 @@ mod tests {
         assert_eq!(number(0.004), "4.0e-3");
         assert_eq!(number(f64::NAN), NONE);
         assert_eq!(number(f64::INFINITY), NONE);
+    }
+
+    #[test]
+    fn large_counts_keep_three_digits() {
+        assert_eq!(flops(0), "0 FLOP");
+        assert_eq!(flops(8_210_000_000), "8.21 GFLOP");
+        assert_eq!(flops(u64::MAX), "18,446,744 TFLOP");
+        assert_eq!(magnitude(9_408), "9,408");
+        assert_eq!(magnitude(25_530_472), "25.5 million");
     }
 
     #[test]

@@ -26,15 +26,18 @@ pub(super) fn verdict(ranking: &Ranking, limits: &Limits) -> String {
 
 fn headline(winner: &Candidate, baseline: Option<&Comparison>) -> String {
     let throughput =
-        winner.throughput_inferences_per_s.map_or_else(|| "unknown".to_owned(), |e| interval(&e));
-    let speed = format!("{} reaches {throughput} inferences/s", winner.configuration);
+        winner.throughput_inferences_per_s.map_or_else(|| "unknown".to_owned(), |e| three_digits(e.value));
+    let speed = format!("{}: {throughput} inferences/s", winner.configuration);
     match baseline {
         Some(baseline) if baseline.ratio.lower == baseline.ratio.upper => {
             format!("{speed}, and it is what one would run without tuning")
         }
         Some(baseline) => {
-            let ratio = interval(&baseline.ratio);
-            format!("{speed}, {ratio} times one stream with the smallest batch and all threads")
+            let Estimate { value, lower, upper } = baseline.ratio;
+            let (value, lower, upper) = (three_digits(value), three_digits(lower), three_digits(upper));
+            format!(
+                "{speed}, {value} times ({lower} to {upper}) one stream at the smallest batch with all threads"
+            )
         }
         None => speed,
     }
@@ -63,10 +66,12 @@ fn runner_up_clause(ranking: &Ranking) -> Option<String> {
     let runner_up = ranking.runner_up.as_ref()?;
     let configuration = ranking.candidates[runner_up.candidate].configuration;
     let Estimate { value, lower, upper } = runner_up.ratio;
+    if lower <= 1.0 && 1.0 <= upper {
+        return Some(format!("{configuration} cannot be told apart from it"));
+    }
     // Turned round, so that it reads like the other comparisons.
-    let share = interval(&Estimate { value: 1.0 / value, lower: 1.0 / upper, upper: 1.0 / lower });
-    let telling = if lower <= 1.0 && 1.0 <= upper { ", which cannot be told apart from it" } else { "" };
-    Some(format!("the runner-up, {configuration}, reaches {share} of it{telling}"))
+    let (share, least, most) = (percent(1.0 / value), percent(1.0 / upper), percent(1.0 / lower));
+    Some(format!("the runner-up, {configuration}, reaches {share} ({least} to {most}) of it"))
 }
 
 /// For each knob: the best that another value of it reached.
@@ -82,7 +87,7 @@ fn alternatives_clause(ranking: &Ranking) -> Option<String> {
         .filter_map(|(candidate, score)| Some((candidate.configuration, (*score)? / best)))
         .collect();
     let texts: Vec<String> = KNOBS.iter().filter_map(|knob| alternative(knob, own, &others)).collect();
-    (!texts.is_empty()).then(|| format!("of those that may run, the best {}", texts.join(", ")))
+    (!texts.is_empty()).then(|| format!("the best {}", texts.join(", ")))
 }
 
 /// A knob's name before and after its value, and how to read it.
@@ -110,7 +115,7 @@ fn alternative(knob: &Knob, own: Configuration, others: &[(Configuration, f64)])
     let reached = if (share - 1.0).abs() < AS_FAST {
         "is as fast".to_owned()
     } else {
-        format!("reaches {} of it", three_digits(*share))
+        format!("reaches {}", percent(*share))
     };
     Some(format!("{before} {count}{noun} {reached}"))
 }
@@ -122,7 +127,7 @@ fn faster_over_limit_clause(ranking: &Ranking, limits: &Limits) -> Option<String
         candidate.standing == Standing::OverLimit && score.is_some_and(|score| score > best)
     });
     let (candidate, score) = faster.max_by(|a, b| a.1.unwrap_or(0.0).total_cmp(&b.1.unwrap_or(0.0)))?;
-    let share = three_digits((*score)? / best);
+    let share = percent((*score)? / best);
     Some(format!("{} reaches {share} of it and breaks {}", candidate.configuration, limits_text(limits)?))
 }
 
@@ -139,10 +144,9 @@ fn nobody(ranking: &Ranking, limits: &Limits) -> String {
     format!("no configuration keeps {limits_text}; {} comes closest{tail}", closest.configuration)
 }
 
-/// `1.62 (1.55 to 1.70)`
-fn interval(estimate: &Estimate) -> String {
-    let Estimate { value, lower, upper } = *estimate;
-    format!("{} ({} to {})", three_digits(value), three_digits(lower), three_digits(upper))
+/// `88 %`
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
 }
 
 #[cfg(test)]
@@ -176,11 +180,9 @@ mod tests {
     fn the_verdict_compares_and_claims_no_causes() {
         assert_eq!(
             verdict(&ranking(), &Limits::default()),
-            "2 streams x batch 4, depth 2, 1 submitter, 1 thread per stream reaches 400 (392 to 408) inferences/s, \
-             1.60 (1.57 to 1.63) times one stream with the smallest batch and all threads; \
-             the runner-up, 2 streams x batch 8, depth 2, 1 submitter, 1 thread per stream, reaches \
-             1.00 (0.98 to 1.02) of it, which cannot be told apart from it; \
-             of those that may run, the best with 1 stream reaches 0.80 of it, at batch 8 is as fast"
+            "2 streams x batch 4, 1 thread per stream: 400 inferences/s, 1.60 times (1.57 to 1.63) one stream at the \
+             smallest batch with all threads; 2 streams x batch 8, 1 thread per stream cannot be told apart from it; \
+             the best with 1 stream reaches 80 %, at batch 8 is as fast"
         );
     }
 
@@ -205,7 +207,7 @@ mod tests {
         let limits = Limits { p99: Some(Nanos(1_000_000)), memory_bytes: None };
         assert_eq!(
             verdict(&ranking, &limits),
-            "no configuration keeps the p99 limit of 1.00 ms; 1 stream x batch 1, depth 2, 1 submitter, \
+            "no configuration keeps the p99 limit of 1.00 ms; 1 stream x batch 1, \
              1 thread per stream comes closest with latencies up to 2.00 ms"
         );
     }
