@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""Fills fuzz/corpus/onnx with the graphs of real models, without their large weights.
+"""Fills fuzz/corpus/onnx with ONNX's own operator tests and the graphs of real models without large weights.
 
 Usage: seed-corpus.py
 Needs: pip install onnx; the models of scripts/fetch-models.py
 
+The operator tests are small and use every operator once; the real models are what a graph looks like in life.
 What is interesting in a model file is its graph. Weights would only make it too large to mutate, so each large
 tensor is declared as kept in a file that does not exist.
 """
 
 import sys
+import warnings
 from pathlib import Path
 
 import onnx
+from onnx.backend.test.case.node import collect_testcases
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "fuzz" / "corpus" / "onnx"
@@ -55,20 +58,24 @@ def skeleton(path):
     return model.SerializeToString()
 
 
+def operator_tests():
+    """Name and bytes of each model that ONNX tests one operator with."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tests compute limits: log of 0 and the like
+        cases = collect_testcases(None)
+    return {case.name: case.model.SerializeToString() for case in cases}
+
+
 def main():
     paths = sorted((ROOT / ".models").glob("*.onnx"))
     if not paths:
         sys.exit("there are no models in .models: run scripts/fetch-models.py first")
     CORPUS.mkdir(parents=True, exist_ok=True)
-    count = 0
-    for path in paths:
-        seed = skeleton(path)
-        if len(seed) <= LARGEST_SEED_BYTES:
-            (CORPUS / path.stem).write_bytes(seed)
-            count += 1
-        else:
-            print(f"{path.name}: left out, {len(seed)} bytes without weights", file=sys.stderr)
-    print(f"{count} graphs in {CORPUS}")
+    seeds = operator_tests() | {path.stem: skeleton(path) for path in paths}
+    fitting = {name: seed for name, seed in seeds.items() if len(seed) <= LARGEST_SEED_BYTES}
+    for name, seed in fitting.items():
+        (CORPUS / name).write_bytes(seed)
+    print(f"{len(fitting)} seeds in {CORPUS}; {len(seeds) - len(fitting)} are too large")
 
 
 if __name__ == "__main__":
