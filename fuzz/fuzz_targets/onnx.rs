@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 use libfuzzer_sys::fuzz_target;
-use thalweg::model::{Dimension, Model};
+use thalweg::model::{Dimension, Inspection, Model};
 
 /// Given for each open dimension: enough for the strides and windows of common image networks.
 const OPEN_SIZE: usize = 64;
@@ -30,9 +30,13 @@ fuzz_target!(|bytes: &[u8]| {
 fn ask_everything(model: &Model) {
     let open = open_shapes(model);
     for (shapes, batch_size) in [(BTreeMap::new(), 1), (open.clone(), 1), (open, 2)] {
+        let _ = Inspection::of(model, &shapes, batch_size);
         let Ok(signature) = model.signature(&shapes, batch_size) else { continue };
         if let Ok(shapes) = model.infer_shapes(&signature.input_shapes(batch_size)) {
             let _ = model.cost(&shapes);
+        }
+        for tensor in signature.inputs.iter().chain(&signature.outputs) {
+            let _ = tensor.byte_count() * batch_size;
         }
     }
     for tensor in &model.graph().initializer {
