@@ -1,14 +1,15 @@
 //! Tests of all networks of the zoo. `scripts/check-zoo.py` runs them in ONNX Runtime besides.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::Network;
-use crate::model::proto::tensor_proto::DataType as OnnxDataType;
+use crate::model::proto::tensor_proto::{DataLocation, DataType as OnnxDataType};
 use crate::model::proto::tensor_shape_proto::dimension::Value as DimensionValue;
 use crate::model::proto::{GraphProto, ModelProto, ValueInfoProto, type_proto};
+use crate::model::{CostSummary, Inspection, Model, OperatorSummary};
 
 const SEED: u64 = 1;
 
@@ -71,6 +72,60 @@ fn mobilenet_v2_has_its_published_parameters_less_the_folded_ones() {
 #[test]
 fn bert_base_has_its_published_parameters() {
     assert_eq!(parameter_count(Network::BertBase.graph().proto()), 109_482_240);
+}
+
+/// What one sample takes. Weights are said to be in a file that nobody reads, which saves making them.
+fn cost(network: Network) -> (CostSummary, Vec<OperatorSummary>) {
+    let mut graph = network.graph().proto().clone();
+    for tensor in graph.initializer.iter_mut().filter(|tensor| tensor.raw_data.is_none()) {
+        tensor.data_location = Some(DataLocation::External.into());
+    }
+    let proto = ModelProto { graph: Some(graph), ..ModelProto::default() };
+    let model = Model::from_proto(proto, network.name()).unwrap();
+    let inspection = Inspection::of(&model, &BTreeMap::new(), 1).unwrap();
+    (inspection.cost.unwrap(), inspection.operators)
+}
+
+/// GFLOP of all operators, and of the products and convolutions alone, which is what is published.
+fn gflop(network: Network) -> (f64, f64) {
+    let (cost, operators) = cost(network);
+    assert_eq!(cost.unknown_nodes, [""; 0]);
+    let products = operators.iter().filter(|it| ["Conv", "Gemm", "MatMul"].contains(&it.operator.as_str()));
+    let products: u64 = products.filter_map(|it| it.flops).sum();
+    (cost.flops as f64 / 1e9, products as f64 / 1e9)
+}
+
+#[track_caller]
+fn assert_within_one_percent(got: f64, expected: f64) {
+    assert!((got / expected - 1.0).abs() < 0.01, "expected {expected}, got {got}");
+}
+
+/// torchvision lists 4.09 billion multiply-adds for `ResNet50_Weights` (v1.5), and a multiply-add is 2 FLOPs:
+/// <https://docs.pytorch.org/vision/main/models/generated/torchvision.models.resnet50.html>.
+#[test]
+fn resnet50_costs_its_published_flops() {
+    let (all, products) = gflop(Network::Resnet50);
+    assert_within_one_percent(products, 2.0 * 4.09);
+    assert_within_one_percent(all, 8.2);
+}
+
+/// M. Sandler et al., "MobileNetV2", 2018, table 4: 300 million multiply-adds. The bias of each of the 6.7 million
+/// results of convolutions comes on top.
+#[test]
+fn mobilenet_v2_costs_its_published_flops() {
+    let (all, products) = gflop(Network::MobilenetV2);
+    assert_within_one_percent(products, 2.0 * 0.300 + 0.0067);
+    assert_within_one_percent(all, 0.62);
+}
+
+/// Z. Sun et al., "MobileBERT", 2020, table 4: 22.5 billion FLOPs at 128 tokens. Per layer and token 12 h² for
+/// weights and 2 l h for attention are multiplied and added, at h = 768 and l = 128: 22.35 billion in 12 layers.
+#[test]
+fn bert_base_costs_its_published_flops() {
+    let (all, products) = gflop(Network::BertBase);
+    assert_within_one_percent(products, 22.35);
+    assert_within_one_percent(all, 22.4);
+    assert_within_one_percent(all, 22.5);
 }
 
 #[test]

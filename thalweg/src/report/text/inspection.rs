@@ -5,7 +5,6 @@ use comfy_table::ContentArrangement;
 use super::{Fact, Style, Tone, WIDTH, align_numbers, bare_table, facts, lines_of, wrap};
 use crate::model::{Batching, CostSummary, InspectedTensor, Inspection, NodeCost, OperatorSummary};
 use crate::report::wording::{self, NONE};
-use crate::units::Bytes;
 
 /// Rows of the table of operators: real networks have few that matter. The rest is in the JSON.
 const OPERATORS_SHOWN: usize = 12;
@@ -208,6 +207,7 @@ mod tests {
 
     use super::*;
     use crate::model::DataType;
+    use crate::units::Bytes;
 
     fn node(name: &str, operator: &str, flops: u64) -> NodeCost {
         NodeCost {
