@@ -1,1 +1,24 @@
 //! TensorRT, CUDA, NVML and CUPTI, found and loaded at run time.
+//!
+//! In: the [`Places`] to look in. Out: an open [`Library`], its [`version`], and a [`survey`] of what this
+//! machine has. A library that is missing is an [`Error`] with the places that were searched and a remedy,
+//! never a panic, so everything here compiles and runs on a machine with no NVIDIA software.
+//!
+//! All `unsafe` of the project is in this crate, and every public item of it is safe. It knows nothing of
+//! models, pools or tuning. It builds on Unix; the file names it looks for are those of Linux.
+
+mod error;
+mod kind;
+mod library;
+mod places;
+mod survey;
+pub mod version;
+
+#[cfg(test)]
+mod stand_in;
+
+pub use error::{Error, Result};
+pub use kind::LibraryKind;
+pub use library::{Library, Rejected};
+pub use places::{Places, SystemPlaces};
+pub use survey::{Finding, LibraryReport, Survey, survey};

@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Compares Thalweg's outputs with ONNX Runtime's on real models with trained weights.
+
+Usage: compare-onnxruntime.py [--thalweg PATH] [--samples N] [--seed N] [--keep DIR] [NAME...]
+Needs: pip install numpy onnxruntime; the models of scripts/fetch-models.py; cargo build --release
+
+For each model of scripts/models.tsv, or those that are named: makes random inputs from the seed, runs them with
+ONNX Runtime on the CPU, one sample after the other, and with `thalweg bench --save-outputs`; then compares
+every output tensor by its relative error, max |a - b| / max |b| with b of ONNX Runtime. Prints a table and exits
+with 1 where one is above the tolerance or a model does not run.
+"""
+
+import argparse
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+
+import models
+import reference
+import thalweg
+
+# Two implementations add the same float32 numbers in different orders; over the depth of these networks that
+# leaves errors of 1e-6 to 1e-4. A wrong operator is off by far more than this.
+TOLERANCE = 1e-3
+
+
+@dataclass
+class Comparison:
+    """One line of the table."""
+
+    model: str
+    output: str
+    error: float
+    note: str
+
+    def is_good(self):
+        return self.error <= TOLERANCE
+
+
+def relative_error(got, expected):
+    """Relative error of one tensor; infinite where shape or type of element differ or a value is not finite."""
+    if got.shape != expected.shape or got.dtype != expected.dtype:
+        return float("inf"), f"{got.dtype} {got.shape} instead of {expected.dtype} {expected.shape}"
+    if not (numpy.isfinite(got).all() and numpy.isfinite(expected).all()):
+        return float("inf"), "not finite"
+    difference = numpy.abs(got.astype(numpy.float64) - expected.astype(numpy.float64)).max(initial=0.0)
+    largest = numpy.abs(expected.astype(numpy.float64)).max(initial=0.0)
+    shape = "x".join(map(str, got.shape))
+    return (difference / largest if largest > 0 else difference), shape
+
+
+def compare(row, arguments, folder):
+    """All outputs of one model."""
+    session = reference.session(models.path(row), threads=1)
+    inputs = reference.random_inputs(session, row, arguments.samples, arguments.seed)
+    expected = reference.run_each_sample(session, inputs)
+    files = {role: Path(folder) / f"{row['name']}.{role}.npz" for role in ("inputs", "expected", "outputs")}
+    numpy.savez(files["inputs"], **inputs)
+    numpy.savez(files["expected"], **expected)
+    try:
+        thalweg.save_outputs(arguments.thalweg, row, files["inputs"], files["outputs"])
+    except thalweg.Failed as failure:
+        return [Comparison(row["name"], "", float("inf"), str(failure))]
+    got = numpy.load(files["outputs"])
+    lines = []
+    for name, tensor in expected.items():
+        error, note = relative_error(got[name], tensor) if name in got else (float("inf"), "missing")
+        lines.append(Comparison(row["name"], name, error, note))
+    return lines
+
+
+def print_table(lines):
+    width = max(len(line.model) for line in lines)
+    name_width = max(len(line.output) for line in lines)
+    print(f"{'model':{width}}  {'output':{name_width}}  relative error")
+    for line in lines:
+        verdict = "" if line.is_good() else "  ABOVE THE TOLERANCE"
+        print(f"{line.model:{width}}  {line.output:{name_width}}  {line.error:14.2e}  {line.note}{verdict}")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="models to compare (default: all)")
+    parser.add_argument("--thalweg", type=Path, default=thalweg.DEFAULT_BINARY, metavar="PATH")
+    parser.add_argument("--samples", type=int, default=3, help="samples of batched models (default: 3)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep inputs and outputs in this folder")
+    return parser.parse_args()
+
+
+def main():
+    arguments = parse_arguments()
+    rows = models.read_table(arguments.names)
+    models.require(rows)
+    thalweg.require(arguments.thalweg)
+    lines = []
+    with tempfile.TemporaryDirectory(prefix="thalweg-compare-") as temporary:
+        folder = arguments.keep or temporary
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for row in rows:
+            print(f"{row['name']} ...", file=sys.stderr)
+            lines += compare(row, arguments, folder)
+    print_table(lines)
+    wrong = {line.model for line in lines if not line.is_good()}
+    print(f"{len(rows) - len(wrong)} of {len(rows)} models agree with ONNX Runtime within {TOLERANCE:g}")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

