@@ -15,12 +15,15 @@ pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(current) = folders.pop() {
-        for entry in std::fs::read_dir(&current).unwrap().map(Result::unwrap) {
-            let kind = entry.file_type().unwrap();
+        let entries = std::fs::read_dir(&current).expect("a folder of the workspace can be read");
+        for entry in entries {
+            let entry = entry.expect("its entries can be read");
+            let kind = entry.file_type().expect("their kind is known");
             if kind.is_dir() && !NOT_OURS.iter().any(|name| entry.file_name() == *name) {
                 folders.push(entry.path());
             } else if kind.is_file() {
-                files.push(entry.path().strip_prefix(folder).unwrap().to_path_buf());
+                let path = entry.path();
+                files.push(path.strip_prefix(folder).expect("it is below the folder").to_path_buf());
             }
         }
     }
