@@ -51,7 +51,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Folder to look into first for TensorRT's libraries
+    /// Folder to look into first for NVIDIA's libraries; also read from THALWEG_TENSORRT_DIR
     #[arg(long, value_name = "DIR")]
     pub tensorrt_dir: Vec<PathBuf>,
 }

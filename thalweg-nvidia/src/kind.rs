@@ -42,6 +42,20 @@ impl LibraryKind {
         Self::TensorRtLean,
     ];
 
+    /// What NVIDIA calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CudaDriver => "CUDA driver",
+            Self::Nvml => "NVML",
+            Self::Cupti => "CUPTI",
+            Self::TensorRt => "TensorRT",
+            Self::OnnxParser => "TensorRT's ONNX parser",
+            Self::TensorRtRtx => "TensorRT for RTX",
+            Self::OnnxParserRtx => "ONNX parser of TensorRT for RTX",
+            Self::TensorRtLean => "TensorRT lean runtime",
+        }
+    }
+
     /// Its possible file names, newest first. The number behind `.so.` is the major version of its ABI.
     pub const fn sonames(self) -> &'static [&'static str] {
         match self {
@@ -98,15 +112,6 @@ impl LibraryKind {
 /// What NVIDIA calls it.
 impl fmt::Display for LibraryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::CudaDriver => "CUDA driver",
-            Self::Nvml => "NVML",
-            Self::Cupti => "CUPTI",
-            Self::TensorRt => "TensorRT",
-            Self::OnnxParser => "TensorRT's ONNX parser",
-            Self::TensorRtRtx => "TensorRT for RTX",
-            Self::OnnxParserRtx => "ONNX parser of TensorRT for RTX",
-            Self::TensorRtLean => "TensorRT lean runtime",
-        })
+        f.write_str(self.name())
     }
 }

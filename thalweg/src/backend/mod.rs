@@ -5,6 +5,7 @@
 //! knows which backend runs. None of an executor's calls blocks: *how* to wait is the pool's business.
 
 pub mod cpu;
+mod examination;
 mod host;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::model::{Model, Signature};
 use crate::units::{Clock, Nanos};
 
+pub use examination::{Examination, FoundLibrary, LibraryFinding, examine};
 pub use host::HostTensor;
 
 /// Opens a backend by name: `cpu`, or `auto` for the best one that this machine has.

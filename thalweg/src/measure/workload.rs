@@ -27,6 +27,13 @@ pub struct WorkloadSpec {
     pub seed: u64,
 }
 
+impl Default for WorkloadSpec {
+    /// The model's own shapes, batch 1, random samples.
+    fn default() -> Self {
+        Self { input_shapes: BTreeMap::new(), max_batch: MaxBatch::Exactly(1), input: None, seed: 0 }
+    }
+}
+
 /// An engine, samples for it, and what they must give.
 pub struct Workload {
     /// The engine.

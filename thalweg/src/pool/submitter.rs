@@ -82,14 +82,17 @@ impl Submitter {
         min_batch_size: usize,
         links: Links,
     ) -> Self {
-        let mut home = Vec::with_capacity(spec.executor_count * spec.depth);
+        let mut home: Vec<Option<Slot>> = (0..spec.executor_count * spec.depth).map(|_| None).collect();
         for executor in &mut executors {
             let address = links.address.clone();
             // A send fails only after the submitter has ended, when nobody needs waking.
             executor.wake_with(Waker::new(move || drop(address.send(Message::Wake))));
-            home.extend((0..spec.depth).map(|_| executor.take_slot()));
+            while let Some(slot) = executor.take_slot() {
+                let number = (slot.id.executor - first_executor) * spec.depth + slot.id.index;
+                home[number] = Some(slot);
+            }
         }
-        debug_assert!(home.iter().all(Option::is_some), "an executor has `depth` slots");
+        assert!(home.iter().all(Option::is_some), "bug: an executor has `depth` slots");
         Self {
             scheduler: Scheduler::new(spec),
             executors,
