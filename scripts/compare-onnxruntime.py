@@ -8,6 +8,9 @@ For each model of scripts/models.tsv, or those that are named: makes random inpu
 ONNX Runtime on the CPU, one sample after the other, and with `thalweg bench --save-outputs`; then compares
 every output tensor by its relative error, max |a - b| / max |b| with b of ONNX Runtime. Prints a table and exits
 with 1 where one is above the tolerance or a model does not run.
+
+The noise is the same error of ONNX Runtime without its graph optimisations. Where it is above the tolerance, the
+output is that sensitive to the order of sums on these inputs, and is held against the noise instead.
 """
 
 import argparse
@@ -34,25 +37,23 @@ class Comparison:
     model: str
     output: str
     error: float
+    noise: float
     note: str
 
     def is_good(self):
-        return self.error <= TOLERANCE
+        return self.error <= max(TOLERANCE, self.noise)
 
 
 def relative_error(got, expected):
-    """Relative error of one tensor; infinite where the number of elements differs or a value is not finite.
-
-    Thalweg writes `[samples, elements]` as 64-bit numbers, whatever the shape and type of an output.
-    """
+    """Relative error of one tensor, and its shape; infinite where the number of elements differs or a value is
+    not finite. Thalweg writes `[samples, elements]` as 64-bit numbers, whatever the shape and type of an output."""
+    shape = "x".join(map(str, expected.shape))
     if got.size != expected.size:
         return float("inf"), f"{got.shape} instead of {expected.shape}"
-    got = got.reshape(expected.shape)
-    if not (numpy.isfinite(got).all() and numpy.isfinite(expected).all()):
+    a, b = (tensor.astype(numpy.float64).ravel() for tensor in (got, expected))
+    if not (numpy.isfinite(a).all() and numpy.isfinite(b).all()):
         return float("inf"), "not finite"
-    difference = numpy.abs(got.astype(numpy.float64) - expected.astype(numpy.float64)).max(initial=0.0)
-    largest = numpy.abs(expected.astype(numpy.float64)).max(initial=0.0)
-    shape = "x".join(map(str, got.shape))
+    difference, largest = numpy.abs(a - b).max(initial=0.0), numpy.abs(b).max(initial=0.0)
     return (difference / largest if largest > 0 else difference), shape
 
 
@@ -61,28 +62,31 @@ def compare(row, arguments, folder):
     session = reference.session(models.path(row), threads=1)
     inputs = reference.random_inputs(session, row, arguments.samples, arguments.seed)
     expected = reference.run_each_sample(session, inputs)
+    plain_session = reference.session(models.path(row), threads=1, optimised=False)
+    plain = reference.run_each_sample(plain_session, inputs)
     files = {role: Path(folder) / f"{row['name']}.{role}.npz" for role in ("inputs", "expected", "outputs")}
     numpy.savez(files["inputs"], **inputs)
     numpy.savez(files["expected"], **expected)
     try:
         thalweg.save_outputs(arguments.thalweg, row, files["inputs"], files["outputs"])
     except thalweg.Failed as failure:
-        return [Comparison(row["name"], "", float("inf"), str(failure))]
+        return [Comparison(row["name"], "", float("inf"), 0.0, str(failure))]
     got = numpy.load(files["outputs"])
     lines = []
     for name, tensor in expected.items():
         error, note = relative_error(got[name], tensor) if name in got else (float("inf"), "missing")
-        lines.append(Comparison(row["name"], name, error, note))
+        noise, _ = relative_error(plain[name], tensor)
+        lines.append(Comparison(row["name"], name, error, noise, note))
     return lines
 
 
 def print_table(lines):
     width = max(len(line.model) for line in lines)
     name_width = max(len(line.output) for line in lines)
-    print(f"{'model':{width}}  {'output':{name_width}}  relative error")
+    print(f"{'model':{width}}  {'output':{name_width}}  relative error     noise")
     for line in lines:
         verdict = "" if line.is_good() else "  ABOVE THE TOLERANCE"
-        print(f"{line.model:{width}}  {line.output:{name_width}}  {line.error:14.2e}  {line.note}{verdict}")
+        print(f"{line.model:{width}}  {line.output:{name_width}}  {line.error:14.2e}  {line.noise:8.1e}  {line.note}{verdict}")
 
 
 def parse_arguments():
@@ -109,7 +113,7 @@ def main():
             lines += compare(row, arguments, folder)
     print_table(lines)
     wrong = {line.model for line in lines if not line.is_good()}
-    print(f"{len(rows) - len(wrong)} of {len(rows)} models agree with ONNX Runtime within {TOLERANCE:g}")
+    print(f"{len(rows) - len(wrong)} of {len(rows)} models agree with ONNX Runtime within {TOLERANCE:g} or the noise")
     sys.exit(1 if wrong else 0)
 
 

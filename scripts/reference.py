@@ -17,9 +17,11 @@ TYPES = {
 }
 
 
-def session(path, threads):
-    """A session that computes with this many threads."""
+def session(path, threads, optimised=True):
+    """A session that computes with this many threads, with or without ONNX Runtime's graph optimisations."""
     options = onnxruntime.SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only: some models carry initializers that nothing uses

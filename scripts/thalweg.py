@@ -38,7 +38,7 @@ def model_arguments(row):
 def save_outputs(binary, row, inputs, outputs):
     """Runs every sample of an .npz file and writes every output into another one."""
     command = [binary, "bench", *model_arguments(row), f"--input={inputs}", f"--save-outputs={outputs}"]
-    run([*command, "--duration=1", "--json"])
+    run([*command, "--duration=0.5", "--warm-up=0", "--json"])
 
 
 def tune(binary, row, folder, seconds):

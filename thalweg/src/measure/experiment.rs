@@ -15,7 +15,7 @@ use super::windows::{STABLE_WINDOWS, WindowCutter};
 use super::{Arrival, LatencySummary, Load, Measurement, SampleSet, Stability, Workload, stats};
 use crate::backend::SlotId;
 use crate::error::{Error, Result};
-use crate::pool::{Configuration, ExecutionPool, Order, Producer, Response};
+use crate::pool::{Configuration, ExecutionPool, NoResponse, Order, Producer, Response};
 use crate::units::{Clock, Nanos};
 
 /// Share of the time that comparing outputs may take once every slot was compared at least once, so that
@@ -26,6 +26,9 @@ const VERIFICATION_SHARE: f64 = 0.02;
 /// better estimate of the spread, as long as each is longer than what makes neighbours alike (a few
 /// executions).
 const BLOCKS: usize = 24;
+
+/// Failures without a single success after which a measurement gives up.
+const FAILURES_TO_GIVE_UP: u64 = 16;
 
 /// How often a measurement looks whether it was stopped.
 const STOP_CHECK: Duration = Duration::from_millis(50);
@@ -92,7 +95,7 @@ impl Experiment<'_> {
         let sender = Feed { producer: pool.producer(), load: self.load, inputs, clock, permits };
         let observed = std::thread::scope(|scope| {
             let sender = scope.spawn(|| sender.run());
-            let observed = observation.run(&pool, permit, stop);
+            let observed = observation.run(&pool, permit, &|| sender.is_finished(), stop);
             // Stopping refuses the request that the sender may be waiting with, so it ends.
             let stopped = pool.stop();
             let sent = sender.join().map_err(|_| Error::Bug("the sending thread panicked".to_owned()))?;
@@ -184,8 +187,15 @@ impl<'a> Observation<'a> {
         }
     }
 
-    /// Reads responses until the windows agree, there are enough of them, or it is stopped.
-    fn run(&mut self, pool: &ExecutionPool, permit: Sender<()>, stop: &StopSignal) -> Result<()> {
+    /// Reads responses until the windows agree, there are enough of them, or nothing more is to be had:
+    /// somebody stopped it, or all streams are lost.
+    fn run(
+        &mut self,
+        pool: &ExecutionPool,
+        permit: Sender<()>,
+        sender_is_gone: &dyn Fn() -> bool,
+        stop: &StopSignal,
+    ) -> Result<()> {
         let mut responses = pool.responses(Order::Completion);
         let is_closed_loop = matches!(self.experiment.load.arrival, Arrival::Concurrency(_));
         if let Arrival::Concurrency(count) = self.experiment.load.arrival {
@@ -195,9 +205,12 @@ impl<'a> Observation<'a> {
             }
         }
         while !self.is_complete() && !stop.is_requested() {
-            let Some(response) = responses.next_within(STOP_CHECK) else { continue };
-            self.take(&response)?;
-            drop(response);
+            match responses.next_within(STOP_CHECK) {
+                Ok(response) => self.take(&response)?,
+                Err(NoResponse::Yet) if sender_is_gone() => break,
+                Err(NoResponse::Yet) => continue,
+                Err(NoResponse::Ever) => break,
+            }
             if is_closed_loop {
                 let _ = permit.send(());
             }
@@ -293,9 +306,6 @@ impl<'a> Observation<'a> {
         })
     }
 }
-
-/// Failures without a single success after which a measurement gives up.
-const FAILURES_TO_GIVE_UP: u64 = 16;
 
 /// Inferences per second from `start` to `end`, with a block-bootstrap confidence interval.
 fn throughput(records: &[Record], start: Nanos, end: Nanos) -> Estimate {

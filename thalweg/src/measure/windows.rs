@@ -161,7 +161,7 @@ mod tests {
         // Up to 980 is warm-up; the first window ends at the last completion before 1,980.
         assert_eq!((windows[0].start, windows[0].end), (Nanos(980), Nanos(1960)));
         assert_eq!(windows[0].inferences, 14);
-        assert_eq!(windows[0].throughput(), 1e9 / 70.0);
+        assert!((windows[0].throughput() - 1e9 / 70.0).abs() < 1.0, "{}", windows[0].throughput());
         assert_eq!(windows[1].start, windows[0].end);
         assert_eq!(used, 3);
         assert_eq!(records.len() as u64, windows.iter().map(|window| window.inferences).sum::<u64>());
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn windows_that_differ_are_unstable_and_all_count() {
-        let slowing = (1..30).map(|i: u64| i * 70).chain((0..30).map(|i| 2100 + i * 140));
+        let slowing = (1..30).map(|i: u64| i * 70).chain((0..20).map(|i| 2100 + i * 140));
         let cutter = cut(slowing);
         assert!(
             matches!(cutter.stability(), Stability::Unstable { throughput_spread, .. } if throughput_spread > 1.5)

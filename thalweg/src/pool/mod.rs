@@ -40,7 +40,7 @@ use submitter::{Links, Message, Submitter};
 
 pub use configuration::Configuration;
 pub use producer::{Producer, Reservation};
-pub use response::{Order, Response, Responses};
+pub use response::{NoResponse, Order, Response, Responses};
 
 /// Requests that may wait for room in front of each submitter. A producer that waits is a blocked
 /// thread, so real pools stay far below; a server refuses before it gets here.

@@ -145,6 +145,15 @@ pub enum Order {
     Submission,
 }
 
+/// Why there is no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoResponse {
+    /// None came in time.
+    Yet,
+    /// The pool has ended and all were taken.
+    Ever,
+}
+
 /// The responses of a pool.
 pub struct Responses {
     receiver: Receiver<Response>,
@@ -158,24 +167,32 @@ impl Responses {
         Self { receiver, order, next_sequence: 0, early: BTreeMap::new() }
     }
 
-    /// The next response, or `None` if none came in time or the pool has ended and all were taken.
-    pub fn next_within(&mut self, patience: Duration) -> Option<Response> {
-        self.next_with(|receiver| receiver.recv_timeout(patience))
+    /// The next response, if it comes within this time.
+    ///
+    /// # Errors
+    /// [`NoResponse::Yet`] where it did not come in time, [`NoResponse::Ever`] where the pool has ended.
+    pub fn next_within(&mut self, patience: Duration) -> Result<Response, NoResponse> {
+        self.next_with(|receiver| receiver.recv_timeout(patience)).map_err(|error| match error {
+            RecvTimeoutError::Timeout => NoResponse::Yet,
+            RecvTimeoutError::Disconnected => NoResponse::Ever,
+        })
     }
 
     fn next_with(
         &mut self,
         receive: impl Fn(&Receiver<Response>) -> Result<Response, RecvTimeoutError>,
-    ) -> Option<Response> {
+    ) -> Result<Response, RecvTimeoutError> {
         if self.order == Order::Completion {
-            return receive(&self.receiver).ok();
+            return receive(&self.receiver);
         }
-        while !self.early.contains_key(&self.next_sequence) {
-            let response = receive(&self.receiver).ok()?;
+        loop {
+            if let Some(response) = self.early.remove(&self.next_sequence) {
+                self.next_sequence += 1;
+                return Ok(response);
+            }
+            let response = receive(&self.receiver)?;
             self.early.insert(response.sequence(), response);
         }
-        self.next_sequence += 1;
-        self.early.remove(&(self.next_sequence - 1))
     }
 }
 
@@ -184,6 +201,6 @@ impl Iterator for Responses {
     type Item = Response;
 
     fn next(&mut self) -> Option<Response> {
-        self.next_with(|receiver| receiver.recv().map_err(|_| RecvTimeoutError::Disconnected))
+        self.next_with(|receiver| receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)).ok()
     }
 }

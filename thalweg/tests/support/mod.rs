@@ -28,6 +28,10 @@ pub struct Doubler {
     signature: Signature,
     /// How long an execution takes, by stream; the last entry holds for all further streams.
     delays: Vec<Duration>,
+    /// Executions after which every stream breaks.
+    lifetime: Option<usize>,
+    /// A stream that gives wrong outputs.
+    wrong_stream: Option<usize>,
 }
 
 impl Doubler {
@@ -43,11 +47,19 @@ impl Doubler {
             outputs: vec![tensor("y")],
             batch_sizes: 1..=max_batch_size,
         };
-        Self { signature, delays: vec![Duration::ZERO] }
+        Self { signature, delays: vec![Duration::ZERO], lifetime: None, wrong_stream: None }
     }
 
     pub fn with_delays(self, delays: &[Duration]) -> Self {
         Self { delays: delays.to_vec(), ..self }
+    }
+
+    pub fn breaking_after(self, executions: usize) -> Self {
+        Self { lifetime: Some(executions), ..self }
+    }
+
+    pub fn wrong_on_stream(self, stream: usize) -> Self {
+        Self { wrong_stream: Some(stream), ..self }
     }
 }
 
@@ -58,11 +70,23 @@ impl Engine for Doubler {
 
     fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>, Error> {
         let executor = |stream: usize| -> Box<dyn Executor> {
-            let delay = self.delays[stream.min(self.delays.len() - 1)];
-            Box::new(DoublingExecutor::new(stream, &self.signature, spec, delay))
+            let script = Script {
+                delay: self.delays[stream.min(self.delays.len() - 1)],
+                lifetime: self.lifetime.unwrap_or(usize::MAX),
+                is_wrong: self.wrong_stream == Some(stream),
+            };
+            Box::new(DoublingExecutor::new(stream, &self.signature, spec, script))
         };
         Ok((0..spec.streams).map(executor).collect())
     }
+}
+
+/// What one stream does.
+#[derive(Clone, Copy)]
+struct Script {
+    delay: Duration,
+    lifetime: usize,
+    is_wrong: bool,
 }
 
 struct DoublingExecutor {
@@ -74,7 +98,7 @@ struct DoublingExecutor {
 }
 
 impl DoublingExecutor {
-    fn new(stream: usize, signature: &Signature, spec: &ExecutorSpec, delay: Duration) -> Self {
+    fn new(stream: usize, signature: &Signature, spec: &ExecutorSpec, script: Script) -> Self {
         let buffers = |tensors: &[TensorSpec]| -> Vec<_> {
             tensors.iter().map(|tensor| HostTensor::zeroed(tensor, spec.batch_size)).collect()
         };
@@ -88,7 +112,7 @@ impl DoublingExecutor {
         let (finished, done) = channel();
         let (waker, wakers) = channel();
         let clock = spec.clock;
-        let thread = std::thread::spawn(move || execute_all(&inbox, &finished, &wakers, clock, delay));
+        let thread = std::thread::spawn(move || execute_all(&inbox, &finished, &wakers, clock, script));
         Self {
             unused: (0..spec.depth).map(slot).collect(),
             work: Some(work),
@@ -104,14 +128,18 @@ fn execute_all(
     finished: &Sender<Completion>,
     wakers: &Receiver<Waker>,
     clock: Clock,
-    delay: Duration,
+    script: Script,
 ) {
     let waker = wakers.recv().expect("the pool sets a waker first");
     let mut is_broken = false;
-    for mut slot in inbox {
+    for (execution, mut slot) in inbox.iter().enumerate() {
         let start = clock.now();
-        std::thread::sleep(delay);
+        std::thread::sleep(script.delay);
+        is_broken |= execution >= script.lifetime;
         let outcome = if is_broken { lost() } else { double(&mut slot) };
+        if script.is_wrong {
+            slot.outputs[0].elements_mut::<f32>()[1] += 1.0;
+        }
         is_broken |= matches!(outcome, Outcome::Lost(_));
         let times = StageTimes { compute: Span { start, end: clock.now() }, ..StageTimes::default() };
         if finished.send(Completion { slot, outcome, times }).is_ok() {

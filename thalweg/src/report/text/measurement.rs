@@ -99,7 +99,7 @@ mod tests {
         let measurement = samples::measurement(samples::configuration(4, 2), 500);
         let expected = "\
 13,348 inferences/s (95 % interval 13,201 to 13,495), p99 1.10 ms
-4 streams x batch 2, depth 2, 2 submitters, 1 thread per stream
+4 streams x batch 2, 1 thread per stream, 2 submitters
 
 latency     p50     p90      p95      p99    p99.9  largest    mean  requests
          796 us  999 us  1.04 ms  1.10 ms  1.99 ms  2.18 ms  805 us     4,000
@@ -129,7 +129,7 @@ device        NVIDIA H100 80GB HBM3, tensorrt backend, 16 cores, 85.5 GB, CUDA
         let expected = "\
 Simulated: no device ran this.
 4,425 inferences/s (95 % interval 4,377 to 4,474), largest latency 769 us
-2 streams x batch 1, depth 2, 2 submitters, 1 thread per stream
+2 streams x batch 1, 1 thread per stream, 2 submitters
 
 latency     p50     p90     p95  p99  p99.9  largest    mean  requests
          585 us  735 us  751 us    –      –   769 us  589 us       100

@@ -187,7 +187,7 @@ mod tests {
 2 streams with batch 32 run 13.6 times the inferences of the default, at a p99
 under the limit of 4 ms.
 
-winner        2 streams x batch 32, depth 2, 2 submitters, 1 thread per stream
+winner        2 streams x batch 32, 1 thread per stream, 2 submitters
 search        30,386 ± 425 inferences/s, p50 2.65 ms, p99 3.58 ms
 confirmed     30,386 inferences/s (95 % interval 30,052 to 30,720), p99 3.61 ms;
               stable: the last 3 of 5 windows agree within 1.4 % in throughput

@@ -111,7 +111,7 @@ fn the_best_is_found_in_the_time_given_and_compared_with_the_baseline() {
 
     assert!(outcome.runner_up.is_some() && outcome.confirmation.is_some());
     assert!(outcome.pareto.contains(&outcome.winner.unwrap()), "{:?}", outcome.pareto);
-    assert!(outcome.verdict.contains("with 1 stream reaches 0.7"), "{}", outcome.verdict);
+    assert!(outcome.verdict.contains("with 1 stream reaches 7"), "{}", outcome.verdict);
 }
 
 #[test]

@@ -1,0 +1,119 @@
+//! Measuring a device that doubles its input, with real threads and the real clock.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use support::Doubler;
+use thalweg::Error;
+use thalweg::backend::{DeviceSpec, Engine};
+use thalweg::measure::{
+    Arrival, Load, Measurement, Pacing, Reference, SampleSet, Stability, StopSignal, Workload,
+};
+use thalweg::pool::Configuration;
+use thalweg::tune::saturating_load;
+
+const EXECUTION: Duration = Duration::from_millis(2);
+
+fn workload(engine: Doubler) -> Workload {
+    let engine: Arc<dyn Engine> = Arc::new(engine);
+    let inputs = SampleSet::random(engine.signature(), 8, 1);
+    let reference = Reference::compute(&engine, &inputs).expect("one stream gives a reference");
+    let device = DeviceSpec {
+        backend: "test".to_owned(),
+        name: "doubler".to_owned(),
+        core_count: 2,
+        memory_bytes: None,
+        versions: BTreeMap::new(),
+    };
+    Workload { engine, device, inputs, reference }
+}
+
+fn short() -> Pacing {
+    Pacing { warm_up: Duration::from_millis(20), window: Duration::from_millis(60), max_windows: 6 }
+}
+
+fn measure(workload: &Workload, configuration: Configuration, load: Load) -> thalweg::Result<Measurement> {
+    workload.experiment(configuration, load, short()).run(&StopSignal::default())
+}
+
+#[test]
+fn streams_that_sleep_add_up_and_every_slot_is_verified() {
+    let workload = workload(Doubler::new(4).with_delays(&[EXECUTION]));
+    let configuration = Configuration { streams: 2, batch_size: 4, ..Configuration::default() };
+    let measurement = measure(&workload, configuration, saturating_load(&configuration, None)).unwrap();
+    // Two streams, four samples per execution, at most 500 executions a second each.
+    let throughput = measurement.throughput_inferences_per_s;
+    assert!((1000.0..=4000.0).contains(&throughput.value), "{throughput:?}");
+    assert!(throughput.lower <= throughput.value && throughput.value <= throughput.upper, "{throughput:?}");
+    let per_execution = throughput.value / measurement.executions_per_s;
+    assert!((per_execution - 4.0).abs() < 0.01, "{per_execution}");
+    assert!(measurement.stages.compute >= thalweg::units::Nanos::from_duration(EXECUTION));
+    assert_eq!(measurement.verification.verified_slots, 4);
+    assert_eq!(measurement.verification.worst_relative_error, 0.0);
+    assert_ne!(measurement.stability, Stability::TooShort);
+    let from_records: usize = measurement.records.iter().map(|record| record.samples).sum();
+    let used = &measurement.windows[measurement.windows.len() - measurement.used_windows..];
+    assert_eq!(from_records as u64, used.iter().map(|window| window.inferences).sum::<u64>());
+}
+
+#[test]
+fn a_wrong_output_is_an_error_that_names_stream_tensor_index_and_values() {
+    let workload = workload(Doubler::new(1).wrong_on_stream(1));
+    let configuration = Configuration { streams: 2, ..Configuration::default() };
+    let error = measure(&workload, configuration, saturating_load(&configuration, None)).unwrap_err();
+    match error {
+        Error::WrongResult { stream, tensor, index, expected, got } => {
+            assert_eq!((stream, tensor.as_str(), index), (1, "y", 1));
+            assert!((got - expected - 1.0).abs() < 1e-5, "{got} {expected}");
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_measurement_ends_when_all_streams_are_lost() {
+    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]).breaking_after(20));
+    let configuration = Configuration { streams: 2, ..Configuration::default() };
+    let started = Instant::now();
+    let ended = measure(&workload, configuration, saturating_load(&configuration, None));
+    assert!(started.elapsed() < Duration::from_secs(2), "it does not wait for ever");
+    match ended {
+        Ok(measurement) => assert!(measurement.failures.count >= 2, "{:?}", measurement.failures),
+        Err(error) => assert!(error.to_string().contains("the stream broke"), "{error}"),
+    }
+}
+
+#[test]
+fn a_stop_ends_it_and_before_the_first_window_nothing_was_measured() {
+    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]));
+    let configuration = Configuration::default();
+    let stop = StopSignal::default();
+    stop.request();
+    let experiment =
+        workload.experiment(configuration, saturating_load(&configuration, None), Pacing::default());
+    let error = experiment.run(&stop).unwrap_err();
+    assert!(matches!(error, Error::Interrupted), "{error}");
+}
+
+#[test]
+fn a_pool_that_cannot_keep_up_cannot_hide_it() {
+    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]));
+    // At most 500 a second are possible: requests wait longer and longer for their turn.
+    let load = Load { arrival: Arrival::ConstantRate(2000.0), samples_per_request: 1 };
+    let measurement = measure(&workload, Configuration::default(), load).unwrap();
+    assert!(measurement.latency.p50.as_millis() > 30.0, "{}", measurement.latency.p50);
+    assert!(matches!(measurement.stability, Stability::Unstable { .. }), "{:?}", measurement.stability);
+}
+
+#[test]
+fn a_rate_below_the_capacity_is_served_at_that_rate() {
+    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]));
+    let load = Load { arrival: Arrival::PoissonRate(100.0), samples_per_request: 1 };
+    let configuration = Configuration { streams: 2, ..Configuration::default() };
+    let measurement = measure(&workload, configuration, load).unwrap();
+    let throughput = measurement.throughput_inferences_per_s.value;
+    assert!((60.0..160.0).contains(&throughput), "{throughput}");
+}
