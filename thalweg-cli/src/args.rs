@@ -133,15 +133,24 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub threads_per_stream: Option<usize>,
     /// How long an execution waits for more samples
-    #[arg(long, value_name = "MS", default_value_t = 0.0, value_parser = parse_delay, allow_negative_numbers = true)]
+    #[arg(
+        long, value_name = "MS", default_value_t = 0.0,
+        value_parser = parse_delay, allow_negative_numbers = true
+    )]
     pub batching_delay_ms: f64,
     #[command(flatten)]
     pub load: LoadArgs,
     /// Longest time to measure, in seconds; it ends earlier once three windows agree
-    #[arg(long, value_name = "S", default_value = "10", value_parser = parse_span, allow_negative_numbers = true)]
+    #[arg(
+        long, value_name = "S", default_value = "10",
+        value_parser = parse_span, allow_negative_numbers = true
+    )]
     pub duration: Duration,
     /// Discarded time at the start, in seconds
-    #[arg(long, value_name = "S", default_value = "0.5", value_parser = parse_seconds, allow_negative_numbers = true)]
+    #[arg(
+        long, value_name = "S", default_value = "0.5",
+        value_parser = parse_seconds, allow_negative_numbers = true
+    )]
     pub warm_up: Duration,
     /// Folder for measurement.json, report.html and trace.json
     #[arg(long, value_name = "DIR")]
@@ -200,7 +209,10 @@ pub struct TuneArgs {
     #[arg(long, value_name = "LIST", default_value = "auto", value_parser = parse_counts)]
     pub threads_per_stream: Counts,
     /// Batching delays to try, in milliseconds
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_delay, allow_negative_numbers = true)]
+    #[arg(
+        long, value_name = "LIST", value_delimiter = ',',
+        value_parser = parse_delay, allow_negative_numbers = true
+    )]
     pub batching_delay_ms: Vec<f64>,
     /// Samples of each request [default: a whole batch]
     #[arg(long, value_name = "N", value_parser = parse_count)]
@@ -212,7 +224,10 @@ pub struct TuneArgs {
     #[arg(long, value_name = "GB", value_parser = parse_positive, allow_negative_numbers = true)]
     pub memory_gb: Option<f64>,
     /// How long the search may take, in seconds
-    #[arg(long, value_name = "S", default_value = "60", value_parser = parse_span, allow_negative_numbers = true)]
+    #[arg(
+        long, value_name = "S", default_value = "60",
+        value_parser = parse_span, allow_negative_numbers = true
+    )]
     pub time: Duration,
     /// Folder for the journal, tuned.json, report.html and trace.json
     #[arg(long, value_name = "DIR", default_value = "thalweg-out")]

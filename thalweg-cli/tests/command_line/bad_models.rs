@@ -52,7 +52,8 @@ fn a_truncated_model_is_called_truncated() {
 #[test]
 fn random_bytes_are_called_something_else() {
     let scratch = Scratch::new();
-    let bytes: Vec<u8> = (0..4096_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let bytes: Vec<u8> =
+        (1..4096_u32).map(|index| index.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
     let model = scratch.file("noise.onnx", bytes);
     refused_by_all(&scratch, &model, &["is not a readable ONNX model", "damaged"]);
 }

@@ -1,6 +1,6 @@
 //! The program as its user meets it: what is typed, what is printed, which exit code, and what is left in the
 //! folder. Each test runs the binary; what a command computes is tested in the library.
-#![allow(missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod arrays;
 mod bad_inputs;
