@@ -33,6 +33,16 @@ fn a_folder_that_cannot_be_made_is_named_at_once() {
     assert_eq!(fs::read_to_string(file).unwrap(), "kept");
 }
 
+#[test]
+fn a_file_for_outputs_that_cannot_be_written_is_named_at_once() {
+    let scratch = Scratch::new();
+    let outputs = scratch.file("file", "kept").join("outputs.npz");
+    let start = Instant::now();
+    run("bench {} --duration 60 --save-outputs {}", &[&launch(&scratch), &outputs])
+        .refused(1, &["cannot write", "file/outputs.npz: Not a directory"]);
+    assert!(start.elapsed() < AT_ONCE, "{:?}", start.elapsed());
+}
+
 /// A file system in memory; taken away when it is dropped.
 struct SmallDisk(PathBuf);
 
