@@ -8,7 +8,7 @@ use thalweg::model::zoo::Network;
 
 /// Finds, proves and runs the fastest way to push inferences through a network on several streams.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(name = "thalweg", version, propagate_version = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -61,7 +61,7 @@ pub struct InspectArgs {
     /// ONNX file
     pub model: PathBuf,
     /// Samples per execution
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = parse_count)]
     pub batch: usize,
     #[command(flatten)]
     pub shapes: ShapeArgs,
@@ -118,30 +118,39 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = KNOBS)]
     pub tuned: Option<PathBuf>,
     /// Streams, each with its own execution context
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = parse_count)]
     pub streams: usize,
     /// Samples per execution
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = parse_count)]
     pub batch: usize,
     /// Slots of each stream: executions in flight or being filled
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = parse_count)]
     pub depth: usize,
     /// Host threads that drive the streams
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = parse_count)]
     pub submitters: usize,
     /// Computing threads of each stream (cpu backend) [default: cores / streams]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
     pub threads_per_stream: Option<usize>,
     /// How long an execution waits for more samples
-    #[arg(long, value_name = "MS", default_value_t = 0.0)]
+    #[arg(
+        long, value_name = "MS", default_value_t = 0.0,
+        value_parser = parse_delay, allow_negative_numbers = true
+    )]
     pub batching_delay_ms: f64,
     #[command(flatten)]
     pub load: LoadArgs,
     /// Longest time to measure, in seconds; it ends earlier once three windows agree
-    #[arg(long, value_name = "S", default_value = "10", value_parser = parse_seconds)]
+    #[arg(
+        long, value_name = "S", default_value = "10",
+        value_parser = parse_span, allow_negative_numbers = true
+    )]
     pub duration: Duration,
     /// Discarded time at the start, in seconds
-    #[arg(long, value_name = "S", default_value = "0.5", value_parser = parse_seconds)]
+    #[arg(
+        long, value_name = "S", default_value = "0.5",
+        value_parser = parse_seconds, allow_negative_numbers = true
+    )]
     pub warm_up: Duration,
     /// Folder for measurement.json, report.html and trace.json
     #[arg(long, value_name = "DIR")]
@@ -157,16 +166,16 @@ pub struct BenchArgs {
 #[derive(Debug, Args)]
 pub struct LoadArgs {
     /// Requests that are always outstanding [default: as many as there are slots]
-    #[arg(long, value_name = "N", conflicts_with = "rate")]
+    #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = parse_count)]
     pub concurrency: Option<usize>,
     /// Requests per second, whether or not the pool keeps up
-    #[arg(long, value_name = "PER_S")]
+    #[arg(long, value_name = "PER_S", value_parser = parse_positive, allow_negative_numbers = true)]
     pub rate: Option<f64>,
     /// How requests at a rate are spaced
     #[arg(long, value_enum, default_value_t = Spacing::Poisson, requires = "rate")]
     pub spacing: Spacing,
     /// Samples of each request [default: a whole batch]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
     pub request_samples: Option<usize>,
 }
 
@@ -200,19 +209,25 @@ pub struct TuneArgs {
     #[arg(long, value_name = "LIST", default_value = "auto", value_parser = parse_counts)]
     pub threads_per_stream: Counts,
     /// Batching delays to try, in milliseconds
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(
+        long, value_name = "LIST", value_delimiter = ',',
+        value_parser = parse_delay, allow_negative_numbers = true
+    )]
     pub batching_delay_ms: Vec<f64>,
     /// Samples of each request [default: a whole batch]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
     pub request_samples: Option<usize>,
     /// Largest 99th percentile of the latency, in milliseconds
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = parse_positive, allow_negative_numbers = true)]
     pub p99_ms: Option<f64>,
     /// Most memory that the process may use, in gigabytes (10^9 bytes)
-    #[arg(long, value_name = "GB")]
+    #[arg(long, value_name = "GB", value_parser = parse_positive, allow_negative_numbers = true)]
     pub memory_gb: Option<f64>,
     /// How long the search may take, in seconds
-    #[arg(long, value_name = "S", default_value = "60", value_parser = parse_seconds)]
+    #[arg(
+        long, value_name = "S", default_value = "60",
+        value_parser = parse_span, allow_negative_numbers = true
+    )]
     pub time: Duration,
     /// Folder for the journal, tuned.json, report.html and trace.json
     #[arg(long, value_name = "DIR", default_value = "thalweg-out")]
@@ -242,11 +257,25 @@ fn parse_counts(text: &str) -> Result<Counts, String> {
     if text == "auto" {
         return Ok(Counts::Auto);
     }
-    let counts = text.split(',').map(|count| match count.trim().parse() {
-        Ok(0) | Err(_) => Err(format!("`{count}` is no count above 0; give a list like 1,2,4, or auto")),
-        Ok(count) => Ok(count),
+    let counts = text.split(',').map(|count| {
+        parse_count(count.trim())
+            .map_err(|_| format!("`{count}` is no count above 0; give a list like 1,2,4, or auto"))
     });
     counts.collect::<Result<_, _>>().map(Counts::These)
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "not a whole number above 0".to_owned())
+}
+
+fn parse_positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "not a number above 0".to_owned())
+}
+
+fn parse_delay(text: &str) -> Result<f64, String> {
+    let delay = text.parse().ok().filter(|delay: &f64| delay.is_finite() && *delay >= 0.0);
+    delay.ok_or_else(|| "not a number of milliseconds, 0 or more".to_owned())
 }
 
 fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
@@ -258,8 +287,16 @@ fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|_| "not a possible number of seconds".to_owned())
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "not a possible number of seconds".to_owned())
+}
+
+/// Seconds in which something has to be done.
+fn parse_span(text: &str) -> Result<Duration, String> {
+    match parse_seconds(text)? {
+        Duration::ZERO => Err("not a number of seconds above 0".to_owned()),
+        span => Ok(span),
+    }
 }
 
 fn network_parser() -> impl clap::builder::TypedValueParser<Value = Network> {

@@ -48,7 +48,8 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
             Error::InvalidSetting { .. }
             | Error::UnknownTensor { .. }
             | Error::OpenDimension { .. }
-            | Error::ShapeMismatch { .. },
+            | Error::ShapeMismatch { .. }
+            | Error::DataTypeMismatch { .. },
         ) => ExitCode::from(2),
         _ => ExitCode::from(1),
     }

@@ -181,6 +181,19 @@ pub enum Error {
         reason: String,
     },
 
+    /// The folder holds the journal of an earlier run, and nobody asked to continue it.
+    #[error(
+        "{} holds {} of an earlier run: continue with --resume, or choose another --out",
+        path.display(),
+        measurements(*reading_count)
+    )]
+    EarlierJournal {
+        /// The journal.
+        path: PathBuf,
+        /// Measurements in it.
+        reading_count: usize,
+    },
+
     /// A measurement could not be added to the journal. All before it are kept.
     #[error(
         "cannot add to {}, which keeps {kept} measurements: continue with --resume once the cause is gone",
@@ -275,6 +288,10 @@ impl Error {
 
 fn in_node(node: &str) -> String {
     if node.is_empty() { String::new() } else { format!(" (node `{node}`)") }
+}
+
+fn measurements(count: usize) -> String {
+    if count == 1 { "1 measurement".to_owned() } else { format!("{count} measurements") }
 }
 
 fn list(names: &[String]) -> String {

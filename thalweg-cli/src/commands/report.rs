@@ -2,30 +2,37 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde::de::DeserializeOwned;
 use thalweg::files::write_whole;
 use thalweg::measure::Measurement;
 use thalweg::report;
-use thalweg::tune::TuneOutcome;
+use thalweg::tune::{OUTCOME_VERSION, TuneOutcome};
 
 use super::file;
 use crate::args::ReportArgs;
 use crate::output::Output;
 
 pub fn run(args: &ReportArgs, output: &Output) -> anyhow::Result<()> {
-    let outcome = args.folder.join(file::OUTCOME);
+    let path = args.folder.join(file::OUTCOME);
     let definitions = |style| if args.explain { report::text_of_definitions(style) } else { String::new() };
-    if outcome.exists() {
-        let outcome: TuneOutcome = read(&outcome)?;
+    if path.exists() {
+        let outcome: TuneOutcome = read(&path)?;
+        ensure!(
+            outcome.schema_version <= OUTCOME_VERSION,
+            "{} is of schema_version {}, this program reads {OUTCOME_VERSION}: use a newer one",
+            path.display(),
+            outcome.schema_version
+        );
         write_report(&args.folder, &report::html_of_tuning(&outcome)?, output)?;
         return output.result(
             || serde_json::to_value(&outcome),
             |style| report::text_of_tuning(&outcome, style) + &definitions(style),
         );
     }
-    let measurement: Measurement = read(&args.folder.join(file::MEASUREMENT))
-        .with_context(|| format!("{} holds no result of bench or tune", args.folder.display()))?;
+    let measurement = args.folder.join(file::MEASUREMENT);
+    ensure!(measurement.exists(), "{} holds no result of bench or tune", args.folder.display());
+    let measurement: Measurement = read(&measurement)?;
     write_report(&args.folder, &report::html_of_measurement(&measurement)?, output)?;
     output.result(
         || serde_json::to_value(&measurement),

@@ -6,6 +6,7 @@ use thalweg::files::OutputFolder;
 use thalweg::measure::{Workload, WorkloadSpec};
 use thalweg::model::Model;
 use thalweg::report;
+use thalweg::tune::journal::Journal;
 use thalweg::tune::{Earlier, Limits, ModelIdentity, Policy, Space, TuneJob, TuneOutcome, TunedConfig};
 
 use super::{file, input_shapes, milliseconds};
@@ -19,6 +20,9 @@ const LARGEST_BATCH: usize = 16;
 
 pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
     let folder = OutputFolder::claim(&args.out)?;
+    if !args.resume {
+        Journal::check_absent(&folder)?;
+    }
     let stop = stop_on_interrupt()?;
     let backend = backend::open(&args.workload.backend)?;
     let model = Model::read(&args.model)?;

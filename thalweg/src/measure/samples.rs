@@ -1,7 +1,7 @@
 //! Inputs to measure with: from a NumPy file, or random with a seed.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use npyz::{DType, NpyFile, Order};
@@ -125,13 +125,13 @@ fn read_npy(path: &Path, signature: &Signature) -> Result<(usize, Vec<u8>)> {
         });
     };
     let file = File::open(path).map_err(Error::io("read", path))?;
-    let array = NpyFile::new(std::io::BufReader::new(file)).map_err(Error::io("read", path))?;
+    let array = NpyFile::new(io::BufReader::new(file)).map_err(Error::io("read", path))?;
     read_array(array, input, path)
 }
 
 fn read_npz(path: &Path, signature: &Signature) -> Result<Vec<(usize, Vec<u8>)>> {
     let file = File::open(path).map_err(Error::io("read", path))?;
-    let mut archive = ZipArchive::new(file).map_err(std::io::Error::from).map_err(Error::io("read", path))?;
+    let mut archive = ZipArchive::new(file).map_err(io::Error::from).map_err(Error::io("read", path))?;
     let names: Vec<String> = (0..archive.len())
         .filter_map(|index| Some(archive.name_for_index(index)?.ok()?.trim_end_matches(".npy").to_owned()))
         .collect();
@@ -144,11 +144,11 @@ fn read_npz(path: &Path, signature: &Signature) -> Result<Vec<(usize, Vec<u8>)>>
             return Err(Error::InvalidSetting {
                 name: "input",
                 value: path.display().to_string(),
-                reason: format!("has no array for input `{}`, only {}", input.name, names.join(", ")),
+                reason: format!("it has no array for input `{}`", input.name),
             });
         }
         let entry = archive.by_name(&format!("{}.npy", input.name));
-        let entry = entry.map_err(std::io::Error::from).map_err(Error::io("read", path))?;
+        let entry = entry.map_err(io::Error::from).map_err(Error::io("read", path))?;
         let array = NpyFile::new(entry).map_err(Error::io("read", path))?;
         arrays.push(read_array(array, input, path)?);
     }
@@ -166,7 +166,7 @@ fn read_array<R: Read>(array: NpyFile<R>, input: &TensorSpec, path: &Path) -> Re
             return Err(Error::ShapeMismatch {
                 tensor: input.name.clone(),
                 expected: format!("{:?}, or that with the number of samples in front", input.shape),
-                got: format!("{shape:?}"),
+                got: format!("{shape:?} in {}", path.display()),
             });
         }
     };
@@ -183,11 +183,20 @@ fn read_array<R: Read>(array: NpyFile<R>, input: &TensorSpec, path: &Path) -> Re
         return Err(Error::DataTypeMismatch {
             tensor: input.name.clone(),
             expected: input.data_type.to_string(),
-            got: got.descr(),
+            got: format!("{} in {}: convert the array with numpy.astype", got.descr(), path.display()),
         });
     }
-    let bytes = element_bytes(array, input.data_type).map_err(Error::io("read", path))?;
+    let bytes =
+        element_bytes(array, input.data_type).map_err(cut_off_is_named).map_err(Error::io("read", path))?;
     Ok((count, bytes))
+}
+
+/// The standard library says "failed to fill whole buffer", which helps nobody.
+fn cut_off_is_named(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "the file is cut off"),
+        _ => error,
+    }
 }
 
 /// NumPy's name of a type, without the byte order.
@@ -209,7 +218,7 @@ fn numpy_name(data_type: DataType) -> &'static str {
     }
 }
 
-fn element_bytes<R: Read>(array: NpyFile<R>, data_type: DataType) -> std::io::Result<Vec<u8>> {
+fn element_bytes<R: Read>(array: NpyFile<R>, data_type: DataType) -> io::Result<Vec<u8>> {
     Ok(match data_type {
         DataType::F32 => bytemuck::cast_slice(&array.into_vec::<f32>()?).to_vec(),
         DataType::F64 => bytemuck::cast_slice(&array.into_vec::<f64>()?).to_vec(),

@@ -21,6 +21,9 @@ const MARKS: &[(usize, &[u8], &str)] = &[
     (8, b"{\"", "it is a safetensors file: weights without a graph"),
 ];
 
+/// Bytes that are looked at to tell text: a protobuf message has bytes outside ASCII in its first lines.
+const TEXT_BYTES: usize = 256;
+
 /// Decodes a model without copying its tensors. The error is the reason, for [`Error::NotOnnx`](crate::Error).
 pub fn decode(bytes: &Bytes) -> Result<ModelProto, String> {
     if bytes.is_empty() {
@@ -32,10 +35,12 @@ pub fn decode(bytes: &Bytes) -> Result<ModelProto, String> {
     ModelProto::decode(bytes.clone()).map_err(|error| {
         let message = error.to_string();
         // prost has no kinds of errors; this is its word for a field that is longer than what is left.
-        if message.contains("underflow") {
+        if is_text(bytes) {
+            "it is a text file".to_owned()
+        } else if message.contains("underflow") {
             format!("it is truncated or damaged ({message})")
         } else {
-            message
+            format!("it is something else or damaged ({message})")
         }
     })
 }
@@ -48,6 +53,12 @@ fn other_format(bytes: &[u8]) -> Option<&'static str> {
     let found =
         MARKS.iter().find(|(at, mark, _)| bytes.get(*at..).is_some_and(|rest| rest.starts_with(mark)));
     found.map(|(_, _, reason)| *reason)
+}
+
+/// Whether it starts like text. Only for what could not be decoded: a tiny model may look like text too.
+fn is_text(bytes: &[u8]) -> bool {
+    let start = &bytes[..bytes.len().min(TEXT_BYTES)];
+    start.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~'))
 }
 
 #[cfg(test)]
@@ -64,6 +75,7 @@ mod tests {
         assert!(reason(b"\x1f\x8b\x08\x00").contains("gzip"));
         assert!(reason(b"PK\x03\x04....").contains("zip"));
         assert!(reason(b"ptrt\x00\x00").contains("TensorRT"));
+        assert_eq!(reason(b"hello\n"), "it is a text file");
         assert!(reason(b"\n <!DOCTYPE html><html>").contains("HTML"));
         assert!(reason(b"\x40\0\0\0\0\0\0\0{\"a\":{}}").contains("safetensors"));
     }

@@ -92,19 +92,25 @@ impl Journal {
     /// Starts a journal in this folder, which is made where it does not exist.
     ///
     /// # Errors
-    /// [`Error::Busy`] where another run uses the folder, [`Error::Mismatch`] where there is a journal
-    /// already, [`Error::Io`] where the folder cannot be written or lacks space.
+    /// As [`check_absent`](Self::check_absent), and [`Error::Io`] where the journal cannot be written.
     pub fn create(folder: &OutputFolder, header: &Header) -> Result<Self> {
+        Self::check_absent(folder)?;
+        Self::begin(folder.path().join(JOURNAL_FILE), header)
+    }
+
+    /// Refuses a folder whose journal holds measurements: for callers that want to know before they build an
+    /// engine. One that holds none, or only failures, is of no use to anybody and may be overwritten.
+    ///
+    /// # Errors
+    /// [`Error::EarlierJournal`] where there is one, [`Error::Mismatch`] where a file of its name is
+    /// something else.
+    pub fn check_absent(folder: &OutputFolder) -> Result<()> {
         let path = folder.path().join(JOURNAL_FILE);
         let stored = Stored::read(&path)?;
-        if stored.header.is_some() {
-            let count = stored.reading_count();
-            let reason = format!(
-                "it holds {count} measurements of an earlier run: continue them with --resume, or choose another --out"
-            );
-            return Err(Error::Mismatch { path, reason });
+        if stored.readings().any(|reading| reading.slice.failure.is_none()) {
+            return Err(Error::EarlierJournal { path, reading_count: stored.reading_count() });
         }
-        Self::begin(path, header)
+        Ok(())
     }
 
     /// Opens the journal in this folder and gives what it holds; starts one where there is none.
@@ -212,8 +218,15 @@ impl Stored {
         Ok(())
     }
 
+    fn readings(&self) -> impl Iterator<Item = &Reading> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Slice(reading) | Entry::Final(reading) => Some(reading),
+            Entry::Note { .. } | Entry::Ended { .. } => None,
+        })
+    }
+
     fn reading_count(&self) -> usize {
-        self.entries.iter().filter(|entry| matches!(entry, Entry::Slice(_) | Entry::Final(_))).count()
+        self.readings().count()
     }
 }
 
@@ -228,6 +241,12 @@ fn check_header(path: &Path, found: &Value, expected: &Header) -> Result<()> {
         }
         header
     };
+    // Before all else: shapes and space of another model differ too, and would only distract.
+    if found.pointer("/model/sha256") != expected.pointer("/model/sha256") {
+        let of = found.pointer("/model/path").and_then(Value::as_str).unwrap_or("an unknown file");
+        let reason = format!("it is about another model, {of}: choose another --out");
+        return Err(Error::Mismatch { path: path.to_owned(), reason });
+    }
     match first_difference("", &without_path(found), &without_path(&expected)) {
         None => Ok(()),
         Some((name, found, expected)) => {
@@ -339,7 +358,19 @@ mod tests {
         journal.add(&slice_entry(0)).unwrap();
         drop(journal);
         let error = Journal::create(&folder.claim(), &header()).unwrap_err().to_string();
-        assert!(error.contains("1 measurements of an earlier run: continue them with --resume"), "{error}");
+        assert!(error.contains("1 measurement of an earlier run: continue with --resume"), "{error}");
+    }
+
+    #[test]
+    fn a_journal_without_anything_measured_is_in_nobodys_way() {
+        let folder = Folder::new("journal-failures");
+        let mut journal = Journal::create(&folder.claim(), &header()).unwrap();
+        let slice = Slice::failed(&Error::Stopped);
+        journal.add(&Entry::Slice(Reading { slice, ..reading(0, 1.0) })).unwrap();
+        drop(journal);
+        drop(Journal::create(&folder.claim(), &header()).unwrap());
+        let (_, found) = Journal::resume(&folder.claim(), &header()).unwrap();
+        assert!(found.is_empty(), "{found:?}");
     }
 
     #[test]
@@ -349,6 +380,10 @@ mod tests {
         let mut moved = header();
         moved.model.path = "elsewhere.onnx".into();
         assert!(Journal::resume(&folder.claim(), &moved).is_ok());
+
+        moved.model.sha256 = "of something else".into();
+        let error = Journal::resume(&folder.claim(), &moved).unwrap_err().to_string();
+        assert!(error.contains("it is about another model, "), "{error}");
 
         let other_device = Header { device: cpu(16), ..header() };
         let error = Journal::resume(&folder.claim(), &other_device).unwrap_err().to_string();

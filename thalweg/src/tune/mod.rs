@@ -25,7 +25,9 @@ mod verdict;
 use std::time::Duration;
 
 use finals::Finals;
-pub use outcome::{Candidate, Comparison, Compliance, Ending, Limits, ModelIdentity, Standing, TuneOutcome};
+pub use outcome::{
+    Candidate, Comparison, Compliance, Ending, Limits, ModelIdentity, OUTCOME_VERSION, Standing, TuneOutcome,
+};
 pub use pace::Trial;
 pub use search::{Policy, Search};
 pub use slice::Slice;

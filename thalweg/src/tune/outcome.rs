@@ -9,6 +9,9 @@ use crate::measure::{Estimate, LatencySummary, Measurement};
 use crate::pool::Configuration;
 use crate::units::Nanos;
 
+/// Version of [`TuneOutcome`]'s format.
+pub const OUTCOME_VERSION: u32 = 1;
+
 /// What the winner has to respect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
@@ -96,7 +99,7 @@ pub struct ModelIdentity {
 /// The result of `tune`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TuneOutcome {
-    /// Version of this format.
+    /// [`OUTCOME_VERSION`].
     pub schema_version: u32,
     /// What was tuned.
     pub model: ModelIdentity,

@@ -6,15 +6,12 @@ use super::journal::{Entry, Header, JOURNAL_FILE, JOURNAL_VERSION, Journal, Read
 use super::summary::{Roles, pareto, rank};
 use super::verdict::verdict;
 use super::{
-    Compliance, Earlier, Ending, Finals, Instruments, Progress, Search, Slice, Standing, Trial, TuneJob,
-    TuneOutcome, baseline, pace, saturating_load,
+    Compliance, Earlier, Ending, Finals, Instruments, OUTCOME_VERSION, Progress, Search, Slice, Standing,
+    Trial, TuneJob, TuneOutcome, baseline, pace, saturating_load,
 };
 use crate::error::{Error, Result};
 use crate::measure::Measurement;
 use crate::units::Nanos;
-
-/// Version of [`TuneOutcome`].
-const OUTCOME_VERSION: u32 = 1;
 
 /// How often the finals are held again because they showed that the winner breaks a limit.
 const MOST_FINALS: usize = 3;

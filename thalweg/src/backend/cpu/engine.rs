@@ -10,10 +10,15 @@ use rten_tensor::prelude::*;
 
 use super::executor::CpuExecutor;
 use super::{operators, tensors};
-use crate::backend::{Engine, Executor, ExecutorSpec, HostTensor, SerializedEngine};
+use crate::backend::{DeviceSpec, Engine, Executor, ExecutorSpec, HostTensor, SerializedEngine};
 use crate::error::{Error, Result};
 use crate::model::proto::NodeProto;
 use crate::model::{Model, Signature, TensorSpec};
+use crate::units;
+
+/// Computing threads of all streams together. No machine gains from more, and rten panics where the operating
+/// system has none left: containers often allow some thousands.
+const MOST_THREADS: usize = 1024;
 
 /// A network with its weights, shared by all streams.
 pub(super) struct Network {
@@ -88,17 +93,49 @@ pub(super) fn check_loads(model: &Model, bytes: &Bytes) -> Result<()> {
 pub(super) struct CpuEngine {
     network: Arc<Network>,
     signature: Signature,
+    memory_bytes: Option<u64>,
 }
 
 impl CpuEngine {
     /// Loads a network and tries it, so that what cannot work fails now.
-    pub(super) fn load(engine: &SerializedEngine, core_count: usize) -> Result<Self> {
+    pub(super) fn load(engine: &SerializedEngine, device: &DeviceSpec) -> Result<Self> {
         let model = Model::from_bytes(engine.bytes.clone(), "engine.onnx")?;
         let declared = model.signature(&engine.spec.input_shapes, engine.spec.max_batch_size)?;
         let network = Network::load(&model, &engine.bytes)?;
-        let trial = Trial { model: &model, network: &network, pool: pool_of(core_count) };
+        let trial = Trial { model: &model, network: &network, pool: pool_of(device.core_count) };
         let signature = trial.confirm(declared)?;
-        Ok(Self { network: Arc::new(network), signature })
+        Ok(Self { network: Arc::new(network), signature, memory_bytes: device.memory_bytes })
+    }
+
+    /// Refuses what would end the process: it can neither be without a thread nor without memory.
+    fn check_fits(&self, spec: &ExecutorSpec) -> Result<()> {
+        let refused = |settings: &[(&'static str, usize)], reason| {
+            let largest = settings.iter().max_by_key(|(_, value)| value);
+            let (name, value) = largest.expect("bug: no settings to blame");
+            Err(Error::InvalidSetting { name, value: value.to_string(), reason })
+        };
+        let threads = spec.streams.saturating_mul(spec.threads_per_stream);
+        if threads > MOST_THREADS {
+            let settings = [("streams", spec.streams), ("threads-per-stream", spec.threads_per_stream)];
+            return refused(&settings, format!("{threads} threads in all, at most {MOST_THREADS} can be"));
+        }
+        let slots = spec.streams.saturating_mul(spec.depth);
+        let bytes = units::Bytes(slots.saturating_mul(self.slot_bytes(spec.batch_size)) as u64);
+        match self.memory_bytes {
+            Some(memory) if bytes.0 > memory => {
+                let settings = [("batch", spec.batch_size), ("streams", spec.streams), ("depth", spec.depth)];
+                let memory = units::Bytes(memory);
+                refused(&settings, format!("inputs and outputs need {bytes}, the machine has {memory}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn slot_bytes(&self, batch_size: usize) -> usize {
+        let tensors = self.signature.inputs.iter().chain(&self.signature.outputs);
+        let samples = |tensor: &TensorSpec| if tensor.is_batched { batch_size } else { 1 };
+        let bytes = tensors.map(|tensor| tensor.byte_count().saturating_mul(samples(tensor)));
+        bytes.fold(0, usize::saturating_add)
     }
 }
 
@@ -119,6 +156,7 @@ impl Engine for CpuEngine {
                 reason: format!("the engine was built for {smallest} to {largest}"),
             });
         }
+        self.check_fits(spec)?;
         (0..spec.streams)
             .map(|stream| {
                 let executor = CpuExecutor::start(stream, &self.network, &self.signature, spec)?;

@@ -87,7 +87,7 @@ impl Backend for CpuBackend {
                 reason: format!("the {NAME} backend only loads its own"),
             });
         }
-        Ok(Arc::new(CpuEngine::load(engine, self.device.core_count)?))
+        Ok(Arc::new(CpuEngine::load(engine, &self.device)?))
     }
 }
 

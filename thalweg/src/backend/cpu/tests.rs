@@ -210,6 +210,9 @@ fn impossible_executors_are_refused_with_the_setting_that_is_wrong() {
     assert_eq!(error(executor_spec(1, 1, 5)), "batch 5: the engine was built for 1 to 4");
     let no_threads = ExecutorSpec { threads_per_stream: 0, ..executor_spec(1, 1, 1) };
     assert_eq!(error(no_threads), "threads-per-stream 0: must be at least 1");
+    assert_eq!(error(executor_spec(2000, 1, 1)), "streams 2000: 2000 threads in all, at most 1024 can be");
+    let deep = error(executor_spec(1, usize::MAX / 2, 1));
+    assert!(deep.starts_with("depth 9223372036854775807: inputs and outputs need"), "{deep}");
 }
 
 fn of_domain(domain: &str, node: NodeProto) -> NodeProto {

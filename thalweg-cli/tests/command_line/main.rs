@@ -1,0 +1,14 @@
+//! The program as its user meets it: what is typed, what is printed, which exit code, and what is left in the
+//! folder. Each test runs the binary; what a command computes is tested in the library.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod arrays;
+mod bad_inputs;
+mod bad_models;
+mod bad_results;
+mod bad_settings;
+mod ended_early;
+mod models;
+mod output_folders;
+mod printing;
+mod program;
