@@ -1,7 +1,7 @@
 //! From a model to an engine that is ready to run.
 //!
 //! In: a backend, a model, the shapes of its open dimensions and the largest batch. Out: an
-//! [`Engine`](crate::backend::Engine). Running it is left to [`pool`](crate::pool).
+//! [`Engine`]. Running it is left to [`pool`](crate::pool).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

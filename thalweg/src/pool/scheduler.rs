@@ -1,7 +1,7 @@
 //! The pool's logic: which request goes into which slot, and when a slot starts to run.
 //!
 //! A state machine without threads and without a clock: [`Scheduler::step`] takes the time and an
-//! [`Event`] and says what to do as [`Action`]s. Real threads drive it in [`submitter`](super::submitter).
+//! [`Event`] and says what to do as [`Action`]s. The pool drives it with real threads.
 //! It knows slots by number only; their memory is the driver's.
 //!
 //! # Life of a slot

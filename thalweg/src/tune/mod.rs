@@ -5,7 +5,7 @@
 //! that nothing measured is lost and a search can be continued.
 //!
 //! Measuring, the clock and the wish to stop come in as [`Instruments`]; everything else here is pure, but
-//! for the files. [`TestBench`] has the instruments of a real engine. How a configuration is measured is the business of [`measure`](crate::measure).
+//! for the files. [`tune`] has the instruments of a real engine. How a configuration is measured is the business of [`measure`](crate::measure).
 
 mod finals;
 pub mod journal;
