@@ -50,7 +50,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
     if let Some(path) = &args.save_outputs {
         workload.reference.write(path, workload.engine.signature())?;
     }
-    let load = load(&args.load, &configuration);
+    let load = load(&args.load, tuned.as_ref(), &configuration);
     let measurement = workload.experiment(configuration, load, pacing(args)).run(&stop);
     bar.clear();
     show(&measurement?, args, folder.as_ref(), output)
@@ -73,8 +73,11 @@ fn configuration(args: &BenchArgs, core_count: usize) -> Configuration {
     }
 }
 
-fn load(args: &LoadArgs, configuration: &Configuration) -> Load {
-    let saturating = saturating_load(configuration, args.request_samples);
+/// Requests as large as they were when the configuration was tuned, and as many as it takes to keep the
+/// pool busy, unless the user says otherwise.
+fn load(args: &LoadArgs, tuned: Option<&TunedConfig>, configuration: &Configuration) -> Load {
+    let tuned = tuned.map(|tuned| tuned.load.samples_per_request);
+    let saturating = saturating_load(configuration, args.request_samples.or(tuned));
     let arrival = match (args.rate, args.spacing, args.concurrency) {
         (Some(rate), Spacing::Poisson, _) => Arrival::PoissonRate(rate),
         (Some(rate), Spacing::Constant, _) => Arrival::ConstantRate(rate),

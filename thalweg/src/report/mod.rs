@@ -1,8 +1,9 @@
 //! Results for people: text for a terminal, one self-contained HTML page, a trace for Perfetto.
 //!
 //! In go an [`Inspection`](crate::model::Inspection), a [`Measurement`](crate::measure::Measurement), a
-//! [`TuneOutcome`](crate::tune::TuneOutcome) or raw [`Record`](crate::measure::Record)s, out comes a `String`. Nothing is measured, decided or written
-//! to disk here, and JSON needs no code: the results are `serde` types already.
+//! [`TuneOutcome`](crate::tune::TuneOutcome) or raw [`Record`](crate::measure::Record)s, out comes a
+//! `String`. Nothing is measured, decided or written to disk here, and JSON needs no code: the results are
+//! `serde` types already.
 
 mod definitions;
 mod execution;

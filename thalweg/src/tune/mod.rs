@@ -4,8 +4,9 @@
 //! [`TuneOutcome`]; [`TunedConfig`] is the part of it that is deployed. On the way it keeps a [`journal`], so
 //! that nothing measured is lost and a search can be continued.
 //!
-//! Measuring, the clock and the wish to stop come in as [`Instruments`]; everything else here is pure, but
-//! for the files. [`tune`] has the instruments of a real engine. How a configuration is measured is the business of [`measure`](crate::measure).
+//! Measuring, the clock and the wish to stop come in as [`Instruments`] (see [`tune_with`]); everything else
+//! here is pure, but for the files. How a configuration is measured is left to
+//! [`measure`](crate::measure).
 
 mod finals;
 pub mod journal;
