@@ -49,6 +49,7 @@ fn max_batch(batches: &Counts) -> MaxBatch {
 
 fn job(args: &TuneArgs, model: &Model, workload: &Workload, folder: OutputFolder) -> anyhow::Result<TuneJob> {
     let signature = workload.engine.signature().clone();
+    let limits = Limits { p99: args.p99_ms.map(milliseconds), memory_bytes: args.memory_gb.map(gigabytes) };
     Ok(TuneJob {
         model: ModelIdentity {
             path: args.model.clone(),
@@ -56,9 +57,9 @@ fn job(args: &TuneArgs, model: &Model, workload: &Workload, folder: OutputFolder
             input_shapes: input_shapes(&args.workload.shapes),
         },
         device: workload.device.clone(),
-        space: space(args, Space::for_device(&workload.device, &signature)),
+        space: space(args, Space::for_device(&workload.device, &signature).under(&limits)),
         signature,
-        limits: Limits { p99: args.p99_ms.map(milliseconds), memory_bytes: args.memory_gb.map(gigabytes) },
+        limits,
         samples_per_request: args.request_samples,
         budget: args.time,
         sample_time: Some(workload.reference.sample_time()),

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Limits;
 use crate::backend::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::measure::{Arrival, Load};
@@ -59,6 +60,17 @@ impl Space {
             batching_delays: vec![Nanos::ZERO],
             least_busy_cores: if uses_cores && cores > CORES_WORTH_IDLING { cores.div_ceil(2) } else { 1 },
         }
+    }
+
+    /// The same space for a search under limits. Where latency is limited, one slot per stream is tried too:
+    /// with a second one a request waits while the one before it runs, which costs up to half of the limit.
+    #[must_use]
+    pub fn under(mut self, limits: &Limits) -> Self {
+        if limits.p99.is_some() {
+            self.depths.insert(0, 1);
+            self.depths.dedup();
+        }
+        self
     }
 
     /// Every combination that can run and makes sense: no more submitters than streams, and no more
@@ -195,6 +207,14 @@ fn powers_of_two(first: usize, last: usize) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::tune::synthetic::{cpu, signature};
+
+    #[test]
+    fn a_latency_limit_brings_one_slot_per_stream_into_the_race() {
+        let space = Space::for_device(&cpu(2), &signature(1));
+        assert_eq!(space.clone().under(&Limits::default()).depths, [2]);
+        let limits = Limits { p99: Some(Nanos(5_000_000)), memory_bytes: None };
+        assert_eq!(space.under(&limits).depths, [1, 2]);
+    }
 
     #[test]
     fn two_cores_give_three_ways_to_share_them_per_batch() {
