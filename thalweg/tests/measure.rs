@@ -12,6 +12,7 @@ use thalweg::backend::{DeviceSpec, Engine};
 use thalweg::measure::{
     Arrival, Load, Measurement, Pacing, Reference, SampleSet, Stability, StopSignal, Workload,
 };
+use thalweg::model::ModelIdentity;
 use thalweg::pool::Configuration;
 use thalweg::tune::saturating_load;
 
@@ -28,7 +29,8 @@ fn workload(engine: Doubler) -> Workload {
         memory_bytes: None,
         versions: BTreeMap::new(),
     };
-    Workload { engine, device, inputs, reference }
+    let model = ModelIdentity { path: "none".into(), sha256: "0".to_owned(), input_shapes: BTreeMap::new() };
+    Workload { model, engine, device, inputs, reference }
 }
 
 fn short() -> Pacing {

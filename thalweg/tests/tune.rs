@@ -10,7 +10,8 @@ use support::Doubler;
 use thalweg::backend::{DeviceSpec, Engine};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Reference, SampleSet, StopSignal, Workload};
-use thalweg::tune::{Earlier, Limits, ModelIdentity, Policy, Space, TuneJob, TunedConfig, tune};
+use thalweg::model::ModelIdentity;
+use thalweg::tune::{Earlier, Limits, Policy, Space, TuneJob, TunedConfig, tune};
 
 /// Every execution takes as long as this, whatever its batch.
 const EXECUTION: Duration = Duration::from_millis(2);
@@ -31,8 +32,9 @@ fn streams_and_batches_win_where_an_execution_costs_the_same_for_any_batch() {
     let mut space = Space::for_device(&device, engine.signature());
     space.threads_per_stream = vec![1];
     space.batch_sizes = vec![1, 4];
+    let model = ModelIdentity { path: "none".into(), sha256: "0".to_owned(), input_shapes: BTreeMap::new() };
     let job = TuneJob {
-        model: ModelIdentity { path: "none".into(), sha256: "0".to_owned(), input_shapes: BTreeMap::new() },
+        model: model.clone(),
         device: device.clone(),
         signature: engine.signature().clone(),
         space,
@@ -44,7 +46,7 @@ fn streams_and_batches_win_where_an_execution_costs_the_same_for_any_batch() {
         folder: OutputFolder::claim(&folder).unwrap(),
         earlier: Earlier::Refuse,
     };
-    let workload = Workload { engine, device, inputs, reference };
+    let workload = Workload { model, engine, device, inputs, reference };
     let outcome = tune(&job, &workload, &StopSignal::default(), &mut |_| {}).unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
 

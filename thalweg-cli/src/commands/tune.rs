@@ -7,7 +7,7 @@ use thalweg::measure::{Workload, WorkloadSpec};
 use thalweg::model::Model;
 use thalweg::report;
 use thalweg::tune::journal::Journal;
-use thalweg::tune::{Earlier, Limits, ModelIdentity, Policy, Space, TuneJob, TuneOutcome, TunedConfig};
+use thalweg::tune::{Earlier, Limits, Policy, Space, TuneJob, TuneOutcome, TunedConfig};
 
 use super::{file, input_shapes, milliseconds};
 use crate::args::{Counts, TuneArgs};
@@ -34,7 +34,7 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
         seed: args.workload.seed,
     };
     let workload = Workload::prepare(backend.as_ref(), &model, &spec)?;
-    let job = job(args, &model, &workload, folder)?;
+    let job = job(args, &workload, folder);
     let outcome = thalweg::tune::tune(&job, &workload, &stop, &mut |progress| bar.show(&progress));
     bar.clear();
     show(&outcome?, &job.folder, args, output)
@@ -47,15 +47,11 @@ fn max_batch(batches: &Counts) -> MaxBatch {
     }
 }
 
-fn job(args: &TuneArgs, model: &Model, workload: &Workload, folder: OutputFolder) -> anyhow::Result<TuneJob> {
+fn job(args: &TuneArgs, workload: &Workload, folder: OutputFolder) -> TuneJob {
     let signature = workload.engine.signature().clone();
     let limits = Limits { p99: args.p99_ms.map(milliseconds), memory_bytes: args.memory_gb.map(gigabytes) };
-    Ok(TuneJob {
-        model: ModelIdentity {
-            path: args.model.clone(),
-            sha256: model.content_hash()?,
-            input_shapes: input_shapes(&args.workload.shapes),
-        },
+    TuneJob {
+        model: workload.model.clone(),
         device: workload.device.clone(),
         space: space(args, Space::for_device(&workload.device, &signature).under(&limits)),
         signature,
@@ -66,7 +62,7 @@ fn job(args: &TuneArgs, model: &Model, workload: &Workload, folder: OutputFolder
         policy: Policy { seed: args.workload.seed, ..Policy::default() },
         folder,
         earlier: if args.resume { Earlier::Resume } else { Earlier::Refuse },
-    })
+    }
 }
 
 /// The device's own space, with the user's lists in place of the tuner's.

@@ -288,6 +288,7 @@ impl<'a> Observation<'a> {
         let wall = windows[windows.len() - 1].end - windows[0].start;
         let cpu = self.cpu_at_end - self.cpu_at_start.unwrap_or(self.cpu_at_end);
         Ok(Measurement {
+            model: experiment.workload.model.clone(),
             configuration: experiment.configuration,
             load: experiment.load,
             device: experiment.workload.device.clone(),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Load;
 use crate::backend::{DeviceSpec, SlotId, StageTimes};
+use crate::model::ModelIdentity;
 use crate::pool::Configuration;
 use crate::units::Nanos;
 
@@ -156,6 +157,8 @@ pub struct Verification {
 /// The result of running one configuration under one load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
+    /// Which network.
+    pub model: ModelIdentity,
     /// What was run.
     pub configuration: Configuration,
     /// How it was driven.

@@ -8,7 +8,7 @@ use super::{Experiment, Load, Pacing, Reference, SampleSet};
 use crate::backend::{Backend, DeviceSpec, Engine};
 use crate::engine::{self, MaxBatch};
 use crate::error::Result;
-use crate::model::Model;
+use crate::model::{Model, ModelIdentity};
 use crate::pool::Configuration;
 
 /// Samples where none are given: enough that a swapped buffer shows, few enough to check quickly.
@@ -36,6 +36,8 @@ impl Default for WorkloadSpec {
 
 /// An engine, samples for it, and what they must give.
 pub struct Workload {
+    /// Which network it is.
+    pub model: ModelIdentity,
     /// The engine.
     pub engine: Arc<dyn Engine>,
     /// The device it runs on.
@@ -58,7 +60,8 @@ impl Workload {
             None => SampleSet::random(engine.signature(), RANDOM_SAMPLES, spec.seed),
         };
         let reference = Reference::compute(&engine, &inputs)?;
-        Ok(Self { engine, device: backend.device().clone(), inputs, reference })
+        let model = model.identity(&spec.input_shapes)?;
+        Ok(Self { model, engine, device: backend.device().clone(), inputs, reference })
     }
 
     /// One configuration under one load.

@@ -9,6 +9,7 @@ mod checks;
 mod cost;
 mod data_type;
 mod format;
+mod identity;
 mod inspection;
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all, reason = "generated")]
 pub mod proto;
@@ -36,6 +37,7 @@ use crate::files::write_whole;
 
 pub use cost::{Cost, NodeCost};
 pub use data_type::DataType;
+pub use identity::ModelIdentity;
 pub use inspection::{Batching, CostSummary, InspectedTensor, Inspection, OperatorSummary};
 pub use shapes::{Shape, Shapes};
 pub use signature::{Signature, TensorSpec};
@@ -212,6 +214,18 @@ impl Model {
         let bytes =
             if path.parent() == self.path.parent() { self.encode() } else { self.embedded()?.encode() };
         write_whole(path, &bytes)
+    }
+
+    /// What tells it from other models, run with these shapes.
+    ///
+    /// # Errors
+    /// As [`content_hash`](Self::content_hash).
+    pub fn identity(&self, input_shapes: &BTreeMap<String, Vec<usize>>) -> Result<ModelIdentity> {
+        Ok(ModelIdentity {
+            path: self.path.clone(),
+            sha256: self.content_hash()?,
+            input_shapes: input_shapes.clone(),
+        })
     }
 
     /// The model's inputs and outputs with every dimension but the batch fixed. `input_shapes` holds whole

@@ -7,8 +7,9 @@ use crate::measure::{
     Arrival, Estimate, Failures, LatencySummary, Load, Measurement, Record, Stability, StageSummary,
     Verification, Window,
 };
+use crate::model::ModelIdentity;
 use crate::pool::Configuration;
-use crate::tune::{Candidate, Comparison, Compliance, Ending, Limits, ModelIdentity, Standing, TuneOutcome};
+use crate::tune::{Candidate, Comparison, Compliance, Ending, Limits, Standing, TuneOutcome};
 use crate::units::Nanos;
 
 pub(super) fn configuration(streams: usize, batch_size: usize) -> Configuration {
@@ -138,6 +139,7 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
         })
         .collect();
     Measurement {
+        model: model(),
         configuration,
         load: Load {
             arrival: Arrival::Concurrency(
@@ -221,11 +223,7 @@ pub(super) fn outcome() -> TuneOutcome {
     let ratio = throughput(&winner) / throughput(&configuration(1, 1));
     TuneOutcome {
         schema_version: 1,
-        model: ModelIdentity {
-            path: "models/resnet50-v1.5.onnx".into(),
-            sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned(),
-            input_shapes: BTreeMap::from([("images".to_owned(), vec![1, 3, 224, 224])]),
-        },
+        model: model(),
         device: device(),
         limits: Limits { p99: Some(limit), memory_bytes: None },
         samples_per_request: None,
@@ -276,5 +274,13 @@ pub(super) fn empty_outcome() -> TuneOutcome {
         confirmation: None,
         limits: Limits::default(),
         ..outcome()
+    }
+}
+
+fn model() -> ModelIdentity {
+    ModelIdentity {
+        path: "models/resnet50-v1.5.onnx".into(),
+        sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned(),
+        input_shapes: BTreeMap::from([("images".to_owned(), vec![1, 3, 224, 224])]),
     }
 }

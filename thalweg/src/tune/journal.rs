@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Ending, Limits, ModelIdentity, Slice, Space};
+use super::{Ending, Limits, Slice, Space};
 use crate::backend::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::files::OutputFolder;
+use crate::model::ModelIdentity;
 use crate::units::Nanos;
 
 /// Version of the journal's format.

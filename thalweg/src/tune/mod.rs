@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use finals::Finals;
 pub use outcome::{
-    Candidate, Comparison, Compliance, Ending, Limits, ModelIdentity, OUTCOME_VERSION, Standing, TuneOutcome,
+    Candidate, Comparison, Compliance, Ending, Limits, OUTCOME_VERSION, Standing, TuneOutcome,
 };
 pub use pace::Trial;
 pub use search::{Policy, Search};
@@ -39,7 +39,7 @@ use crate::backend::DeviceSpec;
 use crate::error::Result;
 use crate::files::OutputFolder;
 use crate::measure::{Measurement, Pacing, StopSignal, Workload};
-use crate::model::Signature;
+use crate::model::{ModelIdentity, Signature};
 use crate::pool::Configuration;
 use crate::units::{Clock, Nanos};
 

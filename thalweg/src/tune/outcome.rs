@@ -1,11 +1,10 @@
 //! What a search found, as plain data.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 use crate::backend::DeviceSpec;
 use crate::measure::{Estimate, LatencySummary, Measurement};
+use crate::model::ModelIdentity;
 use crate::pool::Configuration;
 use crate::units::Nanos;
 
@@ -83,17 +82,6 @@ pub enum Ending {
     TimeUp,
     /// The user stopped it.
     Interrupted,
-}
-
-/// The model that was tuned.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ModelIdentity {
-    /// Where it was read from.
-    pub path: PathBuf,
-    /// SHA-256 over the model and its external data.
-    pub sha256: String,
-    /// Input shapes that were given for open dimensions, the batch in front.
-    pub input_shapes: std::collections::BTreeMap<String, Vec<usize>>,
 }
 
 /// The result of `tune`.

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::journal::{Header, JOURNAL_VERSION, Reading};
-use super::{
-    Candidate, Compliance, Limits, ModelIdentity, Slice, Space, Standing, TUNED_VERSION, Trial, TunedConfig,
-};
+use super::{Candidate, Compliance, Limits, Slice, Space, Standing, TUNED_VERSION, Trial, TunedConfig};
 use crate::backend::{DeviceSpec, SlotId, StageTimes};
 use crate::files::OutputFolder;
 use crate::measure::random::Random;
@@ -14,7 +12,7 @@ use crate::measure::{
     Arrival, Estimate, Failures, LatencySummary, Load, Measurement, Record, Stability, StageSummary,
     Verification,
 };
-use crate::model::{DataType, Signature, TensorSpec};
+use crate::model::{DataType, ModelIdentity, Signature, TensorSpec};
 use crate::pool::Configuration;
 use crate::units::Nanos;
 
@@ -167,6 +165,7 @@ pub fn measurement(trial: &Trial, throughput: f64) -> Measurement {
     let records =
         (0..requests as u64).map(|sequence| record(sequence, load.samples_per_request, latency)).collect();
     Measurement {
+        model: model(),
         configuration,
         load,
         device: cpu(2),

@@ -10,11 +10,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Compliance, Limits, ModelIdentity, TuneOutcome, saturating_load};
+use super::{Compliance, Limits, TuneOutcome, saturating_load};
 use crate::backend::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::measure::{Estimate, LatencySummary, Load};
+use crate::model::ModelIdentity;
 use crate::pool::Configuration;
 
 /// Version of the file's format.

@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use crate::backend::DeviceSpec;
 use crate::measure::Measurement;
+use crate::model::ModelIdentity;
 use crate::report::wording;
-use crate::tune::{ModelIdentity, TuneOutcome};
+use crate::tune::TuneOutcome;
 use crate::units::Bytes;
 
 /// What belongs together, under one heading.
@@ -33,7 +34,7 @@ pub(super) fn of_tuning(outcome: &TuneOutcome) -> Vec<FactGroup> {
 }
 
 pub(super) fn of_measurement(measured: &Measurement) -> Vec<FactGroup> {
-    vec![measurement("Measurement", measured), device(&measured.device)]
+    vec![measurement("Measurement", measured), device(&measured.device), model(&measured.model)]
 }
 
 fn search(outcome: &TuneOutcome) -> FactGroup {

@@ -8,7 +8,9 @@ use super::measurement_charts::{latency_distribution, throughput_over_time};
 use super::search_charts::{pareto, throughput_by_streams};
 use super::svg::Chart;
 use super::timeline::{Timeline, timeline};
+use crate::backend::DeviceSpec;
 use crate::measure::{Estimate, LatencySummary, Measurement};
+use crate::model::ModelIdentity;
 use crate::report::{definitions, wording};
 use crate::tune::{Candidate, Comparison, TuneOutcome};
 use crate::units::Nanos;
@@ -44,13 +46,12 @@ impl Page {
     pub(super) fn of_tuning(outcome: &TuneOutcome) -> Self {
         let winner = outcome.winner.and_then(|index| outcome.candidates.get(index));
         let confirmation = outcome.confirmation.as_ref();
-        let file = outcome.model.path.file_name().unwrap_or(outcome.model.path.as_os_str());
         let of_search = [throughput_by_streams(outcome), pareto(outcome)];
         let of_winner =
             [confirmation.and_then(latency_distribution), confirmation.and_then(throughput_over_time)];
         Self {
-            title: format!("{} tuned on {}", file.display(), outcome.device.name),
-            kicker: format!("thalweg tune  ·  {}  ·  {}", file.display(), outcome.device.name),
+            title: format!("{} tuned on {}", file_name(&outcome.model), outcome.device.name),
+            kicker: kicker("tune", &outcome.model, &outcome.device),
             is_simulated: outcome.device.backend.starts_with("simulated"),
             warnings: tuning_warnings(outcome),
             verdict: outcome.verdict.clone(),
@@ -71,7 +72,7 @@ impl Page {
         figures.extend(latency_figures(&measurement.latency));
         Self {
             title: format!("{configuration} on {}", measurement.device.name),
-            kicker: format!("thalweg bench  ·  {}", measurement.device.name),
+            kicker: kicker("bench", &measurement.model, &measurement.device),
             is_simulated: measurement.device.backend.starts_with("simulated"),
             warnings: warnings(measurement),
             verdict: verdict(measurement),
@@ -84,6 +85,15 @@ impl Page {
             definitions: definitions(),
         }
     }
+}
+
+/// `thalweg tune  ·  resnet50.onnx  ·  NVIDIA H100`
+fn kicker(command: &str, model: &ModelIdentity, device: &DeviceSpec) -> String {
+    format!("thalweg {command}  ·  {}  ·  {}", file_name(model), device.name)
+}
+
+fn file_name(model: &ModelIdentity) -> String {
+    model.path.file_name().unwrap_or(model.path.as_os_str()).display().to_string()
 }
 
 /// `4 streams with batch 2 run 13,348 inferences per second.`

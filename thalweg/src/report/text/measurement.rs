@@ -72,6 +72,8 @@ fn measurement_facts(measurement: &Measurement) -> Vec<Fact> {
         facts.push(Fact::toned("failures", failures, Tone::Warning));
     }
     facts.push(Fact::new("load", measurement.load.to_string()));
+    let model = measurement.model.path.display().to_string();
+    facts.push(Fact::new("model", wording::printable(&model)));
     facts.push(Fact::new("device", device(measurement)));
     facts
 }
@@ -113,6 +115,7 @@ verification  4,096 of 5,000 samples compared with the single-stream reference,
 stability     stable: the last 3 of 5 windows agree within 1.4 % in throughput
               and 3.2 % in latency
 load          closed loop, 16 outstanding, 1 per request
+model         models/resnet50-v1.5.onnx
 device        NVIDIA H100 80GB HBM3, tensorrt backend, 16 cores, 85.5 GB, CUDA
               driver 580.82, TensorRT 10.16.1, thalweg 0.1.0
 ";
@@ -145,6 +148,7 @@ stability     not stable: the last of 5 windows differ by 31.0 % in throughput
               less
 failures      3 requests failed, the first with: out of [2J memory
 load          closed loop, 4 outstanding, 1 per request
+model         models/resnet50-v1.5.onnx
 device        NVIDIA H100 80GB HBM3, simulated backend, 16 cores, 85.5 GB, CUDA
               driver 580.82, TensorRT 10.16.1, thalweg 0.1.0
 ";
