@@ -49,30 +49,31 @@ impl WindowCutter {
         }
     }
 
-    /// Takes in the next record and says whether a window was closed by it.
-    pub(super) fn push(&mut self, record: Record) -> bool {
+    /// Takes in the next record, and closes the window that it is too late for.
+    pub(super) fn push(&mut self, record: Record) {
         let is_new_completion = record.readable > self.latest;
-        let closed = is_new_completion && record.readable >= self.nominal_end && self.close();
+        if is_new_completion && record.readable >= self.nominal_end {
+            self.close();
+        }
         self.latest = record.readable;
         if self.start.is_some() {
             self.records.push(record);
         }
-        closed
     }
 
     /// Ends the current window at the latest completion, or starts the first one there.
-    fn close(&mut self) -> bool {
+    fn close(&mut self) {
         let Some(start) = self.start else {
             // The warm-up is over. The record that says so opens the first window.
             if self.latest > Nanos::ZERO {
                 self.start = Some(self.latest);
                 self.nominal_end = self.latest + self.length;
             }
-            return false;
+            return;
         };
         let records = &self.records[self.first..];
         if records.len() < REQUESTS_PER_WINDOW {
-            return false;
+            return;
         }
         let latencies: Nanos = records.iter().map(Record::latency).sum();
         self.windows.push(Window {
@@ -85,7 +86,6 @@ impl WindowCutter {
         self.first = self.records.len();
         self.start = Some(self.latest);
         self.nominal_end = self.latest + self.length;
-        true
     }
 
     pub(super) fn window_count(&self) -> usize {
