@@ -13,7 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::measurement::{Estimate, Failures, Record, StageSummary, Verification};
 use super::windows::{STABLE_WINDOWS, WindowCutter};
 use super::{Arrival, LatencySummary, Load, Measurement, SampleSet, Stability, Workload, stats};
-use crate::backend::SlotId;
+use crate::backend::{Counters, Observer, SlotId};
 use crate::error::{Error, Result};
 use crate::pool::{Configuration, ExecutionPool, NoResponse, Order, Producer, Response};
 use crate::units::{Clock, Nanos};
@@ -88,8 +88,10 @@ impl Experiment<'_> {
     pub fn run(&self, stop: &StopSignal) -> Result<Measurement> {
         self.load.check()?;
         let clock = Clock::start();
-        let pool = ExecutionPool::start(Arc::clone(&self.workload.engine), &self.configuration, clock)?;
-        let mut observation = Observation::new(self, clock);
+        let mut pool =
+            ExecutionPool::start(Arc::clone(&self.workload.engine), &self.configuration, clock.clone())?;
+        let mut observation = Observation::new(self, clock.clone());
+        observation.observer = pool.take_observer();
         let (permit, permits) = unbounded();
         let inputs = &self.workload.inputs;
         let sender = Feed { producer: pool.producer(), load: self.load, inputs, clock, permits };
@@ -168,6 +170,8 @@ struct Observation<'a> {
     /// CPU time of the process when the first window started.
     cpu_at_start: Option<Nanos>,
     cpu_at_end: Nanos,
+    observer: Option<Box<dyn Observer>>,
+    counters: Option<Counters>,
 }
 
 impl<'a> Observation<'a> {
@@ -176,14 +180,16 @@ impl<'a> Observation<'a> {
         let window = Nanos::from_duration(experiment.pacing.window);
         Self {
             experiment,
-            clock,
             windows: WindowCutter::new(clock.now() + warm_up, window),
+            clock,
             verification: Verification::default(),
             verification_time: Nanos::ZERO,
             verified_slots: Vec::new(),
             failures: Failures::default(),
             cpu_at_start: None,
             cpu_at_end: Nanos::ZERO,
+            observer: None,
+            counters: None,
         }
     }
 
@@ -216,6 +222,7 @@ impl<'a> Observation<'a> {
             }
         }
         self.cpu_at_end = process_cpu_time();
+        self.counters = self.observer.as_mut().map(|observer| observer.read());
         drop(permit);
         // Whatever still runs is left to the pool's stop.
         Ok(())
@@ -248,6 +255,7 @@ impl<'a> Observation<'a> {
         self.windows.push(record);
         if self.cpu_at_start.is_none() && self.windows.started().is_some() {
             self.cpu_at_start = Some(process_cpu_time());
+            self.observer.iter_mut().for_each(|observer| observer.start());
         }
         Ok(())
     }
@@ -299,6 +307,7 @@ impl<'a> Observation<'a> {
             stages: stage_summary(&records),
             host_cpu_cores: cpu.as_seconds() / wall.as_seconds(),
             host_memory_bytes: resident_memory(),
+            counters: self.counters,
             verification: self.verification,
             failures: self.failures,
             windows,

@@ -29,7 +29,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, unbounded};
 
-use crate::backend::{Engine, Executor, ExecutorSpec};
+use crate::backend::{Engine, Executor, ExecutorSpec, Observer};
 use crate::error::{Error, Result};
 use crate::model::Signature;
 use crate::units::Clock;
@@ -53,6 +53,7 @@ pub struct ExecutionPool {
     entrance: Arc<Entrance>,
     responses: Receiver<Response>,
     threads: Vec<JoinHandle<()>>,
+    observer: Option<Box<dyn Observer>>,
 }
 
 impl ExecutionPool {
@@ -69,8 +70,10 @@ impl ExecutionPool {
             depth: configuration.depth,
             batch_size: configuration.batch_size,
             threads_per_stream: configuration.threads_per_stream,
-            clock,
+            cuda_graph: configuration.cuda_graph,
+            clock: clock.clone(),
         })?;
+        let observer = executors.first().and_then(|executor| executor.observer());
         let (response_sender, responses) = unbounded();
         let mut submitters = Vec::new();
         let mut threads = Vec::new();
@@ -81,6 +84,7 @@ impl ExecutionPool {
             submitters
                 .push(SubmitterAddress { sender: address.clone(), outstanding: Arc::clone(&outstanding) });
             let spec = scheduler_spec(configuration, &signature, share.len());
+            let clock = clock.clone();
             let links = Links { inbox, address, responses: response_sender.clone(), outstanding, clock };
             let executor_count = share.len();
             let min_batch_size = *signature.batch_sizes.start();
@@ -97,7 +101,7 @@ impl ExecutionPool {
             signature,
             clock,
         };
-        Ok(Self { entrance: Arc::new(entrance), responses, threads })
+        Ok(Self { entrance: Arc::new(entrance), responses, threads, observer })
     }
 
     /// A way in.
@@ -109,6 +113,11 @@ impl ExecutionPool {
     /// which needs a single reader from the start.
     pub fn responses(&self, order: Order) -> Responses {
         Responses::new(self.responses.clone(), order)
+    }
+
+    /// Whoever can say what the device does, once; `None` where nobody can.
+    pub fn take_observer(&mut self) -> Option<Box<dyn Observer>> {
+        self.observer.take()
     }
 
     /// What goes in and what comes out.

@@ -155,6 +155,7 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
         stages: records.first().map(|record| stages(&record.stages)).unwrap_or_default(),
         host_cpu_cores: 2.38,
         host_memory_bytes: Some(1_312_000_000),
+        counters: None,
         verification: Verification {
             verified_samples: 4096,
             samples: 5000,

@@ -52,6 +52,8 @@ pub fn slice(throughput: f64) -> Slice {
         latencies_ns: vec![(1_000_000, 20)],
         over_limit: 0,
         memory_bytes: None,
+        stages: StageSummary::default(),
+        counters: None,
         failure: None,
     }
 }
@@ -176,6 +178,7 @@ pub fn measurement(trial: &Trial, throughput: f64) -> Measurement {
         stages: StageSummary::default(),
         host_cpu_cores: 2.0,
         host_memory_bytes: Some(100_000_000),
+        counters: None,
         verification: Verification::default(),
         failures: Failures::default(),
         windows: Vec::new(),

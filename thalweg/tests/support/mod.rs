@@ -111,7 +111,7 @@ impl DoublingExecutor {
         let (work, inbox) = channel();
         let (finished, done) = channel();
         let (waker, wakers) = channel();
-        let clock = spec.clock;
+        let clock = spec.clock.clone();
         let thread = std::thread::spawn(move || execute_all(&inbox, &finished, &wakers, clock, script));
         Self {
             unused: (0..spec.depth).map(slot).collect(),
