@@ -14,9 +14,9 @@ use super::race::Race;
 use super::slice::{compliance, latency_of};
 use super::{Compliance, Limits, Slice, Standing};
 use crate::measure::LatencySummary;
-use crate::measure::random::Random;
 use crate::measure::stats::CONFIDENCE;
 use crate::pool::Configuration;
+use crate::random::Random;
 use crate::units::Nanos;
 
 /// How a search decides.
