@@ -37,6 +37,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod backend;
+pub mod capacity;
 pub mod engine;
 pub mod error;
 pub mod files;

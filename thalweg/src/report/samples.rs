@@ -189,6 +189,7 @@ fn candidate(configuration: Configuration) -> Candidate {
         compliance: Compliance::Keeps,
         standing: Standing::Slower,
         failure: None,
+        predicted: None,
     }
 }
 
@@ -238,6 +239,7 @@ pub(super) fn outcome() -> TuneOutcome {
         winner: Some(0),
         runner_up: Some(Comparison { candidate: 1, ratio: around(1.03, 0.006) }),
         baseline: Some(Comparison { candidate: default, ratio: around(ratio, 0.021) }),
+        curve: None,
         confirmation: Some(measurement(winner, 100)),
         candidates,
     }

@@ -8,6 +8,7 @@
 //! here is pure, but for the files. How a configuration is measured is left to
 //! [`measure`](crate::measure).
 
+mod explore;
 mod finals;
 pub mod journal;
 mod outcome;

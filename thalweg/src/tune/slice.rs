@@ -131,6 +131,15 @@ pub(super) fn compliance<'a>(limits: &Limits, slices: impl Iterator<Item = &'a S
     }
 }
 
+/// Whether what was seen points to a broken limit, proven or not.
+pub(super) fn is_doubtful<'a>(limits: &Limits, slices: impl Iterator<Item = &'a Slice> + Clone) -> bool {
+    let n: u64 = slices.clone().map(Slice::record_count).sum();
+    let late: u64 = slices.clone().map(|slice| slice.over_limit).sum();
+    let is_late = limits.p99.is_some() && late as f64 > ALLOWED_EXCESS * n as f64;
+    let least = slices.filter_map(|slice| slice.memory_bytes).min();
+    is_late || least.zip(limits.memory_bytes).is_some_and(|(least, limit)| least > limit)
+}
+
 fn p99_compliance<'a>(limits: &Limits, slices: impl Iterator<Item = &'a Slice> + Clone) -> Compliance {
     if limits.p99.is_none() {
         return Compliance::Keeps;

@@ -119,7 +119,13 @@ pub fn header() -> Header {
 
 /// A journal's reading of a candidate.
 pub fn reading(candidate: usize, throughput: f64) -> Reading {
-    Reading { candidate, configuration: String::new(), slice: slice(throughput), elapsed: Nanos(5) }
+    Reading {
+        candidate,
+        configuration: String::new(),
+        slice: slice(throughput),
+        elapsed: Nanos(5),
+        predicted: None,
+    }
 }
 
 /// A candidate that keeps its limits, with 100 records up to this latency.
@@ -136,6 +142,7 @@ pub fn candidate(throughput: f64, max_ns: u64) -> Candidate {
         compliance: Compliance::Keeps,
         standing: Standing::Contender,
         failure: None,
+        predicted: None,
     }
 }
 
