@@ -153,7 +153,7 @@ const HOST: HostParameters = HostParameters {
 
 /// No throttling was seen on the H100 with ResNet-50.
 const CLOCK: ClockParameters =
-    ClockParameters { sustained: 1.0, busy_limit: 0.9, memory_s: 0.05, idle_power: 0.12 };
+    ClockParameters { sustained: 1.0, busy_limit: 0.9, memory_s: 0.01, idle_power: 0.12 };
 
 /// Cards with little power for their SMs cannot hold their highest clock: an estimate, not a measurement.
 fn sustained_clock(key: &str) -> f64 {
