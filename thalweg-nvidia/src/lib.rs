@@ -11,7 +11,9 @@ mod error;
 mod kind;
 mod library;
 mod places;
+mod raw;
 mod survey;
+pub mod tensorrt;
 pub mod version;
 
 #[cfg(test)]
@@ -21,4 +23,5 @@ pub use error::{Error, Result};
 pub use kind::LibraryKind;
 pub use library::{Library, Rejected};
 pub use places::{Places, SystemPlaces};
+pub use raw::{DevicePointer, RawStream};
 pub use survey::{Finding, LibraryReport, Survey, survey};

@@ -42,11 +42,18 @@ const NEWER_TENSORRT_COUNTING: u32 = 10_000;
 /// [`Error::MissingSymbol`] where the library cannot tell.
 #[doc(alias = "getInferLibVersion")]
 pub fn tensorrt(library: &Library) -> Result<Version> {
+    Ok(tensorrt_version(tensorrt_number(library)?.unsigned_abs()))
+}
+
+/// The version as TensorRT itself counts it, which it wants back from those who create its objects.
+///
+/// # Errors
+/// As [`tensorrt`].
+pub(crate) fn tensorrt_number(library: &Library) -> Result<i32> {
     // SAFETY: `int32_t getInferLibVersion() noexcept` in NvInferRuntime.h of 8.5 to 11.4 and of RTX.
     let ask: unsafe extern "C" fn() -> i32 = unsafe { library.function("getInferLibVersion") }?;
     // SAFETY: it takes nothing, touches nothing and returns a constant.
-    let number = unsafe { ask() };
-    Ok(tensorrt_version(number.unsigned_abs()))
+    Ok(unsafe { ask() })
 }
 
 fn tensorrt_version(number: u32) -> Version {
@@ -74,6 +81,20 @@ pub fn cuda_driver(library: &Library) -> Result<Version> {
 /// `major * 1000 + minor * 10` (`CUDA_VERSION` in cuda.h).
 fn cuda_version(number: u32) -> Version {
     Version { major: number / 1000, minor: number % 1000 / 10, patch: None }
+}
+
+/// Starts the driver for this process. It may be started more than once.
+///
+/// # Errors
+/// [`Error::Status`] where the driver refuses, as without a GPU.
+#[doc(alias = "cuInit")]
+pub(crate) fn start_cuda_driver(library: &Library) -> Result<()> {
+    let function = "cuInit";
+    // SAFETY: `CUresult cuInit(unsigned int)` in cuda.h.
+    let start: unsafe extern "C" fn(c_uint) -> c_int = unsafe { library.function(function) }?;
+    // SAFETY: the flags must be 0, and it may be called at any time and from any thread.
+    let code = unsafe { start(0) };
+    check(library, function, code)
 }
 
 /// Number of CUPTI's interface (`CUPTI_API_VERSION` in cupti_version.h). It grows with the releases, but is not
