@@ -69,12 +69,12 @@ impl Builder {
     /// [`Error::TensorRt`](crate::Error::TensorRt) where TensorRT makes none.
     #[doc(alias = "createOptimizationProfile")]
     pub fn create_optimization_profile(&self) -> Result<OptimizationProfile> {
-        let (address, errors) = self.owned.listen(|builder| {
+        let (address, said) = self.owned.listen(|builder| {
             // SAFETY: the builder lives and stays on this thread.
             unsafe { calls::builder::create_optimization_profile(builder) }
         })?;
         let object = Object::new(address, self.owned.object().abi())
-            .ok_or_else(|| self.owned.session().refusal("create an optimization profile", errors))?;
+            .ok_or_else(|| self.owned.session().refusal("create an optimization profile", said))?;
         Ok(OptimizationProfile::new(object, Arc::clone(&self.owned)))
     }
 

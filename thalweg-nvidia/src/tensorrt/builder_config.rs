@@ -241,11 +241,10 @@ impl BuilderConfig {
     pub fn add_optimization_profile(&mut self, profile: OptimizationProfile) -> Result<usize> {
         let address = profile.object().as_ptr();
         // SAFETY: see `enable`; the profile lives as long as its builder.
-        let (index, errors) = self
+        let (index, said) = self
             .owned
             .listen(|config| unsafe { calls::builder_config::add_optimization_profile(config, address) })?;
-        usize::try_from(index)
-            .map_err(|_| self.owned.session().refusal("add the optimization profile", errors))
+        usize::try_from(index).map_err(|_| self.owned.session().refusal("add the optimization profile", said))
     }
 
     /// Makes builds use and fill a cache of kernel timings: an old one, or a new one for no bytes.
@@ -255,13 +254,13 @@ impl BuilderConfig {
     #[doc(alias = "createTimingCache")]
     #[doc(alias = "setTimingCache")]
     pub fn use_timing_cache(&mut self, content: &[u8]) -> Result<TimingCache> {
-        let (address, errors) = self.owned.listen(|config| {
+        let (address, said) = self.owned.listen(|config| {
             // SAFETY: see `enable`; the bytes live and are copied.
             unsafe { calls::builder_config::create_timing_cache(config, content.as_ptr(), content.len()) }
         })?;
         // SAFETY: NVIDIA gives the caller a new `ITimingCache`.
         let owned = unsafe { self.builder.child(address) };
-        let owned = owned.ok_or_else(|| self.owned.session().refusal("read the timing cache", errors))?;
+        let owned = owned.ok_or_else(|| self.owned.session().refusal("read the timing cache", said))?;
         // SAFETY: it is an `ITimingCache`.
         let cache = unsafe { TimingCache::new(owned) };
         let cache_address = cache.owned().object().as_ptr();

@@ -157,11 +157,11 @@ impl Engine {
         let (_, name) = self.tensor(input)?;
         let profile = profile_number(profile)?;
         let shape = |selector| {
-            let (shape, errors) = self.owned.listen(|engine| {
+            let (shape, said) = self.owned.listen(|engine| {
                 // SAFETY: engine and name live, and the method changes nothing.
                 unsafe { calls::cuda_engine::profile_shape(engine, name.as_ptr(), profile, selector) }
             })?;
-            shape.ok_or_else(|| self.owned.session().refusal("give the shapes of the profile", errors))
+            shape.ok_or_else(|| self.owned.session().refusal("give the shapes of the profile", said))
         };
         // `OptProfileSelector`: kMIN, kOPT, kMAX.
         Ok(ShapeRange { min: shape(0)?, opt: shape(1)?, max: shape(2)? })
@@ -176,7 +176,7 @@ impl Engine {
     pub fn device_memory_size(&self, profile: usize) -> Result<usize> {
         use calls::cuda_engine as engine_calls;
         let number = profile_number(profile)?;
-        let (size, errors) = self.owned.listen(|engine| {
+        let (size, said) = self.owned.listen(|engine| {
             if engine.abi().has(&engine_calls::GET_DEVICE_MEMORY_SIZE_FOR_PROFILE_V2) {
                 // SAFETY: the engine lives, and the method changes nothing, here and below.
                 let size = unsafe { engine_calls::device_memory_size_for_profile_v2(engine, number) }?;
@@ -189,10 +189,10 @@ impl Engine {
             // SAFETY: see above.
             unsafe { engine_calls::device_memory_size(engine) }
         })?;
-        if errors.is_empty() {
+        if said.errors.is_empty() {
             Ok(size)
         } else {
-            Err(self.owned.session().refusal("give the memory size of the profile", errors))
+            Err(self.owned.session().refusal("give the memory size of the profile", said))
         }
     }
 

@@ -57,9 +57,9 @@ impl EngineInspector {
         action: &'static str,
         ask: impl FnOnce(Object) -> Result<*const c_char>,
     ) -> Result<String> {
-        let (text, errors) = self.owned.listen(ask)?;
+        let (text, said) = self.owned.listen(ask)?;
         // SAFETY: TensorRT gives null or a text that it keeps until it is asked again.
         let text = unsafe { text_at(text) };
-        text.filter(|_| errors.is_empty()).ok_or_else(|| self.owned.session().refusal(action, errors))
+        text.filter(|_| said.errors.is_empty()).ok_or_else(|| self.owned.session().refusal(action, said))
     }
 }

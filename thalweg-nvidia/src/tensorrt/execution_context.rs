@@ -109,11 +109,11 @@ impl ExecutionContext {
         let mut missing = vec![ptr::null(); self.bindings.len()];
         let capacity = i32::try_from(missing.len()).expect("bug: TensorRT counts tensors with an int32_t");
         // SAFETY: see `set_input_shape`; `missing` has room for `capacity` names.
-        let (count, errors) = self.owned.listen(|context| unsafe {
+        let (count, said) = self.owned.listen(|context| unsafe {
             calls::execution_context::infer_shapes(context, capacity, missing.as_mut_ptr())
         })?;
         let Ok(count) = usize::try_from(count) else {
-            return Err(self.owned.session().refusal("infer the shapes", errors));
+            return Err(self.owned.session().refusal("infer the shapes", said));
         };
         // SAFETY: TensorRT wrote the names of `count` tensors, which live as long as the engine.
         Ok(missing.into_iter().take(count).filter_map(|name| unsafe { text_at(name) }).collect())
@@ -317,11 +317,11 @@ impl ExecutionContext {
     }
 
     fn shape_of(&self, name: &CStr) -> Result<Vec<i64>> {
-        let (shape, errors) = self.owned.listen(|context| {
+        let (shape, said) = self.owned.listen(|context| {
             // SAFETY: context and name live, and the method changes nothing.
             unsafe { calls::execution_context::tensor_shape(context, name.as_ptr()) }
         })?;
-        shape.ok_or_else(|| self.owned.session().refusal("tell the shape of a tensor", errors))
+        shape.ok_or_else(|| self.owned.session().refusal("tell the shape of a tensor", said))
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::abi::{Dims, calls};
+use super::callbacks::Said;
 use super::data_type::DataType;
 use super::object::{Object, Owned, text_at};
 use crate::error::{Error, Result};
@@ -123,7 +124,7 @@ impl Network {
 
     fn tensor(&self, address: *mut c_void) -> Result<NetworkTensor> {
         let object = Object::new(address, self.owned.object().abi());
-        let nothing = || self.owned.session().refusal("give a tensor of the network", Vec::new());
+        let nothing = || self.owned.session().refusal("give a tensor of the network", Said::default());
         read_tensor(object.ok_or_else(nothing)?)
     }
 }

@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::abi::{Abi, Method};
-use super::callbacks::{Recorder, hear};
+use super::callbacks::{Recorder, Said, hear};
 use super::session::Session;
 use crate::error::{Error, Result};
 
@@ -160,22 +160,22 @@ impl Owned {
         &self.session
     }
 
-    /// Runs a call and returns what it returned with the errors that TensorRT reported meanwhile.
+    /// Runs a call and returns what it returned with what TensorRT said meanwhile.
     ///
     /// # Panics
     /// With the panic of a callback that the call made.
-    pub(crate) fn listen<T>(&self, call: impl FnOnce(Object) -> Result<T>) -> Result<(T, Vec<String>)> {
+    pub(crate) fn listen<T>(&self, call: impl FnOnce(Object) -> Result<T>) -> Result<(T, Said)> {
         if let Some(recorder) = &self.recorder {
             recorder.take();
         }
-        let (result, mut errors) = self.session.listen(|| call(self.object));
+        let (result, mut said) = self.session.listen(|| call(self.object));
         for recorded in self.recorder.iter().flat_map(Recorder::take) {
             // Most errors are both logged and recorded, the log's text being the longer one.
-            if !errors.iter().any(|logged| logged.contains(&recorded)) {
-                errors.push(recorded);
+            if !said.errors.iter().any(|logged| logged.contains(&recorded)) {
+                said.errors.push(recorded);
             }
         }
-        Ok((result?, errors))
+        Ok((result?, said))
     }
 
     /// Runs a call that returns whether it succeeded.
@@ -187,8 +187,8 @@ impl Owned {
         action: &'static str,
         call: impl FnOnce(Object) -> Result<bool>,
     ) -> Result<()> {
-        let (is_done, errors) = self.listen(call)?;
-        if is_done { Ok(()) } else { Err(self.session.refusal(action, errors)) }
+        let (is_done, said) = self.listen(call)?;
+        if is_done { Ok(()) } else { Err(self.session.refusal(action, said)) }
     }
 
     /// Runs a call that returns nothing and fails by reporting an error.
@@ -200,8 +200,8 @@ impl Owned {
         action: &'static str,
         call: impl FnOnce(Object) -> Result<()>,
     ) -> Result<()> {
-        let ((), errors) = self.listen(call)?;
-        if errors.is_empty() { Ok(()) } else { Err(self.session.refusal(action, errors)) }
+        let ((), said) = self.listen(call)?;
+        if said.errors.is_empty() { Ok(()) } else { Err(self.session.refusal(action, said)) }
     }
 
     /// Runs a call that makes a new object.
@@ -216,10 +216,10 @@ impl Owned {
         action: &'static str,
         call: impl FnOnce(Object) -> Result<*mut c_void>,
     ) -> Result<Self> {
-        let (address, errors) = self.listen(call)?;
+        let (address, said) = self.listen(call)?;
         // SAFETY: as the caller promises.
         let child = unsafe { self.child(address) };
-        child.ok_or_else(|| self.session.refusal(action, errors))
+        child.ok_or_else(|| self.session.refusal(action, said))
     }
 }
 

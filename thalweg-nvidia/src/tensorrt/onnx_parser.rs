@@ -65,7 +65,7 @@ pub fn parse_onnx(network: &mut Network, model: &[u8], path: Option<&Path>) -> R
     let problems = problems(parser.object())?;
     // Kept also where it failed: layers that it made may point to its weights.
     network.keep(parser);
-    if is_parsed { Ok(()) } else { Err(Error::Onnx { problems, said }) }
+    if is_parsed { Ok(()) } else { Err(Error::Onnx { problems, said: said.into_reason() }) }
 }
 
 fn create(network: &Network) -> Result<Owned> {

@@ -24,6 +24,7 @@ type Create = unsafe extern "C" fn(*mut c_void, i32) -> *mut c_void;
 impl Runtime {
     #[doc(alias = "createInferRuntime_INTERNAL")]
     pub(crate) fn new(session: &Arc<Session>) -> Result<Self> {
+        session.require_driver("create a runtime")?;
         // SAFETY: the function makes an `IRuntime`.
         let owned = unsafe { create_first(session, "createInferRuntime_INTERNAL", "create a runtime") }?;
         // SAFETY: this is the runtime's setter.
@@ -81,8 +82,8 @@ pub(crate) unsafe fn create_first(
     // The version of the headers that the caller was compiled with: ours are those of the library itself.
     let version = crate::version::tensorrt_number(session.library())?;
     // SAFETY: the logger lives for ever.
-    let (address, errors) = session.listen(|| unsafe { create(session.logger(), version) });
+    let (address, said) = session.listen(|| unsafe { create(session.logger(), version) });
     // SAFETY: the function gives null, null in disguise or a new object.
     let owned = unsafe { Owned::first(address, session) };
-    owned.ok_or_else(|| session.refusal_to_start(action, errors))
+    owned.ok_or_else(|| session.refusal_to_start(action, said))
 }

@@ -4,8 +4,8 @@ use std::ffi::c_void;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::abi::Abi;
-use super::callbacks::{LogSink, Logger, Panics, hear};
+use super::abi::{Abi, Family};
+use super::callbacks::{LogSink, Logger, Panics, Said, hear};
 use crate::error::{Error, Result};
 use crate::library::Library;
 
@@ -61,23 +61,36 @@ impl Session {
         &self.panics
     }
 
-    /// Runs a call into TensorRT and returns the errors that it logged.
+    /// Runs a call into TensorRT and returns what it logged.
     ///
     /// # Panics
     /// With the panic of a callback.
-    pub(crate) fn listen<T>(&self, call: impl FnOnce() -> T) -> (T, Vec<String>) {
+    pub(crate) fn listen<T>(&self, call: impl FnOnce() -> T) -> (T, Said) {
         let heard = hear(call);
         self.panics.raise();
         heard
     }
 
     /// The error of a call that failed, with what TensorRT said.
-    pub(crate) fn refusal(&self, action: &'static str, said: Vec<String>) -> Error {
-        Error::TensorRt { action, said }
+    pub(crate) fn refusal(&self, action: &'static str, said: Said) -> Error {
+        Error::TensorRt { action, said: said.into_reason() }
+    }
+
+    /// Refuses what would end the process without a driver: `createInferRuntime_INTERNAL` of 8.6.0 follows a null
+    /// pointer then. Later families return an address that is no object, see [`Object`](super::object::Object).
+    ///
+    /// # Errors
+    /// [`Error::TensorRt`] with what is wrong with the driver.
+    pub(crate) fn require_driver(&self, action: &'static str) -> Result<()> {
+        if self.abi.family == Family::TensorRt8 && self.driver.is_err() {
+            return Err(self.refusal_to_start(action, Said::default()));
+        }
+        Ok(())
     }
 
     /// The error of a first object that was not made. What TensorRT says there about a missing driver is a number.
-    pub(crate) fn refusal_to_start(&self, action: &'static str, mut said: Vec<String>) -> Error {
+    pub(crate) fn refusal_to_start(&self, action: &'static str, said: Said) -> Error {
+        let mut said = said.into_reason();
         said.extend(self.driver.as_ref().err().map(ToString::to_string));
         Error::TensorRt { action, said }
     }

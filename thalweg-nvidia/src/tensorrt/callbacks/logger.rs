@@ -46,17 +46,43 @@ impl Severity {
 /// Takes each line that TensorRT logs. It is called from several threads, also of TensorRT's own.
 pub type LogSink = Arc<dyn Fn(Severity, &str) + Send + Sync>;
 
-thread_local! {
-    /// Errors said on this thread inside of the calls that are in progress on it, innermost last.
-    static HEARD: RefCell<Vec<Vec<String>>> = const { RefCell::new(Vec::new()) };
+/// What TensorRT said during a call.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) errors: Vec<String>,
+    warnings: Vec<String>,
 }
 
-/// Runs a call into TensorRT and returns the errors that it logged on this thread.
-pub(crate) fn hear<T>(call: impl FnOnce() -> T) -> (T, Vec<String>) {
-    HEARD.with_borrow_mut(|heard| heard.push(Vec::new()));
+impl Said {
+    /// The reason of a failure: without a driver, TensorRT calls it a warning.
+    pub(crate) fn into_reason(self) -> Vec<String> {
+        if self.errors.is_empty() { self.warnings } else { self.errors }
+    }
+}
+
+thread_local! {
+    /// What was said on this thread inside of the calls that are in progress on it, innermost last.
+    static HEARD: RefCell<Vec<Said>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs a call into TensorRT and returns what it logged on this thread.
+pub(crate) fn hear<T>(call: impl FnOnce() -> T) -> (T, Said) {
+    HEARD.with_borrow_mut(|heard| heard.push(Said::default()));
     let result = call();
-    let errors = HEARD.with_borrow_mut(Vec::pop);
-    (result, errors.unwrap_or_default())
+    let said = HEARD.with_borrow_mut(Vec::pop);
+    (result, said.unwrap_or_default())
+}
+
+/// Adds a line to what the innermost call on this thread has said.
+fn keep(severity: Severity, text: &str) {
+    HEARD.with_borrow_mut(|heard| {
+        let Some(said) = heard.last_mut() else { return };
+        match severity {
+            Severity::InternalError | Severity::Error => said.errors.push(text.to_owned()),
+            Severity::Warning => said.warnings.push(text.to_owned()),
+            Severity::Info | Severity::Verbose => {}
+        }
+    });
 }
 
 /// An `ILogger`.
@@ -111,13 +137,7 @@ unsafe extern "C" fn log(this: *const Logger, severity: i32, message: *const c_c
         // SAFETY: TensorRT passes a text that it keeps until this returns.
         let text = unsafe { text_at(message) }.unwrap_or_default();
         let severity = Severity::of(severity);
-        if severity <= Severity::Error {
-            HEARD.with_borrow_mut(|heard| {
-                if let Some(innermost) = heard.last_mut() {
-                    innermost.push(text.trim_end().to_owned());
-                }
-            });
-        }
+        keep(severity, text.trim_end());
         if let Some(sink) = &logger.sink {
             sink(severity, text.trim_end());
         }
@@ -171,8 +191,20 @@ mod tests {
             std::thread::scope(|scope| scope.spawn(|| say(logger, 0, 1, c"elsewhere")).join().unwrap());
             hear(|| say(logger, 0, 0, c"inner")).1
         });
-        assert_eq!(inner, ["inner"]);
-        assert_eq!(outer, ["outer"]);
+        assert_eq!(inner.errors, ["inner"]);
+        assert_eq!(outer.errors, ["outer"]);
         say(logger, 0, 1, c"outside of any call");
+    }
+
+    #[test]
+    fn warnings_are_the_reason_where_there_are_no_errors() {
+        let logger = logger(Family::TensorRt10, None);
+        let ((), said) = hear(|| say(logger, 0, 2, c"no driver"));
+        assert_eq!(said.into_reason(), ["no driver"]);
+        let ((), said) = hear(|| {
+            say(logger, 0, 2, c"slow");
+            say(logger, 0, 1, c"wrong");
+        });
+        assert_eq!(said.into_reason(), ["wrong"]);
     }
 }

@@ -18,7 +18,7 @@ use std::ffi::{c_char, c_void};
 pub use calibrator::CalibrationBatches;
 pub(crate) use calibrator::Calibrator;
 pub use logger::{LogSink, Severity};
-pub(crate) use logger::{Logger, hear};
+pub(crate) use logger::{Logger, Said, hear};
 pub(crate) use panics::Panics;
 pub use profiler::LayerTime;
 pub(crate) use profiler::Profiler;
