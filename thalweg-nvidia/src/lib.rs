@@ -12,6 +12,7 @@ mod error;
 pub mod execution;
 mod kind;
 mod library;
+pub mod nvml;
 mod places;
 mod raw;
 mod survey;
