@@ -22,6 +22,9 @@ mod graph;
 mod memory;
 mod stream;
 
+#[cfg(test)]
+mod tests;
+
 pub use clock::EventClock;
 pub use context::{CudaContext, MemoryInfo};
 pub use device::{Device, DeviceProperties, HostWait};

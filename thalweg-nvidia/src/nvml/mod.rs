@@ -11,6 +11,9 @@ mod api;
 mod gpm;
 mod state;
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::CString;
 use std::fmt;
 use std::ptr;
