@@ -1,6 +1,6 @@
 //! NVML: the clocks, power and load of a GPU, and the counters that it keeps without a profiler (GPM).
 //!
-//! In: the [`Places`](crate::Places) where `libnvidia-ml.so.1` may be, and the UUID of a device, since NVML numbers
+//! In: the [`Places`] where `libnvidia-ml.so.1` may be, and the UUID of a device, since NVML numbers
 //! devices differently from CUDA. Out: plain values, or for each value that this GPU or driver does not give, the
 //! reason. Nothing here changes a setting of the GPU.
 //!
