@@ -7,12 +7,16 @@
 //! All `unsafe` of the project is in this crate, and every public item of it is safe. It knows nothing of
 //! models, pools or tuning. It builds on Unix; the file names it looks for are those of Linux.
 
+pub mod cuda;
 mod error;
+pub mod execution;
 mod kind;
 mod library;
+pub mod nvml;
 mod places;
 mod raw;
 mod survey;
+mod table;
 pub mod tensorrt;
 pub mod version;
 

@@ -107,7 +107,7 @@ impl Library {
         found.map(|function| *function).map_err(|_| self.missing(symbol))
     }
 
-    fn missing(&self, symbol: &'static str) -> Error {
+    pub(crate) fn missing(&self, symbol: &'static str) -> Error {
         Error::MissingSymbol { path: self.path.clone(), symbol }
     }
 

@@ -83,20 +83,6 @@ fn cuda_version(number: u32) -> Version {
     Version { major: number / 1000, minor: number % 1000 / 10, patch: None }
 }
 
-/// Starts the driver for this process. It may be started more than once.
-///
-/// # Errors
-/// [`Error::Status`] where the driver refuses, as without a GPU.
-#[doc(alias = "cuInit")]
-pub(crate) fn start_cuda_driver(library: &Library) -> Result<()> {
-    let function = "cuInit";
-    // SAFETY: `CUresult cuInit(unsigned int)` in cuda.h.
-    let start: unsafe extern "C" fn(c_uint) -> c_int = unsafe { library.function(function) }?;
-    // SAFETY: the flags must be 0, and it may be called at any time and from any thread.
-    let code = unsafe { start(0) };
-    check(library, function, code)
-}
-
 /// Number of CUPTI's interface (`CUPTI_API_VERSION` in cupti_version.h). It grows with the releases, but is not
 /// a version of CUDA.
 ///
@@ -179,30 +165,37 @@ pub(crate) fn text(library: &Library) -> Option<Result<String>> {
 }
 
 /// CUDA, NVML and CUPTI all return 0 for success.
-fn check(library: &Library, function: &'static str, code: c_int) -> Result<()> {
+pub(crate) fn check(library: &Library, function: &'static str, code: c_int) -> Result<()> {
     if code == 0 { Ok(()) } else { Err(Error::Status { function, code, name: status_name(library, code) }) }
 }
 
 /// What a library calls one of its status codes.
 fn status_name(library: &Library, code: c_int) -> Option<String> {
-    let name = match library.kind() {
-        LibraryKind::CudaDriver => name_by_pointer(library, "cuGetErrorName", code),
-        LibraryKind::Cupti => name_by_pointer(library, "cuptiGetResultString", code),
-        LibraryKind::Nvml => name_by_value(library, "nvmlErrorString", code),
+    match library.kind() {
+        LibraryKind::CudaDriver => {
+            let name = text_of(name_by_pointer(library, "cuGetErrorName", code))?;
+            let meaning = text_of(name_by_pointer(library, "cuGetErrorString", code));
+            Some(meaning.map_or(name.clone(), |meaning| format!("{name}: {meaning}")))
+        }
+        LibraryKind::Cupti => text_of(name_by_pointer(library, "cuptiGetResultString", code)),
+        LibraryKind::Nvml => text_of(name_by_value(library, "nvmlErrorString", code)),
         _ => None,
-    }?;
-    if name.is_null() {
-        return None;
     }
-    // SAFETY: all three functions return null or a string constant of their library, which stays loaded.
-    let name = unsafe { CStr::from_ptr(name) };
-    Some(name.to_string_lossy().into_owned())
+}
+
+/// A copy of a text constant of a library.
+fn text_of(constant: Option<*const c_char>) -> Option<String> {
+    let constant = constant.filter(|constant| !constant.is_null())?;
+    // SAFETY: all functions that it is called for return null or a string constant of their library, which stays
+    // loaded.
+    let text = unsafe { CStr::from_ptr(constant) };
+    Some(text.to_string_lossy().into_owned())
 }
 
 #[doc(alias = "cuGetErrorName")]
 #[doc(alias = "cuptiGetResultString")]
 fn name_by_pointer(library: &Library, symbol: &'static str, code: c_int) -> Option<*const c_char> {
-    // SAFETY: `CUresult cuGetErrorName(CUresult, const char**)` in cuda.h and `CUptiResult
+    // SAFETY: `CUresult cuGetErrorName(CUresult, const char**)` in cuda.h, `cuGetErrorString` alike, and `CUptiResult
     // cuptiGetResultString(CUptiResult, const char**)` in cupti_result.h, the only symbols it is called with.
     let ask: unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int =
         unsafe { library.function(symbol) }.ok()?;

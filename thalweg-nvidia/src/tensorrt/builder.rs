@@ -11,6 +11,7 @@ use super::object::{Object, Owned};
 use super::optimization_profile::OptimizationProfile;
 use super::runtime::create_first;
 use super::session::Session;
+use crate::cuda::CudaContext;
 use crate::error::Result;
 
 /// Makes serialised engines. It and all that it makes stay on one thread.
@@ -22,9 +23,10 @@ pub struct Builder {
 
 impl Builder {
     #[doc(alias = "createInferBuilder_INTERNAL")]
-    pub(crate) fn new(session: &Arc<Session>) -> Result<Self> {
+    pub(crate) fn new(session: &Arc<Session>, device: Option<Arc<CudaContext>>) -> Result<Self> {
         // SAFETY: the function makes an `IBuilder`.
-        let owned = unsafe { create_first(session, "createInferBuilder_INTERNAL", "create a builder") }?;
+        let owned =
+            unsafe { create_first(session, device, "createInferBuilder_INTERNAL", "create a builder") }?;
         // SAFETY: this is the builder's setter.
         let owned = unsafe { owned.with_recorder(calls::builder::set_error_recorder) }?;
         Ok(Self { owned: Arc::new(owned), _on_one_thread: PhantomData })

@@ -93,13 +93,22 @@ impl Engine {
         Ok(Self { owned: Arc::new(owned), tensors: tensors.into(), names: names?.into() })
     }
 
-    pub(crate) fn owned(&self) -> &Arc<Owned> {
-        &self.owned
-    }
-
     /// Its inputs and outputs, in TensorRT's order.
     pub fn tensors(&self) -> &[EngineTensor] {
         &self.tensors
+    }
+
+    /// The name of one of them as TensorRT takes it.
+    pub(crate) fn name(&self, index: usize) -> &CStr {
+        &self.names[index]
+    }
+
+    /// Places of those of a mode that lie on the device.
+    pub(crate) fn on_device(&self, mode: TensorMode) -> impl Iterator<Item = usize> {
+        let tensors = self.tensors.iter().enumerate();
+        tensors
+            .filter(move |(_, tensor)| tensor.mode == mode && tensor.location == TensorLocation::Device)
+            .map(|(index, _)| index)
     }
 
     /// One of them, with its name as TensorRT takes it.

@@ -1,4 +1,7 @@
 //! `IExecutionContext`: one execution of an engine at a time.
+//!
+//! What can be asked and set is here. To run, it becomes a [`Compute`](crate::execution::Compute), see `compute`: that
+//! keeps streams and buffers alive, which TensorRT only knows by address.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_void};
@@ -9,10 +12,10 @@ use std::sync::Arc;
 use super::abi::{Dims, calls};
 use super::callbacks::{LayerTime, Profiler};
 use super::engine::{Activations, Engine, TensorLocation, TensorMode, profile_number};
-use super::memory::DeviceMemory;
 use super::object::{Owned, text_at};
+use crate::cuda::{DeviceBuffer, Stream};
 use crate::error::{Error, Result};
-use crate::raw::RawStream;
+use crate::raw::{DevicePointer, RawStream};
 
 /// One execution of an engine at a time. It moves between threads, and only one thread at a time uses it:
 ///
@@ -32,7 +35,7 @@ pub struct ExecutionContext {
     profiler: Option<Profiler>,
     engine: Engine,
     activations: Activations,
-    activation_memory: Option<Arc<dyn DeviceMemory>>,
+    activation_memory: Option<Arc<DeviceBuffer>>,
     /// Where each tensor of the engine lies, in the engine's order.
     bindings: Vec<Option<Binding>>,
     profile: usize,
@@ -40,16 +43,18 @@ pub struct ExecutionContext {
     _not_sync: PhantomData<Cell<()>>,
 }
 
-/// What keeps the memory of a tensor alive.
+/// Where a tensor lies.
 enum Binding {
-    Device(Arc<dyn DeviceMemory>),
+    /// On the device. Whoever enqueues keeps the memory until that is done.
+    Device { address: DevicePointer, byte_count: usize },
+    /// On the host, and here.
     Host(Box<[i64]>),
 }
 
 impl Binding {
     fn byte_count(&self) -> usize {
         match self {
-            Self::Device(memory) => memory.byte_count(),
+            Self::Device { byte_count, .. } => *byte_count,
             Self::Host(values) => size_of_val::<[i64]>(values),
         }
     }
@@ -130,15 +135,20 @@ impl ExecutionContext {
         self.shape_of(name)
     }
 
-    /// Lets a tensor lie in this memory of the device, from the next execution on. The context keeps it alive.
+    /// Lets a tensor lie in this memory of the device, from the next execution on.
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`] for a wrong name, [`Error::WrongLocation`] for one that lies in host memory,
     /// [`Error::TensorRt`] where TensorRT refuses it.
     #[doc(alias = "setTensorAddress")]
-    pub fn bind(&mut self, tensor: &str, memory: Arc<dyn DeviceMemory>) -> Result<()> {
-        let address = device_address(memory.as_ref());
-        self.bind_at(tensor, TensorLocation::Device, address, Binding::Device(memory))
+    pub(crate) fn bind_device(&mut self, index: usize, memory: &DeviceBuffer) -> Result<()> {
+        let (address, byte_count) = (memory.pointer(), memory.byte_count());
+        match &self.bindings[index] {
+            // The usual case, on the way of every execution.
+            Some(Binding::Device { address: a, byte_count: b }) if *a == address && *b == byte_count => {
+                Ok(())
+            }
+            _ => self.bind_at(index, device_address(memory), Binding::Device { address, byte_count }),
+        }
     }
 
     /// Gives an input that lies in host memory its values. Types of 32 bits are taken from the low halves.
@@ -149,34 +159,28 @@ impl ExecutionContext {
     #[doc(alias = "setTensorAddress")]
     pub fn bind_host_values(&mut self, input: &str, values: &[i64]) -> Result<()> {
         let (tensor, _) = self.engine.tensor(input)?;
+        if tensor.location != TensorLocation::Host {
+            return Err(Error::WrongLocation { tensor: input.to_owned() });
+        }
+        let index = self.engine.tensors().iter().position(|known| known.name == input);
         let bytes = match tensor.data_type.bit_count() {
             Some(64) => values.to_vec(),
             _ => pack_32(values),
         };
         let values = bytes.into_boxed_slice();
         let address = values.as_ptr().cast_mut().cast();
-        self.bind_at(input, TensorLocation::Host, address, Binding::Host(values))
+        self.bind_at(index.expect("bug: `tensor` found it"), address, Binding::Host(values))
     }
 
-    fn bind_at(
-        &mut self,
-        tensor: &str,
-        location: TensorLocation,
-        address: *mut c_void,
-        binding: Binding,
-    ) -> Result<()> {
+    fn bind_at(&mut self, index: usize, address: *mut c_void, binding: Binding) -> Result<()> {
         self.is_checked = false;
-        let index = self.engine.tensors().iter().position(|known| known.name == tensor);
-        let (known, name) = self.engine.tensor(tensor)?;
-        if known.location != location {
-            return Err(Error::WrongLocation { tensor: tensor.to_owned() });
-        }
-        // SAFETY: see `set_input_shape`; the memory is kept below, before anything is enqueued, and its size is checked
-        // there.
+        let name = self.engine.name(index);
+        // SAFETY: see `set_input_shape`; the address is used by executions only, whose caller keeps the memory, and its
+        // size is checked before.
         self.owned.agree("set the address of a tensor", |context| unsafe {
             calls::execution_context::set_tensor_address(context, name.as_ptr(), address)
         })?;
-        self.bindings[index.expect("bug: `tensor` found it")] = Some(binding);
+        self.bindings[index] = Some(binding);
         Ok(())
     }
 
@@ -188,7 +192,7 @@ impl ExecutionContext {
     /// where the context has memory of its own.
     #[doc(alias = "setDeviceMemory")]
     #[doc(alias = "setDeviceMemoryV2")]
-    pub fn set_activation_memory(&mut self, memory: Arc<dyn DeviceMemory>) -> Result<()> {
+    pub fn set_activation_memory(&mut self, memory: Arc<DeviceBuffer>) -> Result<()> {
         if self.activations != Activations::UserManaged {
             return Err(Error::WrongActivations);
         }
@@ -197,7 +201,7 @@ impl ExecutionContext {
         if given < needed {
             return Err(Error::BufferTooSmall { buffer: "activations".into(), needed, given });
         }
-        let address = device_address(memory.as_ref());
+        let address = device_address(&memory);
         let size = i64::try_from(given).expect("bug: no device has that much memory");
         self.owned.instruct("set the activation memory", |context| {
             if context.abi().has(&calls::execution_context::SET_DEVICE_MEMORY_V2) {
@@ -232,29 +236,24 @@ impl ExecutionContext {
         self.profiler.as_ref().map(Profiler::take).unwrap_or_default()
     }
 
-    /// Chooses an optimization profile. All shapes have to be set again then, and activation memory be given again.
-    ///
-    /// # Safety
-    /// - The stream lives, and what was enqueued of this context before was on this stream.
+    /// Chooses an optimization profile and waits until that is done. All shapes have to be set again then, and
+    /// activation memory be given again.
     ///
     /// # Errors
     /// [`Error::TensorRt`] where the profile is not there, or another context uses it (see
-    /// [`SharedProfiles`](super::SharedProfiles)).
+    /// [`SharedProfiles`](super::SharedProfiles)); what CUDA refuses.
     #[doc(alias = "setOptimizationProfileAsync")]
-    pub(crate) unsafe fn set_optimization_profile_on(
-        &mut self,
-        profile: usize,
-        stream: RawStream,
-    ) -> Result<()> {
+    pub fn set_optimization_profile(&mut self, profile: usize, stream: &Stream) -> Result<()> {
         let number = profile_number(profile)?;
         self.is_checked = false;
-        // SAFETY: see `set_input_shape`; the caller promises the stream.
+        // SAFETY: see `set_input_shape`; nothing of this context is in flight as long as it can be reached, and the
+        // stream lives until it has caught up below.
         self.owned.agree("choose the optimization profile", |context| unsafe {
-            calls::execution_context::set_optimization_profile_async(context, number, stream.0)
+            calls::execution_context::set_optimization_profile_async(context, number, stream.raw().0)
         })?;
         self.profile = profile;
         self.activation_memory = None;
-        Ok(())
+        stream.synchronize()
     }
 
     /// Enqueues one execution. It returns before the execution is done.
@@ -262,8 +261,7 @@ impl ExecutionContext {
     /// # Safety
     /// - The stream lives until the execution is done, and so does this context.
     /// - What was enqueued of this context before is done, or was on the same stream.
-    /// - No memory is dropped that is bound to it, or was bound when something was enqueued that is not done yet, unless
-    ///   dropping it waits for that.
+    /// - All memory that is bound to it lives until the execution is done.
     ///
     /// # Errors
     /// [`Error::NotBound`] and [`Error::BufferTooSmall`] where a tensor has no memory or too little,
@@ -303,7 +301,7 @@ impl ExecutionContext {
     /// How many bytes an execution reads or writes of a tensor, at most.
     fn needed_bytes(&self, index: usize) -> Result<usize> {
         let tensor = &self.engine.tensors()[index];
-        let (_, name) = self.engine.tensor(&tensor.name)?;
+        let name = self.engine.name(index);
         if tensor.mode == TensorMode::Output {
             // It counts padding of formats, and bounds shapes that only the execution will tell.
             // SAFETY: context and name live, and the method changes nothing.
@@ -326,7 +324,7 @@ impl ExecutionContext {
 }
 
 /// An address of the device as the pointer that TensorRT takes.
-fn device_address(memory: &dyn DeviceMemory) -> *mut c_void {
+fn device_address(memory: &DeviceBuffer) -> *mut c_void {
     let address = usize::try_from(memory.pointer().0);
     ptr::with_exposed_provenance_mut(address.expect("bug: TensorRT is for platforms with 64-bit addresses"))
 }

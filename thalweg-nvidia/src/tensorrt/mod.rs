@@ -6,18 +6,19 @@
 //!
 //! Every error carries TensorRT's own words. What an object needs is kept alive by it, so they may be dropped in any
 //! order. Objects of the builder stay on one thread; engines are shared between threads; an execution context moves
-//! between threads and is used by one at a time. Memory and streams come from the `cuda` module.
+//! between threads and is used by one at a time. To run, it becomes a [`Compute`](crate::execution::Compute) with
+//! [`ExecutionContext::into_compute`], whose lanes own the memory and the streams.
 
 mod abi;
 mod builder;
 mod builder_config;
 mod callbacks;
+mod compute;
 mod data_type;
 mod engine;
 mod engine_inspector;
 mod execution_context;
 mod host_memory;
-mod memory;
 mod network;
 mod object;
 mod onnx_parser;
@@ -35,18 +36,19 @@ pub use abi::Family;
 pub use builder::Builder;
 pub use builder_config::{BuilderConfig, BuilderFlag, ProfilingVerbosity, SharedProfiles};
 pub use callbacks::{BuildProgress, CalibrationBatches, LayerTime, LogSink, ProgressSink, Severity};
+pub use compute::InputShapes;
 pub use data_type::DataType;
 pub use engine::{Activations, Engine, EngineTensor, TensorLocation, TensorMode};
 pub use engine_inspector::EngineInspector;
 pub use execution_context::ExecutionContext;
 pub use host_memory::HostMemory;
-pub use memory::DeviceMemory;
 pub use network::{Network, NetworkTensor};
 pub use onnx_parser::{ParserProblem, parse_onnx};
 pub use optimization_profile::{OptimizationProfile, ShapeRange};
 pub use runtime::Runtime;
 pub use timing_cache::TimingCache;
 
+use crate::cuda::{CudaContext, Driver};
 use crate::error::{Error, Result};
 use crate::kind::LibraryKind;
 use crate::library::Library;
@@ -112,7 +114,8 @@ impl TensorRt {
     /// As [`open`](Self::open).
     pub fn open_flavour(flavour: Flavour, places: &Places, sink: Option<LogSink>) -> Result<Self> {
         let library = Library::open(flavour.library(), places)?;
-        let driver = start_driver(places);
+        // Without a started driver TensorRT returns addresses that are no objects, see `object`.
+        let driver = Driver::open(places).map(|_| ());
         let parser = open_parser(flavour, &library, places);
         let session = Session::new(library, parser, driver, sink)?;
         Ok(Self { flavour, session: Arc::new(session) })
@@ -162,31 +165,44 @@ impl TensorRt {
         self.session.parser().map(|_| ())
     }
 
-    /// A runtime to load engines with.
+    /// A runtime to load engines with, on this device.
     ///
     /// # Errors
-    /// [`Error::TensorRt`] where TensorRT makes none, as TensorRT 10 and 11 without a driver.
-    pub fn runtime(&self) -> Result<Runtime> {
-        Runtime::new(&self.session)
+    /// [`Error::TensorRt`] where TensorRT makes none.
+    pub fn runtime_on(&self, device: &Arc<CudaContext>) -> Result<Runtime> {
+        Runtime::new(&self.session, Some(Arc::clone(device)))
     }
 
-    /// A builder to make engines with.
+    /// A runtime on CUDA's first device, or on none where TensorRT allows that, as that for RTX does.
+    ///
+    /// # Errors
+    /// [`Error::TensorRt`] where TensorRT makes none, as all but that for RTX without a driver.
+    pub fn runtime(&self) -> Result<Runtime> {
+        Runtime::new(&self.session, None)
+    }
+
+    /// A builder to make engines with, for this device.
     ///
     /// # Errors
     /// [`Error::NoBuilder`] for the lean runtime, [`Error::TensorRt`] where TensorRT makes none.
+    pub fn builder_on(&self, device: &Arc<CudaContext>) -> Result<Builder> {
+        self.make_builder(Some(Arc::clone(device)))
+    }
+
+    /// A builder for CUDA's first device, or for none where TensorRT allows that, as that for RTX does.
+    ///
+    /// # Errors
+    /// As [`builder_on`](Self::builder_on).
     pub fn builder(&self) -> Result<Builder> {
+        self.make_builder(None)
+    }
+
+    fn make_builder(&self, device: Option<Arc<CudaContext>>) -> Result<Builder> {
         if self.flavour == Flavour::Lean {
             return Err(Error::NoBuilder { path: self.path().to_owned() });
         }
-        Builder::new(&self.session)
+        Builder::new(&self.session, device)
     }
-}
-
-/// Starts the CUDA driver. Without that TensorRT 10 and 11 return addresses that are no objects, see [`object`].
-#[doc(alias = "cuInit")]
-fn start_driver(places: &Places) -> Result<()> {
-    let driver = Library::open(LibraryKind::CudaDriver, places)?;
-    version::start_cuda_driver(&driver)
 }
 
 /// The parser that goes with a TensorRT.

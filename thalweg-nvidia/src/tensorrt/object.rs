@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::abi::{Abi, Method};
 use super::callbacks::{Recorder, Said, hear};
 use super::session::Session;
+use crate::cuda::CudaContext;
 use crate::error::{Error, Result};
 
 /// Addresses below are null with an offset, not objects: without a driver, `createInferRuntime_INTERNAL` of 10 and 11
@@ -97,6 +98,8 @@ pub(crate) struct Owned {
     // Both are read by the object, so they go after it: `drop` deletes it before any field is dropped.
     recorder: Option<Recorder>,
     parent: Option<Arc<Owned>>,
+    /// Whose memory it uses. TensorRT takes whichever device is current on the calling thread.
+    device: Option<Arc<CudaContext>>,
     session: Arc<Session>,
 }
 
@@ -114,10 +117,14 @@ impl Owned {
     ///
     /// # Safety
     /// - `address` is null, null in disguise or a new object that derives from `INoCopy` and is ours to delete.
-    pub(crate) unsafe fn first(address: *mut c_void, session: &Arc<Session>) -> Option<Self> {
+    pub(crate) unsafe fn first(
+        address: *mut c_void,
+        session: &Arc<Session>,
+        device: Option<Arc<CudaContext>>,
+    ) -> Option<Self> {
         let object = Object::new(address, session.abi())?;
         let session = Arc::clone(session);
-        Some(Self { object, destructor: DELETING_DESTRUCTOR, recorder: None, parent: None, session })
+        Some(Self { object, destructor: DELETING_DESTRUCTOR, recorder: None, parent: None, device, session })
     }
 
     /// Takes an object that outlives neither this one nor what this one needs.
@@ -126,7 +133,7 @@ impl Owned {
     /// As [`first`](Self::first).
     pub(crate) unsafe fn child(self: &Arc<Self>, address: *mut c_void) -> Option<Self> {
         // SAFETY: as the caller promises.
-        let mut child = unsafe { Self::first(address, &self.session) }?;
+        let mut child = unsafe { Self::first(address, &self.session, self.device.clone()) }?;
         child.parent = Some(Arc::clone(self));
         Some(child)
     }
@@ -165,6 +172,9 @@ impl Owned {
     /// # Panics
     /// With the panic of a callback that the call made.
     pub(crate) fn listen<T>(&self, call: impl FnOnce(Object) -> Result<T>) -> Result<(T, Said)> {
+        if let Some(device) = &self.device {
+            device.enter()?;
+        }
         if let Some(recorder) = &self.recorder {
             recorder.take();
         }
@@ -225,6 +235,8 @@ impl Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
+        // Where this fails, the device is gone, and its memory with it.
+        let _ = self.device.as_ref().map(|device| device.enter().map(|_| ()));
         // What it says while it goes is the error of no call, and a panic of the log's sink waits for the next call:
         // raised here it could end the process.
         hear(|| {

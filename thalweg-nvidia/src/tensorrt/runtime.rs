@@ -8,6 +8,7 @@ use super::abi::{Family, calls};
 use super::engine::Engine;
 use super::object::Owned;
 use super::session::Session;
+use crate::cuda::CudaContext;
 use crate::error::Result;
 
 /// Loads serialised engines. Clones are the same one, and it may be used from several threads.
@@ -23,10 +24,11 @@ type Create = unsafe extern "C" fn(*mut c_void, i32) -> *mut c_void;
 
 impl Runtime {
     #[doc(alias = "createInferRuntime_INTERNAL")]
-    pub(crate) fn new(session: &Arc<Session>) -> Result<Self> {
+    pub(crate) fn new(session: &Arc<Session>, device: Option<Arc<CudaContext>>) -> Result<Self> {
         session.require_driver("create a runtime")?;
         // SAFETY: the function makes an `IRuntime`.
-        let owned = unsafe { create_first(session, "createInferRuntime_INTERNAL", "create a runtime") }?;
+        let owned =
+            unsafe { create_first(session, device, "createInferRuntime_INTERNAL", "create a runtime") }?;
         // SAFETY: this is the runtime's setter.
         let owned = unsafe { owned.with_recorder(calls::runtime::set_error_recorder) }?;
         Ok(Self { owned: Arc::new(owned) })
@@ -74,6 +76,7 @@ impl Runtime {
 /// - `symbol` is one of the two that [`Create`] is the type of.
 pub(crate) unsafe fn create_first(
     session: &Arc<Session>,
+    device: Option<Arc<CudaContext>>,
     symbol: &'static str,
     action: &'static str,
 ) -> Result<Owned> {
@@ -81,9 +84,12 @@ pub(crate) unsafe fn create_first(
     let create: Create = unsafe { session.library().function(symbol) }?;
     // The version of the headers that the caller was compiled with: ours are those of the library itself.
     let version = crate::version::tensorrt_number(session.library())?;
+    if let Some(device) = &device {
+        device.enter()?;
+    }
     // SAFETY: the logger lives for ever.
     let (address, said) = session.listen(|| unsafe { create(session.logger(), version) });
     // SAFETY: the function gives null, null in disguise or a new object.
-    let owned = unsafe { Owned::first(address, session) };
+    let owned = unsafe { Owned::first(address, session, device) };
     owned.ok_or_else(|| session.refusal_to_start(action, said))
 }

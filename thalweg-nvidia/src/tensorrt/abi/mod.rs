@@ -7,6 +7,8 @@
 pub(crate) mod calls;
 mod dims;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
@@ -202,54 +204,4 @@ const fn behind(name: &'static str, slots: [Option<Slot>; 4]) -> Method {
 
 const fn direct(name: &'static str, slots: [Option<Slot>; 4]) -> Method {
     Method { name, reach: Reach::Direct, slots }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn abi(kind: LibraryKind, major: u32, minor: u32) -> Option<Abi> {
-        let version = Version { major, minor, patch: Some(0) };
-        Family::of(kind, version).map(|family| Abi { family, version })
-    }
-
-    #[test]
-    fn each_supported_version_has_its_family_and_others_have_none() {
-        let family = |kind, major, minor| abi(kind, major, minor).map(|abi| abi.family);
-        assert_eq!(family(LibraryKind::TensorRt, 8, 4), None);
-        assert_eq!(family(LibraryKind::TensorRt, 8, 5), Some(Family::TensorRt8));
-        assert_eq!(family(LibraryKind::TensorRt, 9, 3), None);
-        assert_eq!(family(LibraryKind::TensorRtLean, 10, 16), Some(Family::TensorRt10));
-        assert_eq!(family(LibraryKind::TensorRt, 12, 0), None);
-        assert_eq!(family(LibraryKind::TensorRtRtx, 1, 4), None);
-        assert_eq!(family(LibraryKind::TensorRtRtx, 1, 7), Some(Family::Rtx1));
-        assert_eq!(family(LibraryKind::TensorRt, 1, 7), None);
-    }
-
-    #[test]
-    fn a_newer_minor_version_runs_with_the_newest_table_and_says_so() {
-        let newer = abi(LibraryKind::TensorRt, 10, 17).unwrap();
-        assert!(newer.note().unwrap().contains("10.17.0 is newer than 10.16"), "{:?}", newer.note());
-        assert!(newer.has(&tables::cuda_engine::GET_DEVICE_MEMORY_SIZE_V2));
-        assert_eq!(abi(LibraryKind::TensorRt, 10, 16).unwrap().note(), None);
-    }
-
-    #[test]
-    fn a_method_that_a_version_lacks_is_an_error_that_says_since_when() {
-        let old = abi(LibraryKind::TensorRt, 10, 0).unwrap();
-        let error = old.entry(&tables::execution_context::SET_DEVICE_MEMORY_V2).unwrap_err();
-        let text = "TensorRT 10.0.0 has no IExecutionContext::setDeviceMemoryV2: it came with 10.1";
-        assert_eq!(error.to_string(), text);
-        let eleven = abi(LibraryKind::TensorRt, 11, 4).unwrap();
-        let error = eleven.entry(&tables::builder_config::SET_INT8_CALIBRATOR).unwrap_err();
-        assert_eq!(error.to_string(), "TensorRT 11.4.0 has no IBuilderConfig::setInt8Calibrator");
-    }
-
-    #[test]
-    fn the_destructor_of_an_implementation_stands_in_front_of_its_methods() {
-        let ten = abi(LibraryKind::TensorRt, 10, 16).unwrap();
-        // Both were read from what g++ makes of NVIDIA's headers: byte 0x128 of the vtable, and the parser's first.
-        assert_eq!(ten.entry(&tables::execution_context::ENQUEUE_V3).unwrap() * 8, 0x128);
-        assert_eq!(ten.entry(&tables::parser::PARSE).unwrap(), 0);
-    }
 }

@@ -5,15 +5,15 @@ use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Entry, InterfaceInfo, Panics, Vtable, api_language, never_destroyed};
+use crate::cuda::DeviceBuffer;
 use crate::tensorrt::abi::{Abi, Family};
-use crate::tensorrt::memory::DeviceMemory;
 use crate::tensorrt::object::text_at;
 
 /// Gives sample inputs, batch by batch.
 pub trait CalibrationBatches: Send {
     /// The next batch: for each of these inputs, in this order, memory of the device with its values, in the shape
     /// that the calibration profile calls the most usual one. `None` after the last.
-    fn next_batch(&mut self, inputs: &[&str]) -> Option<Vec<Arc<dyn DeviceMemory>>>;
+    fn next_batch(&mut self, inputs: &[&str]) -> Option<Vec<Arc<DeviceBuffer>>>;
 }
 
 /// A calibrator at an address that does not change.
@@ -33,7 +33,7 @@ struct State {
 struct Batches {
     source: Box<dyn CalibrationBatches>,
     /// TensorRT reads a batch until it asks for the next.
-    current: Vec<Arc<dyn DeviceMemory>>,
+    current: Vec<Arc<DeviceBuffer>>,
 }
 
 // SAFETY: the vtable is never written, the batches are `Send` and behind a lock.
@@ -73,7 +73,7 @@ impl State {
             let needed = self.sizes.iter().find(|(input, _)| input == name).map(|(_, bytes)| *bytes);
             let needed = needed.unwrap_or_else(|| panic!("calibration asks for {name}, which is no input"));
             assert!(memory.byte_count() >= needed, "a calibration batch of {name} has {needed} bytes");
-            *binding = ptr::with_exposed_provenance_mut(address(memory.as_ref()));
+            *binding = ptr::with_exposed_provenance_mut(address(memory));
         }
         batches.current = batch;
         true
@@ -81,7 +81,7 @@ impl State {
 }
 
 /// An address of the device as the number that C++ passes as a pointer.
-fn address(memory: &dyn DeviceMemory) -> usize {
+fn address(memory: &DeviceBuffer) -> usize {
     usize::try_from(memory.pointer().0).expect("bug: TensorRT is for platforms with 64-bit addresses")
 }
 
@@ -156,30 +156,16 @@ unsafe extern "C" fn algorithm(_: *const State) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raw::DevicePointer;
+    use crate::stand_in::cuda::DriverStandIn;
     use crate::version::Version;
 
-    struct Memory(u64, usize);
+    /// Each buffer is one batch of one input.
+    struct Given(std::vec::IntoIter<Arc<DeviceBuffer>>);
 
-    // SAFETY: the tests never use the memory.
-    unsafe impl DeviceMemory for Memory {
-        fn pointer(&self) -> DevicePointer {
-            DevicePointer(self.0)
-        }
-
-        fn byte_count(&self) -> usize {
-            self.1
-        }
-    }
-
-    /// Two batches of one input.
-    struct Two(u64);
-
-    impl CalibrationBatches for Two {
-        fn next_batch(&mut self, inputs: &[&str]) -> Option<Vec<Arc<dyn DeviceMemory>>> {
+    impl CalibrationBatches for Given {
+        fn next_batch(&mut self, inputs: &[&str]) -> Option<Vec<Arc<DeviceBuffer>>> {
             assert_eq!(inputs, ["x"]);
-            self.0 += 1;
-            (self.0 <= 2).then(|| vec![Arc::new(Memory(self.0 << 12, 16)) as Arc<dyn DeviceMemory>])
+            self.0.next().map(|buffer| vec![buffer])
         }
     }
 
@@ -192,26 +178,34 @@ mod tests {
         (is_there, bindings[0].addr())
     }
 
-    fn calibrator(needed: usize, panics: &Arc<Panics>) -> Calibrator {
+    fn calibrator(needed: usize, buffers: &[Arc<DeviceBuffer>], panics: &Arc<Panics>) -> Calibrator {
         let version = Version { major: 8, minor: 6, patch: None };
         let abi = Abi { family: Family::TensorRt8, version };
-        Calibrator::new(abi, Box::new(Two(0)), vec![("x".into(), needed)], Arc::clone(panics))
+        let given = Given(buffers.to_vec().into_iter());
+        Calibrator::new(abi, Box::new(given), vec![("x".into(), needed)], Arc::clone(panics))
     }
 
     #[test]
     fn batches_are_handed_over_until_there_are_none() {
+        let device = DriverStandIn::new("calibrator");
+        let context = device.context();
+        let buffer = || Arc::new(DeviceBuffer::new(&context, 16).unwrap());
+        let buffers = [buffer(), buffer()];
         let panics = Arc::default();
-        let calibrator = calibrator(16, &panics);
-        assert_eq!(ask(&calibrator), (true, 1 << 12));
-        assert_eq!(ask(&calibrator), (true, 2 << 12));
+        let calibrator = calibrator(16, &buffers, &panics);
+        assert_eq!(ask(&calibrator), (true, address(&buffers[0])));
+        assert_eq!(ask(&calibrator), (true, address(&buffers[1])));
+        assert_eq!(Arc::strong_count(&buffers[1]), 2, "TensorRT still reads the last batch");
         assert!(!ask(&calibrator).0);
         panics.raise();
     }
 
     #[test]
     fn a_batch_that_is_too_small_ends_the_build_with_a_panic() {
+        let device = DriverStandIn::new("small-calibrator");
+        let buffers = [Arc::new(DeviceBuffer::new(&device.context(), 16).unwrap())];
         let panics: Arc<Panics> = Arc::default();
-        assert_eq!(ask(&calibrator(17, &panics)), (false, 0));
+        assert_eq!(ask(&calibrator(17, &buffers, &panics)), (false, 0));
         let raised = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panics.raise())).unwrap_err();
         let text = raised.downcast_ref::<String>().unwrap();
         assert!(text.contains("a calibration batch of x has 17 bytes"), "{text}");
