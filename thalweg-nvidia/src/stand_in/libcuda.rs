@@ -1,12 +1,14 @@
 //! Source of a stand-in for `libcuda.so.1`: the tests build it as a library of its own.
 //!
 //! It has one device whose memory is the host's. What is enqueued runs late: when somebody waits, or when an event
-//! was asked for more often than `stand_in_set_delay` says. So a buffer that is freed or read too soon shows.
+//! was asked for more often than `stand_in_set_delay` says; then only as much of it as the wait needs, and work of
+//! the youngest stream first where events allow that. So a buffer that is freed or read too soon shows, and so does
+//! a stream that does not wait for another.
 //! Every access of late work is checked against the memory that is allocated then: a fault makes all calls fail
 //! with 700, as on a real device.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int, c_uint, c_void, CStr};
 use std::sync::Mutex;
 
@@ -26,8 +28,10 @@ enum Op {
     /// Target, source, bytes, and whether each end must be allocated.
     Copy(usize, usize, usize, bool, bool),
     Fill(usize, u8, usize),
-    Record(usize),
-    Fail(c_int),
+    /// An event, and which of all records it is.
+    Record(usize, usize),
+    /// The stream waits for this record.
+    Wait(usize),
 }
 
 #[derive(Default)]
@@ -40,7 +44,10 @@ struct State {
     events: BTreeMap<usize, Option<f32>>,
     graphs: BTreeMap<usize, Vec<Op>>,
     executables: BTreeMap<usize, Vec<Op>>,
-    pending: VecDeque<Op>,
+    /// In the order in which it was enqueued, each with its stream.
+    pending: Vec<(usize, Op)>,
+    record_count: usize,
+    break_next: Option<c_int>,
     clock_ms: f32,
     delay: u32,
     queries: u32,
@@ -87,9 +94,15 @@ impl State {
     }
 
     fn enqueue(&mut self, stream: Handle, op: Op) -> c_int {
-        match self.streams.get_mut(&(stream as usize)) {
+        let stream = stream as usize;
+        match self.streams.get_mut(&stream) {
             Some(Some(captured)) => captured.push(op),
-            Some(None) => self.pending.push_back(op),
+            Some(None) => {
+                self.record_count += 1;
+                let numbered =
+                    if let Op::Record(event, _) = op { Op::Record(event, self.record_count) } else { op };
+                self.pending.push((stream, numbered));
+            }
             None => return INVALID_HANDLE,
         }
         0
@@ -104,14 +117,43 @@ impl State {
         [&self.device, &self.host].iter().any(|memory| Self::is_allocated(memory, address, byte_count))
     }
 
-    fn run_all(&mut self) {
-        while let Some(op) = self.pending.pop_front() {
+    /// Runs work until none of this kind is left.
+    fn run_until_none(&mut self, is_wanted: impl Fn(&(usize, Op)) -> bool) {
+        while self.sticky == 0 && self.pending.iter().any(&is_wanted) {
+            let next = self.next().expect("some work can always run: waits are for earlier records");
+            let (_, op) = self.pending.remove(next);
             self.run(op);
         }
     }
 
+    /// The first work of the youngest stream that can run.
+    fn next(&self) -> Option<usize> {
+        let mut streams: Vec<_> = self.pending.iter().map(|(stream, _)| *stream).collect();
+        streams.sort_unstable();
+        let mut first =
+            streams.iter().rev().map(|stream| self.pending.iter().position(|(s, _)| s == stream).unwrap());
+        first.find(|index| !matches!(self.pending[*index].1, Op::Wait(record) if self.is_ahead(record)))
+    }
+
+    fn is_ahead(&self, record: usize) -> bool {
+        self.pending.iter().any(|(_, op)| matches!(op, Op::Record(_, pending) if *pending == record))
+    }
+
+    /// The last record of an event that is still to come, or 0.
+    fn last_record(&self, event: Handle) -> usize {
+        let records = self.pending.iter().filter_map(|(_, op)| match op {
+            Op::Record(recorded, record) if *recorded == event as usize => Some(*record),
+            _ => None,
+        });
+        records.last().unwrap_or(0)
+    }
+
     fn run(&mut self, op: Op) {
         self.clock_ms += 1.0;
+        if let Some(code) = self.break_next.take() {
+            self.sticky = code;
+            return;
+        }
         match op {
             Op::Copy(target, source, count, checks_target, checks_source) => {
                 let is_bad = (checks_target && !self.is_live(target, count))
@@ -125,18 +167,23 @@ impl State {
             Op::Fill(target, value, count) => unsafe {
                 std::ptr::write_bytes(target as *mut u8, value, count)
             },
-            Op::Record(event) => {
+            Op::Record(event, _) => {
                 if let Some(time) = self.events.get_mut(&event) {
                     *time = Some(self.clock_ms);
                 }
             }
-            Op::Fail(code) => self.sticky = code,
+            Op::Wait(_) => {}
         }
     }
 
     fn is_pending(&self, event: Handle) -> bool {
-        self.pending.iter().any(|op| matches!(op, Op::Record(pending) if *pending == event as usize))
+        self.last_record(event) != 0
     }
+}
+
+/// Work that records an event.
+fn records(event: Handle) -> impl Fn(&(usize, Op)) -> bool {
+    move |(_, op)| matches!(op, Op::Record(recorded, _) if *recorded == event as usize)
 }
 
 // What tests ask for.
@@ -159,11 +206,11 @@ pub unsafe extern "C" fn stand_in_fail(name: *const c_char, code: c_int) {
     });
 }
 
-/// All that is enqueued behind this fails, and everything else from then on.
+/// The next work that runs fails, and everything else from then on.
 #[no_mangle]
 pub extern "C" fn stand_in_break_later(code: c_int) {
     call("stand_in_break_later", |state| {
-        state.pending.push_back(Op::Fail(code));
+        state.break_next = Some(code);
         0
     });
 }
@@ -313,7 +360,7 @@ pub extern "C" fn cuCtxSetCurrent(_context: Handle) -> c_int {
 #[no_mangle]
 pub extern "C" fn cuCtxSynchronize() -> c_int {
     call_in_context("cuCtxSynchronize", |state| {
-        state.run_all();
+        state.run_until_none(|_| true);
         0
     })
 }
@@ -456,22 +503,31 @@ pub extern "C" fn cuStreamDestroy_v2(stream: Handle) -> c_int {
 }
 
 #[no_mangle]
-pub extern "C" fn cuStreamSynchronize(_stream: Handle) -> c_int {
+pub extern "C" fn cuStreamSynchronize(stream: Handle) -> c_int {
     call_in_context("cuStreamSynchronize", |state| {
-        state.run_all();
+        state.run_until_none(|(owner, _)| *owner == stream as usize);
         0
     })
 }
 
 #[no_mangle]
-pub extern "C" fn cuStreamQuery(_stream: Handle) -> c_int {
-    call_in_context("cuStreamQuery", |state| if state.pending.is_empty() { 0 } else { NOT_READY })
+pub extern "C" fn cuStreamQuery(stream: Handle) -> c_int {
+    call_in_context("cuStreamQuery", |state| {
+        let is_idle = state.pending.iter().all(|(owner, _)| *owner != stream as usize);
+        if is_idle {
+            0
+        } else {
+            NOT_READY
+        }
+    })
 }
 
-/// All work of the stand-in runs in the order in which it was enqueued.
 #[no_mangle]
-pub extern "C" fn cuStreamWaitEvent(_stream: Handle, _event: Handle, _flags: c_uint) -> c_int {
-    call_in_context("cuStreamWaitEvent", |_| 0)
+pub extern "C" fn cuStreamWaitEvent(stream: Handle, event: Handle, _flags: c_uint) -> c_int {
+    call_in_context("cuStreamWaitEvent", |state| {
+        let record = state.last_record(event);
+        state.enqueue(stream, Op::Wait(record))
+    })
 }
 
 #[no_mangle]
@@ -521,12 +577,12 @@ pub extern "C" fn cuEventDestroy_v2(event: Handle) -> c_int {
 
 #[no_mangle]
 pub extern "C" fn cuEventRecord(event: Handle, stream: Handle) -> c_int {
-    call_in_context("cuEventRecord", |state| state.enqueue(stream, Op::Record(event as usize)))
+    call_in_context("cuEventRecord", |state| state.enqueue(stream, Op::Record(event as usize, 0)))
 }
 
 #[no_mangle]
 pub extern "C" fn cuEventRecordWithFlags(event: Handle, stream: Handle, _flags: c_uint) -> c_int {
-    call_in_context("cuEventRecordWithFlags", |state| state.enqueue(stream, Op::Record(event as usize)))
+    call_in_context("cuEventRecordWithFlags", |state| state.enqueue(stream, Op::Record(event as usize, 0)))
 }
 
 #[no_mangle]
@@ -538,19 +594,16 @@ pub extern "C" fn cuEventQuery(event: Handle) -> c_int {
                 return NOT_READY;
             }
             state.queries = 0;
-            while state.is_pending(event) {
-                let op = state.pending.pop_front().unwrap();
-                state.run(op);
-            }
+            state.run_until_none(records(event));
         }
         0
     })
 }
 
 #[no_mangle]
-pub extern "C" fn cuEventSynchronize(_event: Handle) -> c_int {
+pub extern "C" fn cuEventSynchronize(event: Handle) -> c_int {
     call_in_context("cuEventSynchronize", |state| {
-        state.run_all();
+        state.run_until_none(records(event));
         0
     })
 }
