@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use thalweg::backend::CudaGraph;
 use thalweg::model::zoo::Network;
 
 /// Finds, proves and runs the fastest way to push inferences through a network on several streams.
@@ -104,8 +105,16 @@ pub struct WorkloadArgs {
 }
 
 /// What a tuned configuration decides.
-const KNOBS: [&str; 7] =
-    ["streams", "batch", "depth", "submitters", "threads_per_stream", "batching_delay_ms", "shapes"];
+const KNOBS: [&str; 8] = [
+    "streams",
+    "batch",
+    "depth",
+    "submitters",
+    "threads_per_stream",
+    "cuda_graph",
+    "batching_delay_ms",
+    "shapes",
+];
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -132,6 +141,9 @@ pub struct BenchArgs {
     /// Computing threads of each stream (cpu backend) [default: cores / streams]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub threads_per_stream: Option<usize>,
+    /// What is replayed as a CUDA graph
+    #[arg(long, value_name = "WHAT", default_value = "off", value_parser = graph_parser())]
+    pub cuda_graph: CudaGraph,
     /// How long an execution waits for more samples
     #[arg(
         long, value_name = "MS", default_value_t = 0.0,
@@ -208,6 +220,9 @@ pub struct TuneArgs {
     /// Computing threads of each stream to try (cpu backend)
     #[arg(long, value_name = "LIST", default_value = "auto", value_parser = parse_counts)]
     pub threads_per_stream: Counts,
+    /// CUDA graphs to try: off, compute, copies [default: what the device can]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = graph_parser())]
+    pub cuda_graph: Vec<CudaGraph>,
     /// Batching delays to try, in milliseconds
     #[arg(
         long, value_name = "LIST", value_delimiter = ',',
@@ -297,6 +312,13 @@ fn parse_span(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("not a number of seconds above 0".to_owned()),
         span => Ok(span),
     }
+}
+
+fn graph_parser() -> impl clap::builder::TypedValueParser<Value = CudaGraph> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+    let named = |name: String| CudaGraph::ALL.into_iter().find(|graph| graph.to_string() == name);
+    PossibleValuesParser::new(["off", "compute", "copies"])
+        .map(move |name| named(name).expect("bug: the parser let another name through"))
 }
 
 fn network_parser() -> impl clap::builder::TypedValueParser<Value = Network> {

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Sub};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -139,20 +141,65 @@ impl fmt::Display for Bytes {
 }
 
 /// A start of time. Every [`Nanos`] point of one run comes from one clock, so they can be compared.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    start: Instant,
+///
+/// It shows the world's time, or the time of a simulation that somebody moves by hand (see [`VirtualClock`]).
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    World(Instant),
+    Virtual(VirtualClock),
 }
 
 impl Clock {
-    /// A clock that starts now.
+    /// A clock that starts now and shows the world's time.
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self(Source::World(Instant::now()))
     }
 
     /// The time since the clock started.
     pub fn now(&self) -> Nanos {
-        Nanos::from_duration(self.start.elapsed())
+        match &self.0 {
+            Source::World(start) => Nanos::from_duration(start.elapsed()),
+            Source::Virtual(clock) => clock.now(),
+        }
+    }
+
+    /// The hands of this clock, where its time is virtual.
+    pub fn virtual_clock(&self) -> Option<&VirtualClock> {
+        match &self.0 {
+            Source::World(_) => None,
+            Source::Virtual(clock) => Some(clock),
+        }
+    }
+}
+
+/// A time that stands still until it is moved. All clones show the same time.
+///
+/// One thread moves it and everything that it times runs on that thread, so `Relaxed` is enough.
+#[derive(Clone, Debug, Default)]
+pub struct VirtualClock(Arc<AtomicU64>);
+
+impl VirtualClock {
+    /// The time it shows.
+    pub fn now(&self) -> Nanos {
+        Nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Makes it show this time.
+    pub fn set(&self, now: Nanos) {
+        self.0.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Lets some time pass.
+    pub fn advance(&self, by: Nanos) {
+        self.set(self.now() + by);
+    }
+
+    /// It, for whoever only reads the time.
+    pub fn clock(&self) -> Clock {
+        Clock(Source::Virtual(self.clone()))
     }
 }
 

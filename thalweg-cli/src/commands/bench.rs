@@ -69,6 +69,7 @@ fn configuration(args: &BenchArgs, core_count: usize) -> Configuration {
         depth: args.depth,
         submitters: args.submitters,
         threads_per_stream: args.threads_per_stream.unwrap_or(share),
+        cuda_graph: args.cuda_graph,
         batching_delay: milliseconds(args.batching_delay_ms),
     }
 }

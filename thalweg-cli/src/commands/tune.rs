@@ -79,6 +79,9 @@ fn space(args: &TuneArgs, mut space: Space) -> Space {
             values.clone_from(counts);
         }
     }
+    if !args.cuda_graph.is_empty() {
+        space.cuda_graphs.clone_from(&args.cuda_graph);
+    }
     if !args.batching_delay_ms.is_empty() {
         space.batching_delays = args.batching_delay_ms.iter().copied().map(milliseconds).collect();
     }

@@ -74,6 +74,18 @@ fn what_is_made_in_a_context_keeps_it_alive() {
 }
 
 #[test]
+fn how_the_host_waits_is_said_before_the_context_is_made_or_not_at_all() {
+    let stand_in = DriverStandIn::new("driver-wait");
+    let device = stand_in.driver.device("0").unwrap();
+    stand_in.take_log();
+    drop(device.retain_primary_context(HostWait::Block).unwrap());
+    let retained = ["cuDevicePrimaryCtxSetFlags", "cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease"];
+    assert_eq!(stand_in.take_log(), retained);
+    drop(device.retain_primary_context(HostWait::Unchanged).unwrap());
+    assert_eq!(stand_in.take_log(), retained[1..]);
+}
+
+#[test]
 fn out_of_memory_is_an_error_that_ends_nothing() {
     let stand_in = DriverStandIn::new("driver-full");
     let context = stand_in.context();

@@ -56,10 +56,20 @@ impl Nvml {
 
     /// The device with this UUID, as [`DeviceProperties`](crate::cuda::DeviceProperties) has it.
     ///
+    /// CUDA gives a MIG slice's UUID as plain bytes, which are written like those of a whole GPU; NVML writes `MIG-`
+    /// before it. So that is tried too.
+    ///
     /// # Errors
     /// Where NVML does not know it.
-    #[doc(alias = "nvmlDeviceGetHandleByUUID")]
     pub fn device_by_uuid(&self, uuid: &str) -> Result<NvmlDevice> {
+        self.find(uuid).or_else(|error| match uuid.strip_prefix("GPU-") {
+            Some(bare) => self.find(&format!("MIG-{bare}")).map_err(|_| error),
+            None => Err(error),
+        })
+    }
+
+    #[doc(alias = "nvmlDeviceGetHandleByUUID")]
+    fn find(&self, uuid: &str) -> Result<NvmlDevice> {
         let unknown = |_| Error::NoSuchDevice { wanted: uuid.to_owned(), found: Vec::new() };
         let text = CString::new(uuid).map_err(unknown)?;
         let mut handle = ptr::null_mut();

@@ -43,6 +43,12 @@ fn a_device_that_nvml_does_not_know_is_an_error() {
 }
 
 #[test]
+fn a_mig_slice_is_found_by_the_uuid_that_cuda_gives() {
+    let device = open("nvml-mig").device_by_uuid("GPU-slice").unwrap();
+    assert_eq!(device.uuid(), "MIG-slice");
+}
+
+#[test]
 fn gpm_gives_fractions_and_bytes_between_two_readings() {
     let device = open("nvml-gpm").device_by_uuid("GPU-new").unwrap();
     let mut sampler = GpmSampler::start(&device).unwrap();

@@ -1,4 +1,4 @@
-//! A stand-in for the CUDA driver with memory, streams, events and graphs; see `libcuda.rs` beside this file.
+//! A stand-in for the CUDA driver with memory, streams, events and graphs; see `libcuda_model.rs` beside this file.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint};
 use std::sync::{Arc, OnceLock};
@@ -43,7 +43,8 @@ impl DriverStandIn {
     pub fn new(test: &str) -> Self {
         static BUILT: OnceLock<Vec<u8>> = OnceLock::new();
         let folder = Folder::new(test);
-        folder.build_once("libcuda.so.1", include_str!("libcuda.rs"), &BUILT);
+        let source = concat!(include_str!("libcuda_model.rs"), include_str!("libcuda.rs"));
+        folder.build_once("libcuda.so.1", source, &BUILT);
         Self { driver: Driver::open(&folder.places()).unwrap(), _folder: folder }
     }
 
@@ -54,7 +55,7 @@ impl DriverStandIn {
     /// How often an event may be asked for before it is complete.
     pub fn set_delay(&self, queries: u32) {
         let set: unsafe extern "C" fn(c_uint) =
-            // SAFETY: the type is that of `libcuda.rs`.
+            // SAFETY: the type is that of `libcuda_model.rs`.
             unsafe { self.driver.library().function("stand_in_set_delay") }.unwrap();
         // SAFETY: any number may be set.
         unsafe { set(queries) };
@@ -63,7 +64,7 @@ impl DriverStandIn {
     /// Lets the next call of a function fail.
     pub fn fail(&self, function: &str, code: i32) {
         let fail: unsafe extern "C" fn(*const c_char, c_int) =
-            // SAFETY: the type is that of `libcuda.rs`.
+            // SAFETY: the type is that of `libcuda_model.rs`.
             unsafe { self.driver.library().function("stand_in_fail") }.unwrap();
         let function = CString::new(function).unwrap();
         // SAFETY: the name ends in a zero, and is copied.
@@ -73,7 +74,7 @@ impl DriverStandIn {
     /// Lets the device fail when it reaches this place.
     pub fn break_later(&self, code: i32) {
         let break_later: unsafe extern "C" fn(c_int) =
-            // SAFETY: the type is that of `libcuda.rs`.
+            // SAFETY: the type is that of `libcuda_model.rs`.
             unsafe { self.driver.library().function("stand_in_break_later") }.unwrap();
         // SAFETY: any code may be given.
         unsafe { break_later(code) };
@@ -82,7 +83,7 @@ impl DriverStandIn {
     /// What was made and not yet destroyed.
     pub fn live(&self) -> Live {
         let count: unsafe extern "C" fn(*mut [usize; 7]) =
-            // SAFETY: the type is that of `libcuda.rs`.
+            // SAFETY: the type is that of `libcuda_model.rs`.
             unsafe { self.driver.library().function("stand_in_live") }.unwrap();
         let mut counts = [0; 7];
         // SAFETY: `counts` is writable.
@@ -94,7 +95,7 @@ impl DriverStandIn {
     /// The functions that were called since the last time.
     pub fn take_log(&self) -> Vec<String> {
         let take: unsafe extern "C" fn(*mut c_char, usize) =
-            // SAFETY: the type is that of `libcuda.rs`.
+            // SAFETY: the type is that of `libcuda_model.rs`.
             unsafe { self.driver.library().function("stand_in_take_log") }.unwrap();
         let mut text = vec![0_u8; LOG_SIZE];
         // SAFETY: so many bytes can be written.

@@ -1,201 +1,4 @@
-//! Source of a stand-in for `libcuda.so.1`: the tests build it as a library of its own.
-//!
-//! It has one device whose memory is the host's. What is enqueued runs late: when somebody waits, or when an event
-//! was asked for more often than `stand_in_set_delay` says. So a buffer that is freed or read too soon shows.
-//! Every access of late work is checked against the memory that is allocated then: a fault makes all calls fail
-//! with 700, as on a real device.
-
-use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
-use std::ffi::{c_char, c_int, c_uint, c_void, CStr};
-use std::sync::Mutex;
-
-type Handle = *mut c_void;
-
-const TOTAL_BYTES: usize = 1 << 30;
-const INVALID_VALUE: c_int = 1;
-const OUT_OF_MEMORY: c_int = 2;
-const INVALID_CONTEXT: c_int = 201;
-const INVALID_HANDLE: c_int = 400;
-const NOT_READY: c_int = 600;
-const ILLEGAL_ADDRESS: c_int = 700;
-const CAPTURE_INVALIDATED: c_int = 901;
-
-#[derive(Clone, Copy)]
-enum Op {
-    /// Target, source, bytes, and whether each end must be allocated.
-    Copy(usize, usize, usize, bool, bool),
-    Fill(usize, u8, usize),
-    Record(usize),
-    Fail(c_int),
-}
-
-#[derive(Default)]
-struct State {
-    next_handle: usize,
-    contexts: i32,
-    device: BTreeMap<usize, Vec<u8>>,
-    host: BTreeMap<usize, Vec<u8>>,
-    streams: BTreeMap<usize, Option<Vec<Op>>>,
-    events: BTreeMap<usize, Option<f32>>,
-    graphs: BTreeMap<usize, Vec<Op>>,
-    executables: BTreeMap<usize, Vec<Op>>,
-    pending: VecDeque<Op>,
-    clock_ms: f32,
-    delay: u32,
-    queries: u32,
-    failures: Vec<(String, c_int)>,
-    sticky: c_int,
-    log: String,
-}
-
-static STATE: Mutex<Option<State>> = Mutex::new(None);
-
-thread_local! {
-    static HAS_CONTEXT: Cell<bool> = const { Cell::new(false) };
-}
-
-/// One call of the driver: logged, and refused where the test asked for that.
-fn call(name: &str, body: impl FnOnce(&mut State) -> c_int) -> c_int {
-    let mut guard = STATE.lock().unwrap();
-    let state = guard.get_or_insert_with(State::default);
-    state.log.push_str(name);
-    state.log.push('\n');
-    if let Some(index) = state.failures.iter().position(|(failing, _)| failing == name) {
-        return state.failures.remove(index).1;
-    }
-    if state.sticky != 0 {
-        return state.sticky;
-    }
-    let code = body(state);
-    if state.sticky != 0 {
-        state.sticky
-    } else {
-        code
-    }
-}
-
-/// As `call`, for functions that need a current context.
-fn call_in_context(name: &str, body: impl FnOnce(&mut State) -> c_int) -> c_int {
-    call(name, |state| if HAS_CONTEXT.get() { body(state) } else { INVALID_CONTEXT })
-}
-
-impl State {
-    fn handle(&mut self) -> usize {
-        self.next_handle += 16;
-        self.next_handle
-    }
-
-    fn enqueue(&mut self, stream: Handle, op: Op) -> c_int {
-        match self.streams.get_mut(&(stream as usize)) {
-            Some(Some(captured)) => captured.push(op),
-            Some(None) => self.pending.push_back(op),
-            None => return INVALID_HANDLE,
-        }
-        0
-    }
-
-    fn is_allocated(memory: &BTreeMap<usize, Vec<u8>>, address: usize, byte_count: usize) -> bool {
-        let owner = memory.range(..=address).next_back();
-        owner.is_some_and(|(start, bytes)| address + byte_count <= start + bytes.len())
-    }
-
-    fn is_live(&self, address: usize, byte_count: usize) -> bool {
-        [&self.device, &self.host].iter().any(|memory| Self::is_allocated(memory, address, byte_count))
-    }
-
-    fn run_all(&mut self) {
-        while let Some(op) = self.pending.pop_front() {
-            self.run(op);
-        }
-    }
-
-    fn run(&mut self, op: Op) {
-        self.clock_ms += 1.0;
-        match op {
-            Op::Copy(target, source, count, checks_target, checks_source) => {
-                let is_bad = (checks_target && !self.is_live(target, count))
-                    || (checks_source && !self.is_live(source, count));
-                if is_bad {
-                    self.sticky = ILLEGAL_ADDRESS;
-                } else {
-                    unsafe { std::ptr::copy(source as *const u8, target as *mut u8, count) };
-                }
-            }
-            Op::Fill(target, value, count) => unsafe {
-                std::ptr::write_bytes(target as *mut u8, value, count)
-            },
-            Op::Record(event) => {
-                if let Some(time) = self.events.get_mut(&event) {
-                    *time = Some(self.clock_ms);
-                }
-            }
-            Op::Fail(code) => self.sticky = code,
-        }
-    }
-
-    fn is_pending(&self, event: Handle) -> bool {
-        self.pending.iter().any(|op| matches!(op, Op::Record(pending) if *pending == event as usize))
-    }
-}
-
-// What tests ask for.
-
-#[no_mangle]
-pub extern "C" fn stand_in_set_delay(queries: c_uint) {
-    call("stand_in_set_delay", |state| {
-        state.delay = queries;
-        0
-    });
-}
-
-/// The next call of the function fails with this code.
-#[no_mangle]
-pub unsafe extern "C" fn stand_in_fail(name: *const c_char, code: c_int) {
-    let name = CStr::from_ptr(name).to_str().unwrap().to_owned();
-    call("stand_in_fail", |state| {
-        state.failures.push((name, code));
-        0
-    });
-}
-
-/// All that is enqueued behind this fails, and everything else from then on.
-#[no_mangle]
-pub extern "C" fn stand_in_break_later(code: c_int) {
-    call("stand_in_break_later", |state| {
-        state.pending.push_back(Op::Fail(code));
-        0
-    });
-}
-
-/// Device buffers, host buffers, streams, events, graphs, executable graphs, contexts.
-#[no_mangle]
-pub unsafe extern "C" fn stand_in_live(counts: *mut [usize; 7]) {
-    let guard = STATE.lock().unwrap();
-    let Some(state) = &*guard else { return };
-    *counts = [
-        state.device.len(),
-        state.host.len(),
-        state.streams.len(),
-        state.events.len(),
-        state.graphs.len(),
-        state.executables.len(),
-        state.contexts as usize,
-    ];
-}
-
-/// The names of all functions called since the last time.
-#[no_mangle]
-pub unsafe extern "C" fn stand_in_take_log(text: *mut c_char, length: usize) {
-    let mut guard = STATE.lock().unwrap();
-    let state = guard.get_or_insert_with(State::default);
-    let log = std::mem::take(&mut state.log);
-    assert!(log.len() < length);
-    std::ptr::copy_nonoverlapping(log.as_ptr(), text.cast(), log.len());
-    *text.add(log.len()) = 0;
-}
-
-// The driver.
+// The driver's functions, over the model in libcuda_model.rs, which goes before this file when both are built.
 
 #[no_mangle]
 pub extern "C" fn cuInit(_flags: c_uint) -> c_int {
@@ -313,7 +116,7 @@ pub extern "C" fn cuCtxSetCurrent(_context: Handle) -> c_int {
 #[no_mangle]
 pub extern "C" fn cuCtxSynchronize() -> c_int {
     call_in_context("cuCtxSynchronize", |state| {
-        state.run_all();
+        state.run_until_none(|_| true);
         0
     })
 }
@@ -456,22 +259,31 @@ pub extern "C" fn cuStreamDestroy_v2(stream: Handle) -> c_int {
 }
 
 #[no_mangle]
-pub extern "C" fn cuStreamSynchronize(_stream: Handle) -> c_int {
+pub extern "C" fn cuStreamSynchronize(stream: Handle) -> c_int {
     call_in_context("cuStreamSynchronize", |state| {
-        state.run_all();
+        state.run_until_none(|(owner, _)| *owner == stream as usize);
         0
     })
 }
 
 #[no_mangle]
-pub extern "C" fn cuStreamQuery(_stream: Handle) -> c_int {
-    call_in_context("cuStreamQuery", |state| if state.pending.is_empty() { 0 } else { NOT_READY })
+pub extern "C" fn cuStreamQuery(stream: Handle) -> c_int {
+    call_in_context("cuStreamQuery", |state| {
+        let is_idle = state.pending.iter().all(|(owner, _)| *owner != stream as usize);
+        if is_idle {
+            0
+        } else {
+            NOT_READY
+        }
+    })
 }
 
-/// All work of the stand-in runs in the order in which it was enqueued.
 #[no_mangle]
-pub extern "C" fn cuStreamWaitEvent(_stream: Handle, _event: Handle, _flags: c_uint) -> c_int {
-    call_in_context("cuStreamWaitEvent", |_| 0)
+pub extern "C" fn cuStreamWaitEvent(stream: Handle, event: Handle, _flags: c_uint) -> c_int {
+    call_in_context("cuStreamWaitEvent", |state| {
+        let record = state.last_record(event);
+        state.enqueue(stream, Op::Wait(record))
+    })
 }
 
 #[no_mangle]
@@ -521,12 +333,12 @@ pub extern "C" fn cuEventDestroy_v2(event: Handle) -> c_int {
 
 #[no_mangle]
 pub extern "C" fn cuEventRecord(event: Handle, stream: Handle) -> c_int {
-    call_in_context("cuEventRecord", |state| state.enqueue(stream, Op::Record(event as usize)))
+    call_in_context("cuEventRecord", |state| state.enqueue(stream, Op::Record(event as usize, 0)))
 }
 
 #[no_mangle]
 pub extern "C" fn cuEventRecordWithFlags(event: Handle, stream: Handle, _flags: c_uint) -> c_int {
-    call_in_context("cuEventRecordWithFlags", |state| state.enqueue(stream, Op::Record(event as usize)))
+    call_in_context("cuEventRecordWithFlags", |state| state.enqueue(stream, Op::Record(event as usize, 0)))
 }
 
 #[no_mangle]
@@ -538,19 +350,16 @@ pub extern "C" fn cuEventQuery(event: Handle) -> c_int {
                 return NOT_READY;
             }
             state.queries = 0;
-            while state.is_pending(event) {
-                let op = state.pending.pop_front().unwrap();
-                state.run(op);
-            }
+            state.run_until_none(records(event));
         }
         0
     })
 }
 
 #[no_mangle]
-pub extern "C" fn cuEventSynchronize(_event: Handle) -> c_int {
+pub extern "C" fn cuEventSynchronize(event: Handle) -> c_int {
     call_in_context("cuEventSynchronize", |state| {
-        state.run_all();
+        state.run_until_none(records(event));
         0
     })
 }

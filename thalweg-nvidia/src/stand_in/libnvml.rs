@@ -1,4 +1,4 @@
-//! Source of a stand-in for `libnvidia-ml.so.1` with two devices: `GPU-new` has GPM, `GPU-old` has not. It is of an
+//! Source of a stand-in for `libnvidia-ml.so.1` with two devices and a MIG slice: only `GPU-new` has GPM. It is of an
 //! older driver: the reasons for low clocks go by their old name. Neither can tell its temperature.
 
 use std::ffi::{c_char, c_int, c_uint, c_ulonglong, c_void, CStr};
@@ -50,6 +50,7 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, device: 
     *device = match CStr::from_ptr(uuid).to_bytes() {
         b"GPU-new" => NEW as Handle,
         b"GPU-old" => 32 as Handle,
+        b"MIG-slice" => 48 as Handle,
         _ => return NOT_FOUND,
     };
     0

@@ -4,9 +4,12 @@
 //! executor runs one execution after the other on its own stream. Nothing to the right of this module
 //! knows which backend runs. None of an executor's calls blocks: *how* to wait is the pool's business.
 
+mod counters;
 pub mod cpu;
+mod data_sheet;
 mod examination;
 mod host;
+pub mod simulated;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,20 +22,25 @@ use crate::error::{Error, Result};
 use crate::model::{Model, Signature};
 use crate::units::{Clock, Nanos};
 
+pub use counters::{Counters, Observer};
+pub use data_sheet::DataSheet;
 pub use examination::{Examination, FoundLibrary, LibraryFinding, examine};
 pub use host::HostTensor;
 
-/// Opens a backend by name: `cpu`, or `auto` for the best one that this machine has.
+/// Opens a backend by name: `cpu`, `simulated:` and a device, or `auto` for the best one that this machine has.
 ///
 /// # Errors
 /// [`Error::InvalidSetting`] where there is no backend of this name.
 pub fn open(name: &str) -> Result<Box<dyn Backend>> {
     match name {
         "auto" | "cpu" => Ok(Box::new(cpu::CpuBackend::new())),
+        _ if name.starts_with(simulated::PREFIX) => {
+            Ok(Box::new(simulated::SimulatedBackend::preset(&name[simulated::PREFIX.len()..])?))
+        }
         _ => Err(Error::InvalidSetting {
             name: "backend",
             value: name.to_owned(),
-            reason: "the backends are `auto` and `cpu`".to_owned(),
+            reason: "the backends are `auto`, `cpu` and `simulated:h100` (or a100, l4, orin)".to_owned(),
         }),
     }
 }
@@ -66,6 +74,11 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// Where the device lacks memory or threads for them.
     fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>>;
+
+    /// Whether time has to be moved by hand for its executors to get anywhere: a simulated device.
+    fn is_simulated(&self) -> bool {
+        false
+    }
 }
 
 /// A stream, its execution context and its slots. It runs one execution after the other, moves between
@@ -91,6 +104,18 @@ pub trait Executor: Send {
 
     /// Asks the executor to call `waker` whenever an execution has finished, from any thread.
     fn wake_with(&mut self, waker: Waker);
+
+    /// Whoever can say what the device does while executors of this pool run. `None` where nobody can.
+    fn observer(&self) -> Option<Box<dyn Observer>> {
+        None
+    }
+
+    /// In virtual time: lets the device, which all executors of a pool share, run on until the first
+    /// completion that a host thread can see, and at most until `limit`; gives the time it got to. Devices
+    /// in the world's time do nothing here: their time passes by itself.
+    fn run_until(&mut self, limit: Nanos) -> Nanos {
+        limit
+    }
 }
 
 /// An execution that could not be started.
@@ -233,8 +258,37 @@ pub struct SerializedEngine {
     pub spec: BuildSpec,
 }
 
+/// What is replayed as a CUDA graph, which costs the host one call instead of one for each kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CudaGraph {
+    /// Nothing: every kernel is launched by itself.
+    #[default]
+    Off,
+    /// The kernels. Copies go on streams of their own and overlap with other executions of the executor.
+    Compute,
+    /// Kernels and copies, in the order of one stream: executions overlap across executors only.
+    Copies,
+}
+
+impl CudaGraph {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Compute, Self::Copies];
+}
+
+/// `off`, `compute` or `copies`, as on the command line.
+impl fmt::Display for CudaGraph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Compute => "compute",
+            Self::Copies => "copies",
+        })
+    }
+}
+
 /// How many executors to make, and of what shape.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ExecutorSpec {
     /// Number of executors.
     pub streams: usize,
@@ -244,6 +298,8 @@ pub struct ExecutorSpec {
     pub batch_size: usize,
     /// Host threads that compute for each executor; only the `cpu` backend uses them.
     pub threads_per_stream: usize,
+    /// What is captured as a CUDA graph; `cpu` knows only [`CudaGraph::Off`].
+    pub cuda_graph: CudaGraph,
     /// The clock of all times in completions.
     pub clock: Clock,
 }

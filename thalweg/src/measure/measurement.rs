@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Load;
-use crate::backend::{DeviceSpec, SlotId, StageTimes};
+use crate::backend::{Counters, DeviceSpec, SlotId, StageTimes};
 use crate::model::ModelIdentity;
 use crate::pool::Configuration;
 use crate::units::Nanos;
@@ -179,6 +179,9 @@ pub struct Measurement {
     pub host_cpu_cores: f64,
     /// Resident memory of the whole process at the end, in bytes, where the system tells.
     pub host_memory_bytes: Option<u64>,
+    /// What the device said about itself over all windows; `None` where it says nothing.
+    #[serde(default)]
+    pub counters: Option<Counters>,
     /// How outputs compared with the reference.
     pub verification: Verification,
     /// Requests that failed, with the first error's text.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backend::CudaGraph;
 use crate::error::{Error, Result};
 use crate::model::Signature;
 use crate::units::Nanos;
@@ -22,6 +23,9 @@ pub struct Configuration {
     pub submitters: usize,
     /// Host threads that compute for each stream; only the `cpu` backend uses them.
     pub threads_per_stream: usize,
+    /// What is captured as a CUDA graph.
+    #[serde(default)]
+    pub cuda_graph: CudaGraph,
     /// How long a slot that is not full waits for more samples, counted from its first one.
     #[serde(rename = "batching_delay_ns")]
     pub batching_delay: Nanos,
@@ -36,6 +40,7 @@ impl Default for Configuration {
             depth: 2,
             submitters: 1,
             threads_per_stream: 1,
+            cuda_graph: CudaGraph::Off,
             batching_delay: Nanos::ZERO,
         }
     }
@@ -81,6 +86,9 @@ impl fmt::Display for Configuration {
         let default = Self::default();
         write!(f, "{} x batch {}", counted(self.streams, "stream"), self.batch_size)?;
         write!(f, ", {} per stream", counted(self.threads_per_stream, "thread"))?;
+        if self.cuda_graph != default.cuda_graph {
+            write!(f, ", graph of {}", self.cuda_graph)?;
+        }
         if self.depth != default.depth {
             write!(f, ", depth {}", self.depth)?;
         }

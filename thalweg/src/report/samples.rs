@@ -155,6 +155,7 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
         stages: records.first().map(|record| stages(&record.stages)).unwrap_or_default(),
         host_cpu_cores: 2.38,
         host_memory_bytes: Some(1_312_000_000),
+        counters: None,
         verification: Verification {
             verified_samples: 4096,
             samples: 5000,
@@ -188,6 +189,7 @@ fn candidate(configuration: Configuration) -> Candidate {
         compliance: Compliance::Keeps,
         standing: Standing::Slower,
         failure: None,
+        predicted: None,
     }
 }
 
@@ -237,6 +239,7 @@ pub(super) fn outcome() -> TuneOutcome {
         winner: Some(0),
         runner_up: Some(Comparison { candidate: 1, ratio: around(1.03, 0.006) }),
         baseline: Some(Comparison { candidate: default, ratio: around(ratio, 0.021) }),
+        curve: None,
         confirmation: Some(measurement(winner, 100)),
         candidates,
     }

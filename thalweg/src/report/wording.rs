@@ -235,6 +235,7 @@ pub(super) fn standing(standing: Standing) -> &'static str {
         Standing::OverLimit => "over",
         Standing::Failed => "failed",
         Standing::NotMeasured => "not run",
+        Standing::Unpromising => "unlikely",
         Standing::Baseline => "baseline",
     }
 }
@@ -250,6 +251,7 @@ pub(super) fn standing_sentence(candidate: &Candidate) -> String {
             format!("could not run: {}", printable(candidate.failure.as_deref().unwrap_or("no reason given")))
         }
         Standing::NotMeasured => "the search ended before it was measured".to_owned(),
+        Standing::Unpromising => "predicted to be slower, so not measured".to_owned(),
         Standing::Baseline => "measured only to compare the winner with it".to_owned(),
     }
 }

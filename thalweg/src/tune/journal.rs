@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::{Ending, Limits, Slice, Space};
 use crate::backend::DeviceSpec;
+use crate::capacity::Prediction;
 use crate::error::{Error, Result};
 use crate::files::OutputFolder;
 use crate::model::ModelIdentity;
@@ -74,6 +75,9 @@ pub struct Reading {
     pub candidate: usize,
     /// Its configuration, for a reader of the journal.
     pub configuration: String,
+    /// What was predicted before it was measured, for a reader of the journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Prediction>,
     /// What was measured.
     pub slice: Slice,
     /// Time that the search had taken when this slice ended, earlier sessions included.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::backend::DeviceSpec;
+use crate::capacity::{Curve, Prediction};
 use crate::measure::{Estimate, LatencySummary, Measurement};
 use crate::model::ModelIdentity;
 use crate::pool::Configuration;
@@ -49,6 +50,8 @@ pub enum Standing {
     Failed,
     /// The search ended before it was measured.
     NotMeasured,
+    /// Predicted to be slower than the best one known with so little doubt that it was not measured.
+    Unpromising,
     /// Outside the space; measured only to compare the winner with it.
     Baseline,
 }
@@ -70,6 +73,10 @@ pub struct Candidate {
     pub standing: Standing,
     /// Why it could not run.
     pub failure: Option<String>,
+    /// What was predicted for it before it was measured; `None` where nothing was known then, and for devices
+    /// whose slices say nothing to predict from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Prediction>,
 }
 
 /// Why the search ended.
@@ -116,6 +123,9 @@ pub struct TuneOutcome {
     pub pareto: Vec<usize>,
     /// One sentence that says what won and why.
     pub verdict: String,
+    /// Predictions for the winner with other numbers of streams, from all that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub curve: Option<Curve>,
     /// The winner, measured once more at length, with records for the timeline.
     pub confirmation: Option<Measurement>,
 }

@@ -9,6 +9,8 @@ use super::{
     Compliance, Earlier, Ending, Finals, Instruments, OUTCOME_VERSION, Progress, Search, Slice, Standing,
     Trial, TuneJob, TuneOutcome, baseline, pace, saturating_load,
 };
+use crate::backend::DeviceSpec;
+use crate::capacity::Curve;
 use crate::error::{Error, Result};
 use crate::measure::Measurement;
 use crate::units::Nanos;
@@ -42,7 +44,11 @@ impl<'a, 'i> Run<'a, 'i> {
         let candidates = job.space.candidates(&job.signature, &job.device)?;
         let candidate_count = candidates.len();
         let (journal, entries) = open_journal(job)?;
-        let mut search = Search::new(candidates, job.limits, job.policy);
+        let mut search = if predicts(&job.device) {
+            Search::guided(candidates, job.limits, job.policy)
+        } else {
+            Search::new(candidates, job.limits, job.policy)
+        };
         let baseline = baseline(&job.signature, &job.device);
         let known = search.candidates().iter().position(|candidate| *candidate == baseline);
         let baseline = known.unwrap_or_else(|| search.add_baseline(baseline));
@@ -88,7 +94,8 @@ impl<'a, 'i> Run<'a, 'i> {
     }
 
     fn slice_length(&self, left: Duration) -> Duration {
-        if self.search.round() == 0 {
+        // Predictions leave few contenders: longer slices would only cost more than the finals gain by them.
+        if self.search.round() == 0 || self.search.is_guided() {
             pace::first_round_slice(self.job.budget, self.search.candidates().len())
         } else {
             pace::later_round_slice(left, self.search.queued_count())
@@ -269,6 +276,9 @@ impl<'a, 'i> Run<'a, 'i> {
         if let Some(own) = last(candidate) {
             return Some(throughput(own));
         }
+        if let Some(prediction) = self.search.prediction(candidate) {
+            return Some(prediction.throughput.value);
+        }
         let all = 0..self.search.candidates().len();
         let mut known: Vec<f64> = all.filter_map(last).map(throughput).collect();
         known.sort_unstable_by(f64::total_cmp);
@@ -287,7 +297,8 @@ impl<'a, 'i> Run<'a, 'i> {
     fn reading(&self, candidate: usize, slice: &Slice) -> Reading {
         let configuration = self.search.candidates()[candidate].to_string();
         let elapsed = Nanos::from_duration(self.elapsed());
-        Reading { candidate, configuration, slice: slice.clone(), elapsed }
+        let predicted = self.search.prediction(candidate).copied();
+        Reading { candidate, configuration, predicted, slice: slice.clone(), elapsed }
     }
 
     fn standings(&self) -> Vec<Standing> {
@@ -312,10 +323,19 @@ impl<'a, 'i> Run<'a, 'i> {
         Ok(ending)
     }
 
+    /// Predictions for a candidate with every number of streams in the space.
+    fn curve(&self, candidate: usize) -> Option<Curve> {
+        let mut streams = self.job.space.streams.clone();
+        streams.sort_unstable();
+        streams.dedup();
+        self.search.predictor()?.curve(&self.search.candidates()[candidate], &streams)
+    }
+
     /// Puts everything together.
     pub fn finish(self, ending: Ending, roles: Roles, mut finals: Finals) -> TuneOutcome {
         let confirmation = finals.last_look.take();
         let ranking = rank(&self.search, &finals, roles);
+        let curve = roles.winner.and_then(|winner| self.curve(winner));
         TuneOutcome {
             schema_version: OUTCOME_VERSION,
             model: self.job.model.clone(),
@@ -328,11 +348,18 @@ impl<'a, 'i> Run<'a, 'i> {
             runner_up: ranking.runner_up,
             baseline: ranking.baseline,
             pareto: pareto(&ranking.candidates),
-            verdict: verdict(&ranking, &self.job.limits),
+            verdict: verdict(&ranking, &self.job.limits, curve.as_ref()),
+            curve,
             confirmation,
             candidates: ranking.candidates,
         }
     }
+}
+
+/// Whether measurements on this device say what predictions need. On the `cpu` backend streams share cores, caches
+/// and a memory bus with threads of their own, which the model of a GPU does not describe.
+fn predicts(device: &DeviceSpec) -> bool {
+    device.backend != "cpu"
 }
 
 fn open_journal(job: &TuneJob) -> Result<(Journal, Vec<Entry>)> {

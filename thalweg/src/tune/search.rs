@@ -4,19 +4,24 @@
 //! [`Search::record`] takes the [`Slice`]. The same candidates, policy and slices lead to the same decisions,
 //! so a journal of slices is all it takes to continue a search.
 //!
+//! Where predictions can tell ([`Search::guided`]), the first round measures only candidates that are worth it (see
+//! `explore.rs`), and each round ends with those that have become so; otherwise the first round measures all.
+//!
 //! The method is successive elimination (Even-Dar, Mannor and Mansour, "Action Elimination and Stopping
 //! Conditions for the Multi-Armed Bandit", JMLR 7, 2006), known in model selection as racing (Maron and
 //! Moore, "Hoeffding Races", NIPS 1993): measure every candidate that is still in the race once per round,
 //! in a freshly shuffled order, and drop those that are slower than another with confidence. Differences
 //! are taken within rounds, so drift of the machine cancels (see `race.rs`).
 
+use super::explore::Exploration;
 use super::race::Race;
-use super::slice::{compliance, latency_of};
+use super::slice::{compliance, is_doubtful, latency_of};
 use super::{Compliance, Limits, Slice, Standing};
+use crate::capacity::{Prediction, Predictor};
 use crate::measure::LatencySummary;
-use crate::measure::random::Random;
 use crate::measure::stats::CONFIDENCE;
 use crate::pool::Configuration;
+use crate::random::Random;
 use crate::units::Nanos;
 
 /// How a search decides.
@@ -46,6 +51,13 @@ impl Default for Policy {
     }
 }
 
+/// In a guided search: the streams of a GPU disturb each other evenly, so slices differ by one or two per cent, and
+/// by 7 % only where candidates do.
+const FAR_BEHIND_WHERE_STEADY: f64 = 0.93;
+
+/// In a guided search: the finals compare the best two at length, so the race need not.
+const INDIFFERENCE_OF_FINALISTS: f64 = 0.02;
+
 /// A search under way.
 #[derive(Clone, Debug)]
 pub struct Search {
@@ -61,6 +73,8 @@ pub struct Search {
     queue: Vec<usize>,
     round: usize,
     is_decided: bool,
+    /// What predictions say, where they are asked.
+    exploration: Option<Exploration>,
 }
 
 impl Search {
@@ -77,7 +91,21 @@ impl Search {
             queue: (0..count).rev().collect(),
             round: 0,
             is_decided: count == 0,
+            exploration: None,
         }
+    }
+
+    /// A search that measures only those candidates that predictions leave a chance. Where slices say nothing to
+    /// predict from, it measures all.
+    pub fn guided(candidates: Vec<Configuration>, limits: Limits, policy: Policy) -> Self {
+        let far_behind = policy.far_behind.max(FAR_BEHIND_WHERE_STEADY);
+        let indifference = policy.indifference.max(INDIFFERENCE_OF_FINALISTS);
+        let exploration = Exploration::new(&candidates, limits);
+        let mut search = Self::new(candidates, limits, Policy { far_behind, indifference, ..policy });
+        search.queue.clear();
+        search.exploration = Some(exploration);
+        search.explore();
+        search
     }
 
     /// Adds a configuration that takes no part in the race and cannot win, and gives its index.
@@ -104,8 +132,12 @@ impl Search {
     /// Where the slice is of another candidate.
     pub fn record(&mut self, candidate: usize, slice: Slice) {
         assert_eq!(self.queue.pop(), Some(candidate), "a slice that was not asked for");
+        self.learn(candidate, &slice);
         self.slices[candidate].push((Some(self.round), slice));
         self.update_standing(candidate);
+        if self.queue.is_empty() {
+            self.explore();
+        }
         if self.queue.is_empty() {
             self.end_round();
         }
@@ -114,6 +146,7 @@ impl Search {
     /// Takes a slice that was measured outside the race. It counts for limits and latencies, and not for
     /// speed, since the others were not measured beside it.
     pub fn record_aside(&mut self, candidate: usize, slice: Slice) {
+        self.learn(candidate, &slice);
         self.slices[candidate].push((None, slice));
         self.update_standing(candidate);
     }
@@ -126,6 +159,21 @@ impl Search {
     /// How many candidates are still to be measured in this round.
     pub fn queued_count(&self) -> usize {
         self.queue.len()
+    }
+
+    /// Whether predictions choose what is measured.
+    pub fn is_guided(&self) -> bool {
+        self.exploration.is_some()
+    }
+
+    /// What was predicted for a candidate before it was measured, or else last.
+    pub fn prediction(&self, candidate: usize) -> Option<&Prediction> {
+        self.exploration.as_ref()?.prediction(candidate)
+    }
+
+    /// What the slices taught, where predictions are asked.
+    pub fn predictor(&self) -> Option<&Predictor> {
+        self.exploration.as_ref().map(Exploration::predictor)
     }
 
     /// How many candidates were in the race when this round began.
@@ -248,6 +296,32 @@ impl Search {
         all.filter(|c| race.score(*c).is_some() && !is_out(self.standings[*c])).collect()
     }
 
+    fn learn(&mut self, candidate: usize, slice: &Slice) {
+        if let Some(exploration) = &mut self.exploration {
+            exploration.learn(candidate, self.candidates[candidate], slice);
+        }
+    }
+
+    /// Queues the next candidate that is worth measuring though it was not in the race, if there is one.
+    fn explore(&mut self) {
+        let best = self.best_known();
+        let Some(exploration) = &mut self.exploration else { return };
+        self.queue.extend(exploration.choose(&self.candidates, best));
+    }
+
+    /// The highest throughput of a candidate that may win.
+    fn best_known(&self) -> Option<f64> {
+        let may_win = |candidate: &usize| {
+            matches!(self.standings[*candidate], Standing::Contender | Standing::Slower)
+                && !is_doubtful(&self.limits, self.good_slices(*candidate))
+        };
+        let throughput = |candidate: usize| {
+            let last = self.good_slices(candidate).last()?;
+            Some(last.throughput_inferences_per_s.value)
+        };
+        (0..self.candidates.len()).filter(may_win).filter_map(throughput).reduce(f64::max)
+    }
+
     fn update_standing(&mut self, candidate: usize) {
         if self.failure(candidate).is_some() {
             self.standings[candidate] = Standing::Failed;
@@ -255,7 +329,7 @@ impl Search {
             // It stays what it is, whatever limits it breaks.
         } else if self.compliance(candidate) == Compliance::Breaks {
             self.standings[candidate] = Standing::OverLimit;
-        } else if self.standings[candidate] == Standing::NotMeasured {
+        } else if matches!(self.standings[candidate], Standing::NotMeasured | Standing::Unpromising) {
             self.standings[candidate] = Standing::Contender;
         }
     }
@@ -264,6 +338,10 @@ impl Search {
     /// break a limit.
     fn end_round(&mut self) {
         self.round += 1;
+        // A round that measures all ends when all were measured, so this concerns guided searches only.
+        for standing in self.standings.iter_mut().filter(|standing| **standing == Standing::NotMeasured) {
+            *standing = Standing::Unpromising;
+        }
         let race = self.race();
         let possible = self.possible(&race);
         let Some(fastest) = fastest(&race, &possible) else {

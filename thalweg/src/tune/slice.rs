@@ -4,10 +4,11 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::{Compliance, Limits};
+use crate::backend::Counters;
 use crate::error::Error;
 use crate::measure::distribution::{binomial_lower_bound, binomial_upper_bound};
 use crate::measure::stats::CONFIDENCE;
-use crate::measure::{Estimate, LatencySummary, Measurement};
+use crate::measure::{Estimate, LatencySummary, Measurement, StageSummary};
 use crate::units::Nanos;
 
 /// Significant digits of latencies over all slices: an error below 0.1 %.
@@ -35,6 +36,12 @@ pub struct Slice {
     pub over_limit: u64,
     /// Resident memory of the process at the end, in bytes.
     pub memory_bytes: Option<u64>,
+    /// Median times of the stages.
+    #[serde(default)]
+    pub stages: StageSummary,
+    /// What the device said about itself.
+    #[serde(default)]
+    pub counters: Option<Counters>,
     /// Why it could not be measured; then the other fields mean nothing.
     pub failure: Option<String>,
 }
@@ -50,6 +57,8 @@ impl Slice {
             latencies_ns: sparse(&histogram(latencies.clone().map(|latency| (latency.0, 1)))),
             over_limit: latencies.filter(is_late).count() as u64,
             memory_bytes: measurement.host_memory_bytes,
+            stages: measurement.stages,
+            counters: measurement.counters.clone(),
             failure: failure(measurement),
         }
     }
@@ -61,6 +70,8 @@ impl Slice {
             latencies_ns: Vec::new(),
             over_limit: 0,
             memory_bytes: None,
+            stages: StageSummary::default(),
+            counters: None,
             failure: Some(error.to_string()),
         }
     }
@@ -118,6 +129,15 @@ pub(super) fn compliance<'a>(limits: &Limits, slices: impl Iterator<Item = &'a S
     } else {
         Compliance::Keeps
     }
+}
+
+/// Whether what was seen points to a broken limit, proven or not.
+pub(super) fn is_doubtful<'a>(limits: &Limits, slices: impl Iterator<Item = &'a Slice> + Clone) -> bool {
+    let n: u64 = slices.clone().map(Slice::record_count).sum();
+    let late: u64 = slices.clone().map(|slice| slice.over_limit).sum();
+    let is_late = limits.p99.is_some() && late as f64 > ALLOWED_EXCESS * n as f64;
+    let least = slices.filter_map(|slice| slice.memory_bytes).min();
+    is_late || least.zip(limits.memory_bytes).is_some_and(|(least, limit)| least > limit)
 }
 
 fn p99_compliance<'a>(limits: &Limits, slices: impl Iterator<Item = &'a Slice> + Clone) -> Compliance {

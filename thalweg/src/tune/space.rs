@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Limits;
-use crate::backend::DeviceSpec;
+use crate::backend::{CudaGraph, DeviceSpec};
 use crate::error::{Error, Result};
 use crate::measure::{Arrival, Load};
 use crate::model::Signature;
@@ -35,6 +35,8 @@ pub struct Space {
     pub submitters: Vec<usize>,
     /// Host threads that compute for each stream; more than the cores allow is left out.
     pub threads_per_stream: Vec<usize>,
+    /// What is captured as a CUDA graph.
+    pub cuda_graphs: Vec<CudaGraph>,
     /// How long a slot that is not full waits for more samples.
     #[serde(rename = "batching_delays_ns")]
     pub batching_delays: Vec<Nanos>,
@@ -57,6 +59,7 @@ impl Space {
             depths: vec![2],
             submitters: vec![1],
             threads_per_stream: if uses_cores { per_core } else { vec![1] },
+            cuda_graphs: if uses_cores { vec![CudaGraph::Off] } else { CudaGraph::ALL.to_vec() },
             batching_delays: vec![Nanos::ZERO],
             least_busy_cores: if uses_cores && cores > CORES_WORTH_IDLING { cores.div_ceil(2) } else { 1 },
         }
@@ -107,6 +110,7 @@ impl Space {
             ("depth", self.depths.len()),
             ("submitters", self.submitters.len()),
             ("threads-per-stream", self.threads_per_stream.len()),
+            ("cuda-graph", self.cuda_graphs.len()),
             ("batching-delay", self.batching_delays.len()),
         ];
         match lengths.iter().find(|(_, length)| *length == 0) {
@@ -149,8 +153,11 @@ impl Space {
     fn with_shapes(&self, base: Configuration) -> impl Iterator<Item = Configuration> + '_ {
         self.batch_sizes.iter().flat_map(move |&batch_size| {
             self.depths.iter().flat_map(move |&depth| {
-                let delays = self.batching_delays.iter();
-                delays.map(move |&batching_delay| Configuration { batch_size, depth, batching_delay, ..base })
+                self.cuda_graphs.iter().flat_map(move |&cuda_graph| {
+                    let shaped = Configuration { batch_size, depth, cuda_graph, ..base };
+                    let delays = self.batching_delays.iter();
+                    delays.map(move |&batching_delay| Configuration { batching_delay, ..shaped })
+                })
             })
         })
     }

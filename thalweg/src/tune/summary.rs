@@ -69,6 +69,7 @@ fn candidate(search: &Search, index: usize, roles: Roles) -> Candidate {
         compliance: search.compliance(index),
         standing: if is_winner { Standing::Winner } else { search.standing(index) },
         failure: search.failure(index).map(str::to_owned),
+        predicted: search.prediction(index).copied(),
     }
 }
 
@@ -99,13 +100,15 @@ fn class(candidate: &Candidate) -> u8 {
         Standing::Winner => 0,
         Standing::Contender | Standing::Slower | Standing::Baseline => 1,
         Standing::OverLimit => 2,
-        Standing::NotMeasured => 3,
+        Standing::NotMeasured | Standing::Unpromising => 3,
         Standing::Failed => 4,
     }
 }
 
+/// Measured, or else predicted.
 fn mean_throughput(candidate: &Candidate) -> f64 {
-    candidate.throughput_inferences_per_s.map_or(0.0, |estimate| estimate.value)
+    let predicted = || candidate.predicted.map(|prediction| prediction.throughput);
+    candidate.throughput_inferences_per_s.or_else(predicted).map_or(0.0, |estimate| estimate.value)
 }
 
 /// Candidates that no other beats in both throughput and tail latency, by rising throughput.

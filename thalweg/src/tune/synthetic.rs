@@ -7,13 +7,13 @@ use super::journal::{Header, JOURNAL_VERSION, Reading};
 use super::{Candidate, Compliance, Limits, Slice, Space, Standing, TUNED_VERSION, Trial, TunedConfig};
 use crate::backend::{DeviceSpec, SlotId, StageTimes};
 use crate::files::OutputFolder;
-use crate::measure::random::Random;
 use crate::measure::{
     Arrival, Estimate, Failures, LatencySummary, Load, Measurement, Record, Stability, StageSummary,
     Verification,
 };
 use crate::model::{DataType, ModelIdentity, Signature, TensorSpec};
 use crate::pool::Configuration;
+use crate::random::Random;
 use crate::units::Nanos;
 
 /// Standard deviation of the noise of one slice.
@@ -52,6 +52,8 @@ pub fn slice(throughput: f64) -> Slice {
         latencies_ns: vec![(1_000_000, 20)],
         over_limit: 0,
         memory_bytes: None,
+        stages: StageSummary::default(),
+        counters: None,
         failure: None,
     }
 }
@@ -117,7 +119,13 @@ pub fn header() -> Header {
 
 /// A journal's reading of a candidate.
 pub fn reading(candidate: usize, throughput: f64) -> Reading {
-    Reading { candidate, configuration: String::new(), slice: slice(throughput), elapsed: Nanos(5) }
+    Reading {
+        candidate,
+        configuration: String::new(),
+        slice: slice(throughput),
+        elapsed: Nanos(5),
+        predicted: None,
+    }
 }
 
 /// A candidate that keeps its limits, with 100 records up to this latency.
@@ -134,6 +142,7 @@ pub fn candidate(throughput: f64, max_ns: u64) -> Candidate {
         compliance: Compliance::Keeps,
         standing: Standing::Contender,
         failure: None,
+        predicted: None,
     }
 }
 
@@ -176,6 +185,7 @@ pub fn measurement(trial: &Trial, throughput: f64) -> Measurement {
         stages: StageSummary::default(),
         host_cpu_cores: 2.0,
         host_memory_bytes: Some(100_000_000),
+        counters: None,
         verification: Verification::default(),
         failures: Failures::default(),
         windows: Vec::new(),

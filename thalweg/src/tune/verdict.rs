@@ -1,7 +1,9 @@
-//! The sentence that says what won and why. It claims only what was measured: no causes, only comparisons.
+//! The sentence that says what won and why. Comparisons are measured; the one cause it names, the resource that
+//! limits the number of streams, is predicted from what was measured and marked so.
 
 use super::summary::{Ranking, closest};
 use super::{Candidate, Comparison, Compliance, Limits, Standing};
+use crate::capacity::Curve;
 use crate::measure::Estimate;
 use crate::pool::Configuration;
 use crate::units::{Bytes, three_digits};
@@ -9,8 +11,9 @@ use crate::units::{Bytes, three_digits};
 /// Ratios this close to one are called "as fast": the search's indifference.
 const AS_FAST: f64 = 0.01;
 
-/// What won, by how much, whether it keeps the limits, and what the other values of its knobs reach.
-pub(super) fn verdict(ranking: &Ranking, limits: &Limits) -> String {
+/// What won, by how much, whether it keeps the limits, what the other values of its knobs reach, and what keeps
+/// more streams from being faster.
+pub(super) fn verdict(ranking: &Ranking, limits: &Limits, curve: Option<&Curve>) -> String {
     let Some(winner) = ranking.winner.map(|index| &ranking.candidates[index]) else {
         return nobody(ranking, limits);
     };
@@ -20,6 +23,7 @@ pub(super) fn verdict(ranking: &Ranking, limits: &Limits) -> String {
         runner_up_clause(ranking),
         alternatives_clause(ranking),
         faster_over_limit_clause(ranking, limits),
+        curve.and_then(|curve| cause_clause(ranking, curve)),
     ];
     clauses.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
@@ -131,6 +135,15 @@ fn faster_over_limit_clause(ranking: &Ranking, limits: &Limits) -> Option<String
     Some(format!("{} reaches {share} of it and breaks {}", candidate.configuration, limits_text(limits)?))
 }
 
+/// Why more streams are not faster: what is full, and from how many on.
+fn cause_clause(ranking: &Ranking, curve: &Curve) -> Option<String> {
+    ranking.winner?;
+    let (streams, resource) = curve.saturation()?;
+    let full = resource.with_verb();
+    let from = if streams == 1 { "one stream".to_owned() } else { format!("{streams} streams") };
+    Some(format!("more streams gain little because {full} full from {from} on (predicted)"))
+}
+
 fn nobody(ranking: &Ranking, limits: &Limits) -> String {
     let limits_text = limits_text(limits).unwrap_or_else(|| "the limits".to_owned());
     let Some(closest) = closest(&ranking.candidates) else {
@@ -179,7 +192,7 @@ mod tests {
     #[test]
     fn the_verdict_compares_and_claims_no_causes() {
         assert_eq!(
-            verdict(&ranking(), &Limits::default()),
+            verdict(&ranking(), &Limits::default(), None),
             "2 streams x batch 4, 1 thread per stream: 400 inferences/s, 1.60 times (1.57 to 1.63) one stream at the \
              smallest batch with all threads; 2 streams x batch 8, 1 thread per stream cannot be told apart from it; \
              the best with 1 stream reaches 80 %, at batch 8 is as fast"
@@ -190,10 +203,10 @@ mod tests {
     fn the_verdict_says_whether_the_limit_is_kept() {
         let limits = Limits { p99: Some(Nanos(20_000_000)), memory_bytes: None };
         let mut ranking = ranking();
-        let text = verdict(&ranking, &limits);
+        let text = verdict(&ranking, &limits, None);
         assert!(text.contains("it keeps the p99 limit of 20.0 ms, 100 records"), "{text}");
         ranking.candidates[0].compliance = Compliance::Unproven;
-        let text = verdict(&ranking, &limits);
+        let text = verdict(&ranking, &limits, None);
         assert!(text.contains("that it keeps the p99 limit of 20.0 ms is not proven, 100 records"), "{text}");
     }
 
@@ -206,7 +219,7 @@ mod tests {
         }
         let limits = Limits { p99: Some(Nanos(1_000_000)), memory_bytes: None };
         assert_eq!(
-            verdict(&ranking, &limits),
+            verdict(&ranking, &limits, None),
             "no configuration keeps the p99 limit of 1.00 ms; 1 stream x batch 1, \
              1 thread per stream comes closest with latencies up to 2.00 ms"
         );

@@ -10,7 +10,7 @@ use rten_tensor::prelude::*;
 
 use super::executor::CpuExecutor;
 use super::{operators, tensors};
-use crate::backend::{DeviceSpec, Engine, Executor, ExecutorSpec, HostTensor, SerializedEngine};
+use crate::backend::{CudaGraph, DeviceSpec, Engine, Executor, ExecutorSpec, HostTensor, SerializedEngine};
 use crate::error::{Error, Result};
 use crate::model::proto::NodeProto;
 use crate::model::{Model, Signature, TensorSpec};
@@ -109,6 +109,13 @@ impl CpuEngine {
 
     /// Refuses what would end the process: it can neither be without a thread nor without memory.
     fn check_fits(&self, spec: &ExecutorSpec) -> Result<()> {
+        if spec.cuda_graph != CudaGraph::Off {
+            return Err(Error::InvalidSetting {
+                name: "cuda-graph",
+                value: spec.cuda_graph.to_string(),
+                reason: "the cpu backend has no CUDA graphs: use off".to_owned(),
+            });
+        }
         let refused = |settings: &[(&'static str, usize)], reason| {
             let largest = settings.iter().max_by_key(|(_, value)| value);
             let (name, value) = largest.expect("bug: no settings to blame");

@@ -57,7 +57,7 @@ impl CpuExecutor {
         let worker = Worker {
             network,
             pool: Arc::clone(&pool),
-            clock: spec.clock,
+            clock: spec.clock.clone(),
             done,
             new_wakers,
             waker: None,
@@ -75,7 +75,7 @@ impl CpuExecutor {
         Ok(Self {
             slots: (0..spec.depth).rev().map(|index| slot_of(stream, index, signature, spec)).collect(),
             batch_sizes: *signature.batch_sizes.start()..=spec.batch_size,
-            clock: spec.clock,
+            clock: spec.clock.clone(),
             queue,
             finished,
             wakers,
@@ -175,7 +175,7 @@ impl Worker {
     }
 
     fn try_execute(&self, slot: &mut Slot, times: &mut StageTimes) -> Result<(), Failure> {
-        let clock = self.clock;
+        let clock = &self.clock;
         times.h2d.start = clock.now();
         let views = slot.inputs.iter().map(|input| tensors::view(input, slot.batch_size));
         let views = views.collect::<Result<Vec<_>, _>>()?;

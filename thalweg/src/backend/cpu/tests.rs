@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::test_models::*;
 use super::*;
-use crate::backend::{Completion, Executor, ExecutorSpec, Outcome, Slot, Waker};
+use crate::backend::{Completion, CudaGraph, Executor, ExecutorSpec, Outcome, Slot, Waker};
 use crate::model::proto::NodeProto;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
 use crate::units::Clock;
@@ -20,7 +20,14 @@ fn engine(model: &Model, max_batch_size: usize) -> Arc<dyn Engine> {
 }
 
 fn executor_spec(streams: usize, depth: usize, batch_size: usize) -> ExecutorSpec {
-    ExecutorSpec { streams, depth, batch_size, threads_per_stream: 1, clock: Clock::start() }
+    ExecutorSpec {
+        streams,
+        depth,
+        batch_size,
+        threads_per_stream: 1,
+        cuda_graph: CudaGraph::Off,
+        clock: Clock::start(),
+    }
 }
 
 fn executor(model: &Model, depth: usize, batch_size: usize) -> Box<dyn Executor> {

@@ -103,7 +103,7 @@ fn class(candidate: &Candidate) -> &'static str {
     match candidate.standing {
         Standing::Winner => "won",
         Standing::Contender | Standing::Slower | Standing::Baseline => "",
-        Standing::OverLimit | Standing::Failed | Standing::NotMeasured => "out",
+        Standing::OverLimit | Standing::Failed | Standing::NotMeasured | Standing::Unpromising => "out",
     }
 }
 

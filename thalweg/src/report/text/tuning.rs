@@ -133,7 +133,9 @@ fn paint_candidate(style: Style, candidate: &Candidate, line: &str) -> String {
     match candidate.standing {
         Standing::Winner => style.paint(Tone::Good, line),
         Standing::Contender | Standing::Slower | Standing::Baseline => line.to_owned(),
-        Standing::OverLimit | Standing::Failed | Standing::NotMeasured => style.paint(Tone::Dim, line),
+        Standing::OverLimit | Standing::Failed | Standing::NotMeasured | Standing::Unpromising => {
+            style.paint(Tone::Dim, line)
+        }
     }
 }
 

@@ -1,0 +1,49 @@
+//! What a device says about itself while it works: plain data, and the trait that reads it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::Nanos;
+
+/// Reads a device's counters over a stretch of time. Reading disturbs what runs as little as it can.
+pub trait Observer: Send {
+    /// Starts a new stretch.
+    fn start(&mut self);
+
+    /// Averages since [`start`](Self::start).
+    fn read(&mut self) -> Counters;
+}
+
+/// Averages over a stretch of time. Fractions are of the device's own maximum and lie in 0..1.
+///
+/// The names and meanings are those of NVML's GPM metrics (Hopper and newer):
+/// <https://docs.nvidia.com/deploy/nvml-api/group__nvmlGpmEnums.html>. `None` where the device, its driver
+/// or the right to read it is missing; [`unavailable`](Self::unavailable) says why.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counters {
+    /// How long the stretch was.
+    #[serde(rename = "window_ns")]
+    pub window: Nanos,
+    /// Share of SMs, averaged over time, on which any warp was resident: an upper estimate of how full the
+    /// SMs are, since a resident warp may wait.
+    pub sm_activity: Option<f64>,
+    /// Resident warps over the most that fit.
+    pub sm_occupancy: Option<f64>,
+    /// Share of cycles in which a tensor pipe was busy.
+    pub tensor_activity: Option<f64>,
+    /// DRAM traffic over the theoretical maximum. A plain copy reaches about 0.84 on an H100, not 1.
+    pub dram_utilisation: Option<f64>,
+    /// Traffic from host to device, in bytes per second.
+    pub pcie_rx_bytes_per_s: Option<f64>,
+    /// Traffic from device to host, in bytes per second.
+    pub pcie_tx_bytes_per_s: Option<f64>,
+    /// Clock of the SMs in MHz.
+    pub sm_clock_mhz: Option<f64>,
+    /// The highest clock of the SMs in MHz.
+    pub sm_clock_max_mhz: Option<f64>,
+    /// Power drawn in watts.
+    pub power_watts: Option<f64>,
+    /// Why clocks were lower than they could be, in the driver's words; empty where nothing held them back.
+    pub throttle_reasons: Vec<String>,
+    /// Why some of the above are missing.
+    pub unavailable: Option<String>,
+}

@@ -1,0 +1,118 @@
+//! What vendors print about their devices: facts for predictions and for the simulated devices.
+
+use serde::Serialize;
+
+use crate::units::Bytes;
+
+/// Ceilings of a device as its data sheet gives them: what is reached in practice is lower.
+///
+/// Arithmetic is dense (without sparsity) and a multiply-add counts as 2.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct DataSheet {
+    /// The short name on the command line.
+    pub key: &'static str,
+    /// What the vendor calls it.
+    pub name: &'static str,
+    /// Streaming multiprocessors.
+    pub sm_count: u32,
+    /// Highest clock of the SMs in MHz.
+    pub sm_clock_max_mhz: f64,
+    /// FP16 or BF16 on tensor cores, in FLOP/s.
+    pub fp16_flops_per_s: f64,
+    /// INT8 on tensor cores, in operations/s.
+    pub int8_ops_per_s: f64,
+    /// FP32 outside the tensor cores, in FLOP/s.
+    pub fp32_flops_per_s: f64,
+    /// DRAM bandwidth in bytes/s, reads and writes together.
+    pub dram_bytes_per_s: f64,
+    /// Size of the DRAM.
+    pub memory: Bytes,
+    /// Size of the L2 cache.
+    pub l2: Bytes,
+    /// Bandwidth to the host in bytes/s, one direction.
+    pub pcie_bytes_per_s: f64,
+    /// Power limit in watts.
+    pub power_limit_watts: f64,
+    /// Where the figures come from.
+    pub source: &'static str,
+}
+
+impl DataSheet {
+    /// The device of this short name: `h100`, `a100`, `l4` or `orin`.
+    pub fn of(key: &str) -> Option<Self> {
+        ALL.into_iter().find(|sheet| sheet.key == key)
+    }
+
+    /// All devices that are known by a short name.
+    pub fn all() -> &'static [Self] {
+        &ALL
+    }
+}
+
+const ALL: [DataSheet; 4] = [
+    DataSheet {
+        key: "h100",
+        name: "NVIDIA H100 SXM 80 GB",
+        sm_count: 132,
+        sm_clock_max_mhz: 1980.0,
+        fp16_flops_per_s: 989.4e12,
+        int8_ops_per_s: 1978.9e12,
+        fp32_flops_per_s: 66.9e12,
+        dram_bytes_per_s: 3.352e12,
+        memory: Bytes(80_000_000_000),
+        l2: Bytes(50 << 20),
+        // Generation 5, 16 lanes.
+        pcie_bytes_per_s: 63.0e9,
+        power_limit_watts: 700.0,
+        source: "NVIDIA H100 Tensor Core GPU Architecture, v1.04, tables 2 and 3",
+    },
+    DataSheet {
+        key: "a100",
+        name: "NVIDIA A100 SXM 80 GB",
+        sm_count: 108,
+        sm_clock_max_mhz: 1410.0,
+        fp16_flops_per_s: 312.0e12,
+        int8_ops_per_s: 624.0e12,
+        fp32_flops_per_s: 19.5e12,
+        dram_bytes_per_s: 2.039e12,
+        memory: Bytes(80_000_000_000),
+        l2: Bytes(40 << 20),
+        // Generation 4, 16 lanes.
+        pcie_bytes_per_s: 31.5e9,
+        power_limit_watts: 400.0,
+        source: "NVIDIA A100 80GB data sheet, June 2021; NVIDIA A100 Tensor Core GPU Architecture, table 4",
+    },
+    DataSheet {
+        key: "l4",
+        name: "NVIDIA L4",
+        sm_count: 58,
+        sm_clock_max_mhz: 2040.0,
+        fp16_flops_per_s: 121.0e12,
+        int8_ops_per_s: 242.0e12,
+        fp32_flops_per_s: 30.3e12,
+        dram_bytes_per_s: 300.0e9,
+        memory: Bytes(24_000_000_000),
+        l2: Bytes(48 << 20),
+        // Generation 4, 16 lanes.
+        pcie_bytes_per_s: 31.5e9,
+        power_limit_watts: 72.0,
+        source: "NVIDIA L4 Tensor Core GPU data sheet, March 2023",
+    },
+    DataSheet {
+        key: "orin",
+        name: "NVIDIA Jetson AGX Orin 64 GB",
+        sm_count: 16,
+        sm_clock_max_mhz: 1300.0,
+        // 170 sparse INT8 TOPS of the GPU are 85 dense; FP16 is half of that.
+        fp16_flops_per_s: 42.5e12,
+        int8_ops_per_s: 85.0e12,
+        fp32_flops_per_s: 5.3e12,
+        dram_bytes_per_s: 204.8e9,
+        memory: Bytes(64_000_000_000),
+        l2: Bytes(4 << 20),
+        // Host and device share one memory: a copy reads and writes it once each.
+        pcie_bytes_per_s: 102.4e9,
+        power_limit_watts: 60.0,
+        source: "NVIDIA Jetson AGX Orin Series technical brief, v1.2, July 2022",
+    },
+];

@@ -1,0 +1,25 @@
+//! What a device can do and what will limit it, predicted from little that was measured.
+//!
+//! In: [`Observation`]s, each of one measured configuration. Out: [`ServiceDemands`] (seconds of each resource for
+//! one inference), [`Bounds`] (what nothing can exceed), and from a [`Predictor`] the [`Prediction`] for any other
+//! configuration and the [`Curve`] over streams. It knows a device only by what was measured on it. What to
+//! measure next is left to [`tune`](crate::tune).
+
+mod batch_curve;
+mod bounds;
+mod contention;
+mod curve;
+mod demand;
+mod events;
+mod observation;
+mod prediction;
+mod residual;
+#[cfg(test)]
+mod synthetic;
+mod workload;
+
+pub use bounds::Bounds;
+pub use curve::{Curve, CurvePoint};
+pub use demand::{DRAM_CEILING, Demand, DemandSource, Resource, ServiceDemands};
+pub use observation::Observation;
+pub use prediction::{FULL, Prediction, Predictor};

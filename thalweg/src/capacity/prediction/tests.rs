@@ -1,0 +1,151 @@
+//! Predictions where the answer is known: by hand, and from ResNet-50 on an H100.
+
+use super::*;
+use crate::backend::{Counters, CudaGraph};
+use crate::capacity::synthetic::{alone, beside, with_counters};
+
+fn predictor(observations: impl IntoIterator<Item = Observation>) -> Predictor {
+    let mut predictor = Predictor::new();
+    predictor.learn_all(observations);
+    predictor
+}
+
+fn streams(observation: &Observation, streams: usize) -> Configuration {
+    Configuration { streams, ..observation.configuration }
+}
+
+fn close(got: f64, expected: f64, tolerance: f64) {
+    assert!((got / expected - 1.0).abs() <= tolerance, "{got} is not {expected}");
+}
+
+#[test]
+fn nothing_is_predicted_from_nothing() {
+    assert_eq!(Predictor::new().predict(&Configuration::default()), None);
+    let mut silent = alone(1, 100.0);
+    silent.stages.compute = Nanos::ZERO;
+    assert_eq!(predictor([silent]).observation_count(), 0);
+}
+
+#[test]
+fn what_was_measured_is_predicted_again() {
+    let one = alone(8, 1000.0);
+    let prediction = predictor([one.clone()]).predict(&one.configuration).unwrap();
+    close(prediction.throughput.value, 1000.0, 0.01);
+    // 16 samples are in flight.
+    close(prediction.latency.as_seconds(), 0.016, 0.01);
+}
+
+#[test]
+fn a_full_device_gains_nothing_from_streams() {
+    let counters = Counters { dram_utilisation: Some(0.84), sm_activity: Some(1.0), ..Counters::default() };
+    let one = with_counters(alone(8, 1000.0), counters);
+    let predictor = predictor([one.clone()]);
+    let curve = predictor.curve(&one.configuration, &[1, 2, 4, 8]).unwrap();
+    close(curve.gain().unwrap(), 1.0, 0.02);
+    assert_eq!(curve.saturation(), Some((1, Resource::Dram)));
+}
+
+#[test]
+fn a_device_a_tenth_full_gains_nearly_as_many_times_as_streams() {
+    let counters = Counters { dram_utilisation: Some(0.02), sm_activity: Some(0.05), ..Counters::default() };
+    let one = with_counters(alone(1, 1000.0), counters);
+    let prediction = predictor([one.clone()]).predict(&streams(&one, 4)).unwrap();
+    assert!(prediction.throughput.value > 3500.0 && !prediction.is_saturated(), "{prediction:?}");
+}
+
+#[test]
+fn a_slow_copy_engine_is_named_and_caps_the_streams() {
+    let mut one = alone(4, 1000.0);
+    // 4 ms of kernels and 3 ms of copies overlap in one stream.
+    one.stages.h2d = Nanos(3_000_000);
+    let counters = Counters { sm_activity: Some(0.1), ..Counters::default() };
+    let one = with_counters(one, counters);
+    let prediction = predictor([one.clone()]).predict(&streams(&one, 8)).unwrap();
+    assert_eq!(prediction.first_saturating, Resource::H2dEngine);
+    close(prediction.bounds.resources.unwrap(), 4.0 / 0.003, 1e-6);
+    close(prediction.throughput.value, 4.0 / 0.003, 0.05);
+    assert!(prediction.is_saturated());
+}
+
+#[test]
+fn launching_without_a_graph_is_the_limit_until_there_is_one() {
+    let with_graph = alone(1, 2000.0);
+    let mut without = alone(1, 1250.0);
+    without.configuration.cuda_graph = CudaGraph::Off;
+    without.stages.enqueue = Nanos(800_000);
+    let counters = Counters { sm_activity: Some(0.1), ..Counters::default() };
+    let predictor = predictor([with_counters(with_graph.clone(), counters), without.clone()]);
+    let prediction = predictor.predict(&streams(&without, 4)).unwrap();
+    assert_eq!(prediction.first_saturating, Resource::SubmittingThread);
+    close(prediction.throughput.value, 1250.0, 0.03);
+    let prediction = predictor.predict(&streams(&with_graph, 4)).unwrap();
+    assert!(prediction.throughput.value > 6000.0, "{prediction:?}");
+}
+
+#[test]
+fn a_probe_of_two_streams_moves_all_numbers_of_streams_and_narrows_them() {
+    let one = alone(8, 1000.0);
+    let two = beside(&one, 2, 1300.0);
+    let (before, after) = (predictor([one.clone()]), predictor([one.clone(), two.clone()]));
+    close(after.predict(&two.configuration).unwrap().throughput.value, 1300.0, 0.02);
+    let width = |predictor: &Predictor| {
+        let throughput = predictor.predict(&streams(&one, 4)).unwrap().throughput;
+        throughput.upper / throughput.lower
+    };
+    assert!(width(&after) < width(&before));
+}
+
+#[test]
+fn memory_grows_with_the_samples_that_slots_have_room_for() {
+    let using = |batch_size, memory| Observation { memory_bytes: Some(memory), ..alone(batch_size, 100.0) };
+    let predictor = predictor([using(1, 1_020), using(4, 1_080)]);
+    let prediction = predictor.predict(&using(16, 0).configuration).unwrap();
+    assert_eq!(prediction.memory, Some(Bytes(1_320)));
+}
+
+/// ResNet-50 FP16 on an H100 with a CUDA graph, images/s: batch size, then 1, 2, 4 and 8 streams.
+const RESNET: [(usize, [f64; 4]); 4] = [
+    (1, [1_900.0, 2_882.0, 5_254.0, 9_037.0]),
+    (8, [12_860.0, 16_680.0, 18_961.0, 20_146.0]),
+    (32, [26_457.0, 29_111.0, 28_316.0, 28_539.0]),
+    (128, [31_928.0, 34_279.0, 33_851.0, 33_699.0]),
+];
+
+/// One stream of the table: its inputs of 602,112 bytes a sample are copied at 51.5 GiB/s.
+fn resnet(batch_size: usize, throughput: f64) -> Observation {
+    let mut one = alone(batch_size, throughput);
+    one.stages.h2d = Nanos::from_seconds(batch_size as f64 * 602_112.0 / (51.5 * f64::from(1 << 30)));
+    one.stages.enqueue = Nanos(20_000);
+    one
+}
+
+/// Given one stream at every batch and two streams at this one: predicted over measured for 4 and 8 streams.
+fn resnet_errors(probed: usize) -> Vec<(usize, usize, f64, bool)> {
+    let ones = RESNET.map(|(batch_size, cells)| resnet(batch_size, cells[0]));
+    let two = beside(&ones[probed], 2, RESNET[probed].1[1]);
+    let predictor = predictor(ones.iter().cloned().chain([two]));
+    let cell = |one: &Observation, count: usize, measured: f64| {
+        let Estimate { value, lower, upper } = predictor.predict(&streams(one, count)).unwrap().throughput;
+        let is_inside = lower <= measured && measured <= upper;
+        (one.configuration.batch_size, count, value / measured, is_inside)
+    };
+    let rows = ones.iter().zip(RESNET);
+    rows.flat_map(|(one, (_, cells))| [cell(one, 4, cells[2]), cell(one, 8, cells[3])]).collect()
+}
+
+#[test]
+fn resnet_on_four_and_eight_streams_is_predicted_from_one_and_a_probe_of_two_at_batch_8() {
+    let errors = resnet_errors(1);
+    let far: Vec<_> = errors.iter().filter(|(.., ratio, _)| (ratio - 1.0).abs() > 0.09).collect();
+    // At batch 1, eight streams reach 9,037/s where 6,390/s are predicted: two streams disturb each other, and
+    // nothing tells yet that six more hardly do. The interval knows.
+    assert!(matches!(far[..], [(1, 8, ratio, true)] if *ratio > 0.7), "{errors:.2?}");
+    assert!(errors.iter().all(|(.., is_inside)| *is_inside), "{errors:.2?}");
+}
+
+#[test]
+fn whatever_batch_of_resnet_is_probed_three_of_four_cells_are_within_fifteen_per_cent() {
+    let errors: Vec<_> = (0..RESNET.len()).flat_map(resnet_errors).collect();
+    let near = errors.iter().filter(|(.., ratio, _)| (ratio - 1.0).abs() < 0.15).count();
+    assert!(near * 4 >= errors.len() * 3, "{near} of {}: {errors:.2?}", errors.len());
+}

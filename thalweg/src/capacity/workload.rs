@@ -1,0 +1,251 @@
+//! A network on a device as the model sees it: what each stage takes at every batch size, what the host pays for
+//! submitting, and how full one execution makes the device.
+//!
+//! In: everything that was observed. Out: [`ExecutionTimes`], [`Contention`] and [`ServiceDemands`] of any
+//! configuration. Times come from one stream where there is one, since under load they include waiting.
+
+use std::collections::BTreeMap;
+
+use super::batch_curve::{BatchCurve, interpolate};
+use super::contention::{Calibration, Contention, FillRange, SeenSlowDown};
+use super::demand::{Demand, dram_fill, estimated, measured};
+use super::events::ExecutionTimes;
+use super::{Observation, ServiceDemands};
+use crate::backend::{Counters, CudaGraph};
+use crate::measure::StageSummary;
+use crate::pool::Configuration;
+use crate::units::Nanos;
+
+/// Without a graph, kernels that take less than this many times the launching were waiting to be launched: their
+/// span says nothing about the device.
+const LAUNCH_BOUND: f64 = 1.2;
+
+/// What a CUDA graph saves of the submitting time until both were measured: ResNet-50 takes 0.48 to 0.85 ms
+/// without and some tens of microseconds with one (TensorRT 8.6 on an H100).
+const GRAPH_SAVES: f64 = 10.0;
+
+/// How much longer submitting takes for each further thread, as a part of the time alone, until it was measured.
+/// At 1 the threads take turns: the driver holds a lock while it launches.
+const LOCK_SHARE: f64 = 1.0;
+
+/// Concurrency from which on executions can have slowed each other down enough to tell.
+const LEAST_CONCURRENCY: f64 = 1.1;
+
+/// Relative uncertainty of times and counters that were measured at this or at another batch size.
+const CURVE_UNCERTAINTY: f64 = 0.1;
+
+/// All that is known of a workload.
+#[derive(Clone, Debug)]
+pub(super) struct WorkloadModel {
+    compute: BatchCurve,
+    h2d: BatchCurve,
+    d2h: BatchCurve,
+    host: HostCosts,
+    device: DeviceShares,
+    calibration: Calibration,
+}
+
+impl WorkloadModel {
+    /// From what was observed; `None` where nothing usable was.
+    pub fn of(observations: &[Observation]) -> Option<Self> {
+        let times = compute_times(observations);
+        // The largest batch is where a single point is known to be closest to pure work.
+        let device = DeviceShares::of(observations, &times);
+        let largest = *times.last()?;
+        let compute = BatchCurve::through(&times, device.range(largest.0, 0.0).upper)?;
+        let h2d = BatchCurve::through(&copy_times(observations, |stages| stages.h2d), 1.0)?;
+        let d2h = BatchCurve::through(&copy_times(observations, |stages| stages.d2h), 1.0)?;
+        let host = HostCosts::of(observations);
+        let mut model = Self { compute, h2d, d2h, host, device, calibration: Calibration::to(&[]) };
+        let seen: Vec<SeenSlowDown> =
+            observations.iter().filter_map(|observation| model.seen_slow_down(observation)).collect();
+        model.calibration = Calibration::to(&seen);
+        Some(model)
+    }
+
+    /// What each stage takes alone.
+    pub fn times(&self, configuration: &Configuration) -> ExecutionTimes {
+        let batch_size = configuration.batch_size;
+        ExecutionTimes {
+            enqueue: self.host.enqueue(configuration),
+            h2d: self.h2d.at(batch_size),
+            compute: self.compute.at(batch_size),
+            d2h: self.d2h.at(batch_size),
+        }
+    }
+
+    /// How executions of this configuration slow each other down.
+    pub fn contention(&self, configuration: &Configuration) -> Contention {
+        self.calibration.contention(self.range(configuration.batch_size), configuration.streams)
+    }
+
+    /// What an inference asks for where one execution fills this part of the device. Several submitting threads
+    /// share the work of submitting.
+    pub fn demands(&self, configuration: &Configuration, fill: f64) -> ServiceDemands {
+        let batch_size = configuration.batch_size;
+        let times = self.times(configuration);
+        let per_inference = |seconds: f64| seconds / batch_size as f64;
+        let known = |seconds: f64| Some(measured(per_inference(seconds), CURVE_UNCERTAINTY));
+        let counted = |points: &[(f64, f64)]| -> Option<Demand> {
+            known(interpolate(points, (batch_size as f64).ln())? * times.compute)
+        };
+        ServiceDemands {
+            submitting_thread: known(times.enqueue / configuration.submitters as f64),
+            h2d_engine: known(times.h2d),
+            d2h_engine: known(times.d2h),
+            sms: Some(estimated(per_inference(times.compute * fill))),
+            tensor_pipes: counted(&self.device.tensor_pipes),
+            dram: counted(&self.device.dram),
+        }
+    }
+
+    fn range(&self, batch_size: usize) -> FillRange {
+        self.device.range(batch_size, self.compute.work_share(batch_size))
+    }
+
+    /// By Little's law, executions that compute at once are their rate times how long they compute.
+    fn seen_slow_down(&self, observation: &Observation) -> Option<SeenSlowDown> {
+        let Configuration { streams, batch_size, .. } = observation.configuration;
+        let span = observation.stages.compute.as_seconds();
+        if streams == 1 || is_launch_bound(observation) {
+            return None;
+        }
+        let concurrency = (observation.executions_per_s() * span).min(streams as f64);
+        let slow_down = span / self.compute.at(batch_size);
+        let range = self.range(batch_size);
+        (concurrency >= LEAST_CONCURRENCY).then_some(SeenSlowDown { range, concurrency, slow_down })
+    }
+}
+
+fn is_launch_bound(observation: &Observation) -> bool {
+    let stages = &observation.stages;
+    observation.configuration.cuda_graph == CudaGraph::Off
+        && stages.compute.as_seconds() < LAUNCH_BOUND * stages.enqueue.as_seconds()
+}
+
+/// The least of these by batch size, over the observations that tell most: the first that has any.
+fn least_by_batch<'a>(
+    observations: &'a [Observation],
+    tells: &[&dyn Fn(&Observation) -> bool],
+    time: impl Fn(&'a Observation) -> f64,
+) -> Vec<(usize, f64)> {
+    for tells in tells {
+        let mut least = BTreeMap::new();
+        for observation in observations.iter().filter(|observation| tells(observation)) {
+            let own = time(observation);
+            let known: &mut f64 = least.entry(observation.configuration.batch_size).or_insert(own);
+            *known = known.min(own);
+        }
+        if !least.is_empty() {
+            return least.into_iter().collect();
+        }
+    }
+    Vec::new()
+}
+
+fn compute_times(observations: &[Observation]) -> Vec<(usize, f64)> {
+    let is_alone = |observation: &Observation| observation.configuration.streams == 1;
+    let is_clear = |observation: &Observation| is_alone(observation) && !is_launch_bound(observation);
+    least_by_batch(observations, &[&is_clear, &is_alone, &|_| true], |observation| {
+        observation.stages.compute.as_seconds()
+    })
+}
+
+fn copy_times(observations: &[Observation], stage: fn(&StageSummary) -> Nanos) -> Vec<(usize, f64)> {
+    // A copy of no time at all would have no logarithm.
+    let time = |observation: &Observation| stage(&observation.stages).as_seconds().max(1e-9);
+    let is_alone = |observation: &Observation| observation.configuration.streams == 1;
+    least_by_batch(observations, &[&is_alone, &|_| true], time)
+}
+
+/// What submitting takes.
+#[derive(Clone, Debug)]
+struct HostCosts {
+    /// Seconds of one thread alone, for each kind of graph.
+    alone: BTreeMap<CudaGraph, f64>,
+    lock_share: f64,
+}
+
+impl HostCosts {
+    fn of(observations: &[Observation]) -> Self {
+        let enqueue = |observation: &Observation| observation.stages.enqueue.as_seconds();
+        let of_kind = |kind: CudaGraph| {
+            let own = observations.iter().filter(|observation| observation.configuration.cuda_graph == kind);
+            let alone = own.filter(|observation| observation.configuration.submitters == 1);
+            Some((kind, median(alone.map(enqueue).collect())?))
+        };
+        let alone: BTreeMap<CudaGraph, f64> = CudaGraph::ALL.into_iter().filter_map(of_kind).collect();
+        let costs = Self { alone, lock_share: LOCK_SHARE };
+        let share = |observation: &Observation| {
+            let others = observation.configuration.submitters.saturating_sub(1);
+            let alone = costs.alone.get(&observation.configuration.cuda_graph)?;
+            (others > 0).then(|| ((enqueue(observation) / alone - 1.0) / others as f64).max(0.0))
+        };
+        let lock_share = median(observations.iter().filter_map(share).collect()).unwrap_or(LOCK_SHARE);
+        Self { lock_share, ..costs }
+    }
+
+    /// Seconds that a thread is busy with one execution, the others at work too.
+    fn enqueue(&self, configuration: &Configuration) -> f64 {
+        let others = configuration.submitters.saturating_sub(1) as f64;
+        self.alone(configuration.cuda_graph) * (1.0 + others * self.lock_share)
+    }
+
+    fn alone(&self, kind: CudaGraph) -> f64 {
+        let known = |kind: CudaGraph| self.alone.get(&kind).copied();
+        let with_graph = || known(CudaGraph::Compute).or_else(|| known(CudaGraph::Copies));
+        let guessed = || match kind {
+            CudaGraph::Off => with_graph().map(|time| time * GRAPH_SAVES),
+            CudaGraph::Compute | CudaGraph::Copies => {
+                with_graph().or_else(|| known(CudaGraph::Off).map(|time| time / GRAPH_SAVES))
+            }
+        };
+        known(kind).or_else(guessed).unwrap_or(0.0)
+    }
+}
+
+/// The middle one; `None` where there are none.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// Which part of each resource one execution uses while it computes, over the logarithm of the batch size.
+#[derive(Clone, Debug, Default)]
+struct DeviceShares {
+    resident: Vec<(f64, f64)>,
+    tensor_pipes: Vec<(f64, f64)>,
+    dram: Vec<(f64, f64)>,
+}
+
+impl DeviceShares {
+    fn of(observations: &[Observation], times: &[(usize, f64)]) -> Self {
+        let share = |counter: fn(&Counters) -> Option<f64>| {
+            let of_one = |(batch_size, time): &(usize, f64)| {
+                let alone = observations.iter().filter(|observation| {
+                    observation.configuration.streams == 1
+                        && observation.configuration.batch_size == *batch_size
+                });
+                let part = |observation: &Observation| {
+                    let part = counter(observation.counters.as_ref()?)?;
+                    Some((part / (observation.executions_per_s() * time)).clamp(0.0, 1.0))
+                };
+                Some(((*batch_size as f64).ln(), median(alone.filter_map(part).collect())?))
+            };
+            times.iter().filter_map(of_one).collect()
+        };
+        Self {
+            resident: share(|counters| counters.sm_activity),
+            tensor_pipes: share(|counters| counters.tensor_activity),
+            dram: share(dram_fill),
+        }
+    }
+
+    /// Where the fill lies, if large batches prove that at least `work_share` of the time is work.
+    fn range(&self, batch_size: usize, work_share: f64) -> FillRange {
+        let at = |points: &[(f64, f64)]| interpolate(points, (batch_size as f64).ln());
+        let used = at(&self.tensor_pipes).unwrap_or(0.0).max(at(&self.dram).unwrap_or(0.0));
+        let lower = used.max(work_share);
+        FillRange { lower, upper: at(&self.resident).unwrap_or(1.0).max(lower) }
+    }
+}
