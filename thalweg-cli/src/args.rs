@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use thalweg::backend::CudaGraph;
+use thalweg::backend::{CudaGraph, Precision};
 use thalweg::model::zoo::Network;
 
 /// Finds, proves and runs the fastest way to push inferences through a network on several streams.
@@ -52,9 +52,8 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Folder to look into first for NVIDIA's libraries; also read from THALWEG_TENSORRT_DIR
-    #[arg(long, value_name = "DIR")]
-    pub tensorrt_dir: Vec<PathBuf>,
+    #[command(flatten)]
+    pub gpu: GpuArgs,
 }
 
 #[derive(Debug, Args)]
@@ -91,9 +90,14 @@ pub struct ShapeArgs {
 /// On what to run it, and what goes in.
 #[derive(Debug, Args)]
 pub struct WorkloadArgs {
-    /// What runs the network: auto, cpu
+    /// What runs the network: auto, tensorrt, cpu, or a simulated device such as simulated:h100
     #[arg(long, default_value = "auto")]
     pub backend: String,
+    #[command(flatten)]
+    pub gpu: GpuArgs,
+    /// The least precision that layers may compute in (tensorrt backend)
+    #[arg(long, value_name = "WHAT", default_value = "fp32", value_parser = precision_parser())]
+    pub precision: Precision,
     #[command(flatten)]
     pub shapes: ShapeArgs,
     /// Samples to feed: .npy for one input, .npz with an array per input; random without it
@@ -102,6 +106,17 @@ pub struct WorkloadArgs {
     /// Seed of random samples, and of the search
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+}
+
+/// Which GPU, and where its libraries are.
+#[derive(Debug, Args)]
+pub struct GpuArgs {
+    /// Folder with TensorRT's libraries, looked into before all others
+    #[arg(long, value_name = "DIR")]
+    pub tensorrt_dir: Option<PathBuf>,
+    /// Which GPU: CUDA's number for it, or its UUID
+    #[arg(long, value_name = "INDEX|UUID")]
+    pub device: Option<String>,
 }
 
 /// What a tuned configuration decides.
@@ -312,6 +327,13 @@ fn parse_span(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("not a number of seconds above 0".to_owned()),
         span => Ok(span),
     }
+}
+
+fn precision_parser() -> impl clap::builder::TypedValueParser<Value = Precision> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+    let named = |name: String| Precision::ALL.into_iter().find(|precision| precision.to_string() == name);
+    PossibleValuesParser::new(["fp32", "fp16"])
+        .map(move |name| named(name).expect("bug: the parser let another name through"))
 }
 
 fn graph_parser() -> impl clap::builder::TypedValueParser<Value = CudaGraph> {

@@ -108,6 +108,10 @@ pub enum Error {
         got: String,
     },
 
+    /// NVIDIA's software is missing, or refused something.
+    #[error(transparent)]
+    Nvidia(#[from] thalweg_nvidia::Error),
+
     /// A setting is outside what is possible.
     #[error("{name} {value}: {reason}")]
     InvalidSetting {

@@ -166,6 +166,14 @@ impl Clock {
         }
     }
 
+    /// What the clock showed at some moment of the world's time; now, where its time is virtual.
+    pub fn at(&self, moment: Instant) -> Nanos {
+        match &self.0 {
+            Source::World(start) => Nanos::from_duration(moment.saturating_duration_since(*start)),
+            Source::Virtual(clock) => clock.now(),
+        }
+    }
+
     /// The hands of this clock, where its time is virtual.
     pub fn virtual_clock(&self) -> Option<&VirtualClock> {
         match &self.0 {

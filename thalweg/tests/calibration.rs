@@ -46,7 +46,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let model = Model::from_proto(Network::Resnet50.generate(0), "resnet50.onnx").expect("a model");
-        let spec = BuildSpec { input_shapes: BTreeMap::new(), max_batch_size: 128 };
+        let spec = BuildSpec { max_batch_size: 128, ..BuildSpec::default() };
         let backend = SimulatedBackend::preset("h100").expect("a preset");
         let engine = backend.build(&model, &spec).expect("an engine");
         Self { model, engine }

@@ -12,7 +12,7 @@ use thalweg::pool::Configuration;
 use thalweg::report;
 use thalweg::tune::{TunedConfig, saturating_load};
 
-use super::{file, input_shapes, milliseconds};
+use super::{build_options, file, input_shapes, milliseconds, surroundings};
 use crate::args::{BenchArgs, LoadArgs, Spacing};
 use crate::output::Output;
 use crate::progress::{Bar, stop_on_interrupt};
@@ -23,7 +23,7 @@ const WINDOWS: u32 = 10;
 pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
     let folder = args.out.as_deref().map(OutputFolder::claim).transpose()?;
     let stop = stop_on_interrupt()?;
-    let backend = backend::open(&args.workload.backend)?;
+    let backend = backend::open(&args.workload.backend, &surroundings(&args.workload.gpu))?;
     let tuned = args.tuned.as_deref().map(TunedConfig::read).transpose()?;
     let model = Model::read(model_path(args, tuned.as_ref())?)?;
     if let Some(tuned) = &tuned {
@@ -43,6 +43,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
             None => input_shapes(&args.workload.shapes),
         },
         max_batch: MaxBatch::Exactly(configuration.batch_size),
+        options: build_options(&args.workload),
         input: args.workload.input.clone(),
         seed: args.workload.seed,
     };

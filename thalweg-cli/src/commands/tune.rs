@@ -9,7 +9,7 @@ use thalweg::report;
 use thalweg::tune::journal::Journal;
 use thalweg::tune::{Earlier, Limits, Policy, Space, TuneJob, TuneOutcome, TunedConfig};
 
-use super::{file, input_shapes, milliseconds};
+use super::{build_options, file, input_shapes, milliseconds, surroundings};
 use crate::args::{Counts, TuneArgs};
 use crate::output::Output;
 use crate::progress::{Bar, stop_on_interrupt};
@@ -24,12 +24,13 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
         Journal::check_absent(&folder)?;
     }
     let stop = stop_on_interrupt()?;
-    let backend = backend::open(&args.workload.backend)?;
+    let backend = backend::open(&args.workload.backend, &surroundings(&args.workload.gpu))?;
     let model = Model::read(&args.model)?;
     let bar = Bar::over(args.time, output);
     let spec = WorkloadSpec {
         input_shapes: input_shapes(&args.workload.shapes),
         max_batch: max_batch(&args.batch),
+        options: build_options(&args.workload),
         input: args.workload.input.clone(),
         seed: args.workload.seed,
     };

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use thalweg_nvidia::{Finding, LibraryKind, Places, SystemPlaces};
+use thalweg_nvidia::{Finding, LibraryKind};
 
-use super::{DeviceSpec, open};
+use super::{DeviceSpec, Surroundings, open};
 use crate::error::Result;
 
 /// What was found on this machine.
@@ -41,19 +41,15 @@ pub struct FoundLibrary {
     pub version: Option<String>,
 }
 
-/// Looks around: first in `directories`, then in the system's places, last in `site_packages`.
+/// Looks around: first in the named directories, then in the system's places, last in `site-packages`.
 ///
 /// # Errors
 /// Where not even the `cpu` backend can be opened.
-pub fn examine(directories: &[PathBuf], site_packages: &[PathBuf]) -> Result<Examination> {
-    let places = Places {
-        directories: directories.to_vec(),
-        site_packages: site_packages.to_vec(),
-        system: SystemPlaces::Searched,
-    };
+pub fn examine(surroundings: &Surroundings) -> Result<Examination> {
+    let places = surroundings.places();
     let survey = thalweg_nvidia::survey(&places);
     let libraries = survey.libraries.into_iter().map(|report| finding(report.library, report.finding));
-    Ok(Examination { device: open("auto")?.device().clone(), libraries: libraries.collect() })
+    Ok(Examination { device: open("auto", surroundings)?.device().clone(), libraries: libraries.collect() })
 }
 
 fn finding(kind: LibraryKind, finding: Finding) -> LibraryFinding {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytemuck::Pod;
+use thalweg_nvidia::cuda::PinnedBuffer;
 
 use crate::model::{DataType, TensorSpec};
 
@@ -13,22 +14,55 @@ pub struct HostTensor {
     /// The shape of the tensor now, batch included. Inputs always have room for the whole batch;
     /// outputs take the shape that the last execution gave them.
     shape: Vec<usize>,
-    /// `u128` so that the block is aligned for any element type.
-    block: Vec<u128>,
+    memory: Memory,
     byte_count: usize,
+}
+
+/// Where the bytes are. Both are aligned for any element type.
+#[derive(Debug)]
+enum Memory {
+    Pageable(Vec<u128>),
+    /// Page-locked: copies from and to it run beside other work.
+    Pinned(PinnedBuffer),
+}
+
+impl Memory {
+    fn of_size(byte_count: usize) -> Self {
+        Self::Pageable(vec![0; byte_count.div_ceil(size_of::<u128>())])
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Pageable(block) => bytemuck::cast_slice(block),
+            Self::Pinned(buffer) => buffer,
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Pageable(block) => bytemuck::cast_slice_mut(block),
+            Self::Pinned(buffer) => buffer,
+        }
+    }
 }
 
 impl HostTensor {
     /// Zeroed memory for `batch_size` samples of `spec`.
     pub fn zeroed(spec: &TensorSpec, batch_size: usize) -> Self {
-        let samples = if spec.is_batched { batch_size } else { 1 };
-        let byte_count = spec.byte_count() * samples;
+        let byte_count = byte_count(spec, batch_size);
         Self {
             spec: spec.clone(),
             shape: spec.shape_at(batch_size),
-            block: vec![0; byte_count.div_ceil(size_of::<u128>())],
+            memory: Memory::of_size(byte_count),
             byte_count,
         }
+    }
+
+    /// The same without memory, which comes with [`put_pinned`](Self::put_pinned).
+    pub(super) fn without_memory(spec: &TensorSpec, batch_size: usize) -> Self {
+        let byte_count = byte_count(spec, batch_size);
+        let shape = spec.shape_at(batch_size);
+        Self { spec: spec.clone(), shape, memory: Memory::of_size(0), byte_count }
     }
 
     /// Name, element type and shape of one sample.
@@ -48,12 +82,12 @@ impl HostTensor {
 
     /// All bytes.
     pub fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.block)[..self.byte_count]
+        &self.memory.bytes()[..self.byte_count]
     }
 
     /// All bytes, to be filled.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.block)[..self.byte_count]
+        &mut self.memory.bytes_mut()[..self.byte_count]
     }
 
     /// The bytes of some samples of the batch; of the whole tensor where it has no batch dimension.
@@ -90,14 +124,30 @@ impl HostTensor {
         bytemuck::cast_slice_mut(self.bytes_mut())
     }
 
-    /// Gives an output the shape of an execution's result; the memory grows where it has to.
+    /// Gives an output the shape of an execution's result. Where the memory has to grow, the bytes are zero.
     pub fn reshape(&mut self, shape: &[usize]) {
         self.byte_count = shape.iter().product::<usize>() * self.spec.data_type.byte_count();
-        let blocks = self.byte_count.div_ceil(size_of::<u128>());
-        if self.block.len() < blocks {
-            self.block.resize(blocks, 0);
+        if self.memory.bytes().len() < self.byte_count {
+            self.memory = Memory::of_size(self.byte_count);
         }
         shape.clone_into(&mut self.shape);
+    }
+
+    /// Takes the page-locked memory out, so that a copy can own it; `None` where it has none.
+    pub(super) fn take_pinned(&mut self) -> Option<PinnedBuffer> {
+        match std::mem::replace(&mut self.memory, Memory::of_size(0)) {
+            Memory::Pinned(buffer) => Some(buffer),
+            Memory::Pageable(_) => None,
+        }
+    }
+
+    /// Puts page-locked memory in.
+    ///
+    /// # Panics
+    /// Where it is smaller than the tensor.
+    pub(super) fn put_pinned(&mut self, buffer: PinnedBuffer) {
+        assert!(buffer.byte_count() >= self.byte_count, "bug: a pinned buffer of another tensor");
+        self.memory = Memory::Pinned(buffer);
     }
 
     fn byte_range(&self, samples: Range<usize>) -> Range<usize> {
@@ -107,6 +157,10 @@ impl HostTensor {
         let bytes = self.spec.byte_count();
         samples.start * bytes..samples.end * bytes
     }
+}
+
+fn byte_count(spec: &TensorSpec, batch_size: usize) -> usize {
+    spec.byte_count() * if spec.is_batched { batch_size } else { 1 }
 }
 
 #[cfg(test)]

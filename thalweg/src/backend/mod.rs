@@ -4,43 +4,75 @@
 //! executor runs one execution after the other on its own stream. Nothing to the right of this module
 //! knows which backend runs. None of an executor's calls blocks: *how* to wait is the pool's business.
 
+mod build;
 mod counters;
 pub mod cpu;
 mod data_sheet;
 mod examination;
 mod host;
 pub mod simulated;
+pub mod tensorrt;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use thalweg_nvidia::{Places, SystemPlaces};
 
 use crate::error::{Error, Result};
 use crate::model::{Model, Signature};
 use crate::units::{Clock, Nanos};
 
+pub use build::{BuildOptions, BuildSpec, Precision, SerializedEngine};
 pub use counters::{Counters, Observer};
 pub use data_sheet::DataSheet;
 pub use examination::{Examination, FoundLibrary, LibraryFinding, examine};
 pub use host::HostTensor;
 
-/// Opens a backend by name: `cpu`, `simulated:` and a device, or `auto` for the best one that this machine has.
+/// Where to look for a device and its libraries.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Folders with TensorRT, searched first.
+    pub directories: Vec<PathBuf>,
+    /// Python's `site-packages` folders, searched last.
+    pub site_packages: Vec<PathBuf>,
+    /// Which GPU: CUDA's number for it or its UUID. `None` for the first.
+    pub device: Option<String>,
+}
+
+impl Surroundings {
+    fn places(&self) -> Places {
+        Places {
+            directories: self.directories.clone(),
+            site_packages: self.site_packages.clone(),
+            system: SystemPlaces::Searched,
+        }
+    }
+}
+
+/// Opens a backend by name: `tensorrt`, `cpu`, `simulated:` and a device, or `auto` for the best one that this
+/// machine has.
 ///
 /// # Errors
-/// [`Error::InvalidSetting`] where there is no backend of this name.
-pub fn open(name: &str) -> Result<Box<dyn Backend>> {
+/// [`Error::InvalidSetting`] where there is no backend of this name; for `tensorrt` what is missing.
+pub fn open(name: &str, surroundings: &Surroundings) -> Result<Box<dyn Backend>> {
     match name {
-        "auto" | "cpu" => Ok(Box::new(cpu::CpuBackend::new())),
+        "cpu" => Ok(Box::new(cpu::CpuBackend::new())),
+        "tensorrt" => Ok(Box::new(tensorrt::TensorRtBackend::open(surroundings)?)),
+        "auto" => match tensorrt::TensorRtBackend::open(surroundings) {
+            Ok(backend) => Ok(Box::new(backend)),
+            Err(Error::Nvidia(_)) => Ok(Box::new(cpu::CpuBackend::new())),
+            Err(other) => Err(other),
+        },
         _ if name.starts_with(simulated::PREFIX) => {
             Ok(Box::new(simulated::SimulatedBackend::preset(&name[simulated::PREFIX.len()..])?))
         }
         _ => Err(Error::InvalidSetting {
             name: "backend",
             value: name.to_owned(),
-            reason: "the backends are `auto`, `cpu` and `simulated:h100` (or a100, l4, orin)".to_owned(),
+            reason: "the backends are auto, tensorrt, cpu, and simulated:h100 (or a100, l4, orin)".to_owned(),
         }),
     }
 }
@@ -62,6 +94,12 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// Where the engine is damaged or was built by another backend.
     fn load(&self, engine: &SerializedEngine) -> Result<Arc<dyn Engine>>;
+
+    /// What an engine's bytes depend on besides model and [`BuildSpec`], such as versions and the device's
+    /// generation; `None` where building is so quick that storing engines is not worth it.
+    fn build_identity(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A network ready to run on a device. Shared by all its executors.
@@ -235,27 +273,6 @@ pub struct DeviceSpec {
     pub memory_bytes: Option<u64>,
     /// Versions of everything that runs the network, by name.
     pub versions: BTreeMap<String, String>,
-}
-
-/// How to build an engine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BuildSpec {
-    /// Shapes of inputs with open dimensions, as whole shapes with the batch in front. Inputs that are
-    /// not named keep the model's shape.
-    pub input_shapes: BTreeMap<String, Vec<usize>>,
-    /// The largest batch that will be run.
-    pub max_batch_size: usize,
-}
-
-/// An engine as bytes, with all that is needed to decide whether it can be loaded.
-#[derive(Clone, Debug)]
-pub struct SerializedEngine {
-    /// The backend that built it.
-    pub backend: String,
-    /// The engine.
-    pub bytes: Bytes,
-    /// How it was built.
-    pub spec: BuildSpec,
 }
 
 /// What is replayed as a CUDA graph, which costs the host one call instead of one for each kernel.

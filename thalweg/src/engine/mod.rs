@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::backend::{Backend, BuildSpec, Engine};
+use crate::backend::{Backend, BuildOptions, BuildSpec, Engine};
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -29,9 +29,10 @@ pub fn build(
     model: &Model,
     input_shapes: &BTreeMap<String, Vec<usize>>,
     max_batch: MaxBatch,
+    options: &BuildOptions,
 ) -> Result<Arc<dyn Engine>> {
     let build = |max_batch_size| {
-        let spec = BuildSpec { input_shapes: input_shapes.clone(), max_batch_size };
+        let spec = BuildSpec { input_shapes: input_shapes.clone(), max_batch_size, options: options.clone() };
         backend.load(&backend.build(model, &spec)?)
     };
     match max_batch {

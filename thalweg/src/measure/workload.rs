@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Experiment, Load, Pacing, Reference, SampleSet};
-use crate::backend::{Backend, DeviceSpec, Engine};
+use crate::backend::{Backend, BuildOptions, DeviceSpec, Engine};
 use crate::engine::{self, MaxBatch};
 use crate::error::Result;
 use crate::model::{Model, ModelIdentity};
@@ -21,6 +21,8 @@ pub struct WorkloadSpec {
     pub input_shapes: BTreeMap<String, Vec<usize>>,
     /// The largest batch.
     pub max_batch: MaxBatch,
+    /// What the builder may do.
+    pub options: BuildOptions,
     /// A NumPy file with samples; `None` for random ones.
     pub input: Option<PathBuf>,
     /// Seed of the random samples.
@@ -30,7 +32,13 @@ pub struct WorkloadSpec {
 impl Default for WorkloadSpec {
     /// The model's own shapes, batch 1, random samples.
     fn default() -> Self {
-        Self { input_shapes: BTreeMap::new(), max_batch: MaxBatch::Exactly(1), input: None, seed: 0 }
+        Self {
+            input_shapes: BTreeMap::new(),
+            max_batch: MaxBatch::Exactly(1),
+            options: BuildOptions::default(),
+            input: None,
+            seed: 0,
+        }
     }
 }
 
@@ -54,7 +62,7 @@ impl Workload {
     /// # Errors
     /// What [`engine::build`], [`SampleSet::read`] and [`Reference::compute`] say.
     pub fn prepare(backend: &dyn Backend, model: &Model, spec: &WorkloadSpec) -> Result<Self> {
-        let engine = engine::build(backend, model, &spec.input_shapes, spec.max_batch)?;
+        let engine = engine::build(backend, model, &spec.input_shapes, spec.max_batch, &spec.options)?;
         let inputs = match &spec.input {
             Some(path) => SampleSet::read(path, engine.signature())?,
             None => SampleSet::random(engine.signature(), RANDOM_SAMPLES, spec.seed),

@@ -100,7 +100,7 @@ impl CpuEngine {
     /// Loads a network and tries it, so that what cannot work fails now.
     pub(super) fn load(engine: &SerializedEngine, device: &DeviceSpec) -> Result<Self> {
         let model = Model::from_bytes(engine.bytes.clone(), "engine.onnx")?;
-        let declared = model.signature(&engine.spec.input_shapes, engine.spec.max_batch_size)?;
+        let declared = engine.signature.clone().expect("bug: an engine of ours without its signature");
         let network = Network::load(&model, &engine.bytes)?;
         let trial = Trial { model: &model, network: &network, pool: pool_of(device.core_count) };
         let signature = trial.confirm(declared)?;

@@ -67,7 +67,8 @@ impl Backend for CpuBackend {
     }
 
     fn build(&self, model: &Model, spec: &BuildSpec) -> Result<SerializedEngine> {
-        model.signature(&spec.input_shapes, spec.max_batch_size)?;
+        spec.options.check_fp32(NAME)?;
+        let signature = Some(model.signature(&spec.input_shapes, spec.max_batch_size)?);
         check_types("input", model.inputs())?;
         check_types("output", model.outputs())?;
         operators::check(model.proto())?;
@@ -76,7 +77,7 @@ impl Backend for CpuBackend {
         let model = Model::from_proto(proto, model.path())?;
         let bytes = model.encode();
         engine::check_loads(&model, &bytes)?;
-        Ok(SerializedEngine { backend: NAME.into(), bytes, spec: spec.clone() })
+        Ok(SerializedEngine { backend: NAME.into(), bytes, spec: Some(spec.clone()), signature })
     }
 
     fn load(&self, engine: &SerializedEngine) -> Result<Arc<dyn Engine>> {

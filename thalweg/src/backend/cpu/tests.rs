@@ -11,7 +11,7 @@ use crate::model::proto::tensor_proto::DataType as OnnxDataType;
 use crate::units::Clock;
 
 fn build_spec(max_batch_size: usize) -> BuildSpec {
-    BuildSpec { input_shapes: BTreeMap::new(), max_batch_size }
+    BuildSpec { max_batch_size, ..BuildSpec::default() }
 }
 
 fn engine(model: &Model, max_batch_size: usize) -> Arc<dyn Engine> {

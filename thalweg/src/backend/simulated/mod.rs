@@ -69,9 +69,10 @@ impl Backend for SimulatedBackend {
     }
 
     fn build(&self, model: &Model, spec: &BuildSpec) -> Result<SerializedEngine> {
-        model.signature(&spec.input_shapes, spec.max_batch_size)?;
+        let signature = Some(model.signature(&spec.input_shapes, spec.max_batch_size)?);
         let bytes = model.embedded()?.encode();
-        Ok(SerializedEngine { backend: self.device.backend.clone(), bytes, spec: spec.clone() })
+        let backend = self.device.backend.clone();
+        Ok(SerializedEngine { backend, bytes, spec: Some(spec.clone()), signature })
     }
 
     fn load(&self, engine: &SerializedEngine) -> Result<Arc<dyn Engine>> {
@@ -83,7 +84,7 @@ impl Backend for SimulatedBackend {
             });
         }
         let model = Model::from_bytes(engine.bytes.clone(), "engine.onnx")?;
-        let declared = model.signature(&engine.spec.input_shapes, engine.spec.max_batch_size)?;
+        let declared = engine.signature.clone().expect("bug: an engine of ours without its signature");
         Ok(Arc::new(SimulatedEngine::new(self.parameters, model, declared, self.seed)))
     }
 }

@@ -1,0 +1,115 @@
+//! A loaded engine, and the executors that it makes.
+
+use std::sync::Arc;
+
+use thalweg_nvidia::cuda::{CudaContext, DeviceBuffer, Stream, StreamPriority};
+use thalweg_nvidia::execution::{Compute, LaneStreams};
+use thalweg_nvidia::nvml::NvmlDevice;
+use thalweg_nvidia::tensorrt::{self, Activations};
+
+use super::executor::TensorRtExecutor;
+use super::{build, tensors};
+use crate::backend::{CudaGraph, Engine, Executor, ExecutorSpec};
+use crate::error::{Error, Result};
+use crate::model::{Signature, TensorSpec};
+use crate::units::Bytes;
+
+/// The optimization profile that all contexts share.
+const PROFILE: usize = 0;
+
+/// An engine on a GPU.
+pub(super) struct TensorRtEngine {
+    pub engine: tensorrt::Engine,
+    pub signature: Signature,
+    pub context: Arc<CudaContext>,
+    pub nvml: Result<NvmlDevice, thalweg_nvidia::Error>,
+    /// Size of the plan, which is about that of the weights on the device.
+    pub weights: u64,
+}
+
+impl Engine for TensorRtEngine {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>> {
+        self.check_memory(spec)?;
+        let executor = |stream| -> Result<Box<dyn Executor>> {
+            Ok(Box::new(TensorRtExecutor::new(Arc::clone(&self), stream, spec)?))
+        };
+        (0..spec.streams).map(executor).collect()
+    }
+}
+
+impl TensorRtEngine {
+    /// A compute stage with an execution context of its own, in memory that contexts of the same stream share.
+    pub fn compute(&self, stream: &Arc<Stream>, memory: &Arc<DeviceBuffer>) -> Result<Arc<Compute>> {
+        let mut context = self.engine.create_execution_context(Activations::UserManaged)?;
+        context.set_activation_memory(Arc::clone(memory))?;
+        let inputs: Vec<TensorSpec> = self
+            .signature
+            .inputs
+            .iter()
+            .filter(|it| tensors::is_open(&self.engine, &it.name))
+            .cloned()
+            .collect();
+        let shapes = move |batch_size| {
+            inputs.iter().map(|input| (input.name.clone(), build::shape(input, batch_size))).collect()
+        };
+        Ok(context.into_compute(Arc::clone(stream), Box::new(shapes)))
+    }
+
+    /// Memory that the contexts of one stream compute in, one after the other.
+    pub fn activation_memory(&self) -> Result<Arc<DeviceBuffer>> {
+        let byte_count = self.engine.device_memory_size(PROFILE)?;
+        Ok(Arc::new(DeviceBuffer::new(&self.context, byte_count)?))
+    }
+
+    /// The streams of one executor: copies on streams of their own, unless a graph has them in its order.
+    pub fn streams(&self, cuda_graph: CudaGraph) -> Result<LaneStreams> {
+        let stream = || Stream::new(&self.context, StreamPriority::default()).map(Arc::new);
+        let compute = stream()?;
+        match cuda_graph {
+            CudaGraph::Copies => Ok(LaneStreams::single(&compute)),
+            CudaGraph::Off | CudaGraph::Compute => {
+                Ok(LaneStreams { h2d: stream()?, compute, d2h: stream()? })
+            }
+        }
+    }
+
+    /// Device memory of one executor: its activations, and for each slot its inputs and outputs. Contexts and
+    /// graphs take some more, which TensorRT does not tell.
+    fn executor_bytes(&self, spec: &ExecutorSpec) -> Result<u64> {
+        let slot = byte_counts(&self.signature.inputs, spec.batch_size)
+            .into_iter()
+            .chain(byte_counts(&self.signature.outputs, spec.batch_size))
+            .sum::<usize>();
+        Ok((self.engine.device_memory_size(PROFILE)? + slot * spec.depth) as u64)
+    }
+
+    fn check_memory(&self, spec: &ExecutorSpec) -> Result<()> {
+        let each = self.executor_bytes(spec)?;
+        let free = self.context.memory()?.free_bytes;
+        if each * spec.streams as u64 <= free {
+            return Ok(());
+        }
+        Err(Error::InvalidSetting {
+            name: "streams",
+            value: spec.streams.to_string(),
+            reason: format!(
+                "each takes {} of device memory at batch {} besides {} of weights, and {} are free: at most {} fit",
+                Bytes(each),
+                spec.batch_size,
+                Bytes(self.weights),
+                Bytes(free),
+                free / each.max(1),
+            ),
+        })
+    }
+}
+
+/// Bytes of each tensor at a batch size.
+pub(super) fn byte_counts(tensors: &[TensorSpec], batch_size: usize) -> Vec<usize> {
+    let samples = |tensor: &TensorSpec| if tensor.is_batched { batch_size } else { 1 };
+    tensors.iter().map(|tensor| tensor.byte_count() * samples(tensor)).collect()
+}

@@ -1,0 +1,308 @@
+//! A CUDA stream, its execution contexts and its slots.
+//!
+//! Each slot is a lane of the device. A slot that is enqueued leaves its page-locked memory with the lane until
+//! the device is done. A thread beside the submitter waits for the device and wakes it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use thalweg_nvidia::cuda::{DeviceBuffer, EventClock, EventWait, PinnedMemory};
+use thalweg_nvidia::execution::{
+    Compute, ExecutionTimes, FinishEvent, GraphScope, HostBuffers, Interval, Job, JobId, Lane, LaneSpec,
+    LaneStreams,
+};
+
+use super::engine::{TensorRtEngine, byte_counts};
+use super::meter::Meter;
+use crate::backend::{
+    Completion, CudaGraph, Executor, ExecutorSpec, HostTensor, Observer, Outcome, Rejected, Slot, SlotId,
+    Span, StageTimes, Waker,
+};
+use crate::error::{Error, Result};
+use crate::units::Clock;
+
+pub(super) struct TensorRtExecutor {
+    engine: Arc<TensorRtEngine>,
+    stream: usize,
+    clock: Clock,
+    event_clock: EventClock,
+    /// By index of the slot.
+    lanes: Vec<SlotLane>,
+    /// Slots that were not handed out yet.
+    slots: Vec<Slot>,
+    /// Indices of the slots that run, in the order in which they were enqueued.
+    running: VecDeque<usize>,
+    is_lost: bool,
+    waiter: Waiter,
+}
+
+/// A slot's half on the device.
+struct SlotLane {
+    lane: Lane,
+    /// What runs a batch that has no graph.
+    compute: Arc<Compute>,
+    /// Prepared jobs by batch size.
+    jobs: Vec<(usize, JobId)>,
+    /// The slot without its memory, while it runs.
+    shell: Option<Slot>,
+}
+
+impl TensorRtExecutor {
+    pub fn new(engine: Arc<TensorRtEngine>, stream: usize, spec: &ExecutorSpec) -> Result<Self> {
+        let streams = engine.streams(spec.cuda_graph)?;
+        let memory = engine.activation_memory()?;
+        let compute = engine.compute(&streams.compute, &memory)?;
+        let maker = SlotMaker { engine: &engine, stream, spec, streams, memory, compute };
+        let (mut lanes, mut slots) = (Vec::new(), Vec::new());
+        for index in 0..spec.depth {
+            let (lane, slot) = maker.make(index)?;
+            lanes.push(lane);
+            slots.push(slot);
+        }
+        // They are handed out from the end.
+        slots.reverse();
+        Ok(Self {
+            stream,
+            clock: spec.clock.clone(),
+            event_clock: EventClock::new(&engine.context)?,
+            lanes,
+            slots,
+            running: VecDeque::new(),
+            is_lost: false,
+            waiter: Waiter::start(stream)?,
+            engine,
+        })
+    }
+
+    fn launch(&mut self, slot: &mut Slot) -> Result<()> {
+        let lane = &mut self.lanes[slot.id.index];
+        let job = lane.job(&self.engine, slot)?;
+        let host = take_buffers(slot);
+        match lane.lane.launch(job, host) {
+            Ok(()) => Ok(()),
+            Err(refused) => {
+                put_buffers(slot, refused.host);
+                Err(refused.error.into())
+            }
+        }
+    }
+
+    fn complete(&mut self, index: usize) -> Option<Completion> {
+        if self.event_clock.is_stale() {
+            // Where it cannot be renewed the old reading goes on: only the offset of times gets worse.
+            let _ = self.event_clock.renew();
+        }
+        let lane = &mut self.lanes[index];
+        let finished = lane.lane.poll(&self.event_clock)?;
+        let mut slot = lane.shell.take().expect("bug: a lane ran without its slot");
+        put_buffers(&mut slot, finished.host);
+        let (outcome, times) = match finished.outcome {
+            Ok(times) => (Outcome::Done, stage_times(&self.clock, &times)),
+            Err(error) => (self.failure(index, &error), StageTimes::default()),
+        };
+        Some(Completion { slot, outcome, times })
+    }
+
+    /// Errors that the context keeps leave nothing to go on with.
+    fn failure(&mut self, slot: usize, error: &thalweg_nvidia::Error) -> Outcome {
+        let failed = Error::Execution { stream: self.stream, slot, reason: error.to_string() };
+        if error.is_sticky() {
+            self.is_lost = true;
+            Outcome::Lost(failed)
+        } else {
+            Outcome::Failed(failed)
+        }
+    }
+}
+
+impl Executor for TensorRtExecutor {
+    fn take_slot(&mut self) -> Option<Slot> {
+        self.slots.pop()
+    }
+
+    fn enqueue(&mut self, mut slot: Slot) -> Result<(), Box<Rejected>> {
+        if self.is_lost {
+            let error = Error::Execution {
+                stream: self.stream,
+                slot: slot.id.index,
+                reason: "the device has failed before".to_owned(),
+            };
+            return Err(Box::new(Rejected { slot, error }));
+        }
+        if let Err(error) = self.launch(&mut slot) {
+            return Err(Box::new(Rejected { slot, error }));
+        }
+        let index = slot.id.index;
+        self.waiter.watch(self.lanes[index].lane.finish_event());
+        self.lanes[index].shell = Some(slot);
+        self.running.push_back(index);
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Option<Completion> {
+        let completion = self.complete(*self.running.front()?)?;
+        self.running.pop_front();
+        Some(completion)
+    }
+
+    fn wake_with(&mut self, waker: Waker) {
+        self.waiter.wake_with(waker);
+    }
+
+    fn observer(&self) -> Option<Box<dyn Observer>> {
+        Some(Box::new(Meter::new(self.engine.nvml.clone())))
+    }
+}
+
+impl SlotLane {
+    /// The job for the samples that are in the slot. Batches that nothing was prepared for run without a graph.
+    fn job(&mut self, engine: &TensorRtEngine, slot: &mut Slot) -> Result<JobId> {
+        let batch_size = slot.batch_size;
+        if let Some((_, job)) = self.jobs.iter().find(|(prepared, _)| *prepared == batch_size) {
+            return Ok(*job);
+        }
+        let mut host = take_buffers(slot);
+        let job = job(engine, Arc::clone(&self.compute), batch_size, GraphScope::Off);
+        let prepared = self.lane.prepare(job, &mut host);
+        put_buffers(slot, host);
+        let prepared = prepared?;
+        self.jobs.push((batch_size, prepared));
+        Ok(prepared)
+    }
+}
+
+/// What all slots of an executor are made of.
+struct SlotMaker<'a> {
+    engine: &'a Arc<TensorRtEngine>,
+    stream: usize,
+    spec: &'a ExecutorSpec,
+    streams: LaneStreams,
+    memory: Arc<DeviceBuffer>,
+    compute: Arc<Compute>,
+}
+
+impl SlotMaker<'_> {
+    fn make(&self, index: usize) -> Result<(SlotLane, Slot)> {
+        let (engine, batch_size) = (self.engine, self.spec.batch_size);
+        let mut lane = Lane::new(&LaneSpec {
+            streams: self.streams.clone(),
+            input_byte_counts: byte_counts(&engine.signature.inputs, batch_size),
+            output_byte_counts: byte_counts(&engine.signature.outputs, batch_size),
+            wait: EventWait::Block,
+        })?;
+        let mut host = lane.host_buffers(PinnedMemory::Cached)?;
+        let (compute, scope) = match self.spec.cuda_graph {
+            CudaGraph::Off => (Arc::clone(&self.compute), GraphScope::Off),
+            // NVIDIA's rule: one execution context for each captured graph.
+            CudaGraph::Compute => (engine.compute(&self.streams.compute, &self.memory)?, GraphScope::Compute),
+            CudaGraph::Copies => (engine.compute(&self.streams.compute, &self.memory)?, GraphScope::Copies),
+        };
+        let job = lane.prepare(job(engine, compute, batch_size, scope), &mut host)?;
+        let mut slot = self.shell(index);
+        put_buffers(&mut slot, host);
+        let jobs = vec![(batch_size, job)];
+        Ok((SlotLane { lane, compute: Arc::clone(&self.compute), jobs, shell: None }, slot))
+    }
+
+    fn shell(&self, index: usize) -> Slot {
+        let signature = &self.engine.signature;
+        let tensors = |specs: &[_]| {
+            specs.iter().map(|spec| HostTensor::without_memory(spec, self.spec.batch_size)).collect()
+        };
+        Slot {
+            id: SlotId { executor: self.stream, index },
+            batch_size: 0,
+            inputs: tensors(&signature.inputs),
+            outputs: tensors(&signature.outputs),
+        }
+    }
+}
+
+fn job(engine: &TensorRtEngine, compute: Arc<Compute>, batch_size: usize, graph: GraphScope) -> Job {
+    Job {
+        compute,
+        batch_size,
+        input_byte_counts: byte_counts(&engine.signature.inputs, batch_size),
+        output_byte_counts: byte_counts(&engine.signature.outputs, batch_size),
+        graph,
+    }
+}
+
+fn take_buffers(slot: &mut Slot) -> HostBuffers {
+    let take =
+        |tensors: &mut Vec<HostTensor>| tensors.iter_mut().filter_map(HostTensor::take_pinned).collect();
+    HostBuffers { inputs: take(&mut slot.inputs), outputs: take(&mut slot.outputs) }
+}
+
+/// After a failure of the device outputs may be missing: it might still write to them.
+fn put_buffers(slot: &mut Slot, host: HostBuffers) {
+    let put = |tensors: &mut Vec<HostTensor>, buffers: Vec<_>| {
+        tensors.iter_mut().zip(buffers).for_each(|(tensor, buffer)| tensor.put_pinned(buffer));
+    };
+    put(&mut slot.inputs, host.inputs);
+    put(&mut slot.outputs, host.outputs);
+}
+
+fn stage_times(clock: &Clock, times: &ExecutionTimes) -> StageTimes {
+    let span = |interval: Interval| Span { start: clock.at(interval.start), end: clock.at(interval.end) };
+    StageTimes {
+        enqueue: span(times.enqueue),
+        h2d: span(times.h2d),
+        compute: span(times.compute),
+        d2h: span(times.d2h),
+    }
+}
+
+/// A thread that sleeps until the device has finished something, and wakes the submitter.
+struct Waiter {
+    events: Option<Sender<FinishEvent>>,
+    wakers: Sender<Waker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Waiter {
+    fn start(stream: usize) -> Result<Self> {
+        let (events, watched) = unbounded();
+        let (wakers, new_wakers) = unbounded();
+        let builder = thread::Builder::new().name(format!("thalweg-waiter-{stream}"));
+        let run = move || wait_for_all(&watched, &new_wakers);
+        let thread = builder.spawn(run).map_err(Error::io("start", "a waiting thread"))?;
+        Ok(Self { events: Some(events), wakers, thread: Some(thread) })
+    }
+
+    fn watch(&self, event: FinishEvent) {
+        if let Some(events) = &self.events {
+            // The thread lives as long as we do.
+            drop(events.send(event));
+        }
+    }
+
+    fn wake_with(&self, waker: Waker) {
+        drop(self.wakers.send(waker));
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        // Without it the thread ends after what is enqueued, which is to be done before buffers go.
+        self.events = None;
+        if let Some(thread) = self.thread.take() {
+            // It does not panic.
+            drop(thread.join());
+        }
+    }
+}
+
+fn wait_for_all(events: &Receiver<FinishEvent>, wakers: &Receiver<Waker>) {
+    let mut waker = None;
+    for event in events {
+        // A failure is reported by whoever polls the lane; here it only means that the wait is over.
+        let _ = event.wait();
+        waker = wakers.try_iter().last().or(waker);
+        if let Some(waker) = &waker {
+            waker.wake();
+        }
+    }
+}

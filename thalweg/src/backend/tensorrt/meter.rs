@@ -1,0 +1,63 @@
+//! What a GPU says about itself: NVML's state and its GPM counters.
+
+use std::time::Instant;
+
+use thalweg_nvidia::nvml::{GpmSampler, NvmlDevice};
+
+use crate::backend::{Counters, Observer};
+use crate::units::Nanos;
+
+/// Reads a GPU's counters between two times.
+pub(super) struct Meter {
+    device: Result<NvmlDevice, thalweg_nvidia::Error>,
+    sampler: Option<Result<GpmSampler, thalweg_nvidia::Error>>,
+    start: Instant,
+}
+
+impl Meter {
+    pub fn new(device: Result<NvmlDevice, thalweg_nvidia::Error>) -> Self {
+        Self { device, sampler: None, start: Instant::now() }
+    }
+
+    /// GPM's averages, or why there are none.
+    fn read_gpm(&mut self, counters: &mut Counters) -> Result<(), thalweg_nvidia::Error> {
+        let sampler = match &mut self.sampler {
+            Some(Ok(sampler)) => sampler,
+            Some(Err(error)) => return Err(error.clone()),
+            None => return Ok(()),
+        };
+        let metrics = sampler.read()?;
+        counters.sm_activity = metrics.sm_utilisation.ok();
+        counters.sm_occupancy = metrics.sm_occupancy.ok();
+        counters.tensor_activity = metrics.tensor_utilisation.ok();
+        counters.dram_utilisation = metrics.dram_utilisation.ok();
+        counters.pcie_rx_bytes_per_s = metrics.pcie_rx_bytes_per_s.ok();
+        counters.pcie_tx_bytes_per_s = metrics.pcie_tx_bytes_per_s.ok();
+        Ok(())
+    }
+}
+
+impl Observer for Meter {
+    fn start(&mut self) {
+        self.sampler = self.device.as_ref().ok().map(GpmSampler::start);
+        self.start = Instant::now();
+    }
+
+    fn read(&mut self) -> Counters {
+        let mut counters =
+            Counters { window: Nanos::from_duration(self.start.elapsed()), ..Counters::default() };
+        counters.unavailable = self.read_gpm(&mut counters).err().map(|error| error.to_string());
+        let device = match &self.device {
+            Ok(device) => device,
+            Err(error) => return Counters { unavailable: Some(error.to_string()), ..counters },
+        };
+        // At the end of the stretch, while the last executions still run.
+        let state = device.state();
+        counters.sm_clock_mhz = state.sm_clock_mhz.ok().map(f64::from);
+        counters.sm_clock_max_mhz = state.sm_clock_max_mhz.ok().map(f64::from);
+        counters.power_watts = state.power_watts.ok();
+        let reasons = state.throttle_reasons.unwrap_or_default();
+        counters.throttle_reasons = reasons.iter().map(|reason| format!("{reason:?}")).collect();
+        counters
+    }
+}
