@@ -42,10 +42,10 @@ impl Builder {
         // Up to 8 a network has an explicit batch dimension only on request; later there is no other kind.
         const EXPLICIT_BATCH: u32 = 1;
         let flags = if self.owned.object().abi().family == Family::TensorRt8 { EXPLICIT_BATCH } else { 0 };
-        // SAFETY: NVIDIA gives the caller a new `INetworkDefinition`; the builder lives and stays on this thread.
-        let owned = unsafe {
-            self.owned.make("create a network", |builder| calls::builder::create_network_v2(builder, flags))
-        }?;
+        // SAFETY: the builder lives and stays on this thread.
+        let create = |builder: Object| unsafe { calls::builder::create_network_v2(builder, flags) };
+        // SAFETY: NVIDIA gives the caller a new `INetworkDefinition`.
+        let owned = unsafe { self.owned.make("create a network", create) }?;
         // SAFETY: it is an `INetworkDefinition`.
         unsafe { Network::new(owned) }
     }
@@ -56,12 +56,10 @@ impl Builder {
     /// [`Error::TensorRt`](crate::Error::TensorRt) where TensorRT makes none.
     #[doc(alias = "createBuilderConfig")]
     pub fn create_config(&self) -> Result<BuilderConfig> {
-        // SAFETY: NVIDIA gives the caller a new `IBuilderConfig`; the builder lives and stays on this thread.
-        let owned = unsafe {
-            self.owned.make("create a builder configuration", |builder| {
-                calls::builder::create_builder_config(builder)
-            })
-        }?;
+        // SAFETY: the builder lives and stays on this thread.
+        let create = |builder: Object| unsafe { calls::builder::create_builder_config(builder) };
+        // SAFETY: NVIDIA gives the caller a new `IBuilderConfig`.
+        let owned = unsafe { self.owned.make("create a builder configuration", create) }?;
         Ok(BuilderConfig::new(owned, Arc::clone(&self.owned)))
     }
 
@@ -90,13 +88,12 @@ impl Builder {
     #[doc(alias = "buildSerializedNetwork")]
     pub fn build(&self, network: &Network, config: &BuilderConfig) -> Result<HostMemory> {
         let (network, config) = (network.owned().object(), config.object());
-        // SAFETY: NVIDIA gives the caller a new `IHostMemory`. All three live and stay on this thread, and what the
-        // configuration refers to lives as long as it.
-        let owned = unsafe {
-            self.owned.make("build the engine", |builder| {
-                calls::builder::build_serialized_network(builder, network.as_ptr(), config.as_ptr())
-            })
-        }?;
+        // SAFETY: all three live and stay on this thread, and what the configuration refers to lives as long as it.
+        let build = |builder: Object| unsafe {
+            calls::builder::build_serialized_network(builder, network.as_ptr(), config.as_ptr())
+        };
+        // SAFETY: NVIDIA gives the caller a new `IHostMemory`.
+        let owned = unsafe { self.owned.make("build the engine", build) }?;
         // SAFETY: it is an `IHostMemory`.
         unsafe { HostMemory::new(owned) }
     }

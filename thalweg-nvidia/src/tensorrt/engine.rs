@@ -242,12 +242,10 @@ impl Engine {
     /// [`Error::TensorRt`] where TensorRT makes none.
     #[doc(alias = "createEngineInspector")]
     pub fn create_inspector(&self) -> Result<EngineInspector> {
-        // SAFETY: NVIDIA gives the caller a new `IEngineInspector`; the engine lives.
-        let owned = unsafe {
-            self.owned.make("create an engine inspector", |engine| {
-                calls::cuda_engine::create_engine_inspector(engine)
-            })
-        }?;
+        // SAFETY: the engine lives.
+        let create = |engine: Object| unsafe { calls::cuda_engine::create_engine_inspector(engine) };
+        // SAFETY: NVIDIA gives the caller a new `IEngineInspector`.
+        let owned = unsafe { self.owned.make("create an engine inspector", create) }?;
         // SAFETY: it is an `IEngineInspector`.
         unsafe { EngineInspector::new(owned) }
     }

@@ -32,7 +32,7 @@ use crate::raw::{DevicePointer, RawStream};
 pub struct ExecutionContext {
     // First, because it refers to the profiler and to the memory.
     owned: Owned,
-    profiler: Option<Profiler>,
+    profiler: Option<Arc<Profiler>>,
     engine: Engine,
     activations: Activations,
     activation_memory: Option<Arc<DeviceBuffer>>,
@@ -57,6 +57,16 @@ impl Binding {
             Self::Device { byte_count, .. } => *byte_count,
             Self::Host(values) => size_of_val::<[i64]>(values),
         }
+    }
+}
+
+/// The times of the layers of a context's executions.
+pub struct LayerTimes(Arc<Profiler>);
+
+impl LayerTimes {
+    /// Those since the last call, in the order of the executions and their layers.
+    pub fn take(&self) -> Vec<LayerTime> {
+        self.0.take()
     }
 }
 
@@ -216,24 +226,20 @@ impl ExecutionContext {
         Ok(())
     }
 
-    /// Measures each layer of the following executions. They wait for the GPU then and take longer.
+    /// Measures each layer of the following executions. They wait for the GPU then and take longer, and cannot be captured
+    /// as a graph.
     ///
     /// # Errors
     /// [`Error::TensorRt`] where TensorRT refuses it.
     #[doc(alias = "setProfiler")]
-    pub fn measure_layers(&mut self) -> Result<()> {
-        let profiler = Profiler::new(self.owned.object().abi());
+    pub fn measure_layers(&mut self) -> Result<LayerTimes> {
+        let profiler = Arc::new(Profiler::new(self.owned.object().abi()));
         // SAFETY: see `set_input_shape`; the profiler is kept below.
         self.owned.instruct("set the profiler", |context| unsafe {
             calls::execution_context::set_profiler(context, profiler.as_ptr())
         })?;
-        self.profiler = Some(profiler);
-        Ok(())
-    }
-
-    /// The times of the layers of all executions since the last call.
-    pub fn take_layer_times(&mut self) -> Vec<LayerTime> {
-        self.profiler.as_ref().map(Profiler::take).unwrap_or_default()
+        self.profiler = Some(Arc::clone(&profiler));
+        Ok(LayerTimes(profiler))
     }
 
     /// Chooses an optimization profile and waits until that is done. All shapes have to be set again then, and

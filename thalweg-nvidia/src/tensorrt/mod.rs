@@ -40,7 +40,7 @@ pub use compute::InputShapes;
 pub use data_type::DataType;
 pub use engine::{Activations, Engine, EngineTensor, TensorLocation, TensorMode};
 pub use engine_inspector::EngineInspector;
-pub use execution_context::ExecutionContext;
+pub use execution_context::{ExecutionContext, LayerTimes};
 pub use host_memory::HostMemory;
 pub use network::{Network, NetworkTensor};
 pub use onnx_parser::{ParserProblem, parse_onnx};
@@ -104,7 +104,7 @@ impl TensorRt {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_with_log(places: &Places, sink: LogSink) -> Result<Self> {
+    pub fn open_with_log(places: &Places, sink: &LogSink) -> Result<Self> {
         Self::open_any(places, Some(sink))
     }
 
@@ -121,10 +121,10 @@ impl TensorRt {
         Ok(Self { flavour, session: Arc::new(session) })
     }
 
-    fn open_any(places: &Places, sink: Option<LogSink>) -> Result<Self> {
+    fn open_any(places: &Places, sink: Option<&LogSink>) -> Result<Self> {
         let mut first = None;
         for flavour in Flavour::ALL {
-            match Self::open_flavour(flavour, places, sink.clone()) {
+            match Self::open_flavour(flavour, places, sink.cloned()) {
                 Err(error @ Error::NotFound { .. }) => first = first.or(Some(error)),
                 opened_or_broken => return opened_or_broken,
             }

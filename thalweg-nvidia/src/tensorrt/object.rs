@@ -57,7 +57,9 @@ impl Object {
             self.as_ptr()
         } else {
             // SAFETY: behind its vtable pointer such an object has `mImpl`, its first and only member.
-            unsafe { self.as_ptr().cast::<*mut c_void>().add(1).read() }
+            let implementation = unsafe { self.as_ptr().cast::<*mut c_void>().add(1) };
+            // SAFETY: as above.
+            unsafe { implementation.read() }
         };
         // SAFETY: `this` is a C++ object with virtual methods, and the tables say that its vtable is that long.
         let code = unsafe { code_at(this, entry) };
@@ -81,11 +83,13 @@ impl Object {
 ///
 /// # Safety
 /// - `this` is a living C++ object with at least `entry + 1` entries in its vtable.
-unsafe fn code_at(this: *mut c_void, entry: usize) -> *const c_void {
+pub(crate) unsafe fn code_at(this: *mut c_void, entry: usize) -> *const c_void {
     // SAFETY: the first word of an object with virtual methods points to its vtable.
     let vtable = unsafe { this.cast::<*const *const c_void>().read() };
     // SAFETY: the caller promises the entry.
-    unsafe { vtable.add(entry).read() }
+    let entry = unsafe { vtable.add(entry) };
+    // SAFETY: as above.
+    unsafe { entry.read() }
 }
 
 /// How a new object is told where to record its errors; one of the `set_error_recorder` in [`calls`](super::abi::calls).

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::abi::{Family, calls};
 use super::engine::Engine;
-use super::object::Owned;
+use super::object::{Object, Owned};
 use super::session::Session;
 use crate::cuda::CudaContext;
 use crate::error::Result;
@@ -43,16 +43,16 @@ impl Runtime {
     /// another GPU.
     pub fn deserialize_engine(&self, serialized: &[u8]) -> Result<Engine> {
         let (data, size) = (serialized.as_ptr(), serialized.len());
-        // SAFETY: NVIDIA gives the caller a new `ICudaEngine`. The bytes live; from several threads at a time NVIDIA
-        // allows it ("TensorRT runtime objects are thread-safe", as quoted at `Owned`).
-        let owned = unsafe {
-            self.owned.make("load the engine", |runtime| match runtime.abi().family {
-                Family::TensorRt8 => {
-                    calls::runtime::deserialize_cuda_engine_8(runtime, data, size, ptr::null_mut())
-                }
-                _ => calls::runtime::deserialize_cuda_engine(runtime, data, size),
-            })
-        }?;
+        let load = |runtime: Object| match runtime.abi().family {
+            // SAFETY: runtime and bytes live, and NVIDIA allows it from several threads (see `Owned`); here and below.
+            Family::TensorRt8 => unsafe {
+                calls::runtime::deserialize_cuda_engine_8(runtime, data, size, ptr::null_mut())
+            },
+            // SAFETY: see above.
+            _ => unsafe { calls::runtime::deserialize_cuda_engine(runtime, data, size) },
+        };
+        // SAFETY: NVIDIA gives the caller a new `ICudaEngine`.
+        let owned = unsafe { self.owned.make("load the engine", load) }?;
         // SAFETY: it is an `ICudaEngine`.
         unsafe { Engine::new(owned) }
     }

@@ -160,12 +160,12 @@ mod tests {
     use crate::version::Version;
 
     /// Each buffer is one batch of one input.
-    struct Given(std::vec::IntoIter<Arc<DeviceBuffer>>);
+    struct Given(Vec<Arc<DeviceBuffer>>);
 
     impl CalibrationBatches for Given {
         fn next_batch(&mut self, inputs: &[&str]) -> Option<Vec<Arc<DeviceBuffer>>> {
             assert_eq!(inputs, ["x"]);
-            self.0.next().map(|buffer| vec![buffer])
+            self.0.pop().map(|buffer| vec![buffer])
         }
     }
 
@@ -181,7 +181,7 @@ mod tests {
     fn calibrator(needed: usize, buffers: &[Arc<DeviceBuffer>], panics: &Arc<Panics>) -> Calibrator {
         let version = Version { major: 8, minor: 6, patch: None };
         let abi = Abi { family: Family::TensorRt8, version };
-        let given = Given(buffers.to_vec().into_iter());
+        let given = Given(buffers.iter().rev().cloned().collect());
         Calibrator::new(abi, Box::new(given), vec![("x".into(), needed)], Arc::clone(panics))
     }
 

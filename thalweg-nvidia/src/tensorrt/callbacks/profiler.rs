@@ -83,6 +83,7 @@ unsafe extern "C" fn report_layer_time(this: *const Record, layer: *const c_char
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensorrt::object::code_at;
     use crate::version::Version;
 
     #[test]
@@ -92,7 +93,7 @@ mod tests {
             let profiler =
                 Profiler::new(Abi { family, version: Version { major: 0, minor: 0, patch: None } });
             // SAFETY: the vtable of the family has this entry.
-            let code = unsafe { profiler.0.vtable.add(entry).read() };
+            let code = unsafe { code_at(profiler.as_ptr(), entry) };
             // SAFETY: it is the entry of `reportLayerTime`.
             let report = unsafe { std::mem::transmute::<Entry, Report>(code) };
             // SAFETY: profiler and text live.
