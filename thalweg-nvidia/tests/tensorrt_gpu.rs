@@ -1,4 +1,5 @@
-//! A full TensorRT on a real GPU: `cargo test -p thalweg-nvidia --test tensorrt_gpu -- --ignored --nocapture`.
+//! A full TensorRT on a real GPU: `cargo test -p thalweg-nvidia --test tensorrt_gpu -- --ignored
+//! --nocapture`.
 //!
 //! TensorRT is looked for on the loader's path (`LD_LIBRARY_PATH`); the model is a part of the binary.
 #![expect(clippy::unwrap_used, reason = "it is a test; its first functions are no `#[test]` themselves")]

@@ -1,7 +1,7 @@
 //! `IExecutionContext`: one execution of an engine at a time.
 //!
-//! What can be asked and set is here. To run, it becomes a [`Compute`](crate::execution::Compute), see `compute`: that
-//! keeps streams and buffers alive, which TensorRT only knows by address.
+//! What can be asked and set is here. To run, it becomes a [`Compute`](crate::execution::Compute), see
+//! `compute`: that keeps streams and buffers alive, which TensorRT only knows by address.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_void};
@@ -103,13 +103,15 @@ impl ExecutionContext {
     /// Sets the shape of an input with open dimensions.
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`] for a wrong name, [`Error::TensorRt`] where the profile does not allow the shape.
+    /// [`Error::NoSuchTensor`] for a wrong name, [`Error::TensorRt`] where the profile does not allow the
+    /// shape.
     #[doc(alias = "setInputShape")]
     pub fn set_input_shape(&mut self, input: &str, shape: &[i64]) -> Result<()> {
         self.is_checked = false;
         let (_, name) = self.engine.tensor(input)?;
         let dims = Dims::new(self.owned.object().abi(), shape)?;
-        // SAFETY: the context lives and `&mut self` keeps others away, as in all methods here; it copies the dims.
+        // SAFETY: the context lives and `&mut self` keeps others away, as in all methods here; it copies the
+        // dims.
         self.owned.agree("set the shape of an input", |context| unsafe {
             calls::execution_context::set_input_shape(context, name.as_ptr(), dims.as_ptr())
         })
@@ -134,8 +136,8 @@ impl ExecutionContext {
         Ok(missing.into_iter().take(count).filter_map(|name| unsafe { text_at(name) }).collect())
     }
 
-    /// The shape of a tensor: of an input as it was set, of an output as it follows from the inputs. Dimensions that
-    /// only the execution will tell are -1.
+    /// The shape of a tensor: of an input as it was set, of an output as it follows from the inputs.
+    /// Dimensions that only the execution will tell are -1.
     ///
     /// # Errors
     /// [`Error::NoSuchTensor`] for a wrong name, [`Error::TensorRt`] where the shape does not follow yet.
@@ -185,8 +187,8 @@ impl ExecutionContext {
     fn bind_at(&mut self, index: usize, address: *mut c_void, binding: Binding) -> Result<()> {
         self.is_checked = false;
         let name = self.engine.name(index);
-        // SAFETY: see `set_input_shape`; the address is used by executions only, whose caller keeps the memory, and its
-        // size is checked before.
+        // SAFETY: see `set_input_shape`; the address is used by executions only, whose caller keeps the
+        // memory, and its size is checked before.
         self.owned.agree("set the address of a tensor", |context| unsafe {
             calls::execution_context::set_tensor_address(context, name.as_ptr(), address)
         })?;
@@ -194,12 +196,13 @@ impl ExecutionContext {
         Ok(())
     }
 
-    /// Gives it the memory that it computes in, where that is the caller's business ([`Activations::UserManaged`]).
-    /// Contexts that share it must not run at the same time, or their outputs are wrong.
+    /// Gives it the memory that it computes in, where that is the caller's business
+    /// ([`Activations::UserManaged`]). Contexts that share it must not run at the same time, or their outputs
+    /// are wrong.
     ///
     /// # Errors
-    /// [`Error::BufferTooSmall`] where [`Engine::device_memory_size`] of the profile is more, [`Error::WrongActivations`]
-    /// where the context has memory of its own.
+    /// [`Error::BufferTooSmall`] where [`Engine::device_memory_size`] of the profile is more,
+    /// [`Error::WrongActivations`] where the context has memory of its own.
     #[doc(alias = "setDeviceMemory")]
     #[doc(alias = "setDeviceMemoryV2")]
     pub fn set_activation_memory(&mut self, memory: Arc<DeviceBuffer>) -> Result<()> {
@@ -226,8 +229,8 @@ impl ExecutionContext {
         Ok(())
     }
 
-    /// Measures each layer of the following executions. They wait for the GPU then and take longer, and cannot be captured
-    /// as a graph.
+    /// Measures each layer of the following executions. They wait for the GPU then and take longer, and
+    /// cannot be captured as a graph.
     ///
     /// # Errors
     /// [`Error::TensorRt`] where TensorRT refuses it.
@@ -242,8 +245,8 @@ impl ExecutionContext {
         Ok(LayerTimes(profiler))
     }
 
-    /// Chooses an optimization profile and waits until that is done. All shapes have to be set again then, and
-    /// activation memory be given again.
+    /// Chooses an optimization profile and waits until that is done. All shapes have to be set again then,
+    /// and activation memory be given again.
     ///
     /// # Errors
     /// [`Error::TensorRt`] where the profile is not there, or another context uses it (see
@@ -252,8 +255,8 @@ impl ExecutionContext {
     pub fn set_optimization_profile(&mut self, profile: usize, stream: &Stream) -> Result<()> {
         let number = profile_number(profile)?;
         self.is_checked = false;
-        // SAFETY: see `set_input_shape`; nothing of this context is in flight as long as it can be reached, and the
-        // stream lives until it has caught up below.
+        // SAFETY: see `set_input_shape`; nothing of this context is in flight as long as it can be reached,
+        // and the stream lives until it has caught up below.
         self.owned.agree("choose the optimization profile", |context| unsafe {
             calls::execution_context::set_optimization_profile_async(context, number, stream.raw().0)
         })?;
@@ -271,14 +274,16 @@ impl ExecutionContext {
     ///
     /// # Errors
     /// [`Error::NotBound`] and [`Error::BufferTooSmall`] where a tensor has no memory or too little,
-    /// [`Error::NoActivationMemory`] where it has nothing to compute in, [`Error::TensorRt`] where TensorRT refuses it.
+    /// [`Error::NoActivationMemory`] where it has nothing to compute in, [`Error::TensorRt`] where TensorRT
+    /// refuses it.
     #[doc(alias = "enqueueV3")]
     pub(crate) unsafe fn enqueue_on(&mut self, stream: RawStream) -> Result<()> {
         if !self.is_checked {
             self.check_bindings()?;
             self.is_checked = true;
         }
-        // SAFETY: see `set_input_shape`; all memory is there, large enough and alive, and the caller promises the rest.
+        // SAFETY: see `set_input_shape`; all memory is there, large enough and alive, and the caller promises
+        // the rest.
         self.owned.agree("enqueue an execution", |context| unsafe {
             calls::execution_context::enqueue_v3(context, stream.0)
         })

@@ -47,8 +47,8 @@ impl fmt::Display for ParserProblem {
 /// Fills an empty network with an ONNX model. `path` is where the model lies, for weights in files beside it.
 ///
 /// # Errors
-/// [`Error::Onnx`] with every problem that the parser found, [`Error::NetworkIsFilled`] where the network has a model,
-/// or why there is no parser.
+/// [`Error::Onnx`] with every problem that the parser found, [`Error::NetworkIsFilled`] where the network has
+/// a model, or why there is no parser.
 #[doc(alias = "createNvOnnxParser_INTERNAL")]
 #[doc(alias = "IParser")]
 pub fn parse_onnx(network: &mut Network, model: &[u8], path: Option<&Path>) -> Result<()> {

@@ -18,8 +18,8 @@ pub struct Runtime {
     owned: Arc<Owned>,
 }
 
-/// `createInferRuntime_INTERNAL` and `createInferBuilder_INTERNAL`: logger and version of the caller's headers to
-/// object.
+/// `createInferRuntime_INTERNAL` and `createInferBuilder_INTERNAL`: logger and version of the caller's
+/// headers to object.
 type Create = unsafe extern "C" fn(*mut c_void, i32) -> *mut c_void;
 
 impl Runtime {
@@ -39,12 +39,13 @@ impl Runtime {
     /// An engine is code: load only what was built here or comes from somebody trusted.
     ///
     /// # Errors
-    /// [`Error::TensorRt`](crate::Error::TensorRt) where the bytes are no engine, or one of another version or for
-    /// another GPU.
+    /// [`Error::TensorRt`](crate::Error::TensorRt) where the bytes are no engine, or one of another version
+    /// or for another GPU.
     pub fn deserialize_engine(&self, serialized: &[u8]) -> Result<Engine> {
         let (data, size) = (serialized.as_ptr(), serialized.len());
         let load = |runtime: Object| match runtime.abi().family {
-            // SAFETY: runtime and bytes live, and NVIDIA allows it from several threads (see `Owned`); here and below.
+            // SAFETY: runtime and bytes live, and NVIDIA allows it from several threads (see `Owned`); here
+            // and below.
             Family::TensorRt8 => unsafe {
                 calls::runtime::deserialize_cuda_engine_8(runtime, data, size, ptr::null_mut())
             },

@@ -1,8 +1,9 @@
 //! `ILogger`: what TensorRT says.
 //!
-//! The library keeps the first logger that it was given for whatever it says outside of an object, so a [`Logger`] lives
-//! for ever. Which logger gets a line therefore says little about whose it is. The thread does: a line that is said
-//! on a thread inside of a call belongs to that call, and [`hear`] collects it there.
+//! The library keeps the first logger that it was given for whatever it says outside of an object, so a
+//! [`Logger`] lives for ever. Which logger gets a line therefore says little about whose it is. The thread
+//! does: a line that is said on a thread inside of a call belongs to that call, and [`hear`] collects it
+//! there.
 
 use std::cell::RefCell;
 use std::ffi::{c_char, c_void};

@@ -13,7 +13,8 @@ use crate::tensorrt::object::text_at;
 pub struct LayerTime {
     /// The layer, as the engine's inspector calls it.
     pub layer: String,
-    /// Its time. TensorRT runs the layers one by one to measure it, so the sum is more than an execution takes.
+    /// Its time. TensorRT runs the layers one by one to measure it, so the sum is more than an execution
+    /// takes.
     pub time: Duration,
 }
 
