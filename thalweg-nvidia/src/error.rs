@@ -124,6 +124,14 @@ pub enum Error {
     #[error("the network has a model already: create another network")]
     NetworkIsFilled,
 
+    /// Objects of two builders were to work together.
+    #[error("network, configuration and profiles are not all of the same builder")]
+    OtherBuilder,
+
+    /// A network was to be calibrated with samples for another one.
+    #[error("the configuration calibrates another network: call it with this one, after its shapes are set")]
+    OtherNetwork,
+
     /// An engine or a network has no tensor of this name.
     #[error("there is no tensor {tensor}, but {}", known.join(", "))]
     NoSuchTensor {

@@ -1,4 +1,6 @@
-//! Real runtimes of the families 10 and 11 without a GPU: loading, the logger, and the trap of a missing driver.
+//! Real runtimes of the families 10 and 11 without a GPU: loading, the logger, and the trap of a missing
+//! driver.
+#![expect(clippy::unwrap_used, reason = "it is a test; its first functions are no `#[test]` themselves")]
 
 mod libraries;
 

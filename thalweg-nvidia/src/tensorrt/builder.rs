@@ -12,7 +12,7 @@ use super::optimization_profile::OptimizationProfile;
 use super::runtime::create_first;
 use super::session::Session;
 use crate::cuda::CudaContext;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Makes serialised engines. It and all that it makes stay on one thread.
 #[doc(alias = "IBuilder")]
@@ -36,16 +36,16 @@ impl Builder {
     /// [`BuilderFlag`](super::BuilderFlag); in 11 and RTX they are those of the model.
     ///
     /// # Errors
-    /// [`Error::TensorRt`](crate::Error::TensorRt) where TensorRT makes none.
+    /// [`Error::TensorRt`] where TensorRT makes none.
     #[doc(alias = "createNetworkV2")]
     pub fn create_network(&self) -> Result<Network> {
         // Up to 8 a network has an explicit batch dimension only on request; later there is no other kind.
         const EXPLICIT_BATCH: u32 = 1;
         let flags = if self.owned.object().abi().family == Family::TensorRt8 { EXPLICIT_BATCH } else { 0 };
-        // SAFETY: NVIDIA gives the caller a new `INetworkDefinition`; the builder lives and stays on this thread.
-        let owned = unsafe {
-            self.owned.make("create a network", |builder| calls::builder::create_network_v2(builder, flags))
-        }?;
+        // SAFETY: the builder lives and stays on this thread.
+        let create = |builder: Object| unsafe { calls::builder::create_network_v2(builder, flags) };
+        // SAFETY: NVIDIA gives the caller a new `INetworkDefinition`.
+        let owned = unsafe { self.owned.make("create a network", create) }?;
         // SAFETY: it is an `INetworkDefinition`.
         unsafe { Network::new(owned) }
     }
@@ -53,22 +53,20 @@ impl Builder {
     /// A configuration with TensorRT's defaults.
     ///
     /// # Errors
-    /// [`Error::TensorRt`](crate::Error::TensorRt) where TensorRT makes none.
+    /// [`Error::TensorRt`] where TensorRT makes none.
     #[doc(alias = "createBuilderConfig")]
     pub fn create_config(&self) -> Result<BuilderConfig> {
-        // SAFETY: NVIDIA gives the caller a new `IBuilderConfig`; the builder lives and stays on this thread.
-        let owned = unsafe {
-            self.owned.make("create a builder configuration", |builder| {
-                calls::builder::create_builder_config(builder)
-            })
-        }?;
+        // SAFETY: the builder lives and stays on this thread.
+        let create = |builder: Object| unsafe { calls::builder::create_builder_config(builder) };
+        // SAFETY: NVIDIA gives the caller a new `IBuilderConfig`.
+        let owned = unsafe { self.owned.make("create a builder configuration", create) }?;
         Ok(BuilderConfig::new(owned, Arc::clone(&self.owned)))
     }
 
     /// An optimization profile without shapes.
     ///
     /// # Errors
-    /// [`Error::TensorRt`](crate::Error::TensorRt) where TensorRT makes none.
+    /// [`Error::TensorRt`] where TensorRT makes none.
     #[doc(alias = "createOptimizationProfile")]
     pub fn create_optimization_profile(&self) -> Result<OptimizationProfile> {
         let (address, said) = self.owned.listen(|builder| {
@@ -80,23 +78,29 @@ impl Builder {
         Ok(OptimizationProfile::new(object, Arc::clone(&self.owned)))
     }
 
-    /// Builds a network. That takes seconds to minutes, and most of it runs on the GPU; TensorRT for RTX needs none.
+    /// Builds a network. That takes seconds to minutes, and most of it runs on the GPU; TensorRT for RTX
+    /// needs none.
     ///
     /// # Errors
-    /// [`Error::TensorRt`](crate::Error::TensorRt) with the reasons.
+    /// [`Error::TensorRt`] with the reasons; [`Error::OtherBuilder`] where network or configuration are of
+    /// another builder, [`Error::OtherNetwork`] where the configuration calibrates another network.
     ///
     /// # Panics
     /// With the panic of a progress sink or a calibration source.
     #[doc(alias = "buildSerializedNetwork")]
     pub fn build(&self, network: &Network, config: &BuilderConfig) -> Result<HostMemory> {
+        if !network.owned().is_child_of(&self.owned) || !config.owned().is_child_of(&self.owned) {
+            return Err(Error::OtherBuilder);
+        }
+        config.check_calibration(network)?;
         let (network, config) = (network.owned().object(), config.object());
-        // SAFETY: NVIDIA gives the caller a new `IHostMemory`. All three live and stay on this thread, and what the
-        // configuration refers to lives as long as it.
-        let owned = unsafe {
-            self.owned.make("build the engine", |builder| {
-                calls::builder::build_serialized_network(builder, network.as_ptr(), config.as_ptr())
-            })
-        }?;
+        // SAFETY: all three live and stay on this thread, and what the configuration refers to lives as long
+        // as it.
+        let build = |builder: Object| unsafe {
+            calls::builder::build_serialized_network(builder, network.as_ptr(), config.as_ptr())
+        };
+        // SAFETY: NVIDIA gives the caller a new `IHostMemory`.
+        let owned = unsafe { self.owned.make("build the engine", build) }?;
         // SAFETY: it is an `IHostMemory`.
         unsafe { HostMemory::new(owned) }
     }

@@ -21,11 +21,17 @@ pub struct BuilderConfig {
     // First, because it refers to all others.
     owned: Owned,
     timing_cache: Option<Arc<Owned>>,
-    calibrator: Option<Calibrator>,
+    calibration: Option<Calibration>,
     progress: Option<ProgressMonitor>,
     /// Keeps the profiles that were added.
     builder: Arc<Owned>,
     _on_one_thread: PhantomData<*const ()>,
+}
+
+/// Where INT8 gets its ranges from.
+struct Calibration {
+    calibrator: Calibrator,
+    profile: OptimizationProfile,
 }
 
 /// Something that a build may do.
@@ -101,12 +107,27 @@ pub enum SharedProfiles {
 impl BuilderConfig {
     /// `owned` is an `IBuilderConfig` of this builder's.
     pub(crate) fn new(owned: Owned, builder: Arc<Owned>) -> Self {
-        let (timing_cache, calibrator, progress) = (None, None, None);
-        Self { owned, timing_cache, calibrator, progress, builder, _on_one_thread: PhantomData }
+        let (timing_cache, calibration, progress) = (None, None, None);
+        Self { owned, timing_cache, calibration, progress, builder, _on_one_thread: PhantomData }
     }
 
     pub(crate) fn object(&self) -> Object {
         self.owned.object()
+    }
+
+    pub(crate) fn owned(&self) -> &Owned {
+        &self.owned
+    }
+
+    /// That calibration will read no more of each input than was checked.
+    ///
+    /// # Errors
+    /// [`Error::OtherNetwork`] where this is not the network that [`calibrate`](Self::calibrate) saw, or it
+    /// has other shapes now.
+    pub(crate) fn check_calibration(&self, network: &Network) -> Result<()> {
+        let Some(Calibration { calibrator, profile }) = &self.calibration else { return Ok(()) };
+        let is_same = calibration_sizes(network, profile)? == calibrator.sizes();
+        if is_same { Ok(()) } else { Err(Error::OtherNetwork) }
     }
 
     /// Allows something.
@@ -209,8 +230,8 @@ impl BuilderConfig {
         })
     }
 
-    /// Lets the contexts of the engine share profiles, where this version has to be asked for that, and tells whether
-    /// they will.
+    /// Lets the contexts of the engine share profiles, where this version has to be asked for that, and tells
+    /// whether they will.
     ///
     /// # Errors
     /// [`Error::TensorRt`] where TensorRT refuses it.
@@ -235,10 +256,12 @@ impl BuilderConfig {
     /// Adds a profile and returns its number in the engine.
     ///
     /// # Errors
-    /// [`Error::TensorRt`] where TensorRT refuses it.
+    /// [`Error::TensorRt`] where TensorRT refuses it, [`Error::OtherBuilder`] where it is not of the same
+    /// builder.
     #[doc(alias = "addOptimizationProfile")]
     #[expect(clippy::needless_pass_by_value, reason = "so that its shapes are set before and not after")]
     pub fn add_optimization_profile(&mut self, profile: OptimizationProfile) -> Result<usize> {
+        profile.check_builder(&self.builder)?;
         let address = profile.object().as_ptr();
         // SAFETY: see `enable`; the profile lives as long as its builder.
         let (index, said) = self
@@ -287,21 +310,22 @@ impl BuilderConfig {
         Ok(())
     }
 
-    /// Takes the ranges of INT8 from samples. Their shapes are the `opt` shapes of the profile, or the network's own
-    /// where they are fixed. It allows INT8 too.
+    /// Takes the ranges of INT8 from samples. Their shapes are the `opt` shapes of the profile, or the
+    /// network's own where they are fixed. It allows INT8 too.
     ///
     /// # Errors
-    /// [`Error::NotInThisVersion`] in 11 and RTX, where the model itself has the ranges; [`Error::ShapeDoesNotFit`]
-    /// where the profile has no shape for an input with open dimensions.
+    /// [`Error::NotInThisVersion`] in 11 and RTX, where the model itself has the ranges;
+    /// [`Error::ShapeDoesNotFit`] where the profile has no shape for an input with open dimensions,
+    /// [`Error::OtherBuilder`] where it is not of the same builder.
     #[doc(alias = "setInt8Calibrator")]
     #[doc(alias = "setCalibrationProfile")]
-    #[expect(clippy::needless_pass_by_value, reason = "so that its shapes are set before and not after")]
     pub fn calibrate(
         &mut self,
         network: &Network,
         profile: OptimizationProfile,
         source: Box<dyn CalibrationBatches>,
     ) -> Result<()> {
+        profile.check_builder(&self.builder)?;
         self.enable(BuilderFlag::Int8)?;
         let sizes = calibration_sizes(network, &profile)?;
         let panics = Arc::clone(self.owned.session().panics());
@@ -310,8 +334,8 @@ impl BuilderConfig {
         self.owned.instruct("set the calibrator", |config| unsafe {
             calls::builder_config::set_int8_calibrator(config, calibrator.as_ptr())
         })?;
-        self.calibrator = Some(calibrator);
         let address = profile.object().as_ptr();
+        self.calibration = Some(Calibration { calibrator, profile });
         // SAFETY: see `enable`; the profile lives as long as its builder.
         self.owned.agree("set the calibration profile", |config| unsafe {
             calls::builder_config::set_calibration_profile(config, address)

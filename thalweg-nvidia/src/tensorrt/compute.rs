@@ -15,8 +15,8 @@ impl ExecutionContext {
     /// Makes it the compute stage of lanes on this stream. Their inputs and outputs are those tensors of
     /// [`Engine::tensors`](super::Engine::tensors) that lie on the device, in that order.
     ///
-    /// A job with a graph needs a context of its own: NVIDIA asks for one per captured graph. Contexts on one stream may
-    /// share their activation memory.
+    /// A job with a graph needs a context of its own: NVIDIA asks for one per captured graph. Contexts on one
+    /// stream may share their activation memory.
     #[doc(alias = "enqueueV3")]
     pub fn into_compute(self, stream: Arc<Stream>, shapes: InputShapes) -> Arc<Compute> {
         let mut stage = Stage {
@@ -26,8 +26,9 @@ impl ExecutionContext {
             shapes,
             batch_size: None,
         };
-        // SAFETY: an execution is enqueued on the stream of the call alone; TensorRT joins its auxiliary streams with it.
-        // It uses the buffers of the call, and the activation memory and the engine, which the context keeps.
+        // SAFETY: an execution is enqueued on the stream of the call alone; TensorRT joins its auxiliary
+        // streams with it. It uses the buffers of the call, and the activation memory and the engine, which
+        // the context keeps.
         unsafe { Compute::new(stream, move |call| stage.enqueue(call)) }
     }
 }
@@ -55,8 +56,8 @@ impl Stage {
         }
         bind(&mut self.context, "input", &self.inputs, call.inputs)?;
         bind(&mut self.context, "output", &self.outputs, call.outputs)?;
-        // SAFETY: the stream and the buffers live until the work of the call is done, as `Compute` asks of its caller, and
-        // so does this stage. All calls are on one stream, or in capture.
+        // SAFETY: the stream and the buffers live until the work of the call is done, as `Compute` asks of
+        // its caller, and so does this stage. All calls are on one stream, or in capture.
         unsafe { self.context.enqueue_on(call.stream.raw()) }
     }
 }

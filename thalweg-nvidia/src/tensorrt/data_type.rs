@@ -67,8 +67,8 @@ impl DataType {
         })
     }
 
-    /// Bytes of a tensor without padding. `None` where the type is not known, a size is open (negative) or the number
-    /// is larger than an address.
+    /// Bytes of a tensor without padding. `None` where the type is not known, a size is open (negative) or
+    /// the number is larger than an address.
     pub fn byte_count(self, shape: &[i64]) -> Option<usize> {
         let sizes = shape.iter().map(|size| usize::try_from(*size).ok());
         let elements = sizes.into_iter().try_fold(1_usize, |product, size| product.checked_mul(size?))?;

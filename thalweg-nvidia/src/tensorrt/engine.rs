@@ -13,7 +13,8 @@ use super::object::{Object, Owned, c_string, text_at};
 use super::optimization_profile::ShapeRange;
 use crate::error::{Error, Result};
 
-/// A network that is built and ready to run. Clones are the same one, and it may be used from several threads.
+/// A network that is built and ready to run. Clones are the same one, and it may be used from several
+/// threads.
 #[doc(alias = "ICudaEngine")]
 #[derive(Clone)]
 pub struct Engine {
@@ -160,7 +161,8 @@ impl Engine {
     /// The shapes that a profile allows an input.
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`] for a wrong name, [`Error::TensorRt`] for an output or a profile that is not there.
+    /// [`Error::NoSuchTensor`] for a wrong name, [`Error::TensorRt`] for an output or a profile that is not
+    /// there.
     #[doc(alias = "getProfileShape")]
     pub fn profile_shapes(&self, input: &str, profile: usize) -> Result<ShapeRange> {
         let (_, name) = self.tensor(input)?;
@@ -176,8 +178,8 @@ impl Engine {
         Ok(ShapeRange { min: shape(0)?, opt: shape(1)?, max: shape(2)? })
     }
 
-    /// Bytes of device memory that a context with a profile computes in, beside the weights, which all contexts share.
-    /// Before 10 this is the most that any profile needs.
+    /// Bytes of device memory that a context with a profile computes in, beside the weights, which all
+    /// contexts share. Before 10 this is the most that any profile needs.
     ///
     /// # Errors
     /// [`Error::TensorRt`] for a profile that is not there.
@@ -242,12 +244,10 @@ impl Engine {
     /// [`Error::TensorRt`] where TensorRT makes none.
     #[doc(alias = "createEngineInspector")]
     pub fn create_inspector(&self) -> Result<EngineInspector> {
-        // SAFETY: NVIDIA gives the caller a new `IEngineInspector`; the engine lives.
-        let owned = unsafe {
-            self.owned.make("create an engine inspector", |engine| {
-                calls::cuda_engine::create_engine_inspector(engine)
-            })
-        }?;
+        // SAFETY: the engine lives.
+        let create = |engine: Object| unsafe { calls::cuda_engine::create_engine_inspector(engine) };
+        // SAFETY: NVIDIA gives the caller a new `IEngineInspector`.
+        let owned = unsafe { self.owned.make("create an engine inspector", create) }?;
         // SAFETY: it is an `IEngineInspector`.
         unsafe { EngineInspector::new(owned) }
     }

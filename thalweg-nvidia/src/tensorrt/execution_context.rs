@@ -1,7 +1,7 @@
 //! `IExecutionContext`: one execution of an engine at a time.
 //!
-//! What can be asked and set is here. To run, it becomes a [`Compute`](crate::execution::Compute), see `compute`: that
-//! keeps streams and buffers alive, which TensorRT only knows by address.
+//! What can be asked and set is here. To run, it becomes a [`Compute`](crate::execution::Compute), see
+//! `compute`: that keeps streams and buffers alive, which TensorRT only knows by address.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_void};
@@ -32,7 +32,7 @@ use crate::raw::{DevicePointer, RawStream};
 pub struct ExecutionContext {
     // First, because it refers to the profiler and to the memory.
     owned: Owned,
-    profiler: Option<Profiler>,
+    profiler: Option<Arc<Profiler>>,
     engine: Engine,
     activations: Activations,
     activation_memory: Option<Arc<DeviceBuffer>>,
@@ -57,6 +57,16 @@ impl Binding {
             Self::Device { byte_count, .. } => *byte_count,
             Self::Host(values) => size_of_val::<[i64]>(values),
         }
+    }
+}
+
+/// The times of the layers of a context's executions.
+pub struct LayerTimes(Arc<Profiler>);
+
+impl LayerTimes {
+    /// Those since the last call, in the order of the executions and their layers.
+    pub fn take(&self) -> Vec<LayerTime> {
+        self.0.take()
     }
 }
 
@@ -93,13 +103,15 @@ impl ExecutionContext {
     /// Sets the shape of an input with open dimensions.
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`] for a wrong name, [`Error::TensorRt`] where the profile does not allow the shape.
+    /// [`Error::NoSuchTensor`] for a wrong name, [`Error::TensorRt`] where the profile does not allow the
+    /// shape.
     #[doc(alias = "setInputShape")]
     pub fn set_input_shape(&mut self, input: &str, shape: &[i64]) -> Result<()> {
         self.is_checked = false;
         let (_, name) = self.engine.tensor(input)?;
         let dims = Dims::new(self.owned.object().abi(), shape)?;
-        // SAFETY: the context lives and `&mut self` keeps others away, as in all methods here; it copies the dims.
+        // SAFETY: the context lives and `&mut self` keeps others away, as in all methods here; it copies the
+        // dims.
         self.owned.agree("set the shape of an input", |context| unsafe {
             calls::execution_context::set_input_shape(context, name.as_ptr(), dims.as_ptr())
         })
@@ -124,8 +136,8 @@ impl ExecutionContext {
         Ok(missing.into_iter().take(count).filter_map(|name| unsafe { text_at(name) }).collect())
     }
 
-    /// The shape of a tensor: of an input as it was set, of an output as it follows from the inputs. Dimensions that
-    /// only the execution will tell are -1.
+    /// The shape of a tensor: of an input as it was set, of an output as it follows from the inputs.
+    /// Dimensions that only the execution will tell are -1.
     ///
     /// # Errors
     /// [`Error::NoSuchTensor`] for a wrong name, [`Error::TensorRt`] where the shape does not follow yet.
@@ -175,8 +187,8 @@ impl ExecutionContext {
     fn bind_at(&mut self, index: usize, address: *mut c_void, binding: Binding) -> Result<()> {
         self.is_checked = false;
         let name = self.engine.name(index);
-        // SAFETY: see `set_input_shape`; the address is used by executions only, whose caller keeps the memory, and its
-        // size is checked before.
+        // SAFETY: see `set_input_shape`; the address is used by executions only, whose caller keeps the
+        // memory, and its size is checked before.
         self.owned.agree("set the address of a tensor", |context| unsafe {
             calls::execution_context::set_tensor_address(context, name.as_ptr(), address)
         })?;
@@ -184,12 +196,13 @@ impl ExecutionContext {
         Ok(())
     }
 
-    /// Gives it the memory that it computes in, where that is the caller's business ([`Activations::UserManaged`]).
-    /// Contexts that share it must not run at the same time, or their outputs are wrong.
+    /// Gives it the memory that it computes in, where that is the caller's business
+    /// ([`Activations::UserManaged`]). Contexts that share it must not run at the same time, or their outputs
+    /// are wrong.
     ///
     /// # Errors
-    /// [`Error::BufferTooSmall`] where [`Engine::device_memory_size`] of the profile is more, [`Error::WrongActivations`]
-    /// where the context has memory of its own.
+    /// [`Error::BufferTooSmall`] where [`Engine::device_memory_size`] of the profile is more,
+    /// [`Error::WrongActivations`] where the context has memory of its own.
     #[doc(alias = "setDeviceMemory")]
     #[doc(alias = "setDeviceMemoryV2")]
     pub fn set_activation_memory(&mut self, memory: Arc<DeviceBuffer>) -> Result<()> {
@@ -216,28 +229,24 @@ impl ExecutionContext {
         Ok(())
     }
 
-    /// Measures each layer of the following executions. They wait for the GPU then and take longer.
+    /// Measures each layer of the following executions. They wait for the GPU then and take longer, and
+    /// cannot be captured as a graph.
     ///
     /// # Errors
     /// [`Error::TensorRt`] where TensorRT refuses it.
     #[doc(alias = "setProfiler")]
-    pub fn measure_layers(&mut self) -> Result<()> {
-        let profiler = Profiler::new(self.owned.object().abi());
+    pub fn measure_layers(&mut self) -> Result<LayerTimes> {
+        let profiler = Arc::new(Profiler::new(self.owned.object().abi()));
         // SAFETY: see `set_input_shape`; the profiler is kept below.
         self.owned.instruct("set the profiler", |context| unsafe {
             calls::execution_context::set_profiler(context, profiler.as_ptr())
         })?;
-        self.profiler = Some(profiler);
-        Ok(())
+        self.profiler = Some(Arc::clone(&profiler));
+        Ok(LayerTimes(profiler))
     }
 
-    /// The times of the layers of all executions since the last call.
-    pub fn take_layer_times(&mut self) -> Vec<LayerTime> {
-        self.profiler.as_ref().map(Profiler::take).unwrap_or_default()
-    }
-
-    /// Chooses an optimization profile and waits until that is done. All shapes have to be set again then, and
-    /// activation memory be given again.
+    /// Chooses an optimization profile and waits until that is done. All shapes have to be set again then,
+    /// and activation memory be given again.
     ///
     /// # Errors
     /// [`Error::TensorRt`] where the profile is not there, or another context uses it (see
@@ -246,8 +255,8 @@ impl ExecutionContext {
     pub fn set_optimization_profile(&mut self, profile: usize, stream: &Stream) -> Result<()> {
         let number = profile_number(profile)?;
         self.is_checked = false;
-        // SAFETY: see `set_input_shape`; nothing of this context is in flight as long as it can be reached, and the
-        // stream lives until it has caught up below.
+        // SAFETY: see `set_input_shape`; nothing of this context is in flight as long as it can be reached,
+        // and the stream lives until it has caught up below.
         self.owned.agree("choose the optimization profile", |context| unsafe {
             calls::execution_context::set_optimization_profile_async(context, number, stream.raw().0)
         })?;
@@ -265,14 +274,16 @@ impl ExecutionContext {
     ///
     /// # Errors
     /// [`Error::NotBound`] and [`Error::BufferTooSmall`] where a tensor has no memory or too little,
-    /// [`Error::NoActivationMemory`] where it has nothing to compute in, [`Error::TensorRt`] where TensorRT refuses it.
+    /// [`Error::NoActivationMemory`] where it has nothing to compute in, [`Error::TensorRt`] where TensorRT
+    /// refuses it.
     #[doc(alias = "enqueueV3")]
     pub(crate) unsafe fn enqueue_on(&mut self, stream: RawStream) -> Result<()> {
         if !self.is_checked {
             self.check_bindings()?;
             self.is_checked = true;
         }
-        // SAFETY: see `set_input_shape`; all memory is there, large enough and alive, and the caller promises the rest.
+        // SAFETY: see `set_input_shape`; all memory is there, large enough and alive, and the caller promises
+        // the rest.
         self.owned.agree("enqueue an execution", |context| unsafe {
             calls::execution_context::enqueue_v3(context, stream.0)
         })

@@ -42,7 +42,8 @@ impl Deref for HostMemory {
         if self.address.is_null() {
             return &[];
         }
-        // SAFETY: TensorRT gives the address of `byte_count` bytes that live as long as the object and never change.
+        // SAFETY: TensorRT gives the address of `byte_count` bytes that live as long as the object and never
+        // change.
         unsafe { std::slice::from_raw_parts(self.address, self.byte_count) }
     }
 }

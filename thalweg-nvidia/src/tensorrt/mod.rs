@@ -1,13 +1,14 @@
 //! TensorRT of every version, without its headers: find it, build an engine, load it, run it.
 //!
-//! In: [`Places`] to look in, an ONNX model or a serialised engine. Out: safe objects named as NVIDIA names them:
-//! [`Builder`] makes a [`Network`], a [`BuilderConfig`] and [`OptimizationProfile`]s and builds [`HostMemory`]; a
-//! [`Runtime`] makes an [`Engine`] of it, and an engine makes [`ExecutionContext`]s.
+//! In: [`Places`] to look in, an ONNX model or a serialised engine. Out: safe objects named as NVIDIA names
+//! them: [`Builder`] makes a [`Network`], a [`BuilderConfig`] and [`OptimizationProfile`]s and builds
+//! [`HostMemory`]; a [`Runtime`] makes an [`Engine`] of it, and an engine makes [`ExecutionContext`]s.
 //!
-//! Every error carries TensorRT's own words. What an object needs is kept alive by it, so they may be dropped in any
-//! order. Objects of the builder stay on one thread; engines are shared between threads; an execution context moves
-//! between threads and is used by one at a time. To run, it becomes a [`Compute`](crate::execution::Compute) with
-//! [`ExecutionContext::into_compute`], whose lanes own the memory and the streams.
+//! Every error carries TensorRT's own words. What an object needs is kept alive by it, so they may be dropped
+//! in any order. Objects of the builder stay on one thread; engines are shared between threads; an execution
+//! context moves between threads and is used by one at a time. To run, it becomes a
+//! [`Compute`](crate::execution::Compute) with [`ExecutionContext::into_compute`], whose lanes own the memory
+//! and the streams.
 
 mod abi;
 mod builder;
@@ -40,7 +41,7 @@ pub use compute::InputShapes;
 pub use data_type::DataType;
 pub use engine::{Activations, Engine, EngineTensor, TensorLocation, TensorMode};
 pub use engine_inspector::EngineInspector;
-pub use execution_context::ExecutionContext;
+pub use execution_context::{ExecutionContext, LayerTimes};
 pub use host_memory::HostMemory;
 pub use network::{Network, NetworkTensor};
 pub use onnx_parser::{ParserProblem, parse_onnx};
@@ -89,8 +90,9 @@ pub struct TensorRt {
 }
 
 impl TensorRt {
-    /// Opens the full TensorRT, else that for RTX, else the lean runtime, with the ONNX parser of the same version.
-    /// Where there is a CUDA driver, it is started (`cuInit`); where there is none, building may still work.
+    /// Opens the full TensorRT, else that for RTX, else the lean runtime, with the ONNX parser of the same
+    /// version. Where there is a CUDA driver, it is started (`cuInit`); where there is none, building may
+    /// still work.
     ///
     /// # Errors
     /// [`Error::NotFound`] or [`Error::CannotLoad`] of the full TensorRT where no place has any;
@@ -99,12 +101,12 @@ impl TensorRt {
         Self::open_any(places, None)
     }
 
-    /// As [`open`](Self::open), with somebody who takes each line that TensorRT logs. TensorRT keeps the first logger
-    /// of a process for whatever it logs outside of an object, so open it once.
+    /// As [`open`](Self::open), with somebody who takes each line that TensorRT logs. TensorRT keeps the
+    /// first logger of a process for whatever it logs outside of an object, so open it once.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_with_log(places: &Places, sink: LogSink) -> Result<Self> {
+    pub fn open_with_log(places: &Places, sink: &LogSink) -> Result<Self> {
         Self::open_any(places, Some(sink))
     }
 
@@ -121,10 +123,10 @@ impl TensorRt {
         Ok(Self { flavour, session: Arc::new(session) })
     }
 
-    fn open_any(places: &Places, sink: Option<LogSink>) -> Result<Self> {
+    fn open_any(places: &Places, sink: Option<&LogSink>) -> Result<Self> {
         let mut first = None;
         for flavour in Flavour::ALL {
-            match Self::open_flavour(flavour, places, sink.clone()) {
+            match Self::open_flavour(flavour, places, sink.cloned()) {
                 Err(error @ Error::NotFound { .. }) => first = first.or(Some(error)),
                 opened_or_broken => return opened_or_broken,
             }
@@ -216,8 +218,8 @@ fn open_parser(flavour: Flavour, tensorrt: &Library, places: &Places) -> Result<
     let mut places = places.clone();
     places.directories.splice(..0, tensorrt.path().parent().map(Path::to_owned));
     if let (Some(8), Some(folder)) = (tensorrt.major(), tensorrt.path().parent()) {
-        // The parser of 8 links to the plugins, which the loader finds only on its own path or where they are loaded
-        // already. Where this fails, the parser's own error says what is missing.
+        // The parser of 8 links to the plugins, which the loader finds only on its own path or where they are
+        // loaded already. Where this fails, the parser's own error says what is missing.
         let _ = Library::preload(&folder.join("libnvinfer_plugin.so.8"));
     }
     let parser = tensorrt
@@ -227,7 +229,8 @@ fn open_parser(flavour: Flavour, tensorrt: &Library, places: &Places) -> Result<
     Ok(parser)
 }
 
-/// Refuses a parser of another release. It has no version of its own, so its file's name has to tell, where it does.
+/// Refuses a parser of another release. It has no version of its own, so its file's name has to tell, where
+/// it does.
 fn check_same_release(tensorrt: &Library, parser: &Library) -> Result<()> {
     let version = version::tensorrt(tensorrt)?;
     let expected = [Some(version.major), Some(version.minor), version.patch];

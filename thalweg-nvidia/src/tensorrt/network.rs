@@ -64,12 +64,12 @@ impl Network {
     pub fn inputs(&self) -> Result<Vec<NetworkTensor>> {
         // SAFETY: the network lives and stays on this thread, here and below.
         let count = unsafe { calls::network_definition::input_count(self.owned.object()) }?;
-        // SAFETY: see above.
-        (0..count)
-            .map(|index| {
-                self.tensor(unsafe { calls::network_definition::input(self.owned.object(), index) }?)
-            })
-            .collect()
+        let tensor = |index| {
+            // SAFETY: see above.
+            let tensor = unsafe { calls::network_definition::input(self.owned.object(), index) }?;
+            self.tensor(tensor)
+        };
+        (0..count).map(tensor).collect()
     }
 
     /// Its outputs, in their order.
@@ -79,12 +79,12 @@ impl Network {
     pub fn outputs(&self) -> Result<Vec<NetworkTensor>> {
         // SAFETY: the network lives and stays on this thread, here and below.
         let count = unsafe { calls::network_definition::output_count(self.owned.object()) }?;
-        // SAFETY: see above.
-        (0..count)
-            .map(|index| {
-                self.tensor(unsafe { calls::network_definition::output(self.owned.object(), index) }?)
-            })
-            .collect()
+        let tensor = |index| {
+            // SAFETY: see above.
+            let tensor = unsafe { calls::network_definition::output(self.owned.object(), index) }?;
+            self.tensor(tensor)
+        };
+        (0..count).map(tensor).collect()
     }
 
     /// How many layers it has before fusion.

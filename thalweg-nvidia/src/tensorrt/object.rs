@@ -1,8 +1,8 @@
 //! TensorRT's objects: how a method is reached, and who deletes what when.
 //!
-//! In: addresses that TensorRT returned. Out: an [`Object`], which is such an address with the tables of its version,
-//! and an [`Owned`], which deletes its object and keeps alive whatever the object needs. What the methods mean is left
-//! to the modules of the single classes.
+//! In: addresses that TensorRT returned. Out: an [`Object`], which is such an address with the tables of its
+//! version, and an [`Owned`], which deletes its object and keeps alive whatever the object needs. What the
+//! methods mean is left to the modules of the single classes.
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::NonNull;
@@ -14,12 +14,13 @@ use super::session::Session;
 use crate::cuda::CudaContext;
 use crate::error::{Error, Result};
 
-/// Addresses below are null with an offset, not objects: without a driver, `createInferRuntime_INTERNAL` of 10 and 11
-/// returns 0x228 (seen with the lean runtimes 10.16.1 and 11.4.0). The first page is never mapped on Linux.
+/// Addresses below are null with an offset, not objects: without a driver, `createInferRuntime_INTERNAL` of
+/// 10 and 11 returns 0x228 (seen with the lean runtimes 10.16.1 and 11.4.0). The first page is never mapped
+/// on Linux.
 const LOWEST_ADDRESS: usize = 4096;
 
-/// Entry of the deleting destructor in the vtable of every class that derives from `INoCopy`: the second of the two
-/// that a virtual destructor takes (Itanium C++ ABI, 2.5.2).
+/// Entry of the deleting destructor in the vtable of every class that derives from `INoCopy`: the second of
+/// the two that a virtual destructor takes (Itanium C++ ABI, 2.5.2).
 const DELETING_DESTRUCTOR: usize = 1;
 
 /// The address of an object of TensorRT's, and in which version's tables to look for its methods.
@@ -57,9 +58,12 @@ impl Object {
             self.as_ptr()
         } else {
             // SAFETY: behind its vtable pointer such an object has `mImpl`, its first and only member.
-            unsafe { self.as_ptr().cast::<*mut c_void>().add(1).read() }
+            let implementation = unsafe { self.as_ptr().cast::<*mut c_void>().add(1) };
+            // SAFETY: as above.
+            unsafe { implementation.read() }
         };
-        // SAFETY: `this` is a C++ object with virtual methods, and the tables say that its vtable is that long.
+        // SAFETY: `this` is a C++ object with virtual methods, and the tables say that its vtable is that
+        // long.
         let code = unsafe { code_at(this, entry) };
         Ok((this, code))
     }
@@ -81,14 +85,17 @@ impl Object {
 ///
 /// # Safety
 /// - `this` is a living C++ object with at least `entry + 1` entries in its vtable.
-unsafe fn code_at(this: *mut c_void, entry: usize) -> *const c_void {
+pub(crate) unsafe fn code_at(this: *mut c_void, entry: usize) -> *const c_void {
     // SAFETY: the first word of an object with virtual methods points to its vtable.
     let vtable = unsafe { this.cast::<*const *const c_void>().read() };
     // SAFETY: the caller promises the entry.
-    unsafe { vtable.add(entry).read() }
+    let entry = unsafe { vtable.add(entry) };
+    // SAFETY: as above.
+    unsafe { entry.read() }
 }
 
-/// How a new object is told where to record its errors; one of the `set_error_recorder` in [`calls`](super::abi::calls).
+/// How a new object is told where to record its errors; one of the `set_error_recorder` in
+/// [`calls`](super::abi::calls).
 pub(crate) type SetRecorder = unsafe fn(Object, *mut c_void) -> Result<()>;
 
 /// An object that this program deletes, with everything that has to outlive it.
@@ -107,16 +114,17 @@ pub(crate) struct Owned {
 // simultaneously, so long as each object uses a different execution context"
 // (https://docs.nvidia.com/deeplearning/tensorrt/latest/architecture/how-trt-works.html#threading).
 unsafe impl Send for Owned {}
-// SAFETY: sharing an `Owned` shares nothing but the right to call `unsafe` functions with its object, each of which
-// asks its caller to exclude other threads. The safe types around it are `Sync` only for classes whose methods NVIDIA
-// calls thread-safe, see `Engine`; the others opt out.
+// SAFETY: sharing an `Owned` shares nothing but the right to call `unsafe` functions with its object, each of
+// which asks its caller to exclude other threads. The safe types around it are `Sync` only for classes whose
+// methods NVIDIA calls thread-safe, see `Engine`; the others opt out.
 unsafe impl Sync for Owned {}
 
 impl Owned {
     /// Takes an object that a function of the library returned.
     ///
     /// # Safety
-    /// - `address` is null, null in disguise or a new object that derives from `INoCopy` and is ours to delete.
+    /// - `address` is null, null in disguise or a new object that derives from `INoCopy` and is ours to
+    ///   delete.
     pub(crate) unsafe fn first(
         address: *mut c_void,
         session: &Arc<Session>,
@@ -136,6 +144,11 @@ impl Owned {
         let mut child = unsafe { Self::first(address, &self.session, self.device.clone()) }?;
         child.parent = Some(Arc::clone(self));
         Some(child)
+    }
+
+    /// Whether it was made by this parent.
+    pub(crate) fn is_child_of(&self, parent: &Arc<Self>) -> bool {
+        self.parent.as_ref().is_some_and(|own| Arc::ptr_eq(own, parent))
     }
 
     /// Says that the object is called directly and has its destructor elsewhere, as the ONNX parser.
@@ -237,8 +250,8 @@ impl Drop for Owned {
     fn drop(&mut self) {
         // Where this fails, the device is gone, and its memory with it.
         let _ = self.device.as_ref().map(|device| device.enter().map(|_| ()));
-        // What it says while it goes is the error of no call, and a panic of the log's sink waits for the next call:
-        // raised here it could end the process.
+        // What it says while it goes is the error of no call, and a panic of the log's sink waits for the
+        // next call: raised here it could end the process.
         hear(|| {
             // SAFETY: children hold an `Arc` of this, so none is left, and it was ours to delete.
             unsafe { self.object.delete(self.destructor) };

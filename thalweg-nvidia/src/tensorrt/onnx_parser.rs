@@ -47,8 +47,8 @@ impl fmt::Display for ParserProblem {
 /// Fills an empty network with an ONNX model. `path` is where the model lies, for weights in files beside it.
 ///
 /// # Errors
-/// [`Error::Onnx`] with every problem that the parser found, [`Error::NetworkIsFilled`] where the network has a model,
-/// or why there is no parser.
+/// [`Error::Onnx`] with every problem that the parser found, [`Error::NetworkIsFilled`] where the network has
+/// a model, or why there is no parser.
 #[doc(alias = "createNvOnnxParser_INTERNAL")]
 #[doc(alias = "IParser")]
 pub fn parse_onnx(network: &mut Network, model: &[u8], path: Option<&Path>) -> Result<()> {
@@ -73,12 +73,11 @@ fn create(network: &Network) -> Result<Owned> {
     let session = network.owned().session();
     // SAFETY: `void* createNvOnnxParser_INTERNAL(void*, void*, int)` in NvOnnxParser.h of every version.
     let create: Create = unsafe { session.parser()?.function("createNvOnnxParser_INTERNAL") }?;
-    // SAFETY: NVIDIA gives the caller a new `IParser`; network and logger live.
-    let parser = unsafe {
-        network.owned().make("create an ONNX parser", |network| {
-            Ok(create(network.as_ptr(), session.logger(), PARSER_INTERFACE))
-        })
-    }?;
+    // SAFETY: network and logger live.
+    let create =
+        |network: Object| Ok(unsafe { create(network.as_ptr(), session.logger(), PARSER_INTERFACE) });
+    // SAFETY: NVIDIA gives the caller a new `IParser`.
+    let parser = unsafe { network.owned().make("create an ONNX parser", create) }?;
     parser.with_destructor(&calls::parser::DELETE)
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::abi::{Dims, calls};
 use super::object::{Object, Owned, c_string};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The shapes of one input: an engine runs all between `min` and `max`, and is fastest at `opt`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,6 +45,12 @@ impl OptimizationProfile {
 
     pub(crate) fn object(&self) -> Object {
         self.object
+    }
+
+    /// # Errors
+    /// [`Error::OtherBuilder`] where it is not of this builder.
+    pub(crate) fn check_builder(&self, builder: &Arc<Owned>) -> Result<()> {
+        if Arc::ptr_eq(&self.builder, builder) { Ok(()) } else { Err(Error::OtherBuilder) }
     }
 
     /// The shapes that were set.

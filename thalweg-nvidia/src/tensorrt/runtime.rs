@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::abi::{Family, calls};
 use super::engine::Engine;
-use super::object::Owned;
+use super::object::{Object, Owned};
 use super::session::Session;
 use crate::cuda::CudaContext;
 use crate::error::Result;
@@ -18,8 +18,8 @@ pub struct Runtime {
     owned: Arc<Owned>,
 }
 
-/// `createInferRuntime_INTERNAL` and `createInferBuilder_INTERNAL`: logger and version of the caller's headers to
-/// object.
+/// `createInferRuntime_INTERNAL` and `createInferBuilder_INTERNAL`: logger and version of the caller's
+/// headers to object.
 type Create = unsafe extern "C" fn(*mut c_void, i32) -> *mut c_void;
 
 impl Runtime {
@@ -39,20 +39,21 @@ impl Runtime {
     /// An engine is code: load only what was built here or comes from somebody trusted.
     ///
     /// # Errors
-    /// [`Error::TensorRt`](crate::Error::TensorRt) where the bytes are no engine, or one of another version or for
-    /// another GPU.
+    /// [`Error::TensorRt`](crate::Error::TensorRt) where the bytes are no engine, or one of another version
+    /// or for another GPU.
     pub fn deserialize_engine(&self, serialized: &[u8]) -> Result<Engine> {
         let (data, size) = (serialized.as_ptr(), serialized.len());
-        // SAFETY: NVIDIA gives the caller a new `ICudaEngine`. The bytes live; from several threads at a time NVIDIA
-        // allows it ("TensorRT runtime objects are thread-safe", as quoted at `Owned`).
-        let owned = unsafe {
-            self.owned.make("load the engine", |runtime| match runtime.abi().family {
-                Family::TensorRt8 => {
-                    calls::runtime::deserialize_cuda_engine_8(runtime, data, size, ptr::null_mut())
-                }
-                _ => calls::runtime::deserialize_cuda_engine(runtime, data, size),
-            })
-        }?;
+        let load = |runtime: Object| match runtime.abi().family {
+            // SAFETY: runtime and bytes live, and NVIDIA allows it from several threads (see `Owned`); here
+            // and below.
+            Family::TensorRt8 => unsafe {
+                calls::runtime::deserialize_cuda_engine_8(runtime, data, size, ptr::null_mut())
+            },
+            // SAFETY: see above.
+            _ => unsafe { calls::runtime::deserialize_cuda_engine(runtime, data, size) },
+        };
+        // SAFETY: NVIDIA gives the caller a new `ICudaEngine`.
+        let owned = unsafe { self.owned.make("load the engine", load) }?;
         // SAFETY: it is an `ICudaEngine`.
         unsafe { Engine::new(owned) }
     }

@@ -76,8 +76,9 @@ impl Session {
         Error::TensorRt { action, said: said.into_reason() }
     }
 
-    /// Refuses what would end the process without a driver: `createInferRuntime_INTERNAL` of 8.6.0 follows a null
-    /// pointer then. Later families return an address that is no object, see [`Object`](super::object::Object).
+    /// Refuses what would end the process without a driver: `createInferRuntime_INTERNAL` of 8.6.0 follows a
+    /// null pointer then. Later families return an address that is no object, see
+    /// [`Object`](super::object::Object).
     ///
     /// # Errors
     /// [`Error::TensorRt`] with what is wrong with the driver.
@@ -88,7 +89,8 @@ impl Session {
         Ok(())
     }
 
-    /// The error of a first object that was not made. What TensorRT says there about a missing driver is a number.
+    /// The error of a first object that was not made. What TensorRT says there about a missing driver is a
+    /// number.
     pub(crate) fn refusal_to_start(&self, action: &'static str, said: Said) -> Error {
         let mut said = said.into_reason();
         said.extend(self.driver.as_ref().err().map(ToString::to_string));

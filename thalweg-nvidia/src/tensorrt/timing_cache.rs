@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::abi::calls;
 use super::host_memory::HostMemory;
-use super::object::Owned;
+use super::object::{Object, Owned};
 use crate::error::Result;
 
 /// How long kernels took. It is of use for the same GPU and the same version only.
@@ -31,10 +31,10 @@ impl TimingCache {
     /// # Errors
     /// [`Error::TensorRt`](crate::Error::TensorRt) where TensorRT cannot write it.
     pub fn serialize(&self) -> Result<HostMemory> {
-        // SAFETY: NVIDIA gives the caller a new `IHostMemory`; the cache lives and stays on this thread.
-        let owned = unsafe {
-            self.owned.make("serialise the timing cache", |cache| calls::timing_cache::serialize(cache))
-        }?;
+        // SAFETY: the cache lives and stays on this thread.
+        let serialize = |cache: Object| unsafe { calls::timing_cache::serialize(cache) };
+        // SAFETY: NVIDIA gives the caller a new `IHostMemory`.
+        let owned = unsafe { self.owned.make("serialise the timing cache", serialize) }?;
         // SAFETY: it is an `IHostMemory`.
         unsafe { HostMemory::new(owned) }
     }

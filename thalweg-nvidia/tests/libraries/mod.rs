@@ -1,4 +1,5 @@
 //! The parts of TensorRT that `scripts/fetch-tensorrt.py` fetches, for the tests that use them.
+#![expect(clippy::unwrap_used, reason = "it is a part of tests, but no `#[test]` itself")]
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

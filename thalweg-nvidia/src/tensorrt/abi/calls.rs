@@ -1,7 +1,8 @@
 //! The signatures of the methods that Thalweg calls, one line each.
 //!
-//! Each line becomes `unsafe fn name(object, arguments) -> Result<result>`, which looks the method up in the table of
-//! the object's version and calls it. The error is [`NotInThisVersion`](crate::Error::NotInThisVersion).
+//! Each line becomes `unsafe fn name(object, arguments) -> Result<result>`, which looks the method up in the
+//! table of the object's version and calls it. The error is
+//! [`NotInThisVersion`](crate::Error::NotInThisVersion).
 //!
 //! # Safety
 //! The same for all of them:
@@ -39,8 +40,8 @@ macro_rules! calls {
                     type Function = unsafe extern "C" fn(Pointer, $($type),*) $(-> $result)?;
                     // SAFETY: the caller promises that the object lives and is of this class.
                     let (this, code) = unsafe { object.method(&tables::$class::$method) }?;
-                    // SAFETY: the tables say that this method is there, and it has this signature. Addresses of
-                    // functions and of data have one size on every platform that TensorRT is made for.
+                    // SAFETY: the tables say that this method is there, and it has this signature. Addresses
+                    // of functions and of data have one size on every platform that TensorRT is made for.
                     let function = unsafe { mem::transmute::<*const c_void, Function>(code) };
                     // SAFETY: the caller promises the arguments.
                     Ok(unsafe { function(this, $($argument),*) })

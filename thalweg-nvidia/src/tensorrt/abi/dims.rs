@@ -31,7 +31,8 @@ pub(crate) enum Dims {
 
 impl Dims {
     /// # Errors
-    /// [`Error::ShapeDoesNotFit`] for more than eight dimensions, and for sizes that this version cannot hold.
+    /// [`Error::ShapeDoesNotFit`] for more than eight dimensions, and for sizes that this version cannot
+    /// hold.
     pub(crate) fn new(abi: Abi, shape: &[i64]) -> Result<Self> {
         let does_not_fit = || Error::ShapeDoesNotFit { shape: shape.to_vec() };
         let count = i32::try_from(shape.len()).map_err(|_| does_not_fit())?;

@@ -1,8 +1,8 @@
 //! TensorRT's binary interface, without its headers: which method is where in which version.
 //!
-//! In: an open [`Library`]. Out: its [`Abi`], which finds the place of a [`Method`] in a vtable or says that this
-//! version has none. `tables` holds the places and is generated; `calls` holds the signatures and is written by
-//! hand; `dims` holds the two layouts of a shape. docs/abi.md explains all of it.
+//! In: an open [`Library`]. Out: its [`Abi`], which finds the place of a [`Method`] in a vtable or says that
+//! this version has none. `tables` holds the places and is generated; `calls` holds the signatures and is
+//! written by hand; `dims` holds the two layouts of a shape. docs/abi.md explains all of it.
 
 pub(crate) mod calls;
 mod dims;
@@ -43,8 +43,8 @@ impl Family {
     /// All of them, in the order of the tables' columns.
     pub(crate) const ALL: [Self; 4] = [Self::TensorRt8, Self::TensorRt10, Self::TensorRt11, Self::Rtx1];
 
-    /// The family of a version, `None` where no table is true of it. Newer minor versions than the tables know
-    /// belong to the family: NVIDIA has only ever appended to it.
+    /// The family of a version, `None` where no table is true of it. Newer minor versions than the tables
+    /// know belong to the family: NVIDIA has only ever appended to it.
     fn of(kind: LibraryKind, version: Version) -> Option<Self> {
         let is_rtx = kind == LibraryKind::TensorRtRtx;
         let mut families = Self::ALL.into_iter();
@@ -174,8 +174,8 @@ enum Reach {
 }
 
 impl Reach {
-    /// Entries of the vtable in front of slot 0: `VRoot`, base of all implementations, has a virtual destructor,
-    /// which takes two entries (Itanium C++ ABI, 2.5.2).
+    /// Entries of the vtable in front of slot 0: `VRoot`, base of all implementations, has a virtual
+    /// destructor, which takes two entries (Itanium C++ ABI, 2.5.2).
     const fn first_entry(self) -> usize {
         match self {
             Self::Behind => 2,

@@ -44,7 +44,8 @@ fn a_method_that_a_version_lacks_is_an_error_that_says_since_when() {
 #[test]
 fn the_destructor_of_an_implementation_stands_in_front_of_its_methods() {
     let ten = abi(LibraryKind::TensorRt, 10, 16).unwrap();
-    // Both were read from what g++ makes of NVIDIA's headers: byte 0x128 of the vtable, and the parser's first.
+    // Both were read from what g++ makes of NVIDIA's headers: byte 0x128 of the vtable, and the parser's
+    // first.
     assert_eq!(ten.entry(&tables::execution_context::ENQUEUE_V3).unwrap() * 8, 0x128);
     assert_eq!(ten.entry(&tables::parser::PARSE).unwrap(), 0);
 }
@@ -113,5 +114,19 @@ fn no_slot_list_has_two_methods_in_one_place() {
             let before = places.insert((columns[0], columns[1]), columns[2]);
             assert_eq!(before, None, "{row}");
         }
+    }
+}
+
+#[test]
+fn the_files_that_the_documentation_names_are_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = std::fs::read_to_string(root.join("docs/abi.md")).unwrap();
+    let quoted = text.split('`').skip(1).step_by(2).filter_map(|quoted| quoted.split_whitespace().next());
+    let is_file = |word: &&str| word.starts_with("thalweg-nvidia/") || word.starts_with("scripts/");
+    let files: Vec<_> = quoted.filter(is_file).collect();
+    assert!(files.len() >= 4, "{files:?}");
+    for file in files {
+        let path = root.join(file.trim_end_matches("/*.tsv"));
+        assert!(path.exists(), "docs/abi.md names {file}");
     }
 }

@@ -11,8 +11,8 @@ use crate::tensorrt::object::text_at;
 
 /// Gives sample inputs, batch by batch.
 pub trait CalibrationBatches: Send {
-    /// The next batch: for each of these inputs, in this order, memory of the device with its values, in the shape
-    /// that the calibration profile calls the most usual one. `None` after the last.
+    /// The next batch: for each of these inputs, in this order, memory of the device with its values, in the
+    /// shape that the calibration profile calls the most usual one. `None` after the last.
     fn next_batch(&mut self, inputs: &[&str]) -> Option<Vec<Arc<DeviceBuffer>>>;
 }
 
@@ -54,6 +54,11 @@ impl Calibrator {
         };
         let batches = Mutex::new(Batches { source, current: Vec::new() });
         Self(Box::new(State { vtable, batches, sizes, panics }))
+    }
+
+    /// Name and bytes of each input that it gives.
+    pub(crate) fn sizes(&self) -> &[(String, usize)] {
+        &self.0.sizes
     }
 
     /// What TensorRT takes for an `IInt8Calibrator*`. It is good as long as this lives.
@@ -124,7 +129,8 @@ unsafe extern "C" fn get_batch(
     names: *const *const c_char,
     count: i32,
 ) -> bool {
-    // SAFETY: TensorRT passes the calibrator it was given, which lives as long as the configuration that has it.
+    // SAFETY: TensorRT passes the calibrator it was given, which lives as long as the configuration that has
+    // it.
     let state = unsafe { &*this };
     state.panics.guard(false, || {
         let count = usize::try_from(count).unwrap_or(0);
@@ -160,12 +166,12 @@ mod tests {
     use crate::version::Version;
 
     /// Each buffer is one batch of one input.
-    struct Given(std::vec::IntoIter<Arc<DeviceBuffer>>);
+    struct Given(Vec<Arc<DeviceBuffer>>);
 
     impl CalibrationBatches for Given {
         fn next_batch(&mut self, inputs: &[&str]) -> Option<Vec<Arc<DeviceBuffer>>> {
             assert_eq!(inputs, ["x"]);
-            self.0.next().map(|buffer| vec![buffer])
+            self.0.pop().map(|buffer| vec![buffer])
         }
     }
 
@@ -181,7 +187,7 @@ mod tests {
     fn calibrator(needed: usize, buffers: &[Arc<DeviceBuffer>], panics: &Arc<Panics>) -> Calibrator {
         let version = Version { major: 8, minor: 6, patch: None };
         let abi = Abi { family: Family::TensorRt8, version };
-        let given = Given(buffers.to_vec().into_iter());
+        let given = Given(buffers.iter().rev().cloned().collect());
         Calibrator::new(abi, Box::new(given), vec![("x".into(), needed)], Arc::clone(panics))
     }
 

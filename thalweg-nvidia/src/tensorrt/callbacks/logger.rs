@@ -1,8 +1,9 @@
 //! `ILogger`: what TensorRT says.
 //!
-//! The library keeps the first logger that it was given for whatever it says outside of an object, so a [`Logger`] lives
-//! for ever. Which logger gets a line therefore says little about whose it is. The thread does: a line that is said
-//! on a thread inside of a call belongs to that call, and [`hear`] collects it there.
+//! The library keeps the first logger that it was given for whatever it says outside of an object, so a
+//! [`Logger`] lives for ever. Which logger gets a line therefore says little about whose it is. The thread
+//! does: a line that is said on a thread inside of a call belongs to that call, and [`hear`] collects it
+//! there.
 
 use std::cell::RefCell;
 use std::ffi::{c_char, c_void};
@@ -149,6 +150,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::tensorrt::object::code_at;
     use crate::version::Version;
 
     type Log = unsafe extern "C" fn(*const c_void, i32, *const c_char);
@@ -156,7 +158,7 @@ mod tests {
     /// Logs as TensorRT does: through the entry of the vtable that the family has.
     fn say(logger: &'static Logger, entry: usize, severity: i32, text: &std::ffi::CStr) {
         // SAFETY: a vtable has this entry, as the tests below say.
-        let code = unsafe { logger.vtable.add(entry).read() };
+        let code = unsafe { code_at(logger.as_ptr(), entry) };
         // SAFETY: it is the entry of `log`.
         let log = unsafe { std::mem::transmute::<Entry, Log>(code) };
         // SAFETY: logger and text live.

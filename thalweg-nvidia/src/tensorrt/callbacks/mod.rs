@@ -1,10 +1,11 @@
 //! Objects of ours that TensorRT calls: C++ objects with a vtable, written in Rust.
 //!
-//! Each starts with the address of a [`Vtable`] and continues with what is ours. Their layouts differ by family: until
-//! 8, and for `ILogger` and `IProfiler` until 10, interfaces have no base class; from then on they derive from
-//! `IVersionedInterface`, which puts four entries in front.
+//! Each starts with the address of a [`Vtable`] and continues with what is ours. Their layouts differ by
+//! family: until 8, and for `ILogger` and `IProfiler` until 10, interfaces have no base class; from then on
+//! they derive from `IVersionedInterface`, which puts four entries in front.
 //!
-//! TensorRT never deletes them, and no panic leaves them: it is kept in [`Panics`] and goes on after the call.
+//! TensorRT never deletes them, and no panic leaves them: it is kept in [`Panics`] and goes on after the
+//! call.
 
 mod calibrator;
 mod logger;

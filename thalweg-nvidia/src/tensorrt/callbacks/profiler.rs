@@ -13,7 +13,8 @@ use crate::tensorrt::object::text_at;
 pub struct LayerTime {
     /// The layer, as the engine's inspector calls it.
     pub layer: String,
-    /// Its time. TensorRT runs the layers one by one to measure it, so the sum is more than an execution takes.
+    /// Its time. TensorRT runs the layers one by one to measure it, so the sum is more than an execution
+    /// takes.
     pub time: Duration,
 }
 
@@ -83,6 +84,7 @@ unsafe extern "C" fn report_layer_time(this: *const Record, layer: *const c_char
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensorrt::object::code_at;
     use crate::version::Version;
 
     #[test]
@@ -92,7 +94,7 @@ mod tests {
             let profiler =
                 Profiler::new(Abi { family, version: Version { major: 0, minor: 0, patch: None } });
             // SAFETY: the vtable of the family has this entry.
-            let code = unsafe { profiler.0.vtable.add(entry).read() };
+            let code = unsafe { code_at(profiler.as_ptr(), entry) };
             // SAFETY: it is the entry of `reportLayerTime`.
             let report = unsafe { std::mem::transmute::<Entry, Report>(code) };
             // SAFETY: profiler and text live.

@@ -33,8 +33,8 @@ pub enum BuildProgress<'a> {
     },
 }
 
-/// Takes each step of a build. `Break` on a [`BuildProgress::Step`] cancels the build. It is called from several
-/// threads, also of TensorRT's own.
+/// Takes each step of a build. `Break` on a [`BuildProgress::Step`] cancels the build. It is called from
+/// several threads, also of TensorRT's own.
 pub type ProgressSink = Arc<dyn Fn(BuildProgress<'_>) -> ControlFlow<()> + Send + Sync>;
 
 /// A monitor at an address that does not change.

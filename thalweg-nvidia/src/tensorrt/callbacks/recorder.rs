@@ -142,6 +142,7 @@ mod tests {
     use std::ffi::CStr;
 
     use super::*;
+    use crate::tensorrt::object::code_at;
     use crate::version::Version;
 
     #[test]
@@ -151,7 +152,7 @@ mod tests {
             let recorder =
                 Recorder::new(Abi { family, version: Version { major: 0, minor: 0, patch: None } });
             // SAFETY: both vtables are longer than that.
-            let code = unsafe { recorder.0.vtable.add(entry).read() };
+            let code = unsafe { code_at(recorder.as_ptr(), entry) };
             // SAFETY: it is the entry of `reportError`.
             let report = unsafe { std::mem::transmute::<Entry, Report>(code) };
             // SAFETY: recorder and text live.

@@ -1,0 +1,311 @@
+//! A full TensorRT on a real GPU: `cargo test -p thalweg-nvidia --test tensorrt_gpu -- --ignored
+//! --nocapture`.
+//!
+//! TensorRT is looked for on the loader's path (`LD_LIBRARY_PATH`); the model is a part of the binary.
+#![expect(clippy::unwrap_used, reason = "it is a test; its first functions are no `#[test]` themselves")]
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use thalweg_nvidia::cuda::{
+    CudaContext, DeviceBuffer, Driver, EventClock, EventWait, HostWait, PinnedMemory, Stream, StreamPriority,
+};
+use thalweg_nvidia::execution::{GraphScope, Job, Lane, LaneSpec, LaneStreams};
+use thalweg_nvidia::tensorrt::{
+    Activations, BuilderFlag, CalibrationBatches, Engine, ExecutionContext, Family, OptimizationProfile,
+    ProfilingVerbosity, ShapeRange, SharedProfiles, TensorRt, parse_onnx,
+};
+use thalweg_nvidia::{Error, Places};
+
+/// Takes `x` as `[batch, 3, 48, 192]` and gives two probabilities per sample.
+const MODEL: &[u8] = include_bytes!("../../models/ppocr_cls.onnx");
+const SAMPLE: [i64; 3] = [3, 48, 192];
+const LARGEST_BATCH: i64 = 4;
+
+/// One test at a time: TensorRT's first logger stays, and builds measure the device.
+fn alone() -> MutexGuard<'static, ()> {
+    static DEVICE: Mutex<()> = Mutex::new(());
+    DEVICE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn context() -> Arc<CudaContext> {
+    let driver = Driver::open(&Places::default()).unwrap();
+    driver.device("0").unwrap().retain_primary_context(HostWait::Unchanged).unwrap()
+}
+
+fn tensorrt() -> TensorRt {
+    static OPENED: OnceLock<TensorRt> = OnceLock::new();
+    OPENED.get_or_init(|| TensorRt::open(&Places::default()).unwrap()).clone()
+}
+
+fn shape(batch: i64) -> Vec<i64> {
+    [&[batch], &SAMPLE[..]].concat()
+}
+
+fn set_shapes(profile: &mut OptimizationProfile) {
+    let range = ShapeRange { min: shape(1), opt: shape(LARGEST_BATCH), max: shape(LARGEST_BATCH) };
+    profile.set_shapes("x", range).unwrap();
+}
+
+/// What a build is told beside the shapes.
+#[derive(Clone, Copy, PartialEq)]
+enum Precision {
+    Fp32,
+    Fp16,
+    Int8,
+}
+
+/// Three batches of noise.
+struct Noise(Vec<Arc<DeviceBuffer>>);
+
+impl CalibrationBatches for Noise {
+    fn next_batch(&mut self, inputs: &[&str]) -> Option<Vec<Arc<DeviceBuffer>>> {
+        assert_eq!(inputs, ["x"]);
+        self.0.pop().map(|batch| vec![batch])
+    }
+}
+
+fn noise(batch: i64) -> Vec<u8> {
+    let count = batch * SAMPLE.iter().product::<i64>();
+    // A linear congruential generator is noise enough (constants of Numerical Recipes).
+    let next = |state: &u32| Some(state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    let states = std::iter::successors(Some(7_u32), next).take(usize::try_from(count).unwrap());
+    states.flat_map(|state| ((state >> 16) as f32 / 65_536.0).to_ne_bytes()).collect()
+}
+
+fn build(device: &Arc<CudaContext>, precision: Precision) -> Vec<u8> {
+    let builder = tensorrt().builder_on(device).unwrap();
+    let mut network = builder.create_network().unwrap();
+    parse_onnx(&mut network, MODEL, None).unwrap();
+    network.set_input_shape("x", &shape(-1)).unwrap();
+    let mut config = builder.create_config().unwrap();
+    config.limit_workspace(1 << 30).unwrap();
+    config.disable(BuilderFlag::Tf32).unwrap();
+    config.set_profiling_verbosity(ProfilingVerbosity::Detailed).unwrap();
+    assert_eq!(config.share_profiles(), Ok(SharedProfiles::Yes));
+    let cache = config.use_timing_cache(&[]).unwrap();
+    let mut profile = builder.create_optimization_profile().unwrap();
+    set_shapes(&mut profile);
+    config.add_optimization_profile(profile).unwrap();
+    match precision {
+        Precision::Fp32 => {}
+        Precision::Fp16 => config.enable(BuilderFlag::Fp16).unwrap(),
+        Precision::Int8 => {
+            let mut profile = builder.create_optimization_profile().unwrap();
+            set_shapes(&mut profile);
+            let stream = Stream::new(device, StreamPriority::Normal).unwrap();
+            let values = noise(LARGEST_BATCH);
+            let batch = || {
+                let buffer = DeviceBuffer::new(device, values.len()).unwrap();
+                stream.upload(&values, &buffer).unwrap();
+                Arc::new(buffer)
+            };
+            let source = Noise(vec![batch(), batch(), batch()]);
+            config.calibrate(&network, profile, Box::new(source)).unwrap();
+        }
+    }
+    let engine = builder.build(&network, &config).unwrap().to_vec();
+    assert!(!cache.serialize().unwrap().is_empty());
+    engine
+}
+
+/// Built once: it takes a while.
+fn engine(device: &Arc<CudaContext>) -> Engine {
+    static BUILT: OnceLock<Vec<u8>> = OnceLock::new();
+    let serialized = BUILT.get_or_init(|| build(device, Precision::Fp32));
+    tensorrt().runtime_on(device).unwrap().deserialize_engine(serialized).unwrap()
+}
+
+fn stream(device: &Arc<CudaContext>) -> Arc<Stream> {
+    Arc::new(Stream::new(device, StreamPriority::Normal).unwrap())
+}
+
+/// Runs the noise through a context, at a batch size, and gives the outputs.
+fn run(context: ExecutionContext, stream: &Arc<Stream>, batch: i64, graph: GraphScope) -> Vec<f32> {
+    let input = noise(batch);
+    let output_bytes = usize::try_from(batch).unwrap() * 2 * size_of::<f32>();
+    let compute =
+        context.into_compute(Arc::clone(stream), Box::new(|batch| vec![("x".into(), shape(batch as i64))]));
+    let spec = LaneSpec {
+        streams: LaneStreams::single(stream),
+        input_byte_counts: vec![input.len()],
+        output_byte_counts: vec![output_bytes],
+        wait: EventWait::AsContext,
+    };
+    let mut lane = Lane::new(&spec).unwrap();
+    let mut host = lane.host_buffers(PinnedMemory::Cached).unwrap();
+    let job = Job {
+        compute,
+        batch_size: usize::try_from(batch).unwrap(),
+        input_byte_counts: vec![input.len()],
+        output_byte_counts: vec![output_bytes],
+        graph,
+    };
+    let job = lane.prepare(job, &mut host).unwrap();
+    host.inputs[0][..input.len()].copy_from_slice(&input);
+    lane.launch(job, host).unwrap();
+    let clock = EventClock::new(stream.context()).unwrap();
+    let finished = lane.wait(&clock).unwrap();
+    finished.outcome.unwrap();
+    let bytes = &finished.host.outputs[0][..output_bytes];
+    bytes.chunks_exact(4).map(|value| f32::from_ne_bytes(value.try_into().unwrap())).collect()
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn an_engine_tells_what_it_is() {
+    let _alone = alone();
+    let device = context();
+    let engine = engine(&device);
+    for tensor in engine.tensors() {
+        println!("{tensor:?}");
+    }
+    assert_eq!(engine.tensors().len(), 2);
+    assert_eq!(engine.tensors()[0].shape, shape(-1));
+    assert_eq!(engine.profile_count().unwrap(), 1);
+    let shapes = engine.profile_shapes("x", 0).unwrap();
+    assert_eq!((shapes.min, shapes.max), (shape(1), shape(LARGEST_BATCH)));
+    assert!(matches!(engine.profile_shapes("y", 0), Err(Error::NoSuchTensor { .. })));
+    assert!(engine.device_memory_size(0).unwrap() > 0);
+    let json = engine.create_inspector().unwrap().engine_json().unwrap();
+    println!("{} layers, {} bytes of JSON", engine.layer_count().unwrap(), json.len());
+    assert!(json.contains("Layers") && json.len() > 1000);
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn contexts_agree_with_and_without_graph_and_at_every_batch_size() {
+    let _alone = alone();
+    let device = context();
+    let engine = engine(&device);
+    let stream = stream(&device);
+    let make = || engine.create_execution_context(Activations::OwnedByContext).unwrap();
+    let reference = run(make(), &stream, LARGEST_BATCH, GraphScope::Off);
+    println!("{reference:?}");
+    for probabilities in reference.chunks_exact(2) {
+        assert!((probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-3, "{probabilities:?}");
+    }
+    for graph in [GraphScope::Compute, GraphScope::Copies] {
+        assert_eq!(run(make(), &stream, LARGEST_BATCH, graph), reference, "{graph:?}");
+    }
+    let single = run(make(), &stream, 1, GraphScope::Off);
+    for (one, of_many) in single.iter().zip(&reference) {
+        assert!((one - of_many).abs() < 1e-4, "{single:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn contexts_share_activation_memory_of_the_caller() {
+    let _alone = alone();
+    let device = context();
+    let engine = engine(&device);
+    let stream = stream(&device);
+    let memory = Arc::new(DeviceBuffer::new(&device, engine.device_memory_size(0).unwrap()).unwrap());
+    let make = || {
+        let mut context = engine.create_execution_context(Activations::UserManaged).unwrap();
+        context.set_activation_memory(Arc::clone(&memory)).unwrap();
+        context
+    };
+    let first = run(make(), &stream, LARGEST_BATCH, GraphScope::Off);
+    assert_eq!(run(make(), &stream, LARGEST_BATCH, GraphScope::Compute), first);
+    let mut context = engine.create_execution_context(Activations::UserManaged).unwrap();
+    let small = Arc::new(DeviceBuffer::new(&device, 1).unwrap());
+    assert!(matches!(context.set_activation_memory(small), Err(Error::BufferTooSmall { .. })));
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn two_contexts_use_one_profile_at_the_same_time() {
+    let _alone = alone();
+    let device = context();
+    let engine = engine(&device);
+    let first = engine.create_execution_context(Activations::OwnedByContext).unwrap();
+    let second = engine.create_execution_context(Activations::OwnedByContext).unwrap();
+    let outputs = [first, second].map(|context| run(context, &stream(&device), 2, GraphScope::Off));
+    assert_eq!(outputs[0], outputs[1]);
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn a_shape_outside_of_the_profile_is_refused_in_tensorrts_own_words() {
+    let _alone = alone();
+    let mut context = engine(&context()).create_execution_context(Activations::OwnedByContext).unwrap();
+    let error = context.set_input_shape("x", &shape(LARGEST_BATCH + 1)).unwrap_err();
+    println!("{error}");
+    assert!(matches!(&error, Error::TensorRt { said, .. } if !said.is_empty()), "{error}");
+    context.set_input_shape("x", &shape(2)).unwrap();
+    assert!(context.infer_shapes().is_ok_and(|missing| missing.iter().all(|name| name != "x")));
+    let output = context.engine().tensors()[1].name.clone();
+    assert_eq!(context.tensor_shape(&output).unwrap()[0], 2);
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn broken_engines_are_refused_in_tensorrts_own_words() {
+    let _alone = alone();
+    let device = context();
+    let runtime = tensorrt().runtime_on(&device).unwrap();
+    let mut cut = build(&device, Precision::Fp16);
+    cut.truncate(cut.len() / 2);
+    for broken in [b"no engine".to_vec(), vec![7; 4096], cut] {
+        let error = runtime.deserialize_engine(&broken).err().unwrap();
+        println!("{error}");
+        assert!(matches!(&error, Error::TensorRt { said, .. } if !said.is_empty()), "{error}");
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn lower_precisions_are_close_to_fp32() {
+    let _alone = alone();
+    let device = context();
+    let stream = stream(&device);
+    let make = |engine: &Engine| engine.create_execution_context(Activations::OwnedByContext).unwrap();
+    let reference = run(make(&engine(&device)), &stream, 2, GraphScope::Off);
+    let has_calibrator = matches!(tensorrt().family(), Family::TensorRt8 | Family::TensorRt10);
+    for (precision, limit) in [(Precision::Fp16, 2e-2), (Precision::Int8, 0.5)] {
+        if !has_calibrator {
+            break;
+        }
+        let serialized = build(&device, precision);
+        let engine = tensorrt().runtime_on(&device).unwrap().deserialize_engine(&serialized).unwrap();
+        let outputs = run(make(&engine), &stream, 2, GraphScope::Off);
+        println!("{outputs:?} instead of {reference:?}");
+        assert!(outputs.iter().zip(&reference).all(|(a, b)| (a - b).abs() < limit), "{outputs:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn layers_are_measured() {
+    let _alone = alone();
+    let device = context();
+    let mut context = engine(&device).create_execution_context(Activations::OwnedByContext).unwrap();
+    let times = context.measure_layers().unwrap();
+    run(context, &stream(&device), 1, GraphScope::Off);
+    let times = times.take();
+    println!(
+        "{} layers, {:?} in all",
+        times.len(),
+        times.iter().map(|layer| layer.time).sum::<std::time::Duration>()
+    );
+    assert!(times.len() > 10);
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn device_memory_returns_when_objects_are_dropped() {
+    let _alone = alone();
+    let device = context();
+    let cycle = || {
+        let engine = engine(&device);
+        drop(engine.create_execution_context(Activations::OwnedByContext).unwrap());
+    };
+    // The first ones load kernels, which stay.
+    (0..5).for_each(|_| cycle());
+    let before = device.memory().unwrap().free_bytes;
+    (0..200).for_each(|_| cycle());
+    let after = device.memory().unwrap().free_bytes;
+    println!("{before} and {after} bytes free");
+    assert!(before.saturating_sub(after) < 16 << 20, "{before} to {after}");
+}
