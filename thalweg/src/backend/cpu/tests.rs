@@ -60,7 +60,7 @@ fn run_once<T: bytemuck::Pod>(model: &Model, input: &[T]) -> Slot {
 }
 
 fn build_error(model: &Model, max_batch_size: usize) -> String {
-    CpuBackend::new().build(model, &build_spec(max_batch_size)).unwrap_err().to_string()
+    CpuBackend::new().build(&BuildOrder::new(model, &build_spec(max_batch_size))).unwrap_err().to_string()
 }
 
 #[test]
