@@ -117,8 +117,12 @@ impl Network {
             // SAFETY: the network lives and stays on this thread.
             let tensor = unsafe { calls::network_definition::input(network, index) }?;
             let tensor = Object::new(tensor, network.abi()).expect("bug: `inputs` has read it");
-            // SAFETY: the tensor lives as long as its network; it copies the dims.
-            unsafe { calls::tensor::set_dimensions(tensor, dims.as_ptr()) }
+            match &dims {
+                // SAFETY: the tensor lives as long as its network; it copies the dims.
+                Dims::Narrow(dims) => unsafe { calls::tensor::set_dimensions_8(tensor, *dims) },
+                // SAFETY: as above.
+                Dims::Wide(_) => unsafe { calls::tensor::set_dimensions(tensor, dims.as_ptr()) },
+            }
         })
     }
 

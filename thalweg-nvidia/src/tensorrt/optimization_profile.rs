@@ -69,16 +69,16 @@ impl OptimizationProfile {
         // `OptProfileSelector`: kMIN, kOPT, kMAX.
         for (selector, shape) in [(0, &range.min), (1, &range.opt), (2, &range.max)] {
             let dims = Dims::new(self.object.abi(), shape)?;
-            self.builder.agree("take the shapes of a profile", |_| {
+            let (profile, name) = (self.object, name.as_ptr());
+            self.builder.agree("take the shapes of a profile", |_| match &dims {
                 // SAFETY: the profile lives as long as its builder; name and dims live, and it copies both.
-                unsafe {
-                    calls::optimization_profile::set_dimensions(
-                        self.object,
-                        name.as_ptr(),
-                        selector,
-                        dims.as_ptr(),
-                    )
-                }
+                Dims::Narrow(dims) => unsafe {
+                    calls::optimization_profile::set_dimensions_8(profile, name, selector, *dims)
+                },
+                // SAFETY: as above.
+                Dims::Wide(_) => unsafe {
+                    calls::optimization_profile::set_dimensions(profile, name, selector, dims.as_ptr())
+                },
             })?;
         }
         self.ranges.retain(|(known, _)| known != input);

@@ -156,6 +156,7 @@ calls! {
     }
     tensor {
         fn set_dimensions = SET_DIMENSIONS(dims: *const c_void);
+        fn set_dimensions_8 = SET_DIMENSIONS(dims: Dims32);
         fn name = GET_NAME() -> *const c_char;
         fn data_type = GET_TYPE() -> i32;
         fn is_shape_tensor = IS_SHAPE_TENSOR() -> bool;
@@ -163,6 +164,7 @@ calls! {
     }
     optimization_profile {
         fn set_dimensions = SET_DIMENSIONS(name: *const c_char, selector: i32, dims: *const c_void) -> bool;
+        fn set_dimensions_8 = SET_DIMENSIONS(name: *const c_char, selector: i32, dims: Dims32) -> bool;
     }
     timing_cache {
         fn serialize = SERIALIZE() -> Pointer;

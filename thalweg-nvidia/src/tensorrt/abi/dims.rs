@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 const MAX_DIMS: usize = 8;
 
 /// `nvinfer1::Dims32`: 36 bytes.
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Dims32 {
     count: i32,
@@ -23,7 +24,8 @@ pub(crate) struct Dims64 {
     sizes: [i64; MAX_DIMS],
 }
 
-/// A shape in the layout of one version, to be passed by address.
+/// A shape in the layout of one version. It is passed by address (`Dims const&`), except that the `setDimensions`
+/// methods of TensorRT 8 take it by value.
 pub(crate) enum Dims {
     Narrow(Dims32),
     Wide(Dims64),
