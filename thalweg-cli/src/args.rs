@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use thalweg::backend::{CudaGraph, Precision};
 use thalweg::model::zoo::Network;
+use thalweg::precision::AccuracyLimit;
 
 /// Finds, proves and runs the fastest way to push inferences through a network on several streams.
 #[derive(Debug, Parser)]
@@ -208,6 +209,15 @@ pub struct BuildArgs {
     pub shapes: ShapeArgs,
     #[command(flatten)]
     pub cache: CacheArgs,
+    /// Samples to compare a lower precision with FP32 on [default: those of --calibrate, else random]
+    #[arg(long, value_name = "FILE|DIR")]
+    pub input: Option<PathBuf>,
+    /// Fail where a lower precision is further from FP32: cosine=0.999, top1=0.99 or rel=0.01
+    #[arg(long, value_name = "LIMIT", value_delimiter = ',')]
+    pub max_loss: Vec<AccuracyLimit>,
+    /// Do not compare a lower precision with FP32, which takes a second build
+    #[arg(long, conflicts_with_all = ["max_loss", "input"])]
+    pub no_accuracy: bool,
     /// Write what became of the network's layers to this file, as TensorRT's JSON
     #[arg(long, value_name = "FILE")]
     pub export_layers: Option<PathBuf>,

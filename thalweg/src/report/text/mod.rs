@@ -12,7 +12,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::definitions;
 
-pub use build::text_of_build;
+pub use build::{text_of_accuracy, text_of_build};
 pub use examination::text_of_examination;
 pub use inspection::text_of_inspection;
 pub use measurement::text_of_measurement;
