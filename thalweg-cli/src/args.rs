@@ -55,6 +55,15 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
+    /// Tell the device memory that this engine takes, instead
+    #[arg(long, value_name = "FILE")]
+    pub engine: Option<PathBuf>,
+    /// Slots of each stream
+    #[arg(long, default_value_t = 2, requires = "engine", value_parser = parse_count)]
+    pub depth: usize,
+    /// Samples per execution [default: the engine's most]
+    #[arg(long, requires = "engine", value_parser = parse_count)]
+    pub batch: Option<usize>,
     #[command(flatten)]
     pub gpu: GpuArgs,
 }
