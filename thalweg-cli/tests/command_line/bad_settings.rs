@@ -109,8 +109,8 @@ fn a_tuned_configuration_takes_no_second_opinion() {
 
 #[test]
 fn unknown_names_are_refused_with_those_that_exist() {
-    refused("bench", &[("--backend nonsense", &["backend nonsense: the backends are `auto`", "`cpu`"])]);
-    refused("tune", &[("--backend nonsense", &["backend nonsense: the backends are `auto`", "`cpu`"])]);
+    refused("bench", &[("--backend nonsense", &["backend nonsense: the backends are auto", "cpu"])]);
+    refused("tune", &[("--backend nonsense", &["backend nonsense: the backends are auto", "cpu"])]);
     let scratch = Scratch::new();
     run("model nonsense -o {}", &[&scratch.path("x.onnx")])
         .refused(2, &["'nonsense' for '<NAME>'", "resnet50", "balanced"]);

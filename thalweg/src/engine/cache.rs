@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::stored::{StoredEngine, hex_digest, label_path};
-use crate::backend::{Backend, BuildEvent, BuildOrder};
+use crate::backend::{Backend, BuildEvent, BuildOrder, Calibration};
 use crate::error::{Error, Result};
 
 /// Part of every key: counted up where what an entry means changes.
@@ -57,7 +57,7 @@ impl Cache {
             identity,
             order.model.content_hash()?,
             order.spec,
-            order.calibration.map(|it| it.sha256()),
+            order.calibration.map(Calibration::sha256),
         );
         let facts = serde_json::to_vec(&facts).expect("bug: a key is plain data");
         Ok(Some(self.folder.join(hex_digest(&facts)).with_extension("engine")))

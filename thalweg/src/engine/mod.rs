@@ -8,7 +8,7 @@ mod stored;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -152,7 +152,7 @@ fn obtain<T>(
             watch: request.watch,
         };
         match cache.map(|cache| cache.path(backend, &order)).transpose()?.flatten() {
-            Some(path) => cached(backend, &order, path, load),
+            Some(path) => cached(backend, &order, &path, load),
             None => fresh(backend, &order, load),
         }
     };
@@ -169,25 +169,25 @@ fn obtain<T>(
 fn cached<T>(
     backend: &dyn Backend,
     order: &BuildOrder<'_>,
-    path: PathBuf,
+    path: &Path,
     load: Load<'_, T>,
 ) -> Result<Built<T>> {
     // Without the claim first, so that nobody waits for somebody who only reads.
-    if let Ok(Some(built)) = from_cache(&path, load) {
+    if let Ok(Some(built)) = from_cache(path, load) {
         return Ok(built);
     }
-    let _claim = Cache::claim(&path, order)?;
-    let problem = match from_cache(&path, load) {
+    let _claim = Cache::claim(path, order)?;
+    let problem = match from_cache(path, load) {
         Ok(Some(built)) => return Ok(built),
         Ok(None) => None,
         Err(error) => Some(error),
     };
     let mut remarks = Vec::new();
     if let Some(error) = problem {
-        remark(order, &mut remarks, Remark::Rebuilt { path: path.clone(), reason: in_full(&error) });
+        remark(order, &mut remarks, Remark::Rebuilt { path: path.to_owned(), reason: in_full(&error) });
     }
     let mut built = fresh(backend, order, load)?;
-    if let Err(error) = built.stored.write(&path) {
+    if let Err(error) = built.stored.write(path) {
         // A full disk must not cost what took minutes to build.
         remark(order, &mut remarks, Remark::NotStored { reason: in_full(&error) });
     }
@@ -195,7 +195,7 @@ fn cached<T>(
     Ok(built)
 }
 
-fn from_cache<T>(path: &std::path::Path, load: Load<'_, T>) -> Result<Option<Built<T>>> {
+fn from_cache<T>(path: &Path, load: Load<'_, T>) -> Result<Option<Built<T>>> {
     let Some(stored) = Cache::read(path)? else { return Ok(None) };
     let engine = load(&stored.engine)?;
     Ok(Some(Built { engine, stored, source: Source::Cache(path.to_owned()), remarks: Vec::new() }))
