@@ -48,8 +48,29 @@ impl Prediction {
 /// kinds of CUDA graph, and above all several streams make it narrower.
 #[derive(Clone, Debug, Default)]
 pub struct Predictor {
-    observations: Vec<Observation>,
+    observations: Vec<Repeated>,
     learnt: Option<Learnt>,
+}
+
+/// Observations of one configuration.
+#[derive(Clone, Debug)]
+struct Repeated {
+    /// The latest, with the mean throughput of all and the interval that their number leaves.
+    mean: Observation,
+    count: f64,
+}
+
+impl Repeated {
+    fn add(&mut self, observation: &Observation) {
+        let (old, new) = (self.mean.throughput_inferences_per_s, observation.throughput_inferences_per_s);
+        let count = self.count + 1.0;
+        let value = (old.value * self.count + new.value) / count;
+        // Relative widths, of independent errors.
+        let width = |estimate: &Estimate| (estimate.upper - estimate.lower) / (2.0 * estimate.value);
+        let half = value * (width(&old) * self.count).hypot(width(&new)) / count;
+        let throughput_inferences_per_s = Estimate { value, lower: value - half, upper: value + half };
+        *self = Self { mean: Observation { throughput_inferences_per_s, ..observation.clone() }, count };
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -72,12 +93,18 @@ impl Predictor {
 
     /// Takes several observations into account at once, which is faster than one by one.
     pub fn learn_all(&mut self, observations: impl IntoIterator<Item = Observation>) {
-        self.observations.extend(observations.into_iter().filter(Observation::is_usable));
+        for observation in observations.into_iter().filter(Observation::is_usable) {
+            let known = |known: &&mut Repeated| known.mean.configuration == observation.configuration;
+            match self.observations.iter_mut().find(known) {
+                Some(known) => known.add(&observation),
+                None => self.observations.push(Repeated { mean: observation, count: 1.0 }),
+            }
+        }
         self.learnt = Learnt::of(&self.observations);
     }
 
-    /// How many observations it knows.
-    pub fn observation_count(&self) -> usize {
+    /// How many different configurations it knows observations of.
+    pub fn configuration_count(&self) -> usize {
         self.observations.len()
     }
 
@@ -118,9 +145,10 @@ impl Predictor {
 }
 
 impl Learnt {
-    fn of(observations: &[Observation]) -> Option<Self> {
-        let workload = WorkloadModel::of(observations)?;
-        let residual = |observation: &Observation| {
+    fn of(observations: &[Repeated]) -> Option<Self> {
+        let observations: Vec<&Observation> = observations.iter().map(|repeated| &repeated.mean).collect();
+        let workload = WorkloadModel::of(&observations)?;
+        let residual = |observation: &&Observation| {
             let Estimate { value, lower, upper } = observation.throughput_inferences_per_s;
             let noise = if lower > 0.0 { (upper / lower).ln() / (2.0 * TWO_SIDED) } else { 1.0 };
             let modelled = Modelled::of(&workload, &observation.configuration);
@@ -128,7 +156,7 @@ impl Learnt {
         };
         let residuals: Vec<Residual> = observations.iter().map(residual).collect();
         let residuals = Residuals::of(&residuals);
-        Some(Self { workload, residuals, memory: MemoryLine::through(observations) })
+        Some(Self { workload, residuals, memory: MemoryLine::through(&observations) })
     }
 
     fn corrected(&self, modelled: &Modelled) -> Estimate {
@@ -179,8 +207,8 @@ impl MemoryLine {
     }
 
     /// Least squares; `None` where all observations have room for the same number of samples.
-    fn through(observations: &[Observation]) -> Option<Self> {
-        let point = |observation: &Observation| {
+    fn through(observations: &[&Observation]) -> Option<Self> {
+        let point = |observation: &&Observation| {
             Some((Self::samples(&observation.configuration), observation.memory_bytes? as f64))
         };
         let points: Vec<(f64, f64)> = observations.iter().filter_map(point).collect();

@@ -47,7 +47,7 @@ pub(super) struct WorkloadModel {
 
 impl WorkloadModel {
     /// From what was observed; `None` where nothing usable was.
-    pub fn of(observations: &[Observation]) -> Option<Self> {
+    pub fn of(observations: &[&Observation]) -> Option<Self> {
         let times = compute_times(observations);
         // The largest batch is where a single point is known to be closest to pure work.
         let device = DeviceShares::of(observations, &times);
@@ -57,8 +57,11 @@ impl WorkloadModel {
         let d2h = BatchCurve::through(&copy_times(observations, |stages| stages.d2h), 1.0)?;
         let host = HostCosts::of(observations);
         let mut model = Self { compute, h2d, d2h, host, device, calibration: Calibration::to(&[]) };
-        let seen: Vec<SeenSlowDown> =
-            observations.iter().filter_map(|observation| model.seen_slow_down(observation)).collect();
+        let seen: Vec<SeenSlowDown> = observations
+            .iter()
+            .copied()
+            .filter_map(|observation| model.seen_slow_down(observation))
+            .collect();
         model.calibration = Calibration::to(&seen);
         Some(model)
     }
@@ -125,13 +128,13 @@ fn is_launch_bound(observation: &Observation) -> bool {
 
 /// The least of these by batch size, over the observations that tell most: the first that has any.
 fn least_by_batch<'a>(
-    observations: &'a [Observation],
+    observations: &[&'a Observation],
     tells: &[&dyn Fn(&Observation) -> bool],
     time: impl Fn(&'a Observation) -> f64,
 ) -> Vec<(usize, f64)> {
     for tells in tells {
         let mut least = BTreeMap::new();
-        for observation in observations.iter().filter(|observation| tells(observation)) {
+        for observation in observations.iter().copied().filter(|observation| tells(observation)) {
             let own = time(observation);
             let known: &mut f64 = least.entry(observation.configuration.batch_size).or_insert(own);
             *known = known.min(own);
@@ -143,7 +146,7 @@ fn least_by_batch<'a>(
     Vec::new()
 }
 
-fn compute_times(observations: &[Observation]) -> Vec<(usize, f64)> {
+fn compute_times(observations: &[&Observation]) -> Vec<(usize, f64)> {
     let is_alone = |observation: &Observation| observation.configuration.streams == 1;
     let is_clear = |observation: &Observation| is_alone(observation) && !is_launch_bound(observation);
     least_by_batch(observations, &[&is_clear, &is_alone, &|_| true], |observation| {
@@ -151,7 +154,7 @@ fn compute_times(observations: &[Observation]) -> Vec<(usize, f64)> {
     })
 }
 
-fn copy_times(observations: &[Observation], stage: fn(&StageSummary) -> Nanos) -> Vec<(usize, f64)> {
+fn copy_times(observations: &[&Observation], stage: fn(&StageSummary) -> Nanos) -> Vec<(usize, f64)> {
     // A copy of no time at all would have no logarithm.
     let time = |observation: &Observation| stage(&observation.stages).as_seconds().max(1e-9);
     let is_alone = |observation: &Observation| observation.configuration.streams == 1;
@@ -167,10 +170,13 @@ struct HostCosts {
 }
 
 impl HostCosts {
-    fn of(observations: &[Observation]) -> Self {
+    fn of(observations: &[&Observation]) -> Self {
         let enqueue = |observation: &Observation| observation.stages.enqueue.as_seconds();
         let of_kind = |kind: CudaGraph| {
-            let own = observations.iter().filter(|observation| observation.configuration.cuda_graph == kind);
+            let own = observations
+                .iter()
+                .copied()
+                .filter(|observation| observation.configuration.cuda_graph == kind);
             let alone = own.filter(|observation| observation.configuration.submitters == 1);
             Some((kind, median(alone.map(enqueue).collect())?))
         };
@@ -181,7 +187,8 @@ impl HostCosts {
             let alone = costs.alone.get(&observation.configuration.cuda_graph)?;
             (others > 0).then(|| ((enqueue(observation) / alone - 1.0) / others as f64).max(0.0))
         };
-        let lock_share = median(observations.iter().filter_map(share).collect()).unwrap_or(LOCK_SHARE);
+        let lock_share =
+            median(observations.iter().copied().filter_map(share).collect()).unwrap_or(LOCK_SHARE);
         Self { lock_share, ..costs }
     }
 
@@ -219,10 +226,10 @@ struct DeviceShares {
 }
 
 impl DeviceShares {
-    fn of(observations: &[Observation], times: &[(usize, f64)]) -> Self {
+    fn of(observations: &[&Observation], times: &[(usize, f64)]) -> Self {
         let share = |counter: fn(&Counters) -> Option<f64>| {
             let of_one = |(batch_size, time): &(usize, f64)| {
-                let alone = observations.iter().filter(|observation| {
+                let alone = observations.iter().copied().filter(|observation| {
                     observation.configuration.streams == 1
                         && observation.configuration.batch_size == *batch_size
                 });

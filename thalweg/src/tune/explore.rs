@@ -94,7 +94,7 @@ impl Exploration {
                 return Some(probe);
             }
         }
-        if self.predictor.observation_count() == 0 {
+        if self.predictor.configuration_count() == 0 {
             return self.unmeasured().next();
         }
         if best.is_some() && self.measured_count() >= self.most_explored() {
@@ -143,7 +143,7 @@ impl Exploration {
         let excess = self.excess(prediction);
         let gain = match best {
             None => prediction.throughput.value.ln(),
-            Some(best) => Some(expected_improvement(prediction, best)).filter(|gain| *gain > WORTHWHILE)?,
+            Some(best) => Some(improvement_over(best, prediction)).filter(|gain| *gain > WORTHWHILE)?,
         };
         (excess <= FAR_OUTSIDE).then_some((excess <= 1.0, gain))
     }
@@ -158,10 +158,15 @@ impl Exploration {
 }
 
 /// The mean of how far the logarithm of a throughput may lie above that of `best`.
-fn expected_improvement(prediction: &Prediction, best: f64) -> f64 {
+fn improvement_over(best: f64, prediction: &Prediction) -> f64 {
     let throughput = &prediction.throughput;
     let ahead = (throughput.value / best).ln();
     let deviation = (throughput.upper / throughput.value).ln() / TWO_SIDED;
+    expected_improvement(ahead, deviation)
+}
+
+/// The mean of what a normal variable of this mean and standard deviation exceeds zero by.
+pub(super) fn expected_improvement(ahead: f64, deviation: f64) -> f64 {
     if deviation <= 0.0 {
         return ahead.max(0.0);
     }
@@ -315,9 +320,7 @@ mod tests {
     #[test]
     fn an_expected_improvement_is_what_integration_gives() {
         // Integrated numerically: a normal variable of mean -0.05 and deviation 0.1, above zero.
-        let throughput = Estimate { value: (-0.05f64).exp(), lower: 0.0, upper: (-0.05f64 + 0.196).exp() };
-        let (exploration, order) = explore(full_device, Limits::default());
-        let prediction = Prediction { throughput, ..*exploration.prediction(order[3]).unwrap() };
-        assert!((expected_improvement(&prediction, 1.0) - 0.019_780).abs() < 1e-5);
+        assert!((expected_improvement(-0.05, 0.1) - 0.019_780).abs() < 1e-5);
+        assert_eq!((expected_improvement(0.2, 0.0), expected_improvement(-0.2, 0.0)), (0.2, 0.0));
     }
 }

@@ -23,7 +23,7 @@ fn nothing_is_predicted_from_nothing() {
     assert_eq!(Predictor::new().predict(&Configuration::default()), None);
     let mut silent = alone(1, 100.0);
     silent.stages.compute = Nanos::ZERO;
-    assert_eq!(predictor([silent]).observation_count(), 0);
+    assert_eq!(predictor([silent]).configuration_count(), 0);
 }
 
 #[test]
