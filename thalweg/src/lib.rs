@@ -30,7 +30,7 @@
 //! [`tune::tune`] does this for every configuration worth trying; [`pool::ExecutionPool`] is what it
 //! measures, and what a program that serves inferences uses directly.
 //!
-//! Modules use only those to their left: `units, error, files -> model -> backend -> engine -> pool ->
+//! Modules use only those to their left: `units, error, files, random -> model -> backend -> engine -> pool ->
 //! measure -> tune -> report`. Nothing here prints, reads environment variables or keeps state for the
 //! process.
 #![forbid(unsafe_code)]
@@ -44,6 +44,7 @@ pub mod files;
 pub mod measure;
 pub mod model;
 pub mod pool;
+pub mod random;
 pub mod report;
 pub mod tune;
 pub mod units;

@@ -12,7 +12,7 @@ use source_tree::{files_below, workspace_root};
 
 /// Each may use only itself, its own line and the lines above.
 const ORDER: [&[&str]; 12] = [
-    &["units", "error", "files"],
+    &["units", "error", "files", "random"],
     &["model"],
     &["backend"],
     &["engine"],

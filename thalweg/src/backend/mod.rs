@@ -9,6 +9,7 @@ pub mod cpu;
 mod data_sheet;
 mod examination;
 mod host;
+pub mod simulated;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,17 +27,20 @@ pub use data_sheet::DataSheet;
 pub use examination::{Examination, FoundLibrary, LibraryFinding, examine};
 pub use host::HostTensor;
 
-/// Opens a backend by name: `cpu`, or `auto` for the best one that this machine has.
+/// Opens a backend by name: `cpu`, `simulated:` and a device, or `auto` for the best one that this machine has.
 ///
 /// # Errors
 /// [`Error::InvalidSetting`] where there is no backend of this name.
 pub fn open(name: &str) -> Result<Box<dyn Backend>> {
     match name {
         "auto" | "cpu" => Ok(Box::new(cpu::CpuBackend::new())),
+        _ if name.starts_with(simulated::PREFIX) => {
+            Ok(Box::new(simulated::SimulatedBackend::preset(&name[simulated::PREFIX.len()..])?))
+        }
         _ => Err(Error::InvalidSetting {
             name: "backend",
             value: name.to_owned(),
-            reason: "the backends are `auto` and `cpu`".to_owned(),
+            reason: "the backends are `auto`, `cpu` and `simulated:h100` (or a100, l4, orin)".to_owned(),
         }),
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::random::Random;
 use crate::error::{Error, Result};
+use crate::random::Random;
 use crate::units::Nanos;
 
 /// The load on a pool.

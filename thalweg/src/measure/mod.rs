@@ -8,10 +8,11 @@ pub mod distribution;
 mod experiment;
 mod load;
 mod measurement;
-pub mod random;
+mod observation;
 mod samples;
 pub mod stats;
 mod verify;
+mod virtual_run;
 mod windows;
 mod workload;
 

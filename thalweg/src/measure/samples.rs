@@ -7,10 +7,10 @@ use std::path::Path;
 use npyz::{DType, NpyFile, Order};
 use zip::ZipArchive;
 
-use super::random::Random;
 use crate::error::{Error, Result};
 use crate::model::{DataType, Signature, TensorSpec};
 use crate::pool::Reservation;
+use crate::random::Random;
 
 /// Some samples of every input. Request `i` of a measurement uses the samples from `i` on, in turn.
 #[derive(Clone, Debug)]

@@ -6,8 +6,8 @@
 use hdrhistogram::Histogram;
 
 use super::distribution::{normal_cdf, t_quantile};
-use super::random::Random;
 use super::{Estimate, LatencySummary};
+use crate::random::Random;
 use crate::units::Nanos;
 
 /// Confidence of every [`Estimate`].

@@ -22,6 +22,7 @@ mod producer;
 mod response;
 pub mod scheduler;
 mod submitter;
+mod virtual_time;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -38,9 +39,13 @@ use producer::{Entrance, SubmitterAddress};
 use scheduler::SchedulerSpec;
 use submitter::{Links, Message, Submitter};
 
+#[cfg(test)]
+pub(crate) use scheduler::faults;
+
 pub use configuration::Configuration;
-pub use producer::{Producer, Reservation};
+pub use producer::{Producer, Reservation, RoomRequest};
 pub use response::{NoResponse, Order, Response, Responses};
+pub use virtual_time::VirtualPool;
 
 /// Requests that may wait for room in front of each submitter. A producer that waits is a blocked
 /// thread, so real pools stay far below; a server refuses before it gets here.
@@ -63,45 +68,9 @@ impl ExecutionPool {
     /// [`Error::InvalidSetting`] where the configuration does not fit the engine, and whatever the
     /// backend says where it cannot make the executors.
     pub fn start(engine: Arc<dyn Engine>, configuration: &Configuration, clock: Clock) -> Result<Self> {
-        let signature = engine.signature().clone();
-        configuration.check(&signature)?;
-        let executors = engine.executors(&ExecutorSpec {
-            streams: configuration.streams,
-            depth: configuration.depth,
-            batch_size: configuration.batch_size,
-            threads_per_stream: configuration.threads_per_stream,
-            cuda_graph: configuration.cuda_graph,
-            clock: clock.clone(),
-        })?;
-        let observer = executors.first().and_then(|executor| executor.observer());
-        let (response_sender, responses) = unbounded();
-        let mut submitters = Vec::new();
-        let mut threads = Vec::new();
-        let mut first_executor = 0;
-        for share in shares(executors, configuration.submitters) {
-            let (address, inbox) = unbounded();
-            let outstanding = Arc::new(AtomicUsize::new(0));
-            submitters
-                .push(SubmitterAddress { sender: address.clone(), outstanding: Arc::clone(&outstanding) });
-            let spec = scheduler_spec(configuration, &signature, share.len());
-            let clock = clock.clone();
-            let links = Links { inbox, address, responses: response_sender.clone(), outstanding, clock };
-            let executor_count = share.len();
-            let min_batch_size = *signature.batch_sizes.start();
-            let submitter = Submitter::new(spec, share, first_executor, min_batch_size, links);
-            threads.push(spawn(submitter, threads.len())?);
-            first_executor += executor_count;
-        }
-        let entrance = Entrance {
-            submitters,
-            next_sequence: AtomicU64::new(0),
-            batch_size: configuration.batch_size,
-            queue_capacity: QUEUE_CAPACITY,
-            executor_count: configuration.streams,
-            signature,
-            clock,
-        };
-        Ok(Self { entrance: Arc::new(entrance), responses, threads, observer })
+        let Parts { entrance, responses, submitters, observer } = Parts::of(engine, configuration, clock)?;
+        let threads = submitters.into_iter().enumerate().map(|(index, submitter)| spawn(submitter, index));
+        Ok(Self { entrance, responses, threads: threads.collect::<Result<_>>()?, observer })
     }
 
     /// A way in.
@@ -153,6 +122,56 @@ impl Drop for ExecutionPool {
     fn drop(&mut self) {
         // A panic of a submitter was printed by its thread; there is nobody to return it to.
         drop(self.shut_down());
+    }
+}
+
+/// A pool before anything drives its submitters.
+struct Parts {
+    entrance: Arc<Entrance>,
+    responses: Receiver<Response>,
+    submitters: Vec<Submitter>,
+    observer: Option<Box<dyn Observer>>,
+}
+
+impl Parts {
+    fn of(engine: Arc<dyn Engine>, configuration: &Configuration, clock: Clock) -> Result<Self> {
+        let signature = engine.signature().clone();
+        configuration.check(&signature)?;
+        let executors = engine.executors(&ExecutorSpec {
+            streams: configuration.streams,
+            depth: configuration.depth,
+            batch_size: configuration.batch_size,
+            threads_per_stream: configuration.threads_per_stream,
+            cuda_graph: configuration.cuda_graph,
+            clock: clock.clone(),
+        })?;
+        let observer = executors.first().and_then(|executor| executor.observer());
+        let (response_sender, responses) = unbounded();
+        let (mut addresses, mut submitters) = (Vec::new(), Vec::new());
+        let mut first_executor = 0;
+        for share in shares(executors, configuration.submitters) {
+            let (address, inbox) = unbounded();
+            let outstanding = Arc::new(AtomicUsize::new(0));
+            let sender = address.clone();
+            addresses.push(SubmitterAddress { sender, outstanding: Arc::clone(&outstanding) });
+            let (responses, clock) = (response_sender.clone(), clock.clone());
+            let links = Links { inbox, address, responses, outstanding, clock };
+            let spec = scheduler_spec(configuration, &signature, share.len());
+            let executor_count = share.len();
+            let min_batch_size = *signature.batch_sizes.start();
+            submitters.push(Submitter::new(spec, share, first_executor, min_batch_size, links));
+            first_executor += executor_count;
+        }
+        let entrance = Arc::new(Entrance {
+            submitters: addresses,
+            next_sequence: AtomicU64::new(0),
+            batch_size: configuration.batch_size,
+            queue_capacity: QUEUE_CAPACITY,
+            executor_count: configuration.streams,
+            signature,
+            clock,
+        });
+        Ok(Self { entrance, responses, submitters, observer })
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytemuck::Pod;
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::scheduler::Refusal;
 use super::submitter::Message;
@@ -67,6 +67,11 @@ impl Producer {
     /// [`Error::InvalidSetting`] for 0 samples or more than the batch size, [`Error::QueueFull`] if
     /// too many producers wait, [`Error::Stopped`], [`Error::NoExecutor`].
     pub fn reserve(&self, samples: usize) -> Result<Reservation> {
+        self.request(samples)?.wait()
+    }
+
+    /// The first half of [`reserve`](Self::reserve): asks, and does not wait for the answer.
+    pub(super) fn request(&self, samples: usize) -> Result<RoomRequest> {
         let entrance = &self.entrance;
         if !(1..=entrance.batch_size).contains(&samples) {
             return Err(Error::InvalidSetting {
@@ -79,24 +84,52 @@ impl Producer {
         submitter.outstanding.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = bounded(1);
         submitter.sender.send(Message::Reserve { samples, reply }).map_err(|_| Error::Stopped)?;
-        // No answer comes from a submitter that has ended.
-        match answer.recv().map_err(|_| Error::Stopped)? {
-            Ok(Granted { slot, offset }) => Ok(Reservation {
-                slot: Some(slot),
-                samples: offset..offset + samples,
-                sender: submitter.sender.clone(),
-                entrance: Arc::clone(entrance),
-            }),
-            Err(Refusal::QueueFull) => Err(Error::QueueFull { capacity: entrance.queue_capacity }),
-            Err(Refusal::Stopped) => Err(Error::Stopped),
-            Err(Refusal::NoExecutor) => Err(Error::NoExecutor { executor_count: entrance.executor_count }),
-        }
+        let (sender, entrance) = (submitter.sender.clone(), Arc::clone(entrance));
+        Ok(RoomRequest { samples, answer, sender, entrance })
     }
 
     fn least_busy(&self) -> &SubmitterAddress {
         let submitters = self.entrance.submitters.iter();
         let least = submitters.min_by_key(|submitter| submitter.outstanding.load(Ordering::Relaxed));
         least.expect("bug: a pool has at least one submitter")
+    }
+}
+
+/// A wish for room that was sent to a submitter.
+pub struct RoomRequest {
+    samples: usize,
+    answer: Receiver<Result<Granted, Refusal>>,
+    sender: Sender<Message>,
+    entrance: Arc<Entrance>,
+}
+
+impl RoomRequest {
+    fn wait(&self) -> Result<Reservation> {
+        // No answer comes from a submitter that has ended.
+        self.accept(self.answer.recv().map_err(|_| Error::Stopped)?)
+    }
+
+    /// The answer, once there is one.
+    ///
+    /// # Errors
+    /// As [`Producer::reserve`].
+    pub fn try_take(&self) -> Option<Result<Reservation>> {
+        self.answer.try_recv().ok().map(|answer| self.accept(answer))
+    }
+
+    fn accept(&self, answer: Result<Granted, Refusal>) -> Result<Reservation> {
+        let entrance = &self.entrance;
+        match answer {
+            Ok(Granted { slot, offset }) => Ok(Reservation {
+                slot: Some(slot),
+                samples: offset..offset + self.samples,
+                sender: self.sender.clone(),
+                entrance: Arc::clone(entrance),
+            }),
+            Err(Refusal::QueueFull) => Err(Error::QueueFull { capacity: entrance.queue_capacity }),
+            Err(Refusal::Stopped) => Err(Error::Stopped),
+            Err(Refusal::NoExecutor) => Err(Error::NoExecutor { executor_count: entrance.executor_count }),
+        }
     }
 }
 

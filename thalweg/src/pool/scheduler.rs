@@ -9,6 +9,9 @@
 //! its deadline) -> `Filling` ... -> `InFlight` (the device runs it) -> `Delivered` (consumers read the
 //! outputs) -> `Free`. A slot of an executor that was lost ends as `Retired`.
 
+#[cfg(test)]
+pub(crate) mod faults;
+
 use std::collections::VecDeque;
 
 use crate::units::Nanos;
@@ -185,6 +188,10 @@ impl Scheduler {
     /// # Panics
     /// Where an event contradicts the slot's state, for example a completion of a slot that does not run.
     pub fn step(&mut self, now: Nanos, event: Event, actions: &mut Vec<Action>) {
+        #[cfg(test)]
+        if faults::swallows(event) {
+            return;
+        }
         match event {
             Event::Reserve { ticket, samples } => self.reserve(Waiting { ticket, samples }, actions),
             Event::Commit { slot, samples } => self.commit(now, slot, samples),
@@ -323,6 +330,8 @@ impl Scheduler {
                 (0, None)
             }
         };
+        #[cfg(test)]
+        let offset = faults::offset(offset);
         self.grant_count += 1;
         executor.last_grant = self.grant_count;
         self.slots[slot] = SlotState::Filling { filled: offset, deadline };

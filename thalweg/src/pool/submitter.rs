@@ -14,7 +14,7 @@ use super::producer::{Granted, Request};
 use super::response::{Execution, Response};
 use super::scheduler::{Action, Event, Refusal, Scheduler, SchedulerSpec, SlotNumber, Ticket};
 use crate::backend::{Completion, Executor, Outcome, Rejected, Slot, SlotId, Span, StageTimes, Waker};
-use crate::units::Clock;
+use crate::units::{Clock, Nanos};
 
 /// What producers, consumers and executors tell a submitter.
 pub(super) enum Message {
@@ -121,6 +121,33 @@ impl Submitter {
             }
             self.collect_completions();
         }
+    }
+
+    /// In virtual time: takes in one message, or lets the scheduler look at the clock where there is none,
+    /// and collects what has finished. Each turn is as short as it can be, since other submitters run at the
+    /// same time.
+    pub(super) fn turn(&mut self) {
+        match self.links.inbox.try_recv() {
+            Ok(message) => self.receive(message),
+            Err(_) => self.events.push_back(Event::Tick),
+        }
+        self.settle();
+        self.collect_completions();
+    }
+
+    /// Whether a message waits.
+    pub(super) fn has_mail(&self) -> bool {
+        !self.links.inbox.is_empty()
+    }
+
+    /// When its scheduler wants to look at the clock again.
+    pub(super) fn deadline(&self) -> Option<Nanos> {
+        self.scheduler.deadline()
+    }
+
+    /// One of the executors, through which the device is reached.
+    pub(super) fn executor(&mut self) -> Option<&mut Box<dyn Executor>> {
+        self.executors.first_mut()
     }
 
     /// Sleeps until there is a message or a deadline is due, and takes either in.

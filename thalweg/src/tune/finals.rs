@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::measure::random::Random;
 use crate::measure::stats::paired_ratio;
 use crate::measure::{Estimate, Measurement};
+use crate::random::Random;
 
 /// Rounds of the finals: with five pairs a 95 % interval is 2.8 standard errors wide to each side, with
 /// three it would be 4.3.

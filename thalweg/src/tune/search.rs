@@ -19,9 +19,9 @@ use super::slice::{compliance, is_doubtful, latency_of};
 use super::{Compliance, Limits, Slice, Standing};
 use crate::capacity::{Prediction, Predictor};
 use crate::measure::LatencySummary;
-use crate::measure::random::Random;
 use crate::measure::stats::CONFIDENCE;
 use crate::pool::Configuration;
+use crate::random::Random;
 use crate::units::Nanos;
 
 /// How a search decides.

@@ -7,13 +7,13 @@ use super::journal::{Header, JOURNAL_VERSION, Reading};
 use super::{Candidate, Compliance, Limits, Slice, Space, Standing, TUNED_VERSION, Trial, TunedConfig};
 use crate::backend::{DeviceSpec, SlotId, StageTimes};
 use crate::files::OutputFolder;
-use crate::measure::random::Random;
 use crate::measure::{
     Arrival, Estimate, Failures, LatencySummary, Load, Measurement, Record, Stability, StageSummary,
     Verification,
 };
 use crate::model::{DataType, ModelIdentity, Signature, TensorSpec};
 use crate::pool::Configuration;
+use crate::random::Random;
 use crate::units::Nanos;
 
 /// Standard deviation of the noise of one slice.

@@ -112,7 +112,7 @@ impl DoublingExecutor {
         let (finished, done) = channel();
         let (waker, wakers) = channel();
         let clock = spec.clock.clone();
-        let thread = std::thread::spawn(move || execute_all(&inbox, &finished, &wakers, clock, script));
+        let thread = std::thread::spawn(move || execute_all(&inbox, &finished, &wakers, &clock, script));
         Self {
             unused: (0..spec.depth).map(slot).collect(),
             work: Some(work),
@@ -127,7 +127,7 @@ fn execute_all(
     inbox: &Receiver<Slot>,
     finished: &Sender<Completion>,
     wakers: &Receiver<Waker>,
-    clock: Clock,
+    clock: &Clock,
     script: Script,
 ) {
     let waker = wakers.recv().expect("the pool sets a waker first");

@@ -7,8 +7,8 @@ use super::super::journal::JOURNAL_FILE;
 use super::super::synthetic::{Folder, NOISE, cpu, measurement, model, normal, signature};
 use super::super::{Policy, Space, TunedConfig, tune_with};
 use super::*;
-use crate::measure::random::Random;
 use crate::pool::Configuration;
+use crate::random::Random;
 
 /// What making and dropping a pool takes.
 const OVERHEAD: Duration = Duration::from_millis(50);

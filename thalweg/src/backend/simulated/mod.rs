@@ -1,0 +1,89 @@
+//! A GPU that is not there: a device in virtual time, deterministic to the digit.
+//!
+//! It answers what several streams would do on a device that nobody has at hand, and it tests the pool, the
+//! tuner and the diagnosis. In: a model. Out: an engine whose executors take their time from the model's cost
+//! and the device's [`Parameters`]. Every result names the backend `simulated:...`.
+//!
+//! ```text
+//! model.onnx -> Cost -> kernels -> phases (time alone, shares of SMs and DRAM) -> device (events) -> times
+//! ```
+
+mod device;
+mod engine;
+mod kernels;
+mod meter;
+mod parameters;
+mod phases;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::backend::{Backend, BuildSpec, DeviceSpec, Engine, SerializedEngine};
+use crate::error::{Error, Result};
+use crate::model::Model;
+
+use engine::SimulatedEngine;
+pub use parameters::{ClockParameters, CopyParameters, HostParameters, KernelParameters, Parameters};
+
+/// What names of simulated devices start with: `simulated:h100`.
+pub const PREFIX: &str = "simulated:";
+
+/// Cores of the host that a simulated device is plugged into: those of the machine that the H100's preset was
+/// calibrated on. Nothing is simulated of them but the submitting threads.
+const HOST_CORES: usize = 16;
+
+/// Simulates engines on one device.
+#[derive(Debug)]
+pub struct SimulatedBackend {
+    parameters: Parameters,
+    device: DeviceSpec,
+    seed: u64,
+}
+
+impl SimulatedBackend {
+    /// A device of these parameters, whose noise follows from the seed.
+    pub fn new(parameters: Parameters, seed: u64) -> Self {
+        let sheet = parameters.sheet;
+        let device = DeviceSpec {
+            backend: format!("{PREFIX}{}", sheet.key),
+            name: format!("{} (simulated)", sheet.name),
+            core_count: HOST_CORES,
+            memory_bytes: Some(sheet.memory.0),
+            versions: BTreeMap::from([("thalweg".into(), env!("CARGO_PKG_VERSION").into())]),
+        };
+        Self { parameters, device, seed }
+    }
+
+    /// The preset of this short name: `h100`, `a100`, `l4` or `orin`.
+    ///
+    /// # Errors
+    /// As [`Parameters::preset`].
+    pub fn preset(key: &str) -> Result<Self> {
+        Ok(Self::new(Parameters::preset(key)?, 0))
+    }
+}
+
+impl Backend for SimulatedBackend {
+    fn device(&self) -> &DeviceSpec {
+        &self.device
+    }
+
+    fn build(&self, model: &Model, spec: &BuildSpec) -> Result<SerializedEngine> {
+        model.signature(&spec.input_shapes, spec.max_batch_size)?;
+        let bytes = model.embedded()?.encode();
+        Ok(SerializedEngine { backend: self.device.backend.clone(), bytes, spec: spec.clone() })
+    }
+
+    fn load(&self, engine: &SerializedEngine) -> Result<Arc<dyn Engine>> {
+        if engine.backend != self.device.backend {
+            return Err(Error::InvalidSetting {
+                name: "engine",
+                value: format!("of the {} backend", engine.backend),
+                reason: format!("the {} backend only loads its own", self.device.backend),
+            });
+        }
+        let model = Model::from_bytes(engine.bytes.clone(), "engine.onnx")?;
+        let declared = model.signature(&engine.spec.input_shapes, engine.spec.max_batch_size)?;
+        Ok(Arc::new(SimulatedEngine::new(self.parameters, model, declared, self.seed)))
+    }
+}

@@ -1,0 +1,220 @@
+//! What is seen while a configuration runs, and the measurement that follows from it.
+//!
+//! In: responses, as they come. Out: a [`Measurement`]. Who sends and who waits is left to
+//! [`experiment`](super::experiment).
+
+use super::measurement::{Estimate, Failures, Record, StageSummary, Verification};
+use super::windows::{STABLE_WINDOWS, WindowCutter};
+use super::{Arrival, Experiment, LatencySummary, Measurement, Stability, stats};
+use crate::backend::{Counters, Observer, SlotId};
+use crate::error::{Error, Result};
+use crate::pool::Response;
+use crate::units::{Clock, Nanos};
+
+/// Share of the time that comparing outputs may take once every slot was compared at least once, so that
+/// it does not disturb what is measured.
+const VERIFICATION_SHARE: f64 = 0.02;
+
+/// Blocks that the time is cut into for the confidence interval of the throughput. More blocks give a
+/// better estimate of the spread, as long as each is longer than what makes neighbours alike (a few
+/// executions).
+const BLOCKS: usize = 24;
+
+/// Failures without a single success after which a measurement gives up.
+const FAILURES_TO_GIVE_UP: u64 = 16;
+
+/// What has been seen of a measurement so far.
+pub(super) struct Observation<'a> {
+    experiment: &'a Experiment<'a>,
+    clock: Clock,
+    windows: WindowCutter,
+    verification: Verification,
+    verification_time: Nanos,
+    verified_slots: Vec<SlotId>,
+    failures: Failures,
+    /// CPU time of the process when the first window started.
+    cpu_at_start: Option<Nanos>,
+    cpu_at_end: Nanos,
+    observer: Option<Box<dyn Observer>>,
+    counters: Option<Counters>,
+}
+
+impl<'a> Observation<'a> {
+    pub(super) fn new(
+        experiment: &'a Experiment<'a>,
+        clock: Clock,
+        observer: Option<Box<dyn Observer>>,
+    ) -> Self {
+        let warm_up = Nanos::from_duration(experiment.pacing.warm_up);
+        let window = Nanos::from_duration(experiment.pacing.window);
+        Self {
+            experiment,
+            windows: WindowCutter::new(clock.now() + warm_up, window),
+            clock,
+            verification: Verification::default(),
+            verification_time: Nanos::ZERO,
+            verified_slots: Vec::new(),
+            failures: Failures::default(),
+            cpu_at_start: None,
+            cpu_at_end: Nanos::ZERO,
+            observer,
+            counters: None,
+        }
+    }
+
+    /// Whether the windows agree, there are enough of them, or nothing succeeds.
+    pub(super) fn is_complete(&self) -> bool {
+        let count = self.windows.window_count();
+        let is_stable = matches!(self.windows.stability(), Stability::Stable { .. });
+        let all_failed = self.failures.count >= FAILURES_TO_GIVE_UP && self.verification.samples == 0;
+        count >= self.experiment.pacing.max_windows || (count >= STABLE_WINDOWS && is_stable) || all_failed
+    }
+
+    /// Takes in a response: compares its outputs and keeps its record.
+    pub(super) fn take(&mut self, response: &Response, cpu_time: &dyn Fn() -> Nanos) -> Result<()> {
+        if let Some(error) = response.error() {
+            self.failures.count += 1;
+            self.failures.first.get_or_insert_with(|| error.to_string());
+            return Ok(());
+        }
+        self.verify(response)?;
+        let record = Record {
+            sequence: response.sequence(),
+            slot: response.slot(),
+            samples: response.samples().len(),
+            batch_size: response.batch_size(),
+            intended: response.intended(),
+            submitted: response.submitted(),
+            stages: response.stages(),
+            readable: response.readable(),
+        };
+        self.windows.push(record);
+        if self.cpu_at_start.is_none() && self.windows.started().is_some() {
+            self.cpu_at_start = Some(cpu_time());
+            self.observer.iter_mut().for_each(|observer| observer.start());
+        }
+        Ok(())
+    }
+
+    /// Nothing more is taken in.
+    pub(super) fn end(&mut self, cpu_time: Nanos) {
+        self.cpu_at_end = cpu_time;
+        self.counters = self.observer.as_mut().map(|observer| observer.read());
+    }
+
+    /// How many requests a closed loop keeps outstanding; `None` in an open loop.
+    pub(super) fn outstanding(&self) -> Option<usize> {
+        match self.experiment.load.arrival {
+            Arrival::Concurrency(count) => Some(count),
+            Arrival::ConstantRate(_) | Arrival::PoissonRate(_) => None,
+        }
+    }
+
+    /// Compares the response if its slot was not compared yet, or if there is time for it.
+    fn verify(&mut self, response: &Response) -> Result<()> {
+        let samples = response.samples().len() as u64;
+        self.verification.samples += samples;
+        let now = self.clock.now();
+        let is_new_slot = !self.verified_slots.contains(&response.slot());
+        if !is_new_slot && self.verification_time.as_seconds() > VERIFICATION_SHARE * now.as_seconds() {
+            return Ok(());
+        }
+        let first_sample = usize::try_from(response.tag()).expect("bug: a tag is a sample's index");
+        let error = self.experiment.workload.reference.check(response, first_sample)?;
+        if is_new_slot {
+            self.verified_slots.push(response.slot());
+        }
+        self.verification_time += self.clock.now() - now;
+        self.verification.verified_samples += samples;
+        self.verification.verified_slots = self.verified_slots.len();
+        self.verification.worst_relative_error = self.verification.worst_relative_error.max(error);
+        Ok(())
+    }
+
+    /// Everything that follows from the records.
+    pub(super) fn summarise(self, experiment: &Experiment<'_>) -> Result<Measurement> {
+        let stability = self.windows.stability();
+        let (windows, used_windows, records) = self.windows.finish();
+        let mut latencies: Vec<Nanos> = records.iter().map(Record::latency).collect();
+        let Some(latency) = LatencySummary::of(&mut latencies) else {
+            return Err(match self.failures.first {
+                Some(reason) => Error::Execution { stream: 0, slot: 0, reason },
+                None => Error::Interrupted,
+            });
+        };
+        let used = &windows[windows.len() - used_windows..];
+        let (start, end) = (used[0].start, used[used.len() - 1].end);
+        let wall = windows[windows.len() - 1].end - windows[0].start;
+        let cpu = self.cpu_at_end - self.cpu_at_start.unwrap_or(self.cpu_at_end);
+        Ok(Measurement {
+            model: experiment.workload.model.clone(),
+            configuration: experiment.configuration,
+            load: experiment.load,
+            device: experiment.workload.device.clone(),
+            stability,
+            throughput_inferences_per_s: throughput(&records, start, end),
+            executions_per_s: executions(&records) / (end - start).as_seconds(),
+            latency,
+            stages: stage_summary(&records),
+            host_cpu_cores: cpu.as_seconds() / wall.as_seconds(),
+            host_memory_bytes: if experiment.workload.engine.is_simulated() {
+                None
+            } else {
+                resident_memory()
+            },
+            counters: self.counters,
+            verification: self.verification,
+            failures: self.failures,
+            windows,
+            used_windows,
+            records,
+        })
+    }
+}
+
+/// Inferences per second from `start` to `end`, with a block-bootstrap confidence interval.
+fn throughput(records: &[Record], start: Nanos, end: Nanos) -> Estimate {
+    let wall = end - start;
+    let block = wall.0.div_ceil(BLOCKS as u64).max(1);
+    let mut inferences = [0.0; BLOCKS];
+    for record in records {
+        // Completions lie in (start, end].
+        let index = (record.readable - start).0.saturating_sub(1) / block;
+        inferences[usize::try_from(index).map_or(BLOCKS - 1, |index| index.min(BLOCKS - 1))] +=
+            record.samples as f64;
+    }
+    let rates: Vec<f64> = inferences.iter().map(|count| count / Nanos(block).as_seconds()).collect();
+    let value = records.iter().map(|record| record.samples as f64).sum::<f64>() / wall.as_seconds();
+    match stats::block_bootstrap_mean(&rates, 0) {
+        // The last block is up to one block-nanosecond short; the point estimate takes the exact time.
+        Some(estimate) => Estimate { value, ..estimate },
+        None => Estimate { value, lower: value, upper: value },
+    }
+}
+
+/// Executions behind the records: each record counts its share of its execution.
+fn executions(records: &[Record]) -> f64 {
+    records.iter().map(|record| record.samples as f64 / record.batch_size as f64).sum()
+}
+
+fn stage_summary(records: &[Record]) -> StageSummary {
+    let median = |stage: fn(&Record) -> Nanos| {
+        let mut times: Vec<Nanos> = records.iter().map(stage).collect();
+        times.sort_unstable();
+        stats::percentile(&times, 0.5)
+    };
+    StageSummary {
+        enqueue: median(|record| record.stages.enqueue.duration()),
+        h2d: median(|record| record.stages.h2d.duration()),
+        compute: median(|record| record.stages.compute.duration()),
+        d2h: median(|record| record.stages.d2h.duration()),
+    }
+}
+
+/// Resident memory of the process in bytes, from Linux's `/proc/self/status`.
+fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}

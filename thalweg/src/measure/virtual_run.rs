@@ -1,0 +1,142 @@
+//! A measurement in virtual time: sending, waiting and reading in one event loop on one thread.
+//!
+//! The same load, the same pool and the same observation as in the world's time; samples lie ready and filling
+//! them takes no time.
+
+use std::sync::Arc;
+
+use super::observation::Observation;
+use super::{Experiment, Measurement, SampleSet, StopSignal};
+use crate::error::{Error, Result};
+use crate::pool::{RoomRequest, VirtualPool};
+use crate::units::Nanos;
+
+/// See [`Experiment::run`].
+pub(super) fn run(experiment: &Experiment<'_>, stop: &StopSignal) -> Result<Measurement> {
+    let engine = Arc::clone(&experiment.workload.engine);
+    let mut pool = VirtualPool::start(engine, &experiment.configuration)?;
+    let mut observation = Observation::new(experiment, pool.clock(), pool.take_observer());
+    let mut sender = Sender::new(experiment, observation.outstanding());
+    while !observation.is_complete() && !stop.is_requested() {
+        let is_busy = sender.act(&pool)? | read(&pool, &mut observation, &mut sender)?;
+        if !is_busy {
+            pool.step(sender.next_send())?;
+        }
+    }
+    observation.end(pool.busy_time());
+    pool.stop();
+    while sender.unanswered > 0 {
+        match pool.try_response() {
+            Some(_) => sender.unanswered -= 1,
+            None => pool.step(None)?,
+        }
+    }
+    observation.summarise(experiment)
+}
+
+/// Takes in every response that is there; whether there was one.
+fn read(pool: &VirtualPool, observation: &mut Observation<'_>, sender: &mut Sender<'_>) -> Result<bool> {
+    let mut is_busy = false;
+    while let Some(response) = pool.try_response() {
+        observation.take(&response, &|| pool.busy_time())?;
+        sender.answered();
+        is_busy = true;
+    }
+    Ok(is_busy)
+}
+
+/// The sending thread's part. Like that thread it asks for one request's room at a time.
+struct Sender<'a> {
+    samples: &'a SampleSet,
+    samples_per_request: usize,
+    first_sample: usize,
+    pace: Pace,
+    /// A request that has no room yet, and when it was meant to be sent.
+    asked: Option<(RoomRequest, Nanos)>,
+    /// Requests that were committed and not answered.
+    unanswered: usize,
+}
+
+enum Pace {
+    /// So many may be sent now; each answer allows one more.
+    Closed { permits: usize },
+    /// At these times.
+    Open { next: Nanos, later: Box<dyn Iterator<Item = Nanos>> },
+}
+
+impl<'a> Sender<'a> {
+    fn new(experiment: &Experiment<'a>, outstanding: Option<usize>) -> Self {
+        let pace = match (outstanding, experiment.load.send_times(0)) {
+            (None, Some(mut later)) => {
+                Pace::Open { next: later.next().unwrap_or_default(), later: Box::new(later) }
+            }
+            (permits, _) => Pace::Closed { permits: permits.unwrap_or(1) },
+        };
+        Self {
+            samples: &experiment.workload.inputs,
+            samples_per_request: experiment.load.samples_per_request,
+            first_sample: 0,
+            pace,
+            asked: None,
+            unanswered: 0,
+        }
+    }
+
+    /// When the next request is due, where that is known.
+    fn next_send(&self) -> Option<Nanos> {
+        match &self.pace {
+            Pace::Open { next, .. } if self.asked.is_none() => Some(*next),
+            _ => None,
+        }
+    }
+
+    fn answered(&mut self) {
+        self.unanswered -= 1;
+        if let Pace::Closed { permits } = &mut self.pace {
+            *permits += 1;
+        }
+    }
+
+    /// Sends what is due and may be sent; whether there was something.
+    fn act(&mut self, pool: &VirtualPool) -> Result<bool> {
+        let now = pool.clock().now();
+        let mut is_busy = false;
+        if self.asked.is_none()
+            && let Some(intended) = self.due(now)
+        {
+            self.asked = Some((pool.request(self.samples_per_request)?, intended));
+            is_busy = true;
+        }
+        let Some((request, intended)) = &self.asked else { return Ok(is_busy) };
+        let Some(granted) = request.try_take() else { return Ok(is_busy) };
+        let intended = *intended;
+        self.asked = None;
+        let mut reservation = match granted {
+            // The streams are gone; what they failed with is on its way.
+            Err(Error::Stopped | Error::NoExecutor { .. }) => return Ok(is_busy),
+            other => other?,
+        };
+        self.samples.fill(&mut reservation, self.first_sample);
+        reservation.commit_intended(self.first_sample as u64, intended);
+        self.first_sample = (self.first_sample + self.samples_per_request) % self.samples.count();
+        self.unanswered += 1;
+        Ok(true)
+    }
+
+    /// When the request that is to be sent now was meant to be sent.
+    fn due(&mut self, now: Nanos) -> Option<Nanos> {
+        match &mut self.pace {
+            Pace::Closed { permits } => {
+                *permits = permits.checked_sub(1)?;
+                Some(now)
+            }
+            Pace::Open { next, later } if *next <= now => {
+                Some(std::mem::replace(next, later.next().unwrap_or(Nanos(u64::MAX))))
+            }
+            Pace::Open { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

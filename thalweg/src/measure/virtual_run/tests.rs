@@ -1,0 +1,117 @@
+use std::time::{Duration, Instant};
+
+use crate::backend::CudaGraph;
+use crate::backend::simulated::SimulatedBackend;
+use crate::engine::MaxBatch;
+use crate::error::{Error, Result};
+use crate::measure::{Arrival, Load, Measurement, Pacing, StopSignal, Workload, WorkloadSpec};
+use crate::model::Model;
+use crate::model::zoo::Network;
+use crate::pool::Configuration;
+use crate::pool::faults::{self, Fault};
+use crate::units::Nanos;
+
+fn workload(network: Network) -> Workload {
+    let model = Model::from_proto(network.generate(0), "network.onnx").unwrap();
+    let backend = SimulatedBackend::preset("h100").unwrap();
+    let spec = WorkloadSpec { max_batch: MaxBatch::Exactly(8), ..WorkloadSpec::default() };
+    Workload::prepare(&backend, &model, &spec).unwrap()
+}
+
+fn eight_streams() -> Configuration {
+    Configuration { streams: 8, cuda_graph: CudaGraph::Compute, ..Configuration::default() }
+}
+
+fn closed_loop(count: usize) -> Load {
+    Load { arrival: Arrival::Concurrency(count), samples_per_request: 1 }
+}
+
+fn run(workload: &Workload, configuration: Configuration, load: Load, time: Duration) -> Result<Measurement> {
+    let pacing = Pacing { warm_up: time / 10, window: time, max_windows: 1 };
+    workload.experiment(configuration, load, pacing).run(&StopSignal::default())
+}
+
+/// A number that any change of any record changes.
+fn digest(measurement: &Measurement) -> u64 {
+    let fold = |digest: u64, value: u64| (digest ^ value).wrapping_mul(0x0100_0000_01b3);
+    let times = measurement.records.iter().flat_map(|record| {
+        let stages = record.stages;
+        [record.sequence, record.submitted.0, stages.enqueue.end.0, stages.compute.end.0, record.readable.0]
+    });
+    times.fold(0xcbf2_9ce4_8422_2325, fold)
+}
+
+#[test]
+fn the_same_seed_gives_the_same_records_on_every_machine() {
+    let second = Duration::from_secs(1);
+    let once = || run(&workload(Network::Underfilled), eight_streams(), closed_loop(16), second).unwrap();
+    let (first, again) = (once(), once());
+    assert_eq!(first.records, again.records);
+    // Computed once; arithmetic that rounds differently on another machine would change it.
+    assert_eq!(digest(&first), 0xd2c9_0bf5_d9b3_2a95, "{:#x}", digest(&first));
+}
+
+#[test]
+fn two_runs_of_one_engine_differ_by_noise() {
+    let workload = workload(Network::Underfilled);
+    let throughput = || {
+        let run = run(&workload, eight_streams(), closed_loop(16), Duration::from_millis(200)).unwrap();
+        run.throughput_inferences_per_s.value
+    };
+    let (first, second) = (throughput(), throughput());
+    assert!(first != second && (first / second - 1.0).abs() < 0.02, "{first} {second}");
+}
+
+#[test]
+fn ten_virtual_seconds_with_eight_streams_take_less_than_one() {
+    let workload = workload(Network::Resnet50);
+    let start = Instant::now();
+    let measured = run(&workload, eight_streams(), closed_loop(16), Duration::from_secs(10)).unwrap();
+    assert!(measured.records.len() > 50_000);
+    // Unoptimised code is an order of magnitude slower.
+    let bound = Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 1 });
+    assert!(start.elapsed() < bound, "{:?}", start.elapsed());
+}
+
+#[test]
+fn an_open_loop_below_capacity_is_answered_at_its_rate() {
+    let load = Load { arrival: Arrival::ConstantRate(1_000.0), samples_per_request: 1 };
+    let measured = run(&workload(Network::Resnet50), eight_streams(), load, Duration::from_secs(1)).unwrap();
+    let rate = measured.throughput_inferences_per_s.value;
+    assert!((rate - 1_000.0).abs() < 5.0, "{rate}");
+    // Alone, an execution takes about half a millisecond.
+    assert!(measured.latency.p50.as_millis() < 1.0, "{}", measured.latency.p50);
+}
+
+#[test]
+fn submitters_that_share_a_driver_are_slower_than_one_with_a_graph() {
+    let workload = workload(Network::Launch);
+    let with = |submitters, cuda_graph| {
+        let configuration = Configuration { streams: 8, submitters, cuda_graph, ..Configuration::default() };
+        let run = run(&workload, configuration, closed_loop(16), Duration::from_millis(500)).unwrap();
+        run.throughput_inferences_per_s.value
+    };
+    let (one, many) = (with(1, CudaGraph::Off), with(8, CudaGraph::Off));
+    let graph = with(1, CudaGraph::Compute);
+    assert!(many < 0.6 * one && one < 0.2 * graph, "{many} {one} {graph}");
+}
+
+#[test]
+fn room_that_is_reused_too_early_shows_as_a_wrong_output() {
+    let workload = workload(Network::Underfilled);
+    let batching_delay = Nanos(1_000_000);
+    let configuration = Configuration { batch_size: 4, batching_delay, ..Configuration::default() };
+    let measured = || run(&workload, configuration, closed_loop(16), Duration::from_millis(100));
+    assert!(measured().is_ok());
+    let found = faults::with(Fault::RoomReusedTooEarly, measured).map(drop);
+    assert!(matches!(found, Err(Error::WrongResult { .. })), "{found:?}");
+}
+
+#[test]
+fn a_lost_completion_is_found() {
+    let workload = workload(Network::Underfilled);
+    let measured = || run(&workload, eight_streams(), closed_loop(16), Duration::from_millis(100));
+    let found = faults::with(Fault::LostCompletion(40), measured).map(drop);
+    let Err(Error::Bug(reason)) = found else { panic!("{found:?}") };
+    assert!(reason.contains("a completion was lost"), "{reason}");
+}
