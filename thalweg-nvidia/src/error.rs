@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use crate::kind::LibraryKind;
+use crate::tensorrt::ParserProblem;
+use crate::version::Version;
 
 /// The result of a fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -52,8 +54,267 @@ pub enum Error {
         /// What the library calls this number, where it knows it.
         name: Option<String>,
     },
+
+    /// A TensorRT whose interface is not known.
+    #[error("{library} {version} in {} cannot be used: supported are {supported}", path.display())]
+    UnsupportedTensorRt {
+        /// Which TensorRT.
+        library: LibraryKind,
+        /// Its version.
+        version: Version,
+        /// The file.
+        path: PathBuf,
+        /// What could be used.
+        supported: &'static str,
+    },
+
+    /// This version of TensorRT lacks something.
+    #[error("TensorRT {version} has no {method}{}", came_with(*since))]
+    NotInThisVersion {
+        /// What NVIDIA calls it.
+        method: &'static str,
+        /// The version that lacks it.
+        version: Version,
+        /// First version, major and minor, of the same family that has it, if any has.
+        since: Option<(u32, u32)>,
+    },
+
+    /// The ONNX parser is of another release than TensorRT.
+    #[error(
+        "TensorRT {version} in {} and the ONNX parser {parser_version} in {} are of two releases: install one of them, or name its folder first",
+        tensorrt.display(), parser.display()
+    )]
+    MixedVersions {
+        /// TensorRT's file.
+        tensorrt: PathBuf,
+        /// Its version.
+        version: Version,
+        /// The parser's file.
+        parser: PathBuf,
+        /// The version in its name.
+        parser_version: String,
+    },
+
+    /// The lean runtime was asked to build.
+    #[error("{} is the lean runtime, which neither parses nor builds: install the full TensorRT for that", path.display())]
+    NoBuilder {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// TensorRT refused something.
+    #[error("TensorRT cannot {action}: {}", if said.is_empty() { "it gives no reason".to_owned() } else { said.join("; ") })]
+    TensorRt {
+        /// What it was asked for.
+        action: &'static str,
+        /// What it said, word for word.
+        said: Vec<String>,
+    },
+
+    /// The ONNX parser refused a model.
+    #[error("TensorRT cannot parse the model: {}", problem_list(problems, said))]
+    Onnx {
+        /// What it has against the model.
+        problems: Vec<ParserProblem>,
+        /// What it logged meanwhile.
+        said: Vec<String>,
+    },
+
+    /// A network was to be filled a second time.
+    #[error("the network has a model already: create another network")]
+    NetworkIsFilled,
+
+    /// An engine or a network has no tensor of this name.
+    #[error("there is no tensor {tensor}, but {}", known.join(", "))]
+    NoSuchTensor {
+        /// The name.
+        tensor: String,
+        /// The names that it has.
+        known: Vec<String>,
+    },
+
+    /// A number that is no optimization profile's.
+    #[error("there is no optimization profile {profile}")]
+    NoSuchProfile {
+        /// The number.
+        profile: usize,
+    },
+
+    /// A shape that TensorRT cannot take.
+    #[error(
+        "TensorRT cannot take the shape {shape:?} here: it has at most 8 dimensions, none of them open, and 8.x counts in 32 bits"
+    )]
+    ShapeDoesNotFit {
+        /// The shape.
+        shape: Vec<i64>,
+    },
+
+    /// A tensor whose size does not follow yet.
+    #[error("the size of {tensor} is not known: set the shapes of all inputs first")]
+    ShapeNotKnown {
+        /// The tensor.
+        tensor: String,
+    },
+
+    /// A tensor that has no memory.
+    #[error("{tensor} is bound to no memory")]
+    NotBound {
+        /// The tensor.
+        tensor: String,
+    },
+
+    /// A tensor that lies elsewhere.
+    #[error(
+        "{tensor} does not lie in memory of this kind: shape values lie in host memory, all else on the device"
+    )]
+    WrongLocation {
+        /// The tensor.
+        tensor: String,
+    },
+
+    /// Memory that is too small for what is to lie in it.
+    #[error("the memory for {buffer} has {given} bytes, {needed} are needed")]
+    BufferTooSmall {
+        /// What is to lie in it.
+        buffer: String,
+        /// How many bytes that takes.
+        needed: usize,
+        /// How many there are.
+        given: usize,
+    },
+
+    /// An execution context that waits for activation memory.
+    #[error("the execution context has no memory to compute in: give it some for this profile")]
+    NoActivationMemory,
+
+    /// An execution context that has memory of its own.
+    #[error(
+        "the execution context has its own memory to compute in: create it with user-managed activations"
+    )]
+    WrongActivations,
+
+    /// A text that C cannot take.
+    #[error("{text:?} has a zero byte, which no name or path may have")]
+    ZeroInText {
+        /// The text.
+        text: String,
+    },
+    /// CUDA sees no such device, or several that fit.
+    #[error("no single device {wanted}: there is {}; name one of them by its index or its UUID", list(found))]
+    NoSuchDevice {
+        /// What was asked for.
+        wanted: String,
+        /// The devices that there are.
+        found: Vec<String>,
+    },
+
+    /// A buffer does not have the size that the work needs.
+    #[error("{what} {index} has {got} bytes, but {expected} are needed")]
+    WrongSize {
+        /// What the buffer is for.
+        what: &'static str,
+        /// Which of them, from 0.
+        index: usize,
+        /// The bytes that are needed.
+        expected: usize,
+        /// The bytes that it has.
+        got: usize,
+    },
+
+    /// There are too few or too many buffers for the work.
+    #[error("there are {got} {what} buffers, but {expected} are needed")]
+    WrongCount {
+        /// What the buffers are for.
+        what: &'static str,
+        /// As many as are needed.
+        expected: usize,
+        /// As many as there are.
+        got: usize,
+    },
+
+    /// A graph with its copies was captured with other host memory than it is launched with.
+    #[error(
+        "the job was captured with another {what} buffer {index}; launch it with the buffers it was prepared with"
+    )]
+    OtherBuffer {
+        /// What the buffer is for.
+        what: &'static str,
+        /// Which of them, from 0.
+        index: usize,
+    },
+
+    /// A lane still runs its last job.
+    #[error("the lane still runs a job; wait until that is finished")]
+    Busy,
+
+    /// A job was not prepared in the lane that it is launched in.
+    #[error("the lane has no such job; prepare it in the same lane first")]
+    NoSuchJob,
+
+    /// The compute stage of a job runs on another stream than the lane's.
+    #[error("the compute stage belongs to another stream than the lane's; make both with the same stream")]
+    OtherStream,
+
+    /// A panic in the compute stage has left a job unfinished.
+    #[error("the job was left by a panic while it was being enqueued")]
+    Abandoned,
+
+    /// Work cannot be captured as a CUDA graph.
+    #[error("the work cannot be captured as a CUDA graph: {cause}; it can run without one")]
+    CannotCapture {
+        /// What went wrong while it was captured.
+        cause: Box<Error>,
+    },
+
+    /// The device has no GPM: it came with Hopper.
+    #[error("{device} has no GPM metrics; they need a GPU of the Hopper generation or newer, and no MIG")]
+    NoGpm {
+        /// The UUID of the device.
+        device: String,
+    },
+
+    /// NVML has not measured a value.
+    #[error("NVML gives no {what}")]
+    NoReading {
+        /// The value.
+        what: &'static str,
+    },
+}
+
+/// Codes of CUDA after which, as cuda.h says of each, all further work in this process returns the same error.
+/// 214 (`CUDA_ERROR_ECC_UNCORRECTABLE`), 709 (`CUDA_ERROR_CONTEXT_IS_DESTROYED`) and 710 (`CUDA_ERROR_ASSERT`) are
+/// said to do so only of the context, which is the process's only one here.
+const STICKY_CUDA_CODES: [i32; 14] = [214, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 911];
+
+impl Error {
+    /// Whether CUDA cannot be used any more in this process: what is finished can be saved, nothing else can run.
+    pub fn is_sticky(&self) -> bool {
+        match self {
+            Self::Status { function, code, .. } => {
+                function.starts_with("cu") && STICKY_CUDA_CODES.contains(code)
+            }
+            Self::CannotCapture { cause } => cause.is_sticky(),
+            _ => false,
+        }
+    }
+}
+
+fn list(found: &[String]) -> String {
+    if found.is_empty() { "none".to_owned() } else { found.join(", ") }
 }
 
 fn in_brackets(name: Option<&String>) -> String {
     name.map(|name| format!(" ({name})")).unwrap_or_default()
+}
+
+fn came_with(since: Option<(u32, u32)>) -> String {
+    since.map(|(major, minor)| format!(": it came with {major}.{minor}")).unwrap_or_default()
+}
+
+/// The parser's problems, or what it logged where it names none.
+fn problem_list(problems: &[ParserProblem], said: &[String]) -> String {
+    if problems.is_empty() {
+        return if said.is_empty() { "it gives no reason".to_owned() } else { said.join("; ") };
+    }
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -7,11 +7,17 @@
 //! All `unsafe` of the project is in this crate, and every public item of it is safe. It knows nothing of
 //! models, pools or tuning. It builds on Unix; the file names it looks for are those of Linux.
 
+pub mod cuda;
 mod error;
+pub mod execution;
 mod kind;
 mod library;
+pub mod nvml;
 mod places;
+mod raw;
 mod survey;
+mod table;
+pub mod tensorrt;
 pub mod version;
 
 #[cfg(test)]
@@ -21,4 +27,5 @@ pub use error::{Error, Result};
 pub use kind::LibraryKind;
 pub use library::{Library, Rejected};
 pub use places::{Places, SystemPlaces};
+pub use raw::{DevicePointer, RawStream};
 pub use survey::{Finding, LibraryReport, Survey, survey};

@@ -57,6 +57,16 @@ impl Library {
         Self::open_first(kind, sonames.collect(), places)
     }
 
+    /// Loads a file that a library needs, so that the loader need not find it. It stays loaded.
+    ///
+    /// # Errors
+    /// What the loader said, or that there is no such file.
+    pub(crate) fn preload(file: &Path) -> Result<(), String> {
+        let loaded = load(file)?.ok_or_else(|| format!("no file {}", file.display()))?;
+        std::mem::forget(loaded);
+        Ok(())
+    }
+
     /// Which library it is.
     pub fn kind(&self) -> LibraryKind {
         self.kind
@@ -97,7 +107,7 @@ impl Library {
         found.map(|function| *function).map_err(|_| self.missing(symbol))
     }
 
-    fn missing(&self, symbol: &'static str) -> Error {
+    pub(crate) fn missing(&self, symbol: &'static str) -> Error {
         Error::MissingSymbol { path: self.path.clone(), symbol }
     }
 

@@ -1,9 +1,12 @@
 //! Stand-ins for NVIDIA's libraries: small shared libraries that the tests build with the compiler that
 //! builds the tests, so that finding, loading and asking are tested for real.
 
+pub mod cuda;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::places::{Places, SystemPlaces};
 
@@ -31,6 +34,15 @@ impl Folder {
         let path = self.0.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
+    }
+
+    /// A shared library from Rust source, which many tests load: built by the first one, copied by the others.
+    pub fn build_once(&self, name: &str, source: &str, built: &OnceLock<Vec<u8>>) {
+        let bytes = built.get_or_init(|| {
+            self.build(name, source);
+            fs::read(self.0.join(name)).unwrap()
+        });
+        self.write(name, bytes);
     }
 
     /// Builds a shared library from Rust source.

@@ -42,11 +42,18 @@ const NEWER_TENSORRT_COUNTING: u32 = 10_000;
 /// [`Error::MissingSymbol`] where the library cannot tell.
 #[doc(alias = "getInferLibVersion")]
 pub fn tensorrt(library: &Library) -> Result<Version> {
+    Ok(tensorrt_version(tensorrt_number(library)?.unsigned_abs()))
+}
+
+/// The version as TensorRT itself counts it, which it wants back from those who create its objects.
+///
+/// # Errors
+/// As [`tensorrt`].
+pub(crate) fn tensorrt_number(library: &Library) -> Result<i32> {
     // SAFETY: `int32_t getInferLibVersion() noexcept` in NvInferRuntime.h of 8.5 to 11.4 and of RTX.
     let ask: unsafe extern "C" fn() -> i32 = unsafe { library.function("getInferLibVersion") }?;
     // SAFETY: it takes nothing, touches nothing and returns a constant.
-    let number = unsafe { ask() };
-    Ok(tensorrt_version(number.unsigned_abs()))
+    Ok(unsafe { ask() })
 }
 
 fn tensorrt_version(number: u32) -> Version {
@@ -158,30 +165,37 @@ pub(crate) fn text(library: &Library) -> Option<Result<String>> {
 }
 
 /// CUDA, NVML and CUPTI all return 0 for success.
-fn check(library: &Library, function: &'static str, code: c_int) -> Result<()> {
+pub(crate) fn check(library: &Library, function: &'static str, code: c_int) -> Result<()> {
     if code == 0 { Ok(()) } else { Err(Error::Status { function, code, name: status_name(library, code) }) }
 }
 
 /// What a library calls one of its status codes.
 fn status_name(library: &Library, code: c_int) -> Option<String> {
-    let name = match library.kind() {
-        LibraryKind::CudaDriver => name_by_pointer(library, "cuGetErrorName", code),
-        LibraryKind::Cupti => name_by_pointer(library, "cuptiGetResultString", code),
-        LibraryKind::Nvml => name_by_value(library, "nvmlErrorString", code),
+    match library.kind() {
+        LibraryKind::CudaDriver => {
+            let name = text_of(name_by_pointer(library, "cuGetErrorName", code))?;
+            let meaning = text_of(name_by_pointer(library, "cuGetErrorString", code));
+            Some(meaning.map_or(name.clone(), |meaning| format!("{name}: {meaning}")))
+        }
+        LibraryKind::Cupti => text_of(name_by_pointer(library, "cuptiGetResultString", code)),
+        LibraryKind::Nvml => text_of(name_by_value(library, "nvmlErrorString", code)),
         _ => None,
-    }?;
-    if name.is_null() {
-        return None;
     }
-    // SAFETY: all three functions return null or a string constant of their library, which stays loaded.
-    let name = unsafe { CStr::from_ptr(name) };
-    Some(name.to_string_lossy().into_owned())
+}
+
+/// A copy of a text constant of a library.
+fn text_of(constant: Option<*const c_char>) -> Option<String> {
+    let constant = constant.filter(|constant| !constant.is_null())?;
+    // SAFETY: all functions that it is called for return null or a string constant of their library, which stays
+    // loaded.
+    let text = unsafe { CStr::from_ptr(constant) };
+    Some(text.to_string_lossy().into_owned())
 }
 
 #[doc(alias = "cuGetErrorName")]
 #[doc(alias = "cuptiGetResultString")]
 fn name_by_pointer(library: &Library, symbol: &'static str, code: c_int) -> Option<*const c_char> {
-    // SAFETY: `CUresult cuGetErrorName(CUresult, const char**)` in cuda.h and `CUptiResult
+    // SAFETY: `CUresult cuGetErrorName(CUresult, const char**)` in cuda.h, `cuGetErrorString` alike, and `CUptiResult
     // cuptiGetResultString(CUptiResult, const char**)` in cupti_result.h, the only symbols it is called with.
     let ask: unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int =
         unsafe { library.function(symbol) }.ok()?;

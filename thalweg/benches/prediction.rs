@@ -1,7 +1,8 @@
 //! How well the predictor and the tuner do on devices and networks drawn at random.
 //!
 //! `cargo bench -p thalweg --bench prediction [-- DRAWS]` prints distributions over 200 draws; all devices
-//! are simulated. An exhaustive search would give each candidate half a second.
+//! are simulated. An exhaustive search would give each candidate half a second, or the time of ten executions
+//! where that is longer.
 
 #[path = "../tests/draws/mod.rs"]
 mod draws;

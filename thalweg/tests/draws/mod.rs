@@ -20,8 +20,11 @@ use thalweg::tune::{self, Earlier, Limits, Policy, Space, TuneJob, TuneOutcome, 
 pub const STREAMS: [usize; 4] = [1, 2, 4, 8];
 pub const BATCHES: [usize; 6] = [1, 2, 4, 8, 16, 32];
 
-/// What an exhaustive search would give each candidate.
+/// What an exhaustive search would give each candidate at least.
 pub const EXHAUSTIVE_SLICE: Duration = Duration::from_millis(500);
+
+/// Executions of each stream, and in all, that it would see at least.
+const EXHAUSTIVE_EXECUTIONS: (usize, usize) = (2, 10);
 
 /// Part of the exhaustive search's device time that the tuner may spend.
 pub const ALLOWED_SHARE: f64 = 0.1;
@@ -103,10 +106,9 @@ impl Draw {
         self.workload.experiment(*configuration, load, pacing).run(&StopSignal::default()).ok()
     }
 
-    /// Lets the tuner search, in the allowed share of the exhaustive search's time.
-    pub fn tune(&self, candidate_count: usize) -> TuneOutcome {
+    /// Lets the tuner search.
+    pub fn tune(&self, budget: Duration) -> TuneOutcome {
         let folder = std::env::temp_dir().join(format!("thalweg-draw-{}-{}", std::process::id(), self.seed));
-        let budget = (EXHAUSTIVE_SLICE * u32::try_from(candidate_count).expect("few")).mul_f64(ALLOWED_SHARE);
         let job = TuneJob {
             model: self.workload.model.clone(),
             device: self.workload.device.clone(),
@@ -147,18 +149,29 @@ pub struct Score {
     pub optimum: String,
 }
 
+/// What an exhaustive search would spend on a candidate of this throughput; one that cannot run costs nothing.
+fn slice(candidate: &Configuration, throughput: f64) -> Duration {
+    if throughput == 0.0 {
+        return Duration::ZERO;
+    }
+    let (per_stream, in_all) = EXHAUSTIVE_EXECUTIONS;
+    let executions = in_all.max(per_stream * candidate.streams) as f64;
+    EXHAUSTIVE_SLICE.max(Duration::from_secs_f64(executions * candidate.batch_size as f64 / throughput))
+}
+
 /// Measures every candidate, lets the tuner search, and compares.
 pub fn score(draw: &Draw) -> Score {
     let candidates = draw.candidates();
     let truths: Vec<f64> = candidates.iter().map(|it| draw.truth(it).unwrap_or(0.0)).collect();
     let best = (0..truths.len()).max_by(|a, b| truths[*a].total_cmp(&truths[*b])).expect("candidates");
-    let outcome = draw.tune(candidates.len());
+    let exhaustive: Duration = candidates.iter().zip(&truths).map(|(it, truth)| slice(it, *truth)).sum();
+    let outcome = draw.tune(exhaustive.mul_f64(ALLOWED_SHARE));
     let winner = outcome.winner.expect("a winner");
     let pick = outcome.candidates[winner].configuration;
     let reached = candidates.iter().position(|it| *it == pick).map_or(0.0, |index| truths[index]);
     Score {
         reached: reached / truths[best],
-        spent: outcome.search_time.as_seconds() / (EXHAUSTIVE_SLICE.as_secs_f64() * candidates.len() as f64),
+        spent: outcome.search_time.as_seconds() / exhaustive.as_secs_f64(),
         candidate_count: candidates.len(),
         pick: pick.to_string(),
         optimum: candidates[best].to_string(),

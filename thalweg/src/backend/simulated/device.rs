@@ -61,7 +61,6 @@ pub(super) struct Device {
     load: Holding,
     /// Busy share of the SMs, averaged over the clock's memory.
     average_busy: f64,
-    is_throttled: bool,
     totals: Totals,
 }
 
@@ -144,7 +143,6 @@ impl Device {
             work_done_s: 0.0,
             load: Holding::default(),
             average_busy: 0.0,
-            is_throttled: false,
             totals: Totals::default(),
         }
     }
@@ -367,15 +365,14 @@ impl Device {
         self.totals.dram_s += seconds * (self.load.dram_share * rate).min(1.0);
         self.totals.tensor_s += seconds * (self.load.tensor_share * rate).min(1.0);
         self.totals.clock_s += seconds * self.clock();
-        self.totals.throttled_s += if self.is_throttled { seconds } else { 0.0 };
+        self.totals.throttled_s += if self.clock() < 1.0 { seconds } else { 0.0 };
         let clock = self.parameters.clock;
         self.average_busy += (busy - self.average_busy) * (seconds / clock.memory_s).min(1.0);
-        self.is_throttled = clock.sustained < 1.0 && self.average_busy > clock.busy_limit;
     }
 
     /// Share of the highest clock.
     fn clock(&self) -> f64 {
-        if self.is_throttled { self.parameters.clock.sustained } else { 1.0 }
+        (self.parameters.clock.sustained / self.average_busy.sqrt()).min(1.0)
     }
 
     /// How fast running phases advance: 1 is as fast as alone.

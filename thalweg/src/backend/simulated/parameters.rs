@@ -74,13 +74,12 @@ pub struct HostParameters {
     pub wake_s: f64,
 }
 
-/// Clocks under load: the card lowers them when it has drawn too much power for a while.
+/// Clocks under load: power grows with the busy share of the SMs and the square of the clock, and the card
+/// holds it at its limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClockParameters {
     /// Share of the highest clock that the power limit allows under full load.
     pub sustained: f64,
-    /// Busy share of the SMs above which the power limit holds the clock back.
-    pub busy_limit: f64,
     /// Time over which the load is averaged.
     pub memory_s: f64,
     /// Power drawn while idle, as a share of the limit.
@@ -152,8 +151,7 @@ const HOST: HostParameters = HostParameters {
 };
 
 /// No throttling was seen on the H100 with ResNet-50.
-const CLOCK: ClockParameters =
-    ClockParameters { sustained: 1.0, busy_limit: 0.9, memory_s: 0.01, idle_power: 0.12 };
+const CLOCK: ClockParameters = ClockParameters { sustained: 1.0, memory_s: 0.01, idle_power: 0.12 };
 
 /// Cards with little power for their SMs cannot hold their highest clock: an estimate, not a measurement.
 fn sustained_clock(key: &str) -> f64 {

@@ -1,0 +1,155 @@
+//! Memory on the device, and memory on the host that the device can reach by itself.
+
+use std::ffi::c_uint;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::Arc;
+
+use crate::cuda::CudaContext;
+use crate::cuda::api::{Address, HOST_MEMORY_PORTABLE, HOST_MEMORY_WRITE_COMBINED};
+use crate::error::Result;
+use crate::raw::DevicePointer;
+
+/// The driver refuses to allocate nothing, but a tensor may be empty.
+const LEAST_ALLOCATION: usize = 1;
+
+/// Owned device memory, aligned to 256 bytes at least. What is in it at first is undefined.
+pub struct DeviceBuffer {
+    context: Arc<CudaContext>,
+    address: Address,
+    byte_count: usize,
+}
+
+impl DeviceBuffer {
+    /// Takes so many bytes of device memory.
+    ///
+    /// # Errors
+    /// `CUDA_ERROR_OUT_OF_MEMORY` where there are not so many left.
+    #[doc(alias = "cuMemAlloc")]
+    pub fn new(context: &Arc<CudaContext>, byte_count: usize) -> Result<Self> {
+        let api = context.enter()?;
+        let mut address = 0;
+        // SAFETY: `address` is writable, a context is current, and the size is not 0.
+        unsafe { api.memory_allocate(&raw mut address, byte_count.max(LEAST_ALLOCATION)) }?;
+        Ok(Self { context: Arc::clone(context), address, byte_count })
+    }
+
+    /// Where it begins.
+    pub fn pointer(&self) -> DevicePointer {
+        DevicePointer(self.address)
+    }
+
+    /// Its size, in bytes.
+    pub fn byte_count(&self) -> usize {
+        self.byte_count
+    }
+
+    /// The context that it belongs to.
+    pub fn context(&self) -> &Arc<CudaContext> {
+        &self.context
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        self.address
+    }
+}
+
+impl fmt::Debug for DeviceBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceBuffer").field("byte_count", &self.byte_count).finish_non_exhaustive()
+    }
+}
+
+impl Drop for DeviceBuffer {
+    #[doc(alias = "cuMemFree")]
+    fn drop(&mut self) {
+        let Ok(api) = self.context.enter() else { return };
+        // SAFETY: nobody else owns the memory, and whoever enqueued work on it keeps it until that is done.
+        let _ = unsafe { api.memory_free(self.address) };
+    }
+}
+
+/// What pinned memory is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PinnedMemory {
+    /// Read and written by the host as any other memory.
+    #[default]
+    Cached,
+    /// Not cached, so that copies to the device disturb no cache and may be faster. Reading it on the host is
+    /// very slow: for inputs that are written from start to end.
+    WriteCombined,
+}
+
+/// Owned page-locked host memory: only from and to such memory do copies run beside other work. It begins at a
+/// page, filled with zeros, and is page-locked for every device.
+pub struct PinnedBuffer {
+    context: Arc<CudaContext>,
+    memory: NonNull<u8>,
+    byte_count: usize,
+}
+
+impl PinnedBuffer {
+    /// Takes so many bytes.
+    ///
+    /// # Errors
+    /// `CUDA_ERROR_OUT_OF_MEMORY` where the host cannot lock so many pages.
+    #[doc(alias = "cuMemHostAlloc")]
+    pub fn new(context: &Arc<CudaContext>, byte_count: usize, kind: PinnedMemory) -> Result<Self> {
+        let flags = HOST_MEMORY_PORTABLE | write_combined(kind);
+        let api = context.enter()?;
+        let mut memory = ptr::null_mut();
+        // SAFETY: `memory` is writable, a context is current, the size is not 0 and cuda.h defines the flags.
+        unsafe { api.host_memory_allocate(&raw mut memory, byte_count.max(LEAST_ALLOCATION), flags) }?;
+        let memory = NonNull::new(memory.cast::<u8>()).expect("bug: cuMemHostAlloc succeeded with no memory");
+        // SAFETY: so many bytes were just allocated, and nobody else has them.
+        unsafe { memory.write_bytes(0, byte_count) };
+        Ok(Self { context: Arc::clone(context), memory, byte_count })
+    }
+
+    /// Its size, in bytes.
+    pub fn byte_count(&self) -> usize {
+        self.byte_count
+    }
+}
+
+fn write_combined(kind: PinnedMemory) -> c_uint {
+    if kind == PinnedMemory::WriteCombined { HOST_MEMORY_WRITE_COMBINED } else { 0 }
+}
+
+// SAFETY: it is plain memory with one owner. Copies that run in the background own the buffer until they are done.
+unsafe impl Send for PinnedBuffer {}
+// SAFETY: a shared buffer can only be read.
+unsafe impl Sync for PinnedBuffer {}
+
+impl Deref for PinnedBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: so many bytes were allocated and filled, and they live as long as `self`.
+        unsafe { slice::from_raw_parts(self.memory.as_ptr(), self.byte_count) }
+    }
+}
+
+impl DerefMut for PinnedBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `self` is borrowed exclusively.
+        unsafe { slice::from_raw_parts_mut(self.memory.as_ptr(), self.byte_count) }
+    }
+}
+
+impl fmt::Debug for PinnedBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PinnedBuffer").field("byte_count", &self.byte_count).finish_non_exhaustive()
+    }
+}
+
+impl Drop for PinnedBuffer {
+    #[doc(alias = "cuMemFreeHost")]
+    fn drop(&mut self) {
+        let Ok(api) = self.context.enter() else { return };
+        // SAFETY: nobody else owns the memory, and no copy uses it: a copy owns its buffers until it is done.
+        let _ = unsafe { api.host_memory_free(self.memory.as_ptr().cast()) };
+    }
+}

@@ -1,0 +1,384 @@
+//! The device's half of a slot.
+
+use std::mem;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::cuda::{
+    DeviceBuffer, Event, EventClock, EventWait, Graph, PinnedBuffer, PinnedMemory, Stream, StreamPriority,
+};
+use crate::error::{Error, Result};
+use crate::execution::job::{PreparedJob, addresses, check_sizes};
+use crate::execution::stages::{Joins, Marks, Recording, Stages};
+use crate::execution::{Call, Finished, GraphScope, HostBuffers, Interval, Job, JobId, LaneStreams, Refused};
+
+/// What a lane is made of.
+#[derive(Clone, Debug)]
+pub struct LaneSpec {
+    /// The streams of its stages.
+    pub streams: LaneStreams,
+    /// Size of each input at the largest batch, in bytes.
+    pub input_byte_counts: Vec<usize>,
+    /// Size of each output at the largest batch, in bytes.
+    pub output_byte_counts: Vec<usize>,
+    /// How [`Lane::wait`] waits.
+    pub wait: EventWait,
+}
+
+/// Device buffers, events and streams that run one job at a time. It moves between threads.
+///
+/// While a job runs, its host buffers belong to the lane:
+///
+/// ```compile_fail,E0382
+/// fn read_too_soon(
+///     lane: &mut thalweg_nvidia::execution::Lane,
+///     job: thalweg_nvidia::execution::JobId,
+///     host: thalweg_nvidia::execution::HostBuffers,
+/// ) -> u8 {
+///     lane.launch(job, host).unwrap();
+///     host.outputs[0][0]
+/// }
+/// ```
+pub struct Lane {
+    streams: LaneStreams,
+    inputs: Vec<Arc<DeviceBuffer>>,
+    outputs: Vec<Arc<DeviceBuffer>>,
+    marks: Marks,
+    jobs: Vec<PreparedJob>,
+    flight: Option<Flight>,
+}
+
+/// The event behind the job that a lane launched last. It can be waited for, but only the lane records it.
+#[derive(Clone, Debug)]
+pub struct FinishEvent(Arc<Event>);
+
+impl FinishEvent {
+    /// As [`Event::is_complete`].
+    ///
+    /// # Errors
+    /// Where the job has failed.
+    pub fn is_complete(&self) -> Result<bool> {
+        self.0.is_complete()
+    }
+
+    /// As [`Event::wait`]. What the lane launches during the wait is not waited for.
+    ///
+    /// # Errors
+    /// Where the job has failed.
+    pub fn wait(&self) -> Result<()> {
+        self.0.wait()
+    }
+}
+
+/// A job that runs.
+struct Flight {
+    job: JobId,
+    /// `None` once they were taken.
+    inputs: Option<Vec<PinnedBuffer>>,
+    outputs: Vec<PinnedBuffer>,
+    enqueue: Interval,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// The last mark may be missing.
+    Enqueueing,
+    /// Everything lies before the last mark.
+    Enqueued,
+}
+
+impl Lane {
+    /// Takes device memory for all inputs and outputs, filled with zeros.
+    ///
+    /// # Errors
+    /// Where the device lacks the memory.
+    pub fn new(spec: &LaneSpec) -> Result<Self> {
+        let stream = &spec.streams.compute;
+        let buffer = |byte_count: &usize| {
+            let buffer = DeviceBuffer::new(stream.context(), *byte_count)?;
+            stream.zero(&buffer)?;
+            Ok(Arc::new(buffer))
+        };
+        Ok(Self {
+            streams: spec.streams.clone(),
+            inputs: spec.input_byte_counts.iter().map(buffer).collect::<Result<_>>()?,
+            outputs: spec.output_byte_counts.iter().map(buffer).collect::<Result<_>>()?,
+            marks: Marks::new(stream.context(), spec.wait)?,
+            jobs: Vec::new(),
+            flight: None,
+        })
+    }
+
+    /// Host buffers that fit it.
+    ///
+    /// # Errors
+    /// Where the host cannot lock so much memory.
+    pub fn host_buffers(&self, input_memory: PinnedMemory) -> Result<HostBuffers> {
+        let context = self.streams.compute.context();
+        let pinned = |buffers: &[Arc<DeviceBuffer>], memory| -> Result<Vec<_>> {
+            let sizes = buffers.iter().map(|buffer| buffer.byte_count());
+            sizes.map(|byte_count| PinnedBuffer::new(context, byte_count, memory)).collect()
+        };
+        Ok(HostBuffers {
+            inputs: pinned(&self.inputs, input_memory)?,
+            outputs: pinned(&self.outputs, PinnedMemory::Cached)?,
+        })
+    }
+
+    /// The inputs on the device.
+    pub fn inputs(&self) -> &[Arc<DeviceBuffer>] {
+        &self.inputs
+    }
+
+    /// The outputs on the device.
+    pub fn outputs(&self) -> &[Arc<DeviceBuffer>] {
+        &self.outputs
+    }
+
+    /// Makes a job ready to be launched. One with a graph runs its compute stage once before the capture, as
+    /// TensorRT asks for, on whatever is in the device buffers.
+    ///
+    /// # Errors
+    /// [`Error::WrongSize`], [`Error::WrongCount`] and [`Error::OtherStream`] where the job does not fit the lane;
+    /// [`Error::CannotCapture`] where only its graph fails; [`Error::Busy`].
+    pub fn prepare(&mut self, job: Job, host: &mut HostBuffers) -> Result<JobId> {
+        if self.flight.is_some() {
+            return Err(Error::Busy);
+        }
+        self.check(&job)?;
+        job.check(host)?;
+        let graph = match job.graph {
+            GraphScope::Off => None,
+            GraphScope::Compute | GraphScope::Copies => Some(self.capture(&job, host)?),
+        };
+        let is_bound = job.graph == GraphScope::Copies;
+        let host_addresses = is_bound.then(|| (addresses(&host.inputs), addresses(&host.outputs)));
+        self.jobs.push(PreparedJob { job, graph, host_addresses });
+        Ok(JobId(self.jobs.len() - 1))
+    }
+
+    /// How many operations the graph of a job has; `None` where it has no graph.
+    pub fn node_count(&self, id: JobId) -> Option<usize> {
+        Some(self.jobs.get(id.0)?.graph.as_ref()?.node_count())
+    }
+
+    /// Starts a job and returns at once. The buffers come back through [`poll`](Self::poll) or
+    /// [`wait`](Self::wait).
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::NoSuchJob`]; [`Error::WrongSize`], [`Error::WrongCount`] and
+    /// [`Error::OtherBuffer`] where the buffers do not fit; what CUDA or the compute stage refuse.
+    /// Where a part of the job had been enqueued already, that is waited for.
+    pub fn launch(&mut self, id: JobId, host: HostBuffers) -> Result<(), Box<Refused>> {
+        if let Err(error) = self.check_launch(id, &host) {
+            return Err(Box::new(Refused { host, error }));
+        }
+        let start = Instant::now();
+        // From here on the lane owns the buffers, so that a panic while enqueueing does not free them.
+        self.flight = Some(Flight {
+            job: id,
+            inputs: Some(host.inputs),
+            outputs: host.outputs,
+            enqueue: Interval { start, end: start },
+            progress: Progress::Enqueueing,
+        });
+        let enqueued = self.enqueue();
+        let mut flight = self.flight.take().expect("bug: it was set above");
+        match enqueued {
+            Ok(()) => {
+                flight.enqueue.end = Instant::now();
+                flight.progress = Progress::Enqueued;
+                self.flight = Some(flight);
+                Ok(())
+            }
+            Err(error) => {
+                let stopped = self.streams.synchronize();
+                Err(Box::new(Refused { host: flight.into_host(&stopped), error }))
+            }
+        }
+    }
+
+    /// Whether a job runs, or is finished and was not taken back yet.
+    pub fn is_busy(&self) -> bool {
+        self.flight.is_some()
+    }
+
+    /// The inputs of the job that runs, as soon as they are copied; `None` before, and after they were taken.
+    /// A graph with its copies gives them back at its end only.
+    ///
+    /// # Errors
+    /// Where the device has failed; [`poll`](Self::poll) says the same.
+    pub fn take_inputs(&mut self) -> Result<Option<Vec<PinnedBuffer>>> {
+        let Some(flight) = &mut self.flight else { return Ok(None) };
+        let is_one_graph = self.jobs[flight.job.0].job.graph == GraphScope::Copies;
+        if is_one_graph || flight.progress != Progress::Enqueued || !self.marks.h2d_end.is_complete()? {
+            return Ok(None);
+        }
+        Ok(flight.inputs.take())
+    }
+
+    /// The job that ran, if it is finished. Does not block, except after a panic in its compute stage.
+    pub fn poll(&mut self, clock: &EventClock) -> Option<Finished> {
+        let flight = self.flight.as_ref()?;
+        match flight.progress {
+            Progress::Enqueueing => self.wait(clock),
+            Progress::Enqueued => match self.marks.d2h_end.is_complete() {
+                Ok(false) => None,
+                Ok(true) => self.finish(&Ok(()), clock),
+                Err(error) => self.finish(&Err(error), clock),
+            },
+        }
+    }
+
+    /// Waits until the job is finished; `None` where none runs.
+    pub fn wait(&mut self, clock: &EventClock) -> Option<Finished> {
+        let waited = self.flight.as_ref()?.settle(&self.marks, &self.streams);
+        self.finish(&waited, clock)
+    }
+
+    /// The event behind the job that runs, for a thread that waits beside the one that drives the lane.
+    pub fn finish_event(&self) -> FinishEvent {
+        FinishEvent(Arc::clone(&self.marks.d2h_end))
+    }
+
+    fn finish(&mut self, waited: &Result<()>, clock: &EventClock) -> Option<Finished> {
+        let flight = self.flight.take()?;
+        let outcome = waited.clone().and_then(|()| match flight.progress {
+            Progress::Enqueueing => Err(Error::Abandoned),
+            Progress::Enqueued => self.marks.times(self.joins(flight.job), clock, flight.enqueue),
+        });
+        Some(Finished { host: flight.into_host(waited), outcome })
+    }
+
+    fn joins(&self, id: JobId) -> Joins {
+        match self.jobs[id.0].job.graph {
+            GraphScope::Copies => Joins::ALL,
+            GraphScope::Off | GraphScope::Compute => self.streams.joins(),
+        }
+    }
+
+    fn check(&self, job: &Job) -> Result<()> {
+        let sizes =
+            |buffers: &[Arc<DeviceBuffer>]| buffers.iter().map(|b| b.byte_count()).collect::<Vec<_>>();
+        check_sizes("input", &job.input_byte_counts, &sizes(&self.inputs))?;
+        check_sizes("output", &job.output_byte_counts, &sizes(&self.outputs))?;
+        let is_ours = Arc::ptr_eq(job.compute.stream(), &self.streams.compute);
+        if is_ours { Ok(()) } else { Err(Error::OtherStream) }
+    }
+
+    fn check_launch(&self, id: JobId, host: &HostBuffers) -> Result<()> {
+        if self.flight.is_some() {
+            return Err(Error::Busy);
+        }
+        self.jobs.get(id.0).ok_or(Error::NoSuchJob)?.check(host)
+    }
+
+    /// Captures a graph of the job. Nothing of it runs afterwards.
+    fn capture(&self, job: &Job, host: &mut HostBuffers) -> Result<Graph> {
+        let stream = &self.streams.compute;
+        let _settled = WaitOnDrop(stream);
+        // SAFETY: it is the job's stream. Its buffers and `Compute` outlive this function, and `_settled` waits.
+        unsafe { self.compute(job, stream) }?;
+        stream.synchronize()?;
+        // What another thread enqueues on a stream in capture would become part of the graph: nobody else has this one.
+        let private = Arc::new(Stream::new(stream.context(), StreamPriority::Normal)?);
+        // SAFETY: the stream is in capture.
+        let compute = || unsafe { self.compute(job, &private) };
+        if job.graph == GraphScope::Compute {
+            return Graph::capture(&private, compute);
+        }
+        let streams = LaneStreams::single(&private);
+        let stages = self.stages(&streams, Recording::InGraph);
+        Graph::capture(&private, || {
+            // SAFETY: `prepare` has checked the sizes. Captured work does not run here; a launch checks that the
+            // host buffers are the same ones and owns them.
+            unsafe { stages.enqueue(job, &host.inputs, &mut host.outputs, compute) }
+        })
+    }
+
+    /// Enqueues the compute stage.
+    ///
+    /// # Safety
+    /// As [`Compute::enqueue`](crate::execution::Compute), for the lane's buffers and the job's compute stage.
+    unsafe fn compute(&self, job: &Job, stream: &Stream) -> Result<()> {
+        let call = Call { stream, inputs: &self.inputs, outputs: &self.outputs, batch_size: job.batch_size };
+        // SAFETY: as the caller promises.
+        unsafe { job.compute.enqueue(&call) }
+    }
+
+    fn stages<'a>(&'a self, streams: &'a LaneStreams, recording: Recording) -> Stages<'a> {
+        Stages { streams, marks: &self.marks, inputs: &self.inputs, outputs: &self.outputs, recording }
+    }
+
+    /// Enqueues the job of `flight`.
+    fn enqueue(&mut self) -> Result<()> {
+        let flight = self.flight.as_mut().expect("bug: `launch` has set it");
+        let PreparedJob { job, graph, .. } = &mut self.jobs[flight.job.0];
+        let stream = &self.streams.compute;
+        if let (GraphScope::Copies, Some(graph)) = (job.graph, graph.as_mut()) {
+            // SAFETY: the lane owns the graph, the events and, as `check_launch` has seen, the buffers that were
+            // captured; it keeps them until the mark behind the launch is complete.
+            unsafe { graph.launch(stream) }?;
+            return self.marks.d2h_end.record(stream);
+        }
+        let stages = Stages {
+            streams: &self.streams,
+            marks: &self.marks,
+            inputs: &self.inputs,
+            outputs: &self.outputs,
+            recording: Recording::Live,
+        };
+        let inputs = flight.inputs.as_ref().expect("bug: they cannot be taken before the end of `launch`");
+        let call = Call { stream, inputs: &self.inputs, outputs: &self.outputs, batch_size: job.batch_size };
+        let compute = || match graph {
+            // SAFETY: the lane owns all that was captured, and keeps it until the last mark is complete.
+            Some(graph) => unsafe { graph.launch(stream) },
+            // SAFETY: the lane keeps its buffers and its jobs until the last mark is complete, and `prepare` has seen
+            // that the stream is the job's.
+            None => unsafe { job.compute.enqueue(&call) },
+        };
+        // SAFETY: `check_launch` has seen the sizes; the lane owns the buffers, and nobody reaches them until the
+        // last mark is complete.
+        unsafe { stages.enqueue(job, inputs, &mut flight.outputs, compute) }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        let Some(flight) = self.flight.take() else { return };
+        let waited = flight.settle(&self.marks, &self.streams);
+        // Dropped only now, with the outputs given up where the wait has failed.
+        drop(flight.into_host(&waited));
+    }
+}
+
+impl Flight {
+    /// Waits until the device uses nothing of the job any more.
+    fn settle(&self, marks: &Marks, streams: &LaneStreams) -> Result<()> {
+        match self.progress {
+            Progress::Enqueueing => streams.synchronize(),
+            Progress::Enqueued => marks.d2h_end.wait(),
+        }
+    }
+
+    /// The buffers, after a wait. Where that has failed nothing proves that the device is done. It only reads inputs,
+    /// so they can be used; but it might write to outputs, so they are leaked.
+    fn into_host(self, waited: &Result<()>) -> HostBuffers {
+        let inputs = self.inputs.unwrap_or_default();
+        if waited.is_ok() {
+            return HostBuffers { inputs, outputs: self.outputs };
+        }
+        mem::forget(self.outputs);
+        HostBuffers { inputs, outputs: Vec::new() }
+    }
+}
+
+/// Waits for a stream at the end of a scope, also when that is left by an error or a panic.
+struct WaitOnDrop<'a>(&'a Stream);
+
+impl Drop for WaitOnDrop<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.synchronize();
+    }
+}

@@ -1,0 +1,175 @@
+//! The three stages of an execution, in order on up to three streams, with a mark before and behind each.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::cuda::shifted;
+use crate::cuda::{
+    CudaContext, DeviceBuffer, Event, EventClock, EventTiming, EventWait, PinnedBuffer, Stream,
+};
+use crate::error::Result;
+use crate::execution::{ExecutionTimes, Interval, Job};
+
+/// The streams of a lane. They may be one, two or three: stages on the same stream follow each other without events.
+#[derive(Clone, Debug)]
+pub struct LaneStreams {
+    /// Inputs are copied on it.
+    pub h2d: Arc<Stream>,
+    /// The compute stage runs on it.
+    pub compute: Arc<Stream>,
+    /// Outputs are copied on it.
+    pub d2h: Arc<Stream>,
+}
+
+impl LaneStreams {
+    /// One stream for all stages.
+    pub fn single(stream: &Arc<Stream>) -> Self {
+        Self { h2d: Arc::clone(stream), compute: Arc::clone(stream), d2h: Arc::clone(stream) }
+    }
+
+    /// Waits for all of them, and gives the first error.
+    pub(super) fn synchronize(&self) -> Result<()> {
+        let each = [&self.h2d, &self.compute, &self.d2h].map(|stream| stream.synchronize());
+        each.into_iter().collect()
+    }
+
+    pub(super) fn joins(&self) -> Joins {
+        Joins {
+            h2d_and_compute: Arc::ptr_eq(&self.h2d, &self.compute),
+            compute_and_d2h: Arc::ptr_eq(&self.compute, &self.d2h),
+        }
+    }
+}
+
+/// Which neighbouring stages run on the same stream, so that one mark ends the first and begins the second.
+#[derive(Clone, Copy)]
+pub(super) struct Joins {
+    h2d_and_compute: bool,
+    compute_and_d2h: bool,
+}
+
+impl Joins {
+    /// All stages run on one stream.
+    pub(super) const ALL: Self = Self { h2d_and_compute: true, compute_and_d2h: true };
+}
+
+/// The marks around the stages.
+pub(super) struct Marks {
+    h2d_start: Event,
+    pub(super) h2d_end: Event,
+    compute_start: Event,
+    compute_end: Event,
+    d2h_start: Event,
+    /// Everything of the execution lies before it.
+    pub(super) d2h_end: Arc<Event>,
+}
+
+impl Marks {
+    pub(super) fn new(context: &Arc<CudaContext>, wait: EventWait) -> Result<Self> {
+        let event = || Event::new(context, EventTiming::On, wait);
+        Ok(Self {
+            h2d_start: event()?,
+            h2d_end: event()?,
+            compute_start: event()?,
+            compute_end: event()?,
+            d2h_start: event()?,
+            d2h_end: Arc::new(event()?),
+        })
+    }
+
+    /// When the stages ran, once `d2h_end` is complete. All are placed from the first mark, because times over
+    /// short distances are exact.
+    pub(super) fn times(
+        &self,
+        joins: Joins,
+        clock: &EventClock,
+        enqueue: Interval,
+    ) -> Result<ExecutionTimes> {
+        let origin = clock.host_time(&self.h2d_start)?;
+        let time =
+            |event: &Event| -> Result<Instant> { Ok(shifted(origin, event.elapsed_ms(&self.h2d_start)?)) };
+        let compute_start = if joins.h2d_and_compute { &self.h2d_end } else { &self.compute_start };
+        let d2h_start = if joins.compute_and_d2h { &self.compute_end } else { &self.d2h_start };
+        Ok(ExecutionTimes {
+            enqueue,
+            h2d: Interval { start: origin, end: time(&self.h2d_end)? },
+            compute: Interval { start: time(compute_start)?, end: time(&self.compute_end)? },
+            d2h: Interval { start: time(d2h_start)?, end: time(&self.d2h_end)? },
+        })
+    }
+}
+
+/// How marks are recorded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recording {
+    /// As the stream reaches them.
+    Live,
+    /// While the stream is captured, for each launch. Not the last mark: whether a mark inside a graph is complete
+    /// may be asked only after the graph has run, so the last one is recorded behind each launch.
+    InGraph,
+}
+
+/// Everything that the stages of one execution use.
+pub(super) struct Stages<'a> {
+    pub(super) streams: &'a LaneStreams,
+    pub(super) marks: &'a Marks,
+    pub(super) inputs: &'a [Arc<DeviceBuffer>],
+    pub(super) outputs: &'a [Arc<DeviceBuffer>],
+    pub(super) recording: Recording,
+}
+
+impl Stages<'_> {
+    /// Enqueues all three, `compute` in the middle. Which stages share a mark comes back.
+    ///
+    /// # Safety
+    /// - The host buffers are as many as the job's sizes and at least as large, and so are the device buffers.
+    /// - Until the last mark is complete, or for a graph until its launches are: all buffers and events live, nobody
+    ///   writes to the host inputs, and nobody touches the host outputs.
+    pub(super) unsafe fn enqueue(
+        &self,
+        job: &Job,
+        host_inputs: &[PinnedBuffer],
+        host_outputs: &mut [PinnedBuffer],
+        compute: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let LaneStreams { h2d, compute: compute_stream, d2h } = self.streams;
+        let joins = self.joins();
+        self.record(&self.marks.h2d_start, h2d)?;
+        for (index, &byte_count) in job.input_byte_counts.iter().enumerate().filter(|(_, count)| **count > 0)
+        {
+            let source = host_inputs[index].as_ptr();
+            // SAFETY: as the caller promises.
+            unsafe { h2d.enqueue_upload(source, &self.inputs[index], byte_count) }?;
+        }
+        self.record(&self.marks.h2d_end, h2d)?;
+        if !joins.h2d_and_compute {
+            compute_stream.wait_for(&self.marks.h2d_end)?;
+            self.record(&self.marks.compute_start, compute_stream)?;
+        }
+        compute()?;
+        self.record(&self.marks.compute_end, compute_stream)?;
+        if !joins.compute_and_d2h {
+            d2h.wait_for(&self.marks.compute_end)?;
+            self.record(&self.marks.d2h_start, d2h)?;
+        }
+        for (index, &byte_count) in job.output_byte_counts.iter().enumerate().filter(|(_, count)| **count > 0)
+        {
+            let target = host_outputs[index].as_mut_ptr();
+            // SAFETY: as the caller promises.
+            unsafe { d2h.enqueue_download(&self.outputs[index], target, byte_count) }?;
+        }
+        if self.recording == Recording::Live { self.marks.d2h_end.record(d2h) } else { Ok(()) }
+    }
+
+    /// Which stages share a mark.
+    pub(super) fn joins(&self) -> Joins {
+        self.streams.joins()
+    }
+
+    fn record(&self, event: &Event, stream: &Stream) -> Result<()> {
+        match self.recording {
+            Recording::Live => event.record(stream),
+            Recording::InGraph => event.record_in_graph(stream),
+        }
+    }
+}

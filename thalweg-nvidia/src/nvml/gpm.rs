@@ -1,0 +1,145 @@
+//! GPM: counters that a GPU of the Hopper generation or newer keeps all the time, for anybody to read.
+//!
+//! A metric is the mean between two samples. NVIDIA's list:
+//! <https://docs.nvidia.com/deploy/nvml-api/group__nvmlGpmEnums.html>.
+
+use std::ffi::c_uint;
+use std::fmt;
+use std::mem;
+use std::ptr;
+
+use crate::error::{Error, Result};
+use crate::nvml::NvmlDevice;
+use crate::nvml::api::{GPM_VERSION, GpmMetric, GpmMetricsRequest, GpmSupport, NvmlApi, SampleHandle};
+use crate::version;
+
+/// Values of `nvmlGpmMetricId_t` in nvml.h, in the order of [`GpmMetrics`].
+const METRIC_IDS: [c_uint; 7] = [1, 2, 3, 5, 10, 21, 20];
+
+/// NVML counts PCIe traffic in MiB/s.
+const BYTES_PER_MIB: f64 = 1_048_576.0;
+
+/// Means over the time between two readings. Where a value is not to be had, the error says why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GpmMetrics {
+    /// Share of the time in which any graphics or compute work ran, 0 to 1.
+    pub graphics_utilisation: Result<f64>,
+    /// Share of SMs that had at least one warp, 0 to 1: an upper estimate of how full they were.
+    pub sm_utilisation: Result<f64>,
+    /// Warps on the SMs over the most that fit, 0 to 1.
+    pub sm_occupancy: Result<f64>,
+    /// Share of the time in which tensor pipes were active, 0 to 1.
+    pub tensor_utilisation: Result<f64>,
+    /// Bandwidth of the device memory that was used over the theoretical one, 0 to 1. A device copy, which does
+    /// nothing else, reads 0.84 on an H100.
+    pub dram_utilisation: Result<f64>,
+    /// What came over PCIe, in bytes per second.
+    pub pcie_rx_bytes_per_s: Result<f64>,
+    /// What went over PCIe, in bytes per second.
+    pub pcie_tx_bytes_per_s: Result<f64>,
+}
+
+/// Reads the metrics of one device again and again.
+pub struct GpmSampler {
+    device: NvmlDevice,
+    earlier: Sample,
+    later: Sample,
+}
+
+impl GpmSampler {
+    /// Takes the first sample.
+    ///
+    /// # Errors
+    /// [`Error::NoGpm`] where the device has no GPM; [`Error::MissingSymbol`] where the driver is older than GPM.
+    #[doc(alias = "nvmlGpmQueryDeviceSupport")]
+    pub fn start(device: &NvmlDevice) -> Result<Self> {
+        let mut support = GpmSupport { version: GPM_VERSION, is_supported: 0 };
+        // SAFETY: the device is NVML's; the structure is writable and says its version.
+        unsafe { device.api().gpm_support(device.handle, &raw mut support) }?;
+        if support.is_supported == 0 {
+            return Err(Error::NoGpm { device: device.uuid.clone() });
+        }
+        let mut sampler =
+            Self { earlier: Sample::new(device)?, later: Sample::new(device)?, device: device.clone() };
+        sampler.earlier.take(&sampler.device)?;
+        Ok(sampler)
+    }
+
+    /// The metrics since the last reading or the start. NVIDIA's samples are some 100 ms apart; over a much shorter
+    /// time a metric may not be known.
+    ///
+    /// # Errors
+    /// Where NVML gives no sample; a metric that is missing is an error in its place.
+    #[doc(alias = "nvmlGpmMetricsGet")]
+    pub fn read(&mut self) -> Result<GpmMetrics> {
+        self.later.take(&self.device)?;
+        let mut request = GpmMetricsRequest::new(self.earlier.handle, self.later.handle, METRIC_IDS);
+        // SAFETY: both samples were taken and live; the request says its version and how many metrics it asks for.
+        unsafe { self.device.api().gpm_metrics(&raw mut *request) }?;
+        mem::swap(&mut self.earlier, &mut self.later);
+        Ok(GpmMetrics::new(self.device.api(), request.metrics()))
+    }
+}
+
+impl GpmMetrics {
+    fn new(api: &NvmlApi, metrics: &[GpmMetric]) -> Self {
+        let value = |index: usize, what| value(api, &metrics[index], what);
+        let fraction = |index, what| value(index, what).map(|percent| percent / 100.0);
+        let rate = |index, what| value(index, what).map(|mib_per_s| mib_per_s * BYTES_PER_MIB);
+        Self {
+            graphics_utilisation: fraction(0, "graphics utilisation"),
+            sm_utilisation: fraction(1, "SM utilisation"),
+            sm_occupancy: fraction(2, "SM occupancy"),
+            tensor_utilisation: fraction(3, "tensor utilisation"),
+            dram_utilisation: fraction(4, "DRAM utilisation"),
+            pcie_rx_bytes_per_s: rate(5, "PCIe receive rate"),
+            pcie_tx_bytes_per_s: rate(6, "PCIe transmit rate"),
+        }
+    }
+}
+
+fn value(api: &NvmlApi, metric: &GpmMetric, what: &'static str) -> Result<f64> {
+    version::check(api.library(), "nvmlGpmMetricsGet", metric.status)?;
+    if metric.value.is_finite() { Ok(metric.value) } else { Err(Error::NoReading { what }) }
+}
+
+impl fmt::Debug for GpmSampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GpmSampler").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+/// Memory of NVML for one sample.
+struct Sample {
+    handle: SampleHandle,
+    device: NvmlDevice,
+}
+
+// SAFETY: NVML is thread-safe (see `NvmlDevice`), and a sample is written through `&mut` only.
+unsafe impl Send for Sample {}
+// SAFETY: as above.
+unsafe impl Sync for Sample {}
+
+impl Sample {
+    #[doc(alias = "nvmlGpmSampleAlloc")]
+    fn new(device: &NvmlDevice) -> Result<Self> {
+        let mut handle = ptr::null_mut();
+        // SAFETY: `handle` is writable, and NVML is initialised.
+        unsafe { device.api().gpm_sample_allocate(&raw mut handle) }?;
+        Ok(Self { handle, device: device.clone() })
+    }
+
+    #[doc(alias = "nvmlGpmSampleGet")]
+    fn take(&mut self, device: &NvmlDevice) -> Result<()> {
+        // SAFETY: the device and the sample are NVML's, and nobody else uses the sample.
+        unsafe { device.api().gpm_sample_take(device.handle, self.handle) }
+    }
+}
+
+impl Drop for Sample {
+    #[doc(alias = "nvmlGpmSampleFree")]
+    fn drop(&mut self) {
+        // SAFETY: nobody else has the handle; the device keeps NVML initialised.
+        let _ = unsafe { self.device.api().gpm_sample_free(self.handle) };
+    }
+}

@@ -1,0 +1,181 @@
+//! Source of a stand-in for `libnvidia-ml.so.1` with two devices and a MIG slice: only `GPU-new` has GPM. It is of an
+//! older driver: the reasons for low clocks go by their old name. Neither can tell its temperature.
+
+use std::ffi::{c_char, c_int, c_uint, c_ulonglong, c_void, CStr};
+use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+
+type Handle = *mut c_void;
+
+const NEW: usize = 16;
+const NOT_SUPPORTED: c_int = 3;
+const NOT_FOUND: c_int = 6;
+const UNINITIALIZED: c_int = 1;
+
+static SESSIONS: AtomicI32 = AtomicI32::new(0);
+static SAMPLES: AtomicI32 = AtomicI32::new(0);
+static SAMPLE_NUMBER: AtomicI32 = AtomicI32::new(0);
+
+/// Sessions and samples that are open.
+#[no_mangle]
+pub unsafe extern "C" fn stand_in_live(counts: *mut [i32; 2]) {
+    *counts = [SESSIONS.load(SeqCst), SAMPLES.load(SeqCst)];
+}
+
+#[no_mangle]
+pub extern "C" fn nvmlInit_v2() -> c_int {
+    SESSIONS.fetch_add(1, SeqCst);
+    0
+}
+
+#[no_mangle]
+pub extern "C" fn nvmlShutdown() -> c_int {
+    SESSIONS.fetch_sub(1, SeqCst);
+    0
+}
+
+#[no_mangle]
+pub extern "C" fn nvmlErrorString(code: c_int) -> *const c_char {
+    match code {
+        NOT_SUPPORTED => c"Not Supported".as_ptr(),
+        NOT_FOUND => c"Not Found".as_ptr(),
+        _ => c"Unknown Error".as_ptr(),
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, device: *mut Handle) -> c_int {
+    if SESSIONS.load(SeqCst) == 0 {
+        return UNINITIALIZED;
+    }
+    *device = match CStr::from_ptr(uuid).to_bytes() {
+        b"GPU-new" => NEW as Handle,
+        b"GPU-old" => 32 as Handle,
+        b"MIG-slice" => 48 as Handle,
+        _ => return NOT_FOUND,
+    };
+    0
+}
+
+unsafe fn write(number: *mut c_uint, value: c_uint) -> c_int {
+    *number = value;
+    0
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlDeviceGetClockInfo(_device: Handle, kind: c_int, mhz: *mut c_uint) -> c_int {
+    write(mhz, if kind == 1 { 1755 } else { 2619 })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlDeviceGetMaxClockInfo(_device: Handle, _kind: c_int, mhz: *mut c_uint) -> c_int {
+    write(mhz, 1980)
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlDeviceGetPowerUsage(_device: Handle, milliwatts: *mut c_uint) -> c_int {
+    write(milliwatts, 112_500)
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlDeviceGetEnforcedPowerLimit(_device: Handle, milliwatts: *mut c_uint) -> c_int {
+    write(milliwatts, 700_000)
+}
+
+#[no_mangle]
+pub extern "C" fn nvmlDeviceGetTemperature(_device: Handle, _sensor: c_int, _celsius: *mut c_uint) -> c_int {
+    NOT_SUPPORTED
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlDeviceGetCurrentClocksThrottleReasons(
+    _device: Handle,
+    bits: *mut c_ulonglong,
+) -> c_int {
+    *bits = 0x4 | 0x40 | 0x8000;
+    0
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo(_device: Handle, memory: *mut [c_ulonglong; 3]) -> c_int {
+    *memory = [80, 79, 1];
+    0
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlDeviceGetCurrPcieLinkGeneration(
+    _device: Handle,
+    generation: *mut c_uint,
+) -> c_int {
+    write(generation, 5)
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlDeviceGetUtilizationRates(_device: Handle, percent: *mut [c_uint; 2]) -> c_int {
+    *percent = [37, 12];
+    0
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlGpmQueryDeviceSupport(device: Handle, support: *mut [c_uint; 2]) -> c_int {
+    if (*support)[0] != 1 {
+        return 25;
+    }
+    (*support)[1] = u32::from(device as usize == NEW);
+    0
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlGpmSampleAlloc(sample: *mut Handle) -> c_int {
+    SAMPLES.fetch_add(1, SeqCst);
+    *sample = Box::into_raw(Box::new(0_i32)).cast();
+    0
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlGpmSampleFree(sample: Handle) -> c_int {
+    SAMPLES.fetch_sub(1, SeqCst);
+    drop(Box::from_raw(sample.cast::<i32>()));
+    0
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlGpmSampleGet(_device: Handle, sample: Handle) -> c_int {
+    *sample.cast::<i32>() = SAMPLE_NUMBER.fetch_add(1, SeqCst) + 1;
+    0
+}
+
+#[repr(C)]
+pub struct Metric {
+    id: c_uint,
+    status: c_int,
+    value: f64,
+    texts: [*const c_char; 3],
+}
+
+#[repr(C)]
+pub struct Request {
+    version: c_uint,
+    count: c_uint,
+    earlier: *const i32,
+    later: *const i32,
+    metrics: [Metric; 210],
+}
+
+/// Each metric is its number in percent, but SM occupancy is not supported, DRAM utilisation is not a number, and
+/// graphics utilisation tells how many samples lie between the two.
+#[no_mangle]
+pub unsafe extern "C" fn nvmlGpmMetricsGet(request: *mut Request) -> c_int {
+    let request = &mut *request;
+    if request.version != 1 {
+        return 25;
+    }
+    for metric in &mut request.metrics[..request.count as usize] {
+        metric.value = match metric.id {
+            1 => f64::from(*request.later - *request.earlier),
+            10 => f64::NAN,
+            id => f64::from(id),
+        };
+        metric.status = if metric.id == 3 { NOT_SUPPORTED } else { 0 };
+    }
+    0
+}
