@@ -7,6 +7,7 @@
 
 mod batch_curve;
 mod bounds;
+mod clocks;
 mod contention;
 mod curve;
 mod demand;
@@ -22,4 +23,5 @@ pub use bounds::Bounds;
 pub use curve::{Curve, CurvePoint};
 pub use demand::{DRAM_CEILING, Demand, DemandSource, Resource, ServiceDemands};
 pub use observation::Observation;
+pub(crate) use observation::power_limit_watts;
 pub use prediction::{FULL, Prediction, Predictor};

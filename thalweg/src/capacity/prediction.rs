@@ -16,6 +16,13 @@ const TWO_SIDED: f64 = 1.96;
 /// From this utilisation on a resource counts as full: the rest is lost where executions meet.
 pub const FULL: f64 = 0.9;
 
+/// Steps in which clock and activity are brought to agree. Activity depends on the clock only where the device is not
+/// full, and then weakly.
+const CLOCK_STEPS: usize = 4;
+
+/// A change of the clock below this does not matter.
+const CLOCK_TOLERANCE: f64 = 0.005;
+
 /// What a configuration will probably do. It was not measured.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
@@ -113,7 +120,7 @@ impl Predictor {
         let learnt = self.learnt.as_ref()?;
         let modelled = Modelled::of(&learnt.workload, configuration);
         let throughput = learnt.corrected(&modelled);
-        let demands = learnt.workload.demands(configuration, modelled.fill);
+        let demands = learnt.workload.demands(configuration, modelled.fill, modelled.clock);
         let (first_saturating, demand) = demands.largest()?;
         let in_flight = configuration.streams * configuration.depth * configuration.batch_size;
         Some(Prediction {
@@ -129,7 +136,8 @@ impl Predictor {
     /// What an inference asks for in this configuration; `None` before anything usable was learnt.
     pub fn demands(&self, configuration: &Configuration) -> Option<ServiceDemands> {
         let workload = &self.learnt.as_ref()?.workload;
-        Some(workload.demands(configuration, workload.contention(configuration).fill))
+        let Modelled { fill, clock, .. } = Modelled::of(workload, configuration);
+        Some(workload.demands(configuration, fill, clock))
     }
 
     /// Predictions for this configuration with other numbers of streams, in the given order.
@@ -172,26 +180,48 @@ struct Modelled {
     /// Inferences per second.
     throughput: f64,
     fill: f64,
+    clock: f64,
     place: Place,
 }
 
 impl Modelled {
     fn of(workload: &WorkloadModel, configuration: &Configuration) -> Self {
         let contention = workload.contention(configuration);
-        let times = workload.times(configuration);
-        let likely = settle(configuration, &times, &contention.likely);
+        let (likely, clock) = settle_with_clock(workload, configuration, &contention.likely);
         // One stream has no company, so nothing about it is uncertain.
         let uncertainty = if configuration.streams == 1 {
             0.0
         } else {
-            (likely / settle(configuration, &times, &contention.pessimistic)).ln().abs()
+            let (pessimistic, _) = settle_with_clock(workload, configuration, &contention.pessimistic);
+            (likely / pessimistic).ln().abs()
         };
         Self {
             throughput: likely * configuration.batch_size as f64,
             fill: contention.fill,
+            clock,
             place: Place::new(*configuration, uncertainty),
         }
     }
+}
+
+/// Executions per second, and the clock, where the clock and the activity that it allows agree.
+fn settle_with_clock(
+    workload: &WorkloadModel,
+    configuration: &Configuration,
+    slow_downs: &[f64],
+) -> (f64, f64) {
+    let mut clock = 1.0;
+    let mut executions = settle(configuration, &workload.times(configuration), slow_downs);
+    for _ in 0..CLOCK_STEPS {
+        // At a lower clock the same work takes longer, so the SMs are as busy as the executions per cycle say.
+        let next = workload.clock(configuration, executions / clock);
+        if (next - clock).abs() < CLOCK_TOLERANCE {
+            break;
+        }
+        clock = next;
+        executions = settle(configuration, &workload.times_at(configuration, clock), slow_downs);
+    }
+    (executions, clock)
 }
 
 /// Memory as a base and a part for each sample that slots have room for.

@@ -26,6 +26,7 @@ pub fn alone(batch_size: usize, throughput: f64) -> Observation {
         stages: StageSummary { enqueue: Nanos(1_000), h2d: copy, compute, d2h: copy },
         counters: None,
         memory_bytes: None,
+        power_limit_watts: None,
     }
 }
 

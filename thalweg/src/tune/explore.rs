@@ -36,6 +36,7 @@ const TWO_SIDED: f64 = 1.96;
 #[derive(Clone, Debug)]
 pub(super) struct Exploration {
     limits: Limits,
+    power_limit_watts: Option<f64>,
     predictor: Predictor,
     /// Candidates to measure before predictions count, next one last.
     probes: Vec<usize>,
@@ -45,13 +46,14 @@ pub(super) struct Exploration {
 }
 
 impl Exploration {
-    /// Of these candidates, none of which was measured.
-    pub fn new(candidates: &[Configuration], limits: Limits) -> Self {
+    /// Of these candidates, none of which was measured, on a device with this power limit where it is known.
+    pub fn new(candidates: &[Configuration], limits: Limits, power_limit_watts: Option<f64>) -> Self {
         let mut probes = probes(candidates);
         probes.reverse();
         let count = candidates.len();
         Self {
             limits,
+            power_limit_watts,
             predictor: Predictor::new(),
             probes,
             is_measured: vec![false; count],
@@ -81,6 +83,7 @@ impl Exploration {
                 stages: slice.stages,
                 counters: slice.counters.clone(),
                 memory_bytes: slice.memory_bytes,
+                power_limit_watts: self.power_limit_watts,
             });
         }
     }
@@ -257,7 +260,7 @@ mod tests {
 
     fn explore(measure: impl Fn(&Configuration) -> Slice, limits: Limits) -> (Exploration, Vec<usize>) {
         let candidates = space();
-        let mut exploration = Exploration::new(&candidates, limits);
+        let mut exploration = Exploration::new(&candidates, limits, None);
         let (mut best, mut order): (Option<f64>, _) = (None, Vec::new());
         while let Some(candidate) = exploration.choose(&candidates, best) {
             let slice = measure(&candidates[candidate]);

@@ -99,9 +99,14 @@ impl Search {
     }
 
     /// A search that measures only those candidates that predictions leave a chance. Where slices say nothing to
-    /// predict from, it measures all.
-    pub fn guided(candidates: Vec<Configuration>, limits: Limits, policy: Policy) -> Self {
-        let exploration = Exploration::new(&candidates, limits);
+    /// predict from, it measures all. The power limit of the device helps where it is known.
+    pub fn guided(
+        candidates: Vec<Configuration>,
+        limits: Limits,
+        policy: Policy,
+        power_limit_watts: Option<f64>,
+    ) -> Self {
+        let exploration = Exploration::new(&candidates, limits, power_limit_watts);
         let mut search = Self::new(candidates, limits, policy);
         search.queue.clear();
         search.exploration = Some(exploration);

@@ -4,9 +4,9 @@
 use super::Slice;
 use super::synthetic::{normal, slice};
 use crate::backend::{Counters, CudaGraph};
-use crate::measure::random::Random;
 use crate::measure::{Estimate, StageSummary};
 use crate::pool::Configuration;
+use crate::random::Random;
 use crate::units::Nanos;
 
 /// Standard deviation of the noise of one slice.

@@ -128,7 +128,7 @@ fn guided(seed: u64, limits: Limits) -> (f64, usize, usize) {
     let mut random = Random::new(seed);
     let gpu = Gpu::draw(&mut random);
     let policy = Policy { seed, ..Policy::default() };
-    let mut search = Search::guided(space(), limits, policy);
+    let mut search = Search::guided(space(), limits, policy, None);
     let mut slices = 0;
     while let Some(candidate) = search.next().filter(|_| slices < 200) {
         let slice = gpu.slice(&search.candidates()[candidate], &mut random);
@@ -158,7 +158,7 @@ fn a_guided_search_under_a_limit_goes_on_until_something_keeps_it() {
     let fastest = space().into_iter().max_by(|a, b| gpu.throughput(a).total_cmp(&gpu.throughput(b))).unwrap();
     let limit = latency(&fastest) / 4;
     let limits = Limits { p99: Some(Nanos(limit)), memory_bytes: None };
-    let mut search = Search::guided(space(), limits, Policy::default());
+    let mut search = Search::guided(space(), limits, Policy::default(), None);
     while let Some(candidate) = search.next() {
         let slice = gpu.slice(&search.candidates()[candidate], &mut random);
         let late = if slice.latencies_ns[0].0 > limit { slice.latencies_ns[0].1 } else { 0 };
