@@ -17,10 +17,10 @@ const WORTHWHILE: f64 = 0.001;
 
 /// Part of the candidates that are measured at most, once there is one that may win: beyond it a search costs more
 /// than it can gain.
-const MOST_EXPLORED: f64 = 0.06;
+const MOST_EXPLORED: f64 = 0.08;
 
 /// So many may be measured in any case: the probes and a few that follow from them.
-const LEAST_EXPLORED: usize = 10;
+const LEAST_EXPLORED: usize = 14;
 
 /// A predicted latency or memory above this many times its limit is far outside. A prediction of a mean says little
 /// about a p99, so what is nearer is measured, after those that are predicted to keep the limits.
@@ -179,7 +179,8 @@ pub(super) fn expected_improvement(ahead: f64, deviation: f64) -> f64 {
 }
 
 /// What tells most, in this order: one stream at a medium, the smallest and the largest batch; many streams at the
-/// medium one; and one stream without a graph.
+/// medium and, since a small batch may fit into caches that a larger one does not, at the smallest; and one stream
+/// without a graph.
 fn probes(candidates: &[Configuration]) -> Vec<usize> {
     let mut batches: Vec<usize> = candidates.iter().map(|candidate| candidate.batch_size).collect();
     batches.sort_unstable();
@@ -195,6 +196,7 @@ fn probes(candidates: &[Configuration]) -> Vec<usize> {
         (1, smallest, graph),
         (1, largest, graph),
         (streams, medium, graph),
+        (streams, smallest, graph),
         (1, smallest, CudaGraph::Off),
     ];
     let mut probes: Vec<usize> = Vec::new();
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_probes_are_five_different_candidates() {
+    fn the_probes_are_six_different_candidates() {
         let candidates = space();
         let probed: Vec<_> = probes(&candidates)
             .into_iter()
@@ -284,7 +286,14 @@ mod tests {
         let graph = CudaGraph::Compute;
         assert_eq!(
             probed,
-            [(1, 16, graph), (1, 1, graph), (1, 64, graph), (8, 16, graph), (1, 1, CudaGraph::Off)]
+            [
+                (1, 16, graph),
+                (1, 1, graph),
+                (1, 64, graph),
+                (8, 16, graph),
+                (8, 1, graph),
+                (1, 1, CudaGraph::Off)
+            ]
         );
     }
 
@@ -316,7 +325,7 @@ mod tests {
     fn a_latency_far_above_the_limit_is_not_measured_beyond_the_probes() {
         let limits = Limits { p99: Some(Nanos(3_000_000)), memory_bytes: None };
         let (_, order) = explore(full_device, limits);
-        let beyond = order.iter().skip(5).map(|index| space()[*index].batch_size);
+        let beyond = order.iter().skip(6).map(|index| space()[*index].batch_size);
         assert!(beyond.clone().all(|batch_size| batch_size < 64), "{:?}", beyond.collect::<Vec<_>>());
     }
 

@@ -58,6 +58,10 @@ const WORTH_ANOTHER_SLICE: f64 = 0.003;
 /// In a guided search: what slices of one configuration differ by at least, whatever their intervals say.
 const LEAST_NOISE: f64 = 0.005;
 
+/// In a guided search: the most that one slice is taken to be off by. A short one is cut into blocks of few
+/// executions, which differ by more than slices do.
+const MOST_NOISE: f64 = 0.02;
+
 /// Standard deviations of a 95 % interval to each side.
 const TWO_SIDED: f64 = 1.96;
 
@@ -387,7 +391,8 @@ impl Search {
     fn noise(&self, candidate: usize) -> f64 {
         let of_slice = |slice: &Slice| {
             let throughput = slice.throughput_inferences_per_s;
-            ((throughput.upper - throughput.lower) / (2.0 * TWO_SIDED * throughput.value)).max(LEAST_NOISE)
+            ((throughput.upper - throughput.lower) / (2.0 * TWO_SIDED * throughput.value))
+                .clamp(LEAST_NOISE, MOST_NOISE)
         };
         let squares: Vec<f64> = self.good_slices(candidate).map(|slice| of_slice(slice).powi(2)).collect();
         squares.iter().sum::<f64>().sqrt() / squares.len() as f64
