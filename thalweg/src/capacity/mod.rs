@@ -13,6 +13,7 @@ mod curve;
 mod demand;
 mod events;
 mod observation;
+mod paper;
 mod prediction;
 mod residual;
 #[cfg(test)]
@@ -24,4 +25,5 @@ pub use curve::{Curve, CurvePoint};
 pub use demand::{DRAM_CEILING, Demand, DemandSource, Resource, ServiceDemands};
 pub use observation::Observation;
 pub(crate) use observation::power_limit_watts;
+pub use paper::{PaperPrediction, PaperWorkload, Precision};
 pub use prediction::{FULL, Prediction, Predictor};

@@ -39,6 +39,7 @@ pub fn beside(alone: &Observation, streams: usize, throughput: f64) -> Observati
 }
 
 /// The same with counters.
-pub fn with_counters(observation: Observation, counters: Counters) -> Observation {
-    Observation { counters: Some(counters), ..observation }
+pub fn with_counters(mut observation: Observation, counters: Counters) -> Observation {
+    observation.counters = Some(counters);
+    observation
 }

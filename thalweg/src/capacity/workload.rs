@@ -167,7 +167,7 @@ fn least_by_batch<'a>(
 fn compute_times(observations: &[&Observation]) -> Vec<(usize, f64)> {
     let is_alone = |observation: &Observation| observation.configuration.streams == 1;
     let is_clear = |observation: &Observation| is_alone(observation) && !is_launch_bound(observation);
-    least_by_batch(observations, &[&is_clear, &is_alone, &|_| true], |observation| at_full_clock(observation))
+    least_by_batch(observations, &[&is_clear, &is_alone, &|_| true], at_full_clock)
 }
 
 /// What the kernels would take at the highest clock.

@@ -71,7 +71,9 @@ pub(super) fn throughput_by_streams(outcome: &TuneOutcome) -> Option<Chart> {
     }
     let line: Vec<_> = best.iter().map(|point| position(&canvas, point)).collect();
     canvas.path(&line, "best-line");
-    canvas.path(&predicted_line(&canvas, outcome), "predicted-line");
+    if outcome.curve.is_some() {
+        canvas.path(&predicted_line(&canvas, outcome), "predicted-line");
+    }
     for point in &best {
         draw_best(&mut canvas, point, outcome.winner == Some(point.index));
     }
