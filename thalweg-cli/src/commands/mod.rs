@@ -4,6 +4,7 @@ pub mod bench;
 pub mod doctor;
 pub mod inspect;
 pub mod model;
+pub mod predict;
 pub mod report;
 pub mod tune;
 

@@ -10,5 +10,6 @@ mod bad_settings;
 mod ended_early;
 mod models;
 mod output_folders;
+mod predictions;
 mod printing;
 mod program;

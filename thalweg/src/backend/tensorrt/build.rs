@@ -21,7 +21,7 @@ pub(super) fn build(
 ) -> Result<HostMemory> {
     let mut network = builder.create_network()?;
     // Weights in files of their own come along in the bytes, so that it does not matter where the model lies.
-    parse_onnx(&mut network, &model.embedded()?.encode(), None)?;
+    parse_onnx(&mut network, &model.embedded()?.with_fixed_shapes(signature)?.encode(), None)?;
     let mut config = builder.create_config()?;
     configure(&mut config, options)?;
     // Executors share a profile, and each of their graphs has a context of its own.

@@ -5,6 +5,7 @@
 mod examination;
 mod inspection;
 mod measurement;
+mod paper;
 mod tuning;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -14,6 +15,7 @@ use super::definitions;
 pub use examination::text_of_examination;
 pub use inspection::text_of_inspection;
 pub use measurement::text_of_measurement;
+pub use paper::text_of_paper;
 pub use tuning::text_of_tuning;
 
 /// Columns that every line fits in: what a terminal has if nobody changed it.
