@@ -37,6 +37,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Write a well-known network with seeded random weights as an ONNX file
     Model(ModelArgs),
+    /// Build an engine and write it to a file
+    Build(BuildArgs),
     /// Measure one configuration
     Bench(BenchArgs),
     /// Find the best configuration under a latency and memory limit
@@ -128,17 +130,55 @@ pub struct WorkloadArgs {
     pub backend: String,
     #[command(flatten)]
     pub gpu: GpuArgs,
-    /// The least precision that layers may compute in (tensorrt backend)
-    #[arg(long, value_name = "WHAT", default_value = "fp32", value_parser = precision_parser())]
-    pub precision: Precision,
+    #[command(flatten)]
+    pub builder: BuilderArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
     #[command(flatten)]
     pub shapes: ShapeArgs,
-    /// Samples to feed: .npy for one input, .npz with an array per input; random without it
-    #[arg(long, value_name = "FILE")]
+    /// Samples to feed: .npy for one input, .npz with an array per input, or a folder of them; random without it
+    #[arg(long, value_name = "FILE|DIR")]
     pub input: Option<PathBuf>,
     /// Seed of random samples, and of the search
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+}
+
+/// What the builder of an engine may do (tensorrt backend).
+#[derive(Debug, Args)]
+pub struct BuilderArgs {
+    /// The least precision that layers may compute in
+    #[arg(long, value_name = "WHAT", default_value = "fp32", value_parser = precision_parser())]
+    pub precision: Precision,
+    /// Samples for the ranges of int8: .npy for one input, .npz with an array per input, or a folder of them
+    #[arg(long, value_name = "FILE|DIR")]
+    pub calibrate: Option<PathBuf>,
+    /// Compute FP32 products with all digits instead of TF32's
+    #[arg(long)]
+    pub exact_fp32: bool,
+    /// How hard to look for fast kernels, 0 to 5
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=5))]
+    pub optimization_level: Option<u8>,
+    /// Most device memory that a kernel may need besides activations, in megabytes (10^6 bytes)
+    #[arg(long, value_name = "MB", value_parser = parse_count)]
+    pub workspace_mb: Option<usize>,
+    /// Most streams that one execution may use besides its own
+    #[arg(long, value_name = "N")]
+    pub aux_streams: Option<u8>,
+    /// Let later versions of TensorRT run the engine
+    #[arg(long)]
+    pub version_compatible: bool,
+}
+
+/// Engines that were built before.
+#[derive(Debug, Args)]
+pub struct CacheArgs {
+    /// Folder of built engines [default: $XDG_CACHE_HOME/thalweg, else ~/.cache/thalweg]
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Build always, and keep nothing for the next time
+    #[arg(long, conflicts_with = "cache")]
+    pub no_cache: bool,
 }
 
 /// Which GPU, and where its libraries are.
@@ -164,11 +204,56 @@ const KNOBS: [&str; 8] = [
     "shapes",
 ];
 
+/// What decides which engine is built.
+const ENGINE_MAKERS: [&str; 12] = [
+    "model",
+    "tuned",
+    "shapes",
+    "precision",
+    "calibrate",
+    "exact_fp32",
+    "optimization_level",
+    "workspace_mb",
+    "aux_streams",
+    "version_compatible",
+    "cache",
+    "no_cache",
+];
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// ONNX file
+    pub model: PathBuf,
+    /// File to write; what is known of the engine goes into FILE.json beside it
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Largest number of samples per execution
+    #[arg(long, default_value_t = 1, value_parser = parse_count)]
+    pub batch: usize,
+    /// What builds it
+    #[arg(long, default_value = "tensorrt")]
+    pub backend: String,
+    #[command(flatten)]
+    pub gpu: GpuArgs,
+    #[command(flatten)]
+    pub builder: BuilderArgs,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
+    /// Write what became of the network's layers to this file, as TensorRT's JSON
+    #[arg(long, value_name = "FILE")]
+    pub export_layers: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// ONNX file
-    #[arg(required_unless_present = "tuned")]
+    #[arg(required_unless_present_any = ["tuned", "engine"])]
     pub model: Option<PathBuf>,
+    /// Run this engine, which `build` wrote or TensorRT's own tools
+    #[arg(long, value_name = "FILE", conflicts_with_all = ENGINE_MAKERS)]
+    pub engine: Option<PathBuf>,
     #[command(flatten)]
     pub workload: WorkloadArgs,
     /// Run what `tune` found, on its model unless another is named
@@ -388,7 +473,7 @@ fn parse_span(text: &str) -> Result<Duration, String> {
 fn precision_parser() -> impl clap::builder::TypedValueParser<Value = Precision> {
     use clap::builder::{PossibleValuesParser, TypedValueParser as _};
     let named = |name: String| Precision::ALL.into_iter().find(|precision| precision.to_string() == name);
-    PossibleValuesParser::new(["fp32", "fp16"])
+    PossibleValuesParser::new(["fp32", "fp16", "int8"])
         .map(move |name| named(name).expect("bug: the parser let another name through"))
 }
 

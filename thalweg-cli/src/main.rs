@@ -33,6 +33,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Doctor(args) => commands::doctor::run(&args, output),
         Command::Inspect(args) => commands::inspect::run(&args, output),
         Command::Model(args) => commands::model::run(&args, output),
+        Command::Build(args) => commands::build::run(&args, output),
         Command::Bench(args) => commands::bench::run(&args, output),
         Command::Tune(args) => commands::tune::run(&args, output),
         Command::Predict(args) => commands::predict::run(&args, output),
@@ -42,9 +43,11 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
     }
 }
 
-/// 2 where the command line itself cannot be obeyed, 1 for everything that went wrong afterwards.
+/// 2 where the command line itself cannot be obeyed, 130 where the user ended it, 1 for everything else that went
+/// wrong.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<Error>() {
+        Some(Error::BuildStopped) => ExitCode::from(progress::INTERRUPTED),
         Some(
             Error::InvalidSetting { .. }
             | Error::UnknownTensor { .. }

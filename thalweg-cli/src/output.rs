@@ -10,6 +10,7 @@ use thalweg::report::Style;
 use crate::args::OutputArgs;
 
 /// How this run talks to its user.
+#[derive(Clone, Copy)]
 pub struct Output {
     is_json: bool,
     is_quiet: bool,

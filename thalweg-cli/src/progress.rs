@@ -1,8 +1,13 @@
-//! The progress bar of a search, and the signal that ends one early.
+//! The progress bars of a search and of a build, and the signal that ends one early.
 
+use std::io::{self, Write as _};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use thalweg::backend::{BuildEvent, BuildWatch};
 use thalweg::measure::StopSignal;
 use thalweg::tune::Progress;
 
@@ -18,8 +23,7 @@ impl Bar {
             return Self(ProgressBar::hidden());
         }
         let bar = ProgressBar::new(u64::try_from(budget.as_millis()).unwrap_or(u64::MAX));
-        let style = ProgressStyle::with_template("{bar:24} {elapsed:>4} {wide_msg}");
-        bar.set_style(style.expect("bug: the template is fixed"));
+        bar.set_style(bar_style());
         Self(bar)
     }
 
@@ -56,17 +60,103 @@ impl Bar {
     }
 }
 
-/// A signal that Ctrl-C and SIGTERM give. The first asks to end with what was measured; the second ends
-/// the process at once, as without this.
-pub fn stop_on_interrupt() -> anyhow::Result<StopSignal> {
-    let signal = StopSignal::default();
-    let requested = signal.clone();
-    ctrlc::set_handler(move || {
-        if requested.is_requested() {
-            // 128 + SIGINT, as a shell reports it.
-            std::process::exit(130);
+fn bar_style() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:24} {elapsed:>4} {wide_msg}").expect("bug: the template is fixed")
+}
+
+/// The exit code of a program that Ctrl-C has ended: 128 + SIGINT, as a shell reports it.
+pub const INTERRUPTED: u8 = 130;
+
+/// What Ctrl-C and SIGTERM do. The first asks to end with what there is; the second ends the process at once, as
+/// without this. A build that cannot be stopped leaves no choice: then the first does.
+pub struct Interrupts {
+    /// Set by the first.
+    pub stop: StopSignal,
+    is_unstoppable: Arc<AtomicBool>,
+}
+
+impl Interrupts {
+    /// Takes the signals over for the rest of the process.
+    pub fn catch() -> anyhow::Result<Self> {
+        let interrupts = Self { stop: StopSignal::default(), is_unstoppable: Arc::default() };
+        let (stop, is_unstoppable) = (interrupts.stop.clone(), Arc::clone(&interrupts.is_unstoppable));
+        ctrlc::set_handler(move || {
+            let ends_a_build = is_unstoppable.load(Ordering::Relaxed);
+            if ends_a_build {
+                // Nothing can be said where stderr is closed.
+                let _ = writeln!(
+                    io::stderr(),
+                    "error: interrupted; this TensorRT cannot stop a build, so the process ends and there is no engine"
+                );
+            }
+            if ends_a_build || stop.is_requested() {
+                std::process::exit(INTERRUPTED.into());
+            }
+            stop.request();
+        })?;
+        Ok(interrupts)
+    }
+
+    /// A bar for builds of an engine, and who moves it. The first signal stops a build.
+    pub fn watch(&self, name: &str, output: &Output) -> (Bar, BuildWatch) {
+        let bar = Bar::spin(format!("preparing {name}"), output);
+        let shown = BuildBar {
+            bar: bar.0.clone(),
+            output: *output,
+            has_told_to_wait: AtomicBool::new(false),
+            is_unstoppable: Arc::clone(&self.is_unstoppable),
+        };
+        let stop = self.stop.clone();
+        let watch = BuildWatch::new(move |event| {
+            shown.show(event);
+            if stop.is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        (bar, watch)
+    }
+}
+
+/// A builder's progress: a bar where it tells how far it is, else a spinner with the last line of its log.
+struct BuildBar {
+    bar: ProgressBar,
+    output: Output,
+    has_told_to_wait: AtomicBool,
+    is_unstoppable: Arc<AtomicBool>,
+}
+
+impl BuildBar {
+    /// Steps of the bar.
+    const LENGTH: u64 = 1000;
+
+    fn show(&self, event: BuildEvent<'_>) {
+        match event {
+            BuildEvent::Waiting => {
+                if !self.has_told_to_wait.swap(true, Ordering::Relaxed) {
+                    self.tell(|output| output.note("another process builds the same engine: waiting for it"));
+                }
+            }
+            BuildEvent::Started { can_stop } => self.is_unstoppable.store(!can_stop, Ordering::Relaxed),
+            BuildEvent::Progress { phase, fraction } => self.move_to(phase, fraction),
+            BuildEvent::Remark(remark) => self.tell(|output| output.warning(remark)),
+            BuildEvent::Said(line) => {
+                if self.bar.length().is_none() {
+                    self.bar.set_message(line.to_owned());
+                }
+            }
+            BuildEvent::Ended => self.is_unstoppable.store(false, Ordering::Relaxed),
         }
-        requested.request();
-    })?;
-    Ok(signal)
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 1000")]
+    fn move_to(&self, phase: &str, fraction: f64) {
+        if self.bar.length().is_none() {
+            self.bar.set_length(Self::LENGTH);
+            self.bar.set_style(bar_style());
+        }
+        self.bar.set_position((fraction * Self::LENGTH as f64) as u64);
+        self.bar.set_message(phase.to_owned());
+    }
+
+    fn tell(&self, tell: impl FnOnce(&Output)) {
+        self.bar.suspend(|| tell(&self.output));
+    }
 }

@@ -244,6 +244,19 @@ pub enum Error {
         first: String,
     },
 
+    /// The file is not a serialised engine, or its label does not fit it.
+    #[error("{} is not a usable engine: {reason}", path.display())]
+    NotAnEngine {
+        /// The engine's file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+
+    /// The user stopped a build.
+    #[error("the build was stopped: there is no engine")]
+    BuildStopped,
+
     /// The user stopped it before there was anything to report.
     #[error("interrupted before anything was measured")]
     Interrupted,
@@ -278,6 +291,7 @@ impl Error {
             | Self::Busy { .. }
             | Self::JournalWrite { .. }
             | Self::NothingRan { .. }
+            | Self::BuildStopped
             | Self::Interrupted => Blame::Device,
             _ => Blame::Caller,
         }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -28,6 +28,19 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&part);
         Error::Io { action: "write", path: path.to_owned(), source }
     })
+}
+
+/// Finds out before long work whether [`write_whole`] will be able to write this file.
+///
+/// # Errors
+/// [`Error::Io`] where it will not.
+pub fn check_writable(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::io("write", path)(ErrorKind::IsADirectory.into()));
+    }
+    let part = part_of(path);
+    let written = File::create(&part).and_then(|_| fs::remove_file(&part));
+    written.map_err(Error::io("write", path))
 }
 
 /// A name in the same folder that no other process uses at the same time.

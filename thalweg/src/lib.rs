@@ -12,7 +12,7 @@
 //!
 //! # fn main() -> thalweg::Result<()> {
 //! let model = Model::from_proto(Network::Launch.generate(0), "launch.onnx")?; // or Model::read(path)
-//! let backend = backend::open("cpu")?;
+//! let backend = backend::open("cpu", &backend::Surroundings::default())?;
 //! let spec = WorkloadSpec { max_batch: MaxBatch::Exactly(4), ..WorkloadSpec::default() };
 //! let workload = Workload::prepare(backend.as_ref(), &model, &spec)?; // engine, samples, reference
 //!

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg::backend::simulated::{Parameters, SimulatedBackend};
-use thalweg::backend::{Backend, BuildSpec, CudaGraph, SerializedEngine};
+use thalweg::backend::{Backend, BuildOrder, BuildSpec, CudaGraph, SerializedEngine};
 use thalweg::measure::{Pacing, Reference, SampleSet, StopSignal, Workload};
 use thalweg::model::Model;
 use thalweg::model::zoo::Network;
@@ -48,7 +48,7 @@ impl Bench {
         let model = Model::from_proto(Network::Resnet50.generate(0), "resnet50.onnx").expect("a model");
         let spec = BuildSpec { max_batch_size: 128, ..BuildSpec::default() };
         let backend = SimulatedBackend::preset("h100").expect("a preset");
-        let engine = backend.build(&model, &spec).expect("an engine");
+        let engine = backend.build(&BuildOrder::new(&model, &spec)).expect("an engine");
         Self { model, engine }
     }
 

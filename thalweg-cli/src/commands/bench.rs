@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use thalweg::backend;
-use thalweg::engine::MaxBatch;
+use thalweg::backend::{self, Backend};
+use thalweg::engine::{MaxBatch, StoredEngine};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Arrival, Load, Measurement, Pacing, Workload, WorkloadSpec};
 use thalweg::model::Model;
@@ -12,49 +12,94 @@ use thalweg::pool::Configuration;
 use thalweg::report;
 use thalweg::tune::{TunedConfig, saturating_load};
 
-use super::{build_options, file, input_shapes, milliseconds, surroundings};
+use super::{build_options, cache, file, input_shapes, milliseconds, surroundings};
 use crate::args::{BenchArgs, LoadArgs, Spacing};
 use crate::output::Output;
-use crate::progress::{Bar, stop_on_interrupt};
+use crate::progress::{Bar, Interrupts};
 
 /// Windows that a measurement has at most; its time is divided by this.
 const WINDOWS: u32 = 10;
 
 pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
     let folder = args.out.as_deref().map(OutputFolder::claim).transpose()?;
-    let stop = stop_on_interrupt()?;
-    let backend = backend::open(&args.workload.backend, &surroundings(&args.workload.gpu))?;
+    let interrupts = Interrupts::catch()?;
     let tuned = args.tuned.as_deref().map(TunedConfig::read).transpose()?;
-    let model = Model::read(model_path(args, tuned.as_ref())?)?;
-    if let Some(tuned) = &tuned {
-        tuned.check_model(&model.content_hash()?)?;
-        for difference in tuned.differences(backend.device()) {
-            output.warning(&difference);
-        }
+    let network = Network::read(args, tuned.as_ref())?;
+    let name = network.backend(&args.workload.backend);
+    let backend = backend::open(name, &surroundings(&args.workload.gpu))?;
+    for difference in tuned.iter().flat_map(|tuned| tuned.differences(backend.device())) {
+        output.warning(&difference);
     }
     let configuration = match &tuned {
         Some(tuned) => tuned.configuration,
         None => configuration(args, backend.device().core_count),
     };
-    let bar = Bar::spin(format!("measuring {configuration}"), output);
+    let (bar, watch) = interrupts.watch(&network.name(), output);
     let spec = WorkloadSpec {
         input_shapes: match &tuned {
             Some(tuned) => tuned.model.input_shapes.clone(),
             None => input_shapes(&args.workload.shapes),
         },
         max_batch: MaxBatch::Exactly(configuration.batch_size),
-        options: build_options(&args.workload),
+        options: build_options(&args.workload.builder),
+        calibrate: args.workload.builder.calibrate.clone(),
+        cache: cache(&args.workload.cache, backend.as_ref(), output)?,
+        watch: Some(watch),
         input: args.workload.input.clone(),
         seed: args.workload.seed,
     };
-    let workload = Workload::prepare(backend.as_ref(), &model, &spec)?;
+    let workload = network.prepare(backend.as_ref(), &spec);
+    bar.clear();
+    let workload = workload?;
     if let Some(path) = &args.save_outputs {
         workload.reference.write(path, workload.engine.signature())?;
     }
     let load = load(&args.load, tuned.as_ref(), &configuration);
-    let measurement = workload.experiment(configuration, load, pacing(args)).run(&stop);
+    let bar = Bar::spin(format!("measuring {configuration}"), output);
+    let measurement = workload.experiment(configuration, load, pacing(args)).run(&interrupts.stop);
     bar.clear();
     show(&measurement?, args, folder.as_ref(), output)
+}
+
+/// What is measured.
+enum Network<'a> {
+    Model(Model),
+    Engine(&'a Path, StoredEngine),
+}
+
+impl<'a> Network<'a> {
+    fn read(args: &'a BenchArgs, tuned: Option<&TunedConfig>) -> anyhow::Result<Self> {
+        if let Some(path) = &args.engine {
+            return Ok(Self::Engine(path, StoredEngine::read(path)?));
+        }
+        let model = Model::read(model_path(args, tuned)?)?;
+        if let Some(tuned) = tuned {
+            tuned.check_model(&model.content_hash()?)?;
+        }
+        Ok(Self::Model(model))
+    }
+
+    /// The backend that was asked for; an engine runs on its own only.
+    fn backend<'b>(&'b self, asked: &'b str) -> &'b str {
+        match self {
+            Self::Engine(_, stored) if asked == "auto" => &stored.engine.backend,
+            _ => asked,
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Model(model) => model.name().to_owned(),
+            Self::Engine(path, _) => path.display().to_string(),
+        }
+    }
+
+    fn prepare(&self, backend: &dyn Backend, spec: &WorkloadSpec) -> thalweg::Result<Workload> {
+        match self {
+            Self::Model(model) => Workload::prepare(backend, model, spec),
+            Self::Engine(path, stored) => Workload::of_engine(backend, stored, path, spec),
+        }
+    }
 }
 
 fn model_path<'a>(args: &'a BenchArgs, tuned: Option<&'a TunedConfig>) -> anyhow::Result<&'a Path> {

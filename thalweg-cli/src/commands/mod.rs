@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod bench;
+pub mod build;
 pub mod doctor;
 pub mod inspect;
 pub mod model;
@@ -14,11 +15,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use clap::CommandFactory as _;
-use thalweg::backend::{BuildOptions, Surroundings};
+use thalweg::backend::{Backend, BuildOptions, Surroundings};
+use thalweg::engine::Cache;
 use thalweg::units::Nanos;
 
-use crate::args::{Cli, GpuArgs, ShapeArgs, WorkloadArgs};
-use crate::output::print;
+use crate::args::{BuilderArgs, CacheArgs, Cli, GpuArgs, ShapeArgs};
+use crate::output::{Output, print};
 
 /// Names of the files in an output folder.
 pub mod file {
@@ -71,6 +73,40 @@ fn site_packages() -> Vec<PathBuf> {
 }
 
 /// What the builder of an engine may do.
-fn build_options(args: &WorkloadArgs) -> BuildOptions {
-    BuildOptions { precision: args.precision, ..BuildOptions::default() }
+fn build_options(args: &BuilderArgs) -> BuildOptions {
+    BuildOptions {
+        precision: args.precision,
+        is_exact_fp32: args.exact_fp32,
+        optimization_level: args.optimization_level,
+        workspace_bytes: args.workspace_mb.map(|megabytes| megabytes as u64 * 1_000_000),
+        aux_streams: args.aux_streams,
+        is_version_compatible: args.version_compatible,
+    }
+}
+
+/// The folder of built engines, for a backend that is worth one. A default folder that cannot be made is no reason to
+/// fail: containers often have a read-only home.
+fn cache(args: &CacheArgs, backend: &dyn Backend, output: &Output) -> anyhow::Result<Option<Cache>> {
+    if args.no_cache || backend.build_identity().is_none() {
+        return Ok(None);
+    }
+    if let Some(folder) = &args.cache {
+        return Ok(Some(Cache::open(folder)?));
+    }
+    let Some(folder) = default_cache_folder() else { return Ok(None) };
+    Ok(match Cache::open(&folder) {
+        Ok(cache) => Some(cache),
+        Err(error) => {
+            let error = anyhow::Error::from(error);
+            output.warning(&format!("{error:#}: engines are not kept; name another folder with --cache"));
+            None
+        }
+    })
+}
+
+/// By the XDG Base Directory Specification.
+fn default_cache_folder() -> Option<PathBuf> {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    caches.map(|folder| folder.join("thalweg"))
 }

@@ -9,10 +9,10 @@ use thalweg::report;
 use thalweg::tune::journal::Journal;
 use thalweg::tune::{Earlier, Limits, Policy, Space, TuneJob, TuneOutcome, TunedConfig};
 
-use super::{build_options, file, input_shapes, milliseconds, surroundings};
+use super::{build_options, cache, file, input_shapes, milliseconds, surroundings};
 use crate::args::{Counts, TuneArgs};
 use crate::output::Output;
-use crate::progress::{Bar, stop_on_interrupt};
+use crate::progress::{Bar, Interrupts};
 
 /// Largest batch that is tried where the user names none: above it, latency grows and throughput on the
 /// devices seen so far does not.
@@ -23,20 +23,26 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
     if !args.resume {
         Journal::check_absent(&folder)?;
     }
-    let stop = stop_on_interrupt()?;
+    let interrupts = Interrupts::catch()?;
     let backend = backend::open(&args.workload.backend, &surroundings(&args.workload.gpu))?;
     let model = Model::read(&args.model)?;
-    let bar = Bar::over(args.time, output);
+    let (bar, watch) = interrupts.watch(model.name(), output);
     let spec = WorkloadSpec {
         input_shapes: input_shapes(&args.workload.shapes),
         max_batch: max_batch(&args.batch),
-        options: build_options(&args.workload),
+        options: build_options(&args.workload.builder),
+        calibrate: args.workload.builder.calibrate.clone(),
+        cache: cache(&args.workload.cache, backend.as_ref(), output)?,
+        watch: Some(watch),
         input: args.workload.input.clone(),
         seed: args.workload.seed,
     };
-    let workload = Workload::prepare(backend.as_ref(), &model, &spec)?;
+    let workload = Workload::prepare(backend.as_ref(), &model, &spec);
+    bar.clear();
+    let workload = workload?;
+    let bar = Bar::over(args.time, output);
     let job = job(args, &workload, folder);
-    let outcome = thalweg::tune::tune(&job, &workload, &stop, &mut |progress| bar.show(&progress));
+    let outcome = thalweg::tune::tune(&job, &workload, &interrupts.stop, &mut |progress| bar.show(&progress));
     bar.clear();
     show(&outcome?, &job.folder, args, output)
 }

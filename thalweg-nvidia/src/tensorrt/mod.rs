@@ -73,6 +73,11 @@ impl Flavour {
     /// In the order in which [`TensorRt::open`] prefers them.
     const ALL: [Self; 3] = [Self::Full, Self::Rtx, Self::Lean];
 
+    /// What NVIDIA calls it.
+    pub const fn name(self) -> &'static str {
+        self.library().name()
+    }
+
     const fn library(self) -> LibraryKind {
         match self {
             Self::Full => LibraryKind::TensorRt,

@@ -66,11 +66,13 @@ pub enum Precision {
     Fp32,
     /// FP16 where that is faster.
     Fp16,
+    /// INT8 or FP16 where that is faster, with ranges from calibration.
+    Int8,
 }
 
 impl Precision {
     /// Every one.
-    pub const ALL: [Self; 2] = [Self::Fp32, Self::Fp16];
+    pub const ALL: [Self; 3] = [Self::Fp32, Self::Fp16, Self::Int8];
 }
 
 impl fmt::Display for Precision {
@@ -78,6 +80,7 @@ impl fmt::Display for Precision {
         f.write_str(match self {
             Self::Fp32 => "fp32",
             Self::Fp16 => "fp16",
+            Self::Int8 => "int8",
         })
     }
 }

@@ -10,6 +10,7 @@ pub mod cpu;
 mod data_sheet;
 mod examination;
 mod host;
+mod order;
 pub mod simulated;
 pub mod tensorrt;
 
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use thalweg_nvidia::{Places, SystemPlaces};
 
 use crate::error::{Error, Result};
-use crate::model::{Model, Signature};
+use crate::model::Signature;
 use crate::units::{Clock, Nanos};
 
 pub use build::{BuildOptions, BuildSpec, Precision, SerializedEngine};
@@ -30,6 +31,7 @@ pub use counters::{Counters, Observer};
 pub use data_sheet::DataSheet;
 pub use examination::{Examination, FoundLibrary, LibraryFinding, examine};
 pub use host::HostTensor;
+pub use order::{BuildEvent, BuildOrder, BuildWatch, Calibration};
 
 /// Where to look for a device and its libraries.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +79,18 @@ pub fn open(name: &str, surroundings: &Surroundings) -> Result<Box<dyn Backend>>
     }
 }
 
+/// As [`open`], for a backend that builds engines for later: for `tensorrt` no GPU need be here where TensorRT builds
+/// without one, see [`Backend::can_run`].
+///
+/// # Errors
+/// As [`open`].
+pub fn open_to_build(name: &str, surroundings: &Surroundings) -> Result<Box<dyn Backend>> {
+    match name {
+        "tensorrt" => Ok(Box::new(tensorrt::TensorRtBackend::open_to_build(surroundings)?)),
+        _ => open(name, surroundings),
+    }
+}
+
 /// Builds and loads engines for one device.
 pub trait Backend: Send + Sync {
     /// The device that engines of this backend run on.
@@ -86,14 +100,20 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// [`Error::UnsupportedOperator`] where the backend lacks an operator, [`Error::OpenDimension`] and
-    /// [`Error::ShapeMismatch`] where the shapes of `spec` do not fit the model.
-    fn build(&self, model: &Model, spec: &BuildSpec) -> Result<SerializedEngine>;
+    /// [`Error::ShapeMismatch`] where the shapes of the order do not fit the model, [`Error::BuildStopped`] where
+    /// its watch stopped the build.
+    fn build(&self, order: &BuildOrder<'_>) -> Result<SerializedEngine>;
 
     /// Makes a stored engine ready to run.
     ///
     /// # Errors
     /// Where the engine is damaged or was built by another backend.
     fn load(&self, engine: &SerializedEngine) -> Result<Arc<dyn Engine>>;
+
+    /// Whether there is a device to load engines on. Without one some can still build.
+    fn can_run(&self) -> bool {
+        true
+    }
 
     /// What an engine's bytes depend on besides model and [`BuildSpec`], such as versions and the device's
     /// generation; `None` where building is so quick that storing engines is not worth it.
@@ -112,6 +132,11 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// Where the device lacks memory or threads for them.
     fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>>;
+
+    /// What became of the network's layers, as the builder's own JSON; `None` where it does not tell.
+    fn layers_json(&self) -> Option<Result<String>> {
+        None
+    }
 
     /// Whether time has to be moved by hand for its executors to get anywhere: a simulated device.
     fn is_simulated(&self) -> bool {

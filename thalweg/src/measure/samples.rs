@@ -1,12 +1,14 @@
 //! Inputs to measure with: from a NumPy file, or random with a seed.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use npyz::{DType, NpyFile, Order};
 use zip::ZipArchive;
 
+use crate::backend::Calibration;
 use crate::error::{Error, Result};
 use crate::model::{DataType, Signature, TensorSpec};
 use crate::pool::Reservation;
@@ -31,12 +33,39 @@ impl SampleSet {
     }
 
     /// Samples from a NumPy file: `.npy` for a network with one input, `.npz` with an array named like
-    /// each input otherwise. An array is one sample, or has the number of samples as first dimension.
+    /// each input otherwise. An array is one sample, or has the number of samples as first dimension. From a
+    /// folder, those of all such files in it, by name.
     ///
     /// # Errors
     /// [`Error::Io`] where the file cannot be read, [`Error::UnknownTensor`], [`Error::ShapeMismatch`]
     /// and [`Error::DataTypeMismatch`] where an array does not fit its input.
     pub fn read(path: &Path, signature: &Signature) -> Result<Self> {
+        if !path.is_dir() {
+            return Self::read_file(path, signature);
+        }
+        let mut all: Option<Self> = None;
+        for file in sample_files(path)? {
+            let more = Self::read_file(&file, signature)?;
+            match &mut all {
+                Some(all) => all.append(&more),
+                None => all = Some(more),
+            }
+        }
+        all.ok_or_else(|| Error::InvalidSetting {
+            name: "input",
+            value: path.display().to_string(),
+            reason: "the folder has no .npy and no .npz file".to_owned(),
+        })
+    }
+
+    fn append(&mut self, more: &Self) {
+        self.count += more.count;
+        for (bytes, more) in self.inputs.iter_mut().zip(&more.inputs) {
+            bytes.extend_from_slice(more);
+        }
+    }
+
+    fn read_file(path: &Path, signature: &Signature) -> Result<Self> {
         let arrays = if path.extension().is_some_and(|extension| extension == "npz") {
             read_npz(path, signature)?
         } else {
@@ -54,6 +83,14 @@ impl SampleSet {
         }
         let inputs = arrays.into_iter().map(|(_, bytes)| bytes).collect();
         Ok(Self { count, inputs, sizes: sizes(signature) })
+    }
+
+    /// The same samples for a builder, which takes ranges of INT8 from them. `signature` is the one they were read
+    /// for.
+    pub fn calibration(&self, signature: &Signature) -> Calibration {
+        let named = signature.inputs.iter().zip(&self.inputs);
+        let named = named.map(|(input, bytes)| (input.name.clone(), Bytes::copy_from_slice(bytes)));
+        Calibration::new(self.count, named.collect())
     }
 
     /// Number of samples, at least one.
@@ -80,6 +117,16 @@ impl SampleSet {
             }
         }
     }
+}
+
+/// The NumPy files of a folder, by name.
+fn sample_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
+    let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+    let mut paths = paths.map_err(Error::io("read", folder))?;
+    paths.retain(|path| path.extension().is_some_and(|it| it == "npy" || it == "npz"));
+    paths.sort();
+    Ok(paths)
 }
 
 fn sizes(signature: &Signature) -> Vec<usize> {
@@ -177,9 +224,13 @@ fn read_array<R: Read>(array: NpyFile<R>, input: &TensorSpec, path: &Path) -> Re
             reason: format!("array `{}` is in Fortran order: save numpy.ascontiguousarray of it", input.name),
         });
     }
-    let expected = numpy_name(input.data_type);
     let got = array.dtype();
-    if !matches!(&got, DType::Plain(plain) if plain.to_string().trim_start_matches(['<', '|']) == expected) {
+    let is_of = |data_type| matches!(&got, DType::Plain(plain) if plain.to_string().trim_start_matches(['<', '|']) == numpy_name(data_type));
+    if input.data_type == DataType::I32 && is_of(DataType::I64) {
+        let bytes = narrowed(array).map_err(cut_off_is_named).map_err(Error::io("read", path))?;
+        return Ok((count, bytes));
+    }
+    if !is_of(input.data_type) {
         return Err(Error::DataTypeMismatch {
             tensor: input.name.clone(),
             expected: input.data_type.to_string(),
@@ -189,6 +240,13 @@ fn read_array<R: Read>(array: NpyFile<R>, input: &TensorSpec, path: &Path) -> Re
     let bytes =
         element_bytes(array, input.data_type).map_err(cut_off_is_named).map_err(Error::io("read", path))?;
     Ok((count, bytes))
+}
+
+/// TensorRT 8 makes 32-bit integers of a model's 64-bit ones; samples for the model go into its engine too.
+fn narrowed<R: Read>(array: NpyFile<R>) -> io::Result<Vec<u8>> {
+    let narrow = |wide: i64| i32::try_from(wide).map_err(|_| format!("{wide} is no 32-bit integer"));
+    let narrow: Result<Vec<i32>, String> = array.into_vec::<i64>()?.into_iter().map(narrow).collect();
+    Ok(bytemuck::cast_slice(&narrow.map_err(io::Error::other)?).to_vec())
 }
 
 /// The standard library says "failed to fill whole buffer", which helps nobody.

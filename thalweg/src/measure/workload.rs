@@ -1,12 +1,12 @@
 //! A network on a device with something to feed it: all that measurements of it share.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Experiment, Load, Pacing, Reference, SampleSet};
-use crate::backend::{Backend, BuildOptions, DeviceSpec, Engine};
-use crate::engine::{self, MaxBatch};
+use crate::backend::{Backend, BuildOptions, BuildWatch, Calibration, DeviceSpec, Engine};
+use crate::engine::{self, Cache, EngineRequest, MaxBatch, StoredEngine};
 use crate::error::Result;
 use crate::model::{Model, ModelIdentity};
 use crate::pool::Configuration;
@@ -23,19 +23,28 @@ pub struct WorkloadSpec {
     pub max_batch: MaxBatch,
     /// What the builder may do.
     pub options: BuildOptions,
-    /// A NumPy file with samples; `None` for random ones.
+    /// A NumPy file, or a folder of them, with samples for the ranges of INT8.
+    pub calibrate: Option<PathBuf>,
+    /// The engines that were built before; `None` to build always.
+    pub cache: Option<Cache>,
+    /// Who hears how far a build is.
+    pub watch: Option<BuildWatch>,
+    /// A NumPy file, or a folder of them, with samples; `None` for random ones.
     pub input: Option<PathBuf>,
     /// Seed of the random samples.
     pub seed: u64,
 }
 
 impl Default for WorkloadSpec {
-    /// The model's own shapes, batch 1, random samples.
+    /// The model's own shapes, batch 1, no cache, random samples.
     fn default() -> Self {
         Self {
             input_shapes: BTreeMap::new(),
             max_batch: MaxBatch::Exactly(1),
             options: BuildOptions::default(),
+            calibrate: None,
+            cache: None,
+            watch: None,
             input: None,
             seed: 0,
         }
@@ -57,23 +66,70 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Builds the engine, gets the samples, and runs each of them once on a single stream.
+    /// Builds the engine or takes it from the cache, gets the samples, and runs each of them once on a single
+    /// stream.
     ///
     /// # Errors
     /// What [`engine::build`], [`SampleSet::read`] and [`Reference::compute`] say.
     pub fn prepare(backend: &dyn Backend, model: &Model, spec: &WorkloadSpec) -> Result<Self> {
-        let engine = engine::build(backend, model, &spec.input_shapes, spec.max_batch, &spec.options)?;
+        let calibration = spec.calibration(model)?;
+        let request = EngineRequest {
+            model,
+            input_shapes: &spec.input_shapes,
+            max_batch: spec.max_batch,
+            options: &spec.options,
+            calibration: calibration.as_ref(),
+            watch: spec.watch.as_ref(),
+        };
+        let built = engine::build(backend, &request, spec.cache.as_ref())?;
+        Self::feed(backend, built.engine, model.identity(&spec.input_shapes)?, spec)
+    }
+
+    /// The same for an engine that was built elsewhere and read from `path`. Of `spec` only the samples count.
+    ///
+    /// # Errors
+    /// What [`Backend::load`], [`SampleSet::read`] and [`Reference::compute`] say.
+    pub fn of_engine(
+        backend: &dyn Backend,
+        stored: &StoredEngine,
+        path: &Path,
+        spec: &WorkloadSpec,
+    ) -> Result<Self> {
+        let engine = backend.load(&stored.engine)?;
+        Self::feed(backend, engine, stored.identity(path), spec)
+    }
+
+    fn feed(
+        backend: &dyn Backend,
+        engine: Arc<dyn Engine>,
+        model: ModelIdentity,
+        spec: &WorkloadSpec,
+    ) -> Result<Self> {
         let inputs = match &spec.input {
             Some(path) => SampleSet::read(path, engine.signature())?,
             None => SampleSet::random(engine.signature(), RANDOM_SAMPLES, spec.seed),
         };
         let reference = Reference::compute(&engine, &inputs)?;
-        let model = model.identity(&spec.input_shapes)?;
         Ok(Self { model, engine, device: backend.device().clone(), inputs, reference })
     }
 
     /// One configuration under one load.
     pub fn experiment(&self, configuration: Configuration, load: Load, pacing: Pacing) -> Experiment<'_> {
         Experiment { workload: self, configuration, load, pacing }
+    }
+}
+
+impl WorkloadSpec {
+    /// The samples for the ranges of INT8, where some were named.
+    ///
+    /// # Errors
+    /// As [`SampleSet::read`].
+    pub fn calibration(&self, model: &Model) -> Result<Option<Calibration>> {
+        let Some(path) = &self.calibrate else { return Ok(None) };
+        let (MaxBatch::Exactly(batch) | MaxBatch::UpTo(batch)) = self.max_batch;
+        // The batch does not matter for one sample's shape, but not every model can run one sample or so many.
+        let signature =
+            model.signature(&self.input_shapes, batch).or_else(|_| model.signature(&self.input_shapes, 1))?;
+        Ok(Some(SampleSet::read(path, &signature)?.calibration(&signature)))
     }
 }

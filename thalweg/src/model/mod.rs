@@ -204,23 +204,6 @@ impl Model {
         Self::from_proto(proto, &self.path)
     }
 
-    /// The same model with the shapes of its inputs as in `signature`: only the batch is open, under one name.
-    /// Exporters give unrelated dimensions one name, and builders then take them to be equal.
-    ///
-    /// # Errors
-    /// [`Error::InvalidModel`] where an input has no shape at all.
-    pub fn with_fixed_shapes(&self, signature: &Signature) -> Result<Self> {
-        let mut proto = proto::ModelProto::clone(&self.proto);
-        let inputs = proto.graph.iter_mut().flat_map(|graph| &mut graph.input);
-        for input in inputs {
-            let known = signature.inputs.iter().find(|known| known.name == input.name());
-            if let Some(known) = known {
-                tensor_info::fix_shape(input, known)?;
-            }
-        }
-        Self::from_proto(proto, &self.path)
-    }
-
     /// Writes the model, whole or not at all: into a temporary file beside `path` that is then renamed.
     /// External data is embedded where `path` is in another folder, since it would not be found from there.
     ///

@@ -5,11 +5,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::DataType;
 use super::proto::tensor_proto::DataType as OnnxDataType;
-use super::proto::tensor_shape_proto::{Dimension as SizeProto, dimension::Value};
+use super::proto::tensor_shape_proto::dimension::Value;
 use super::proto::type_proto::Value as Type;
 use super::proto::{GraphProto, TensorShapeProto, ValueInfoProto};
-use super::{DataType, TensorSpec};
 use crate::error::{Error, Result};
 
 /// An input or output as the model declares it.
@@ -98,20 +98,6 @@ fn dimensions(shape: &TensorShapeProto) -> Vec<Dimension> {
         None => Dimension::Open(String::new()),
     };
     shape.dim.iter().map(|dim| dimension(&dim.value)).collect()
-}
-
-/// Declares the shape of a tensor anew: all sizes fixed but the batch, which is open under one name.
-pub(super) fn fix_shape(value: &mut ValueInfoProto, spec: &TensorSpec) -> Result<()> {
-    let Some(Type::TensorType(tensor)) = value.r#type.as_mut().and_then(|it| it.value.as_mut()) else {
-        let reason = format!("input `{}` is no tensor", spec.name);
-        return Err(Error::InvalidModel { reason });
-    };
-    let batch = spec.is_batched.then(|| Value::DimParam("batch".to_owned()));
-    let sizes = spec.shape.iter().map(|size| Value::DimValue(i64::try_from(*size).unwrap_or(i64::MAX)));
-    let dimension = |value| SizeProto { value: Some(value), denotation: None };
-    let dim = batch.into_iter().chain(sizes).map(dimension).collect();
-    tensor.shape = Some(TensorShapeProto { dim });
-    Ok(())
 }
 
 fn tensor_info(role: &str, value: &ValueInfoProto) -> Result<TensorInfo> {

@@ -96,13 +96,3 @@ fn files_above_two_gigabytes_are_read() {
     assert_eq!((data.len(), data[COUNT - 1]), (COUNT, 5));
     fs::remove_dir_all(&folder).unwrap();
 }
-
-#[test]
-fn fixed_shapes_leave_only_the_batch_open_and_tear_apart_what_shared_a_name() {
-    let model = Sketch::new().input("x", "n,3,n,n").node("y = Relu(x)", &[]).output("y").model();
-    let shapes = BTreeMap::from([("x".to_owned(), vec![1, 3, 48, 192])]);
-    let signature = model.signature(&shapes, 8).unwrap();
-    let fixed = model.with_fixed_shapes(&signature).unwrap();
-    assert_eq!(fixed.inputs()[0].display_shape(), "[batch, 3, 48, 192]");
-    assert_eq!(fixed.signature(&BTreeMap::new(), 8).unwrap(), signature);
-}

@@ -21,7 +21,7 @@ use std::fs;
 use std::sync::Arc;
 use std::thread;
 
-use crate::backend::{Backend, BuildSpec, DeviceSpec, Engine, SerializedEngine};
+use crate::backend::{Backend, BuildOrder, BuildSpec, DeviceSpec, Engine, SerializedEngine};
 use crate::error::{Error, Result};
 use crate::model::{Model, TensorInfo};
 
@@ -66,7 +66,8 @@ impl Backend for CpuBackend {
         &self.device
     }
 
-    fn build(&self, model: &Model, spec: &BuildSpec) -> Result<SerializedEngine> {
+    fn build(&self, order: &BuildOrder<'_>) -> Result<SerializedEngine> {
+        let BuildOrder { model, spec, .. } = *order;
         spec.options.check_fp32(NAME)?;
         let signature = Some(model.signature(&spec.input_shapes, spec.max_batch_size)?);
         check_types("input", model.inputs())?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::test_models::*;
 use super::*;
-use crate::backend::{Completion, CudaGraph, Executor, ExecutorSpec, Outcome, Slot, Waker};
+use crate::backend::{BuildOrder, Completion, CudaGraph, Executor, ExecutorSpec, Outcome, Slot, Waker};
 use crate::model::proto::NodeProto;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
 use crate::units::Clock;
@@ -16,7 +16,7 @@ fn build_spec(max_batch_size: usize) -> BuildSpec {
 
 fn engine(model: &Model, max_batch_size: usize) -> Arc<dyn Engine> {
     let backend = CpuBackend::new();
-    backend.load(&backend.build(model, &build_spec(max_batch_size)).unwrap()).unwrap()
+    backend.load(&backend.build(&BuildOrder::new(model, &build_spec(max_batch_size))).unwrap()).unwrap()
 }
 
 fn executor_spec(streams: usize, depth: usize, batch_size: usize) -> ExecutorSpec {
@@ -60,7 +60,7 @@ fn run_once<T: bytemuck::Pod>(model: &Model, input: &[T]) -> Slot {
 }
 
 fn build_error(model: &Model, max_batch_size: usize) -> String {
-    CpuBackend::new().build(model, &build_spec(max_batch_size)).unwrap_err().to_string()
+    CpuBackend::new().build(&BuildOrder::new(model, &build_spec(max_batch_size))).unwrap_err().to_string()
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn a_convolution_without_optional_attributes_runs() {
 #[test]
 fn an_engine_of_another_backend_is_refused() {
     let backend = CpuBackend::new();
-    let built = backend.build(&dense(), &build_spec(1)).unwrap();
+    let built = backend.build(&BuildOrder::new(&dense(), &build_spec(1))).unwrap();
     let foreign = SerializedEngine { backend: "tensorrt".into(), ..built };
     let error = backend.load(&foreign).err().unwrap().to_string();
     assert_eq!(error, "engine of the tensorrt backend: the cpu backend only loads its own");

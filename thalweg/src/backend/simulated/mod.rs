@@ -18,7 +18,7 @@ mod phases;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::backend::{Backend, BuildSpec, DeviceSpec, Engine, SerializedEngine};
+use crate::backend::{Backend, BuildOrder, DeviceSpec, Engine, SerializedEngine};
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -68,7 +68,8 @@ impl Backend for SimulatedBackend {
         &self.device
     }
 
-    fn build(&self, model: &Model, spec: &BuildSpec) -> Result<SerializedEngine> {
+    fn build(&self, order: &BuildOrder<'_>) -> Result<SerializedEngine> {
+        let BuildOrder { model, spec, .. } = *order;
         let signature = Some(model.signature(&spec.input_shapes, spec.max_batch_size)?);
         let bytes = model.embedded()?.encode();
         let backend = self.device.backend.clone();

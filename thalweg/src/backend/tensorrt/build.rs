@@ -1,40 +1,116 @@
-//! From a model to a plan.
+//! From a model to a serialised engine.
 
+use std::sync::Arc;
+
+use thalweg_nvidia::cuda::CudaContext;
 use thalweg_nvidia::tensorrt::{
     Builder, BuilderConfig, BuilderFlag, HostMemory, Network, OptimizationProfile, ProfilingVerbosity,
     ShapeRange, parse_onnx,
 };
 
-use crate::backend::{BuildOptions, Precision};
-use crate::error::Result;
-use crate::model::{Model, Signature, TensorSpec};
+use super::calibrate::{self, CalibrationProblem, SampleBatches};
+use super::onnx;
+use super::watched::{LogRelay, WatchedBuild};
+use crate::backend::{BuildOptions, BuildOrder, Calibration, Precision};
+use crate::error::{Error, Result};
+use crate::model::{Signature, TensorSpec};
 
-/// Builds a plan for all batch sizes of `signature`, with kernels that are chosen for the largest.
-///
-/// # Errors
-/// In TensorRT's own words.
-pub(super) fn build(
-    builder: &Builder,
-    model: &Model,
-    signature: &Signature,
-    options: &BuildOptions,
-) -> Result<HostMemory> {
-    let mut network = builder.create_network()?;
-    // Weights in files of their own come along in the bytes, so that it does not matter where the model lies.
-    parse_onnx(&mut network, &model.embedded()?.with_fixed_shapes(signature)?.encode(), None)?;
-    let mut config = builder.create_config()?;
-    configure(&mut config, options)?;
-    // Executors share a profile, and each of their graphs has a context of its own.
-    config.share_profiles()?;
-    let profile = profile(builder, &network, signature)?;
-    config.add_optimization_profile(profile)?;
-    Ok(builder.build(&network, &config)?)
+/// What a build happens with.
+pub(super) struct Workshop<'a> {
+    pub builder: Builder,
+    /// The GPU; TensorRT for RTX builds without one.
+    pub context: Option<&'a Arc<CudaContext>>,
+    pub log: &'a LogRelay,
+}
+
+impl Workshop<'_> {
+    /// Builds an engine for all batch sizes of `signature`, with kernels that are chosen for the largest.
+    ///
+    /// # Errors
+    /// In TensorRT's own words; [`Error::BuildStopped`] where the order's watch stopped it.
+    pub fn build(&self, order: &BuildOrder<'_>, signature: &Signature) -> Result<HostMemory> {
+        let mut network = self.builder.create_network()?;
+        parse_onnx(&mut network, &onnx::with_shapes(order.model, signature)?, None)?;
+        let mut config = self.builder.create_config()?;
+        configure(&mut config, &order.spec.options)?;
+        // Executors share a profile, and each of their graphs has a context of its own.
+        config.share_profiles()?;
+        let (least, most) = (*signature.batch_sizes.start(), *signature.batch_sizes.end());
+        let profile = self.profile(&network, signature, least..=most)?;
+        if !profile.ranges().is_empty() {
+            config.add_optimization_profile(profile)?;
+        }
+        let problem = match order.calibration {
+            Some(calibration) => Some(self.calibrate(&mut config, &network, signature, calibration)?),
+            None => None,
+        };
+        let watched =
+            order.watch.map(|watch| WatchedBuild::start(&mut config, watch, self.log)).transpose()?;
+        let built = self.builder.build(&network, &config);
+        if let Some(problem) = problem.and_then(|problem| problem.take()) {
+            return Err(problem);
+        }
+        if watched.is_some_and(|watched| watched.was_stopped()) {
+            return Err(Error::BuildStopped);
+        }
+        Ok(built?)
+    }
+
+    /// The range of every input with open dimensions.
+    fn profile(
+        &self,
+        network: &Network,
+        signature: &Signature,
+        batch_sizes: std::ops::RangeInclusive<usize>,
+    ) -> Result<OptimizationProfile> {
+        let mut profile = self.builder.create_optimization_profile()?;
+        let (least, most) = batch_sizes.into_inner();
+        for input in network.inputs()? {
+            let is_open = input.shape.as_ref().is_none_or(|shape| shape.contains(&-1));
+            if !is_open {
+                continue;
+            }
+            let declared = &signature.inputs[signature.input_index(&input.name)?];
+            let range = ShapeRange {
+                min: shape(declared, least),
+                opt: shape(declared, most),
+                max: shape(declared, most),
+            };
+            profile.set_shapes(&input.name, range)?;
+        }
+        Ok(profile)
+    }
+
+    fn calibrate(
+        &self,
+        config: &mut BuilderConfig,
+        network: &Network,
+        signature: &Signature,
+        calibration: &Calibration,
+    ) -> Result<CalibrationProblem> {
+        let context = self.context.ok_or_else(|| Error::InvalidSetting {
+            name: "calibrate",
+            value: format!("{} samples", calibration.count()),
+            reason: "calibration runs the network, and there is no GPU here".to_owned(),
+        })?;
+        let batch_size = calibrate::batch_size(signature, calibration);
+        let profile = self.profile(network, signature, batch_size..=batch_size)?;
+        let batches = SampleBatches::new(context, calibration, signature, network)?;
+        let problem = batches.problem();
+        config.calibrate(network, profile, Box::new(batches)).map_err(precision_refused(Precision::Int8))?;
+        Ok(problem)
+    }
 }
 
 fn configure(config: &mut BuilderConfig, options: &BuildOptions) -> Result<()> {
     config.set_profiling_verbosity(ProfilingVerbosity::Detailed)?;
-    if options.precision == Precision::Fp16 {
-        config.enable(BuilderFlag::Fp16)?;
+    let flags: &[BuilderFlag] = match options.precision {
+        Precision::Fp32 => &[],
+        Precision::Fp16 => &[BuilderFlag::Fp16],
+        Precision::Int8 => &[BuilderFlag::Fp16, BuilderFlag::Int8],
+    };
+    for flag in flags {
+        config.enable(*flag).map_err(precision_refused(options.precision))?;
     }
     if options.is_exact_fp32 {
         config.disable(BuilderFlag::Tf32)?;
@@ -54,24 +130,18 @@ fn configure(config: &mut BuilderConfig, options: &BuildOptions) -> Result<()> {
     Ok(())
 }
 
-/// The range of every input with open dimensions.
-fn profile(builder: &Builder, network: &Network, signature: &Signature) -> Result<OptimizationProfile> {
-    let mut profile = builder.create_optimization_profile()?;
-    let (least, most) = (*signature.batch_sizes.start(), *signature.batch_sizes.end());
-    for input in network.inputs()? {
-        let is_open = input.shape.as_ref().is_none_or(|shape| shape.contains(&-1));
-        if !is_open {
-            continue;
-        }
-        let declared = &signature.inputs[signature.input_index(&input.name)?];
-        let range = ShapeRange {
-            min: shape(declared, least),
-            opt: shape(declared, most),
-            max: shape(declared, most),
-        };
-        profile.set_shapes(&input.name, range)?;
+/// What to do where this version has no flag for a precision.
+fn precision_refused(precision: Precision) -> impl Fn(thalweg_nvidia::Error) -> Error {
+    move |error| match error {
+        thalweg_nvidia::Error::NotInThisVersion { version, .. } => Error::InvalidSetting {
+            name: "precision",
+            value: precision.to_string(),
+            reason: format!(
+                "TensorRT {version} takes the precision of each layer from the ONNX file: convert the model, and use fp32 here"
+            ),
+        },
+        other => other.into(),
     }
-    Ok(profile)
 }
 
 /// A whole shape as TensorRT counts.

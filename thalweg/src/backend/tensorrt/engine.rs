@@ -32,6 +32,11 @@ impl Engine for TensorRtEngine {
         &self.signature
     }
 
+    fn layers_json(&self) -> Option<Result<String>> {
+        let inspector = self.engine.create_inspector();
+        Some(inspector.and_then(|inspector| inspector.engine_json()).map_err(Error::from))
+    }
+
     fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>> {
         self.check_memory(spec)?;
         let executor = |stream| -> Result<Box<dyn Executor>> {

@@ -4,10 +4,14 @@
 //! lane of page-locked buffers, device buffers and events (see `thalweg_nvidia::execution`).
 
 mod build;
+mod calibrate;
 mod engine;
 mod executor;
 mod meter;
+mod onnx;
+mod progress;
 mod tensors;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,24 +20,44 @@ use std::thread;
 use bytes::Bytes;
 use thalweg_nvidia::cuda::{CudaContext, Driver, HostWait};
 use thalweg_nvidia::nvml::{Nvml, NvmlDevice};
-use thalweg_nvidia::tensorrt::TensorRt;
+use thalweg_nvidia::tensorrt::{Builder, TensorRt};
 
-use crate::backend::{Backend, BuildSpec, DeviceSpec, Engine, SerializedEngine, Surroundings};
+use crate::backend::{Backend, BuildOrder, DeviceSpec, Engine, Precision, SerializedEngine, Surroundings};
 use crate::error::{Error, Result};
-use crate::model::Model;
 
+use build::Workshop;
 use engine::TensorRtEngine;
+use watched::LogRelay;
 
 /// The backend's name.
-const NAME: &str = "tensorrt";
+pub(crate) const NAME: &str = "tensorrt";
 
 /// Builds and runs engines on one GPU.
 pub struct TensorRtBackend {
     tensorrt: TensorRt,
+    /// The GPU, or why there is none: then engines can be built at most.
+    gpu: Result<Gpu, thalweg_nvidia::Error>,
+    device: DeviceSpec,
+    log: LogRelay,
+}
+
+struct Gpu {
     context: Arc<CudaContext>,
     /// The same GPU as NVML sees it, or why it does not.
     nvml: Result<NvmlDevice, thalweg_nvidia::Error>,
-    device: DeviceSpec,
+    cuda_version: String,
+}
+
+impl Gpu {
+    fn open(surroundings: &Surroundings) -> Result<Self, thalweg_nvidia::Error> {
+        let places = surroundings.places();
+        let driver = Driver::open(&places)?;
+        let device = driver.device(surroundings.device.as_deref().unwrap_or("0"))?;
+        let context = device.retain_primary_context(HostWait::Unchanged)?;
+        let uuid = &device.properties().uuid;
+        let nvml = Nvml::open(&places).and_then(|nvml| nvml.device_by_uuid(uuid));
+        Ok(Self { context, nvml, cuda_version: driver.cuda_version()?.to_string() })
+    }
 }
 
 impl TensorRtBackend {
@@ -42,27 +66,52 @@ impl TensorRtBackend {
     /// # Errors
     /// [`Error::Nvidia`] with what is missing: the CUDA driver, a GPU, or TensorRT.
     pub fn open(surroundings: &Surroundings) -> Result<Self> {
-        let places = surroundings.places();
-        let driver = Driver::open(&places)?;
-        let device = driver.device(surroundings.device.as_deref().unwrap_or("0"))?;
-        let context = device.retain_primary_context(HostWait::Unchanged)?;
-        let tensorrt = TensorRt::open(&places)?;
-        let properties = device.properties();
-        let nvml = Nvml::open(&places).and_then(|nvml| nvml.device_by_uuid(&properties.uuid));
+        let gpu = Gpu::open(surroundings)?;
+        Self::with_gpu(surroundings, Ok(gpu))
+    }
+
+    /// The same, and where there is no GPU a backend that can only build, as TensorRT for RTX does without one.
+    ///
+    /// # Errors
+    /// [`Error::Nvidia`] where there is no TensorRT, or not the GPU that was asked for.
+    pub fn open_to_build(surroundings: &Surroundings) -> Result<Self> {
+        match (Gpu::open(surroundings), &surroundings.device) {
+            (Err(error), Some(_)) => Err(error.into()),
+            (gpu, _) => Self::with_gpu(surroundings, gpu),
+        }
+    }
+
+    fn with_gpu(surroundings: &Surroundings, gpu: Result<Gpu, thalweg_nvidia::Error>) -> Result<Self> {
+        let log = LogRelay::default();
+        let tensorrt = TensorRt::open_with_log(&surroundings.places(), &log.sink())?;
         let mut versions = BTreeMap::from([
-            ("cuda driver".to_owned(), driver.cuda_version()?.to_string()),
             ("tensorrt".to_owned(), tensorrt.version().to_string()),
             ("thalweg".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ]);
         versions.extend(tensorrt.abi_note().map(|note| ("tensorrt interface".to_owned(), note)));
-        let spec = DeviceSpec {
+        versions.extend(gpu.as_ref().ok().map(|gpu| ("cuda driver".to_owned(), gpu.cuda_version.clone())));
+        let properties = gpu.as_ref().ok().map(|gpu| gpu.context.properties());
+        let device = DeviceSpec {
             backend: NAME.to_owned(),
-            name: properties.name.clone(),
+            name: properties.map_or_else(|| "no GPU".to_owned(), |it| it.name.clone()),
             core_count: thread::available_parallelism().map_or(1, usize::from),
-            memory_bytes: Some(properties.memory_total_bytes),
+            memory_bytes: properties.map(|it| it.memory_total_bytes),
             versions,
         };
-        Ok(Self { tensorrt, context, nvml, device: spec })
+        Ok(Self { tensorrt, gpu, device, log })
+    }
+
+    /// # Errors
+    /// Why there is no GPU.
+    fn gpu(&self) -> Result<&Gpu> {
+        self.gpu.as_ref().map_err(|error| error.clone().into())
+    }
+
+    fn builder(&self) -> Result<Builder> {
+        Ok(match &self.gpu {
+            Ok(gpu) => self.tensorrt.builder_on(&gpu.context)?,
+            Err(_) => self.tensorrt.builder()?,
+        })
     }
 }
 
@@ -71,14 +120,16 @@ impl Backend for TensorRtBackend {
         &self.device
     }
 
-    fn build(&self, model: &Model, spec: &BuildSpec) -> Result<SerializedEngine> {
-        let signature = model.signature(&spec.input_shapes, spec.max_batch_size)?;
-        let builder = self.tensorrt.builder_on(&self.context)?;
-        let plan = build::build(&builder, model, &signature, &spec.options)?;
+    fn build(&self, order: &BuildOrder<'_>) -> Result<SerializedEngine> {
+        check_calibration(order)?;
+        let signature = order.model.signature(&order.spec.input_shapes, order.spec.max_batch_size)?;
+        let context = self.gpu.as_ref().ok().map(|gpu| &gpu.context);
+        let workshop = Workshop { builder: self.builder()?, context, log: &self.log };
+        let bytes = workshop.build(order, &signature)?;
         Ok(SerializedEngine {
             backend: NAME.to_owned(),
-            bytes: Bytes::copy_from_slice(&plan),
-            spec: Some(spec.clone()),
+            bytes: Bytes::copy_from_slice(&bytes),
+            spec: Some(order.spec.clone()),
             signature: Some(signature),
         })
     }
@@ -91,7 +142,8 @@ impl Backend for TensorRtBackend {
                 reason: format!("the {NAME} backend only loads its own"),
             });
         }
-        let runtime = self.tensorrt.runtime_on(&self.context)?;
+        let gpu = self.gpu()?;
+        let runtime = self.tensorrt.runtime_on(&gpu.context)?;
         // An engine that brings its runtime along is code; it is trusted as TensorRT's own files are.
         let is_portable = engine.spec.as_ref().is_some_and(|spec| spec.options.is_version_compatible);
         if is_portable {
@@ -100,14 +152,36 @@ impl Backend for TensorRtBackend {
         let loaded = runtime.deserialize_engine(&engine.bytes)?;
         let signature = tensors::signature(&loaded, engine.signature.as_ref())?;
         let weights = engine.bytes.len() as u64;
-        let (context, nvml) = (Arc::clone(&self.context), self.nvml.clone());
+        let (context, nvml) = (Arc::clone(&gpu.context), gpu.nvml.clone());
         Ok(Arc::new(TensorRtEngine { engine: loaded, signature, context, nvml, weights }))
     }
 
-    fn build_identity(&self) -> Option<String> {
-        let properties = self.context.properties();
-        let (major, minor) = properties.compute_capability;
-        let (version, name) = (self.tensorrt.version(), &properties.name);
-        Some(format!("TensorRT {version} on {name}, compute capability {major}.{minor}"))
+    fn can_run(&self) -> bool {
+        self.gpu.is_ok()
     }
+
+    fn build_identity(&self) -> Option<String> {
+        let device = match &self.gpu {
+            Ok(gpu) => {
+                let properties = gpu.context.properties();
+                let (major, minor) = properties.compute_capability;
+                format!("{}, compute capability {major}.{minor}", properties.name)
+            }
+            Err(_) => self.device.name.clone(),
+        };
+        let (flavour, version) = (self.tensorrt.flavour().name(), self.tensorrt.version());
+        Some(format!("{flavour} {version} on {device}"))
+    }
+}
+
+/// INT8 takes its ranges from samples, or from a model that has them: then it needs none.
+fn check_calibration(order: &BuildOrder<'_>) -> Result<()> {
+    if order.calibration.is_none() || order.spec.options.precision == Precision::Int8 {
+        return Ok(());
+    }
+    Err(Error::InvalidSetting {
+        name: "precision",
+        value: order.spec.options.precision.to_string(),
+        reason: "calibration is for int8: add --precision int8, or leave --calibrate out".to_owned(),
+    })
 }

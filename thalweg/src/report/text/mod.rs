@@ -2,6 +2,7 @@
 //!
 //! Whether colours are wanted is the caller's business; the text is the same with and without them.
 
+mod build;
 mod examination;
 mod inspection;
 mod measurement;
@@ -12,6 +13,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::definitions;
 
+pub use build::text_of_build;
 pub use examination::text_of_examination;
 pub use inspection::text_of_inspection;
 pub use measurement::text_of_measurement;
