@@ -8,6 +8,7 @@ use thalweg::backend::{CudaGraph, DataSheet, Precision};
 use thalweg::capacity;
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
+use thalweg::precision::AccuracyLimit;
 
 /// Finds, proves and runs the fastest way to push inferences through a network on several streams.
 #[derive(Debug, Parser)]
@@ -58,6 +59,15 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
+    /// Tell the device memory that this engine takes, instead
+    #[arg(long, value_name = "FILE")]
+    pub engine: Option<PathBuf>,
+    /// Slots of each stream
+    #[arg(long, default_value_t = 2, requires = "engine", value_parser = parse_count)]
+    pub depth: usize,
+    /// Samples per execution [default: the engine's most]
+    #[arg(long, requires = "engine", value_parser = parse_count)]
+    pub batch: Option<usize>,
     #[command(flatten)]
     pub gpu: GpuArgs,
 }
@@ -241,6 +251,15 @@ pub struct BuildArgs {
     pub shapes: ShapeArgs,
     #[command(flatten)]
     pub cache: CacheArgs,
+    /// Samples to compare a lower precision with FP32 on [default: those of --calibrate, else random]
+    #[arg(long, value_name = "FILE|DIR")]
+    pub input: Option<PathBuf>,
+    /// Fail where a lower precision is further from FP32: cosine=0.999, top1=0.99 or rel=0.01
+    #[arg(long, value_name = "LIMIT", value_delimiter = ',')]
+    pub max_loss: Vec<AccuracyLimit>,
+    /// Do not compare a lower precision with FP32, which takes a second build
+    #[arg(long, conflicts_with_all = ["max_loss", "input"])]
+    pub no_accuracy: bool,
     /// Write what became of the network's layers to this file, as TensorRT's JSON
     #[arg(long, value_name = "FILE")]
     pub export_layers: Option<PathBuf>,

@@ -253,6 +253,19 @@ pub enum Error {
         reason: String,
     },
 
+    /// A lower precision costs more accuracy than was allowed.
+    #[error(
+        "output `{output}` is too far from FP32: {got} where {limit} was asked for; use a higher precision, or calibrate with more samples"
+    )]
+    AccuracyLost {
+        /// The output.
+        output: String,
+        /// The limit, as on the command line: `cosine=0.999`.
+        limit: String,
+        /// What it is.
+        got: f64,
+    },
+
     /// The user stopped a build.
     #[error("the build was stopped: there is no engine")]
     BuildStopped,
@@ -292,6 +305,7 @@ impl Error {
             | Self::JournalWrite { .. }
             | Self::NothingRan { .. }
             | Self::BuildStopped
+            | Self::AccuracyLost { .. }
             | Self::Interrupted => Blame::Device,
             _ => Blame::Caller,
         }

@@ -11,6 +11,7 @@ use thalweg::model::Model;
 use thalweg::pool::Configuration;
 use thalweg::report;
 use thalweg::tune::{TunedConfig, saturating_load};
+use thalweg::units::Bytes;
 
 use super::{build_options, cache, file, input_shapes, milliseconds, surroundings};
 use crate::args::{BenchArgs, LoadArgs, Spacing};
@@ -54,11 +55,26 @@ pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
     if let Some(path) = &args.save_outputs {
         workload.reference.write(path, workload.engine.signature())?;
     }
+    note_memory(&workload, &configuration, output)?;
     let load = load(&args.load, tuned.as_ref(), &configuration);
     let bar = Bar::spin(format!("measuring {configuration}"), output);
     let measurement = workload.experiment(configuration, load, pacing(args)).run(&interrupts.stop);
     bar.clear();
     show(&measurement?, args, folder.as_ref(), output)
+}
+
+/// Tells the device memory that the streams will take.
+fn note_memory(workload: &Workload, configuration: &Configuration, output: &Output) -> anyhow::Result<()> {
+    let Configuration { streams, depth, batch_size, .. } = *configuration;
+    if let Some(memory) = workload.engine.memory(depth, batch_size)? {
+        output.note(&format!(
+            "device memory: {} of weights and {streams} x {} (activations and slots); at most {} streams fit",
+            Bytes(memory.weights_bytes),
+            Bytes(memory.executor_bytes()),
+            memory.largest_executor_count()
+        ));
+    }
+    Ok(())
 }
 
 /// What is measured.

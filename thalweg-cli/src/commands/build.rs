@@ -1,14 +1,16 @@
 //! `thalweg build`: a model becomes an engine in a file.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use serde_json::json;
-use thalweg::backend::{self, Backend, Engine};
+use thalweg::backend::{self, Backend, Engine, Precision};
 use thalweg::engine::{self, Built, EngineRequest, MaxBatch, StoredEngine};
 use thalweg::files;
 use thalweg::measure::WorkloadSpec;
 use thalweg::model::Model;
+use thalweg::precision::{self, Accuracy, Assessment};
 use thalweg::report;
 
 use super::{build_options, cache, input_shapes, surroundings};
@@ -17,16 +19,10 @@ use crate::output::Output;
 use crate::progress::Interrupts;
 
 pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
-    files::check_writable(&args.output)?;
-    if let Some(path) = &args.export_layers {
-        files::check_writable(path)?;
-    }
+    check_outputs(args)?;
     let interrupts = Interrupts::catch()?;
     let backend = backend::open_to_build(&args.backend, &surroundings(&args.gpu))?;
-    ensure!(
-        args.export_layers.is_none() || backend.can_run(),
-        "--export-layers needs a GPU: TensorRT tells what became of the layers once the engine is loaded"
-    );
+    check_device(args, backend.as_ref())?;
     let model = Model::read(&args.model)?;
     let (bar, watch) = interrupts.watch(model.name(), output);
     let spec = WorkloadSpec {
@@ -36,24 +32,53 @@ pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
         calibrate: args.builder.calibrate.clone(),
         cache: cache(&args.cache, backend.as_ref(), output)?,
         watch: Some(watch),
+        input: args.input.clone().or_else(|| args.builder.calibrate.clone()),
         ..WorkloadSpec::default()
     };
-    let built = build(backend.as_ref(), &model, &spec);
+    let built = build(backend.as_ref(), &model, &spec, !args.no_accuracy);
     bar.clear();
-    let built = built?;
+    let (built, accuracy) = built?;
+    if let Some(accuracy) = &accuracy {
+        args.max_loss.iter().try_for_each(|limit| limit.check(accuracy))?;
+    }
     built.stored.write(&args.output)?;
     if let Some(path) = &args.export_layers {
         export_layers(built.engine.as_deref(), path)?;
     }
-    show(&built, &args.output, output)
+    show(&built, accuracy.as_ref(), &args.output, output)
 }
 
-/// Loads the engine too, where there is a GPU, so that it is known to run.
+fn check_outputs(args: &BuildArgs) -> thalweg::Result<()> {
+    [Some(&args.output), args.export_layers.as_ref()]
+        .into_iter()
+        .flatten()
+        .try_for_each(|path| files::check_writable(path))
+}
+
+/// What needs a GPU is refused before the build where there is none.
+fn check_device(args: &BuildArgs, backend: &dyn Backend) -> anyhow::Result<()> {
+    ensure!(
+        backend.can_run() || args.export_layers.is_none(),
+        "--export-layers needs a GPU: what became of the layers is known once the engine is loaded"
+    );
+    ensure!(
+        backend.can_run() || args.max_loss.is_empty(),
+        "--max-loss needs a GPU: accuracy is known once the engine runs"
+    );
+    Ok(())
+}
+
+/// A built engine, loaded where there is a device.
+type Ready = Built<Option<Arc<dyn Engine>>>;
+
+/// Builds the engine. Where there is a device, it is loaded too, so that it is known to run, and where its precision is
+/// lower than the model's, compared with FP32.
 fn build(
     backend: &dyn Backend,
     model: &Model,
     spec: &WorkloadSpec,
-) -> thalweg::Result<Built<Option<std::sync::Arc<dyn Engine>>>> {
+    is_compared: bool,
+) -> thalweg::Result<(Ready, Option<Accuracy>)> {
     let calibration = spec.calibration(model)?;
     let request = EngineRequest {
         model,
@@ -63,11 +88,19 @@ fn build(
         calibration: calibration.as_ref(),
         watch: spec.watch.as_ref(),
     };
-    if backend.can_run() {
-        Ok(engine::build(backend, &request, spec.cache.as_ref())?.map(Some))
-    } else {
-        Ok(engine::build_for_later(backend, &request, spec.cache.as_ref())?.map(|()| None))
+    let cache = spec.cache.as_ref();
+    if !backend.can_run() {
+        return Ok((engine::build_for_later(backend, &request, cache)?.map(|()| None), None));
     }
+    let built = engine::build(backend, &request, cache)?;
+    let accuracy = if is_compared && spec.options.precision != Precision::Fp32 {
+        let samples = spec.input.as_deref();
+        let assessment = Assessment { backend, request, cache, samples, seed: spec.seed };
+        Some(precision::assess(&built.engine, &assessment)?)
+    } else {
+        None
+    };
+    Ok((built.map(Some), accuracy))
 }
 
 fn export_layers(engine: Option<&dyn Engine>, path: &Path) -> anyhow::Result<()> {
@@ -75,7 +108,12 @@ fn export_layers(engine: Option<&dyn Engine>, path: &Path) -> anyhow::Result<()>
     Ok(files::write_whole(path, layers.as_bytes())?)
 }
 
-fn show<T>(built: &Built<T>, path: &Path, output: &Output) -> anyhow::Result<()> {
+fn show<T>(
+    built: &Built<T>,
+    accuracy: Option<&Accuracy>,
+    path: &Path,
+    output: &Output,
+) -> anyhow::Result<()> {
     let StoredEngine { engine, origin } = &built.stored;
     output.result(
         || {
@@ -88,8 +126,12 @@ fn show<T>(built: &Built<T>, path: &Path, output: &Output) -> anyhow::Result<()>
                 "origin": origin,
                 "spec": engine.spec,
                 "signature": engine.signature,
+                "accuracy": accuracy,
             }))
         },
-        |style| report::text_of_build(&built.stored, &built.source, path, style),
+        |style| {
+            let accuracy = accuracy.map(|accuracy| report::text_of_accuracy(accuracy, style));
+            report::text_of_build(&built.stored, &built.source, path, style) + &accuracy.unwrap_or_default()
+        },
     )
 }

@@ -10,6 +10,7 @@ pub mod cpu;
 mod data_sheet;
 mod examination;
 mod host;
+mod memory;
 mod order;
 pub mod simulated;
 pub mod tensorrt;
@@ -29,8 +30,11 @@ use crate::units::{Clock, Nanos};
 pub use build::{BuildOptions, BuildSpec, Precision, SerializedEngine};
 pub use counters::{Counters, Observer};
 pub use data_sheet::DataSheet;
-pub use examination::{Examination, FoundLibrary, LibraryFinding, examine};
+pub use examination::{
+    Examination, FoundLibrary, GpuFinding, GpuState, LibraryFinding, TensorRtFinding, examine,
+};
 pub use host::HostTensor;
+pub use memory::EngineMemory;
 pub use order::{BuildEvent, BuildOrder, BuildWatch, Calibration};
 
 /// Where to look for a device and its libraries.
@@ -136,6 +140,15 @@ pub trait Engine: Send + Sync {
     /// What became of the network's layers, as the builder's own JSON; `None` where it does not tell.
     fn layers_json(&self) -> Option<Result<String>> {
         None
+    }
+
+    /// The device memory that executors of this shape would take; `None` where the device has no memory of its own.
+    ///
+    /// # Errors
+    /// Where the device does not tell.
+    fn memory(&self, depth: usize, batch_size: usize) -> Result<Option<EngineMemory>> {
+        let _ = (depth, batch_size);
+        Ok(None)
     }
 
     /// Whether time has to be moved by hand for its executors to get anywhere: a simulated device.

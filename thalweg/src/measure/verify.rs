@@ -67,6 +67,19 @@ impl Reference {
         Ok(Self { samples: outputs, sample_time })
     }
 
+    /// How many samples there are.
+    pub fn sample_count(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// The elements of one output of one sample, row-major.
+    ///
+    /// # Panics
+    /// Where there is no such sample or output.
+    pub fn output(&self, sample: usize, output: usize) -> &[f64] {
+        &self.samples[sample][output].values
+    }
+
     /// How long one sample takes on one stream: the shortest of all, since the first ones warm up.
     pub fn sample_time(&self) -> Nanos {
         self.sample_time

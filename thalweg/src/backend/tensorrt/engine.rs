@@ -9,7 +9,7 @@ use thalweg_nvidia::tensorrt::{self, Activations};
 
 use super::executor::TensorRtExecutor;
 use super::{build, tensors};
-use crate::backend::{CudaGraph, Engine, Executor, ExecutorSpec};
+use crate::backend::{CudaGraph, Engine, EngineMemory, Executor, ExecutorSpec};
 use crate::error::{Error, Result};
 use crate::model::{Signature, TensorSpec};
 use crate::units::Bytes;
@@ -30,6 +30,10 @@ pub(super) struct TensorRtEngine {
 impl Engine for TensorRtEngine {
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    fn memory(&self, depth: usize, batch_size: usize) -> Result<Option<EngineMemory>> {
+        self.memory_of(depth, batch_size).map(Some)
     }
 
     fn layers_json(&self) -> Option<Result<String>> {
@@ -82,20 +86,22 @@ impl TensorRtEngine {
         }
     }
 
-    /// Device memory of one executor: its activations, and for each slot its inputs and outputs. Contexts and
-    /// graphs take some more, which TensorRT does not tell.
-    fn executor_bytes(&self, spec: &ExecutorSpec) -> Result<u64> {
-        let slot = byte_counts(&self.signature.inputs, spec.batch_size)
-            .into_iter()
-            .chain(byte_counts(&self.signature.outputs, spec.batch_size))
-            .sum::<usize>();
-        Ok((self.engine.device_memory_size(PROFILE)? + slot * spec.depth) as u64)
+    fn memory_of(&self, depth: usize, batch_size: usize) -> Result<EngineMemory> {
+        let tensors = [&self.signature.inputs, &self.signature.outputs].into_iter();
+        let slot: usize = tensors.flat_map(|tensors| byte_counts(tensors, batch_size)).sum();
+        Ok(EngineMemory {
+            weights_bytes: self.weights,
+            activation_bytes: self.engine.device_memory_size(PROFILE)? as u64,
+            slot_bytes: slot as u64,
+            depth,
+            batch_size,
+            free_bytes: self.context.memory()?.free_bytes,
+        })
     }
 
     fn check_memory(&self, spec: &ExecutorSpec) -> Result<()> {
-        let each = self.executor_bytes(spec)?;
-        let free = self.context.memory()?.free_bytes;
-        if each * spec.streams as u64 <= free {
+        let memory = self.memory_of(spec.depth, spec.batch_size)?;
+        if spec.streams as u64 <= memory.largest_executor_count() {
             return Ok(());
         }
         Err(Error::InvalidSetting {
@@ -103,11 +109,11 @@ impl TensorRtEngine {
             value: spec.streams.to_string(),
             reason: format!(
                 "each takes {} of device memory at batch {} besides {} of weights, and {} are free: at most {} fit",
-                Bytes(each),
+                Bytes(memory.executor_bytes()),
                 spec.batch_size,
-                Bytes(self.weights),
-                Bytes(free),
-                free / each.max(1),
+                Bytes(memory.weights_bytes),
+                Bytes(memory.free_bytes),
+                memory.largest_executor_count(),
             ),
         })
     }

@@ -7,6 +7,7 @@ mod build;
 mod calibrate;
 mod engine;
 mod executor;
+pub(super) mod machine;
 mod meter;
 mod onnx;
 mod progress;

@@ -13,8 +13,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::definitions;
 
-pub use build::text_of_build;
-pub use examination::text_of_examination;
+pub use build::{text_of_accuracy, text_of_build};
+pub use examination::{text_of_examination, text_of_memory};
 pub use inspection::text_of_inspection;
 pub use measurement::text_of_measurement;
 pub use paper::text_of_paper;

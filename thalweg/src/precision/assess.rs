@@ -1,0 +1,133 @@
+//! Running an engine and one in FP32 on the same samples.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::accuracy::{Accuracy, OutputAccuracy, compare};
+use crate::backend::cpu::CpuBackend;
+use crate::backend::{Backend, BuildOptions, Engine, Precision};
+use crate::engine::{self, Cache, EngineRequest, MaxBatch};
+use crate::error::{Error, Result};
+use crate::measure::{Reference, SampleSet};
+use crate::model::{Signature, TensorSpec};
+
+/// Random samples where none are given.
+const RANDOM_SAMPLES: usize = 16;
+
+/// What an engine is compared with.
+#[derive(Clone, Copy)]
+pub struct Assessment<'a> {
+    /// What builds and runs the FP32 engine.
+    pub backend: &'a dyn Backend,
+    /// How the engine was built.
+    pub request: EngineRequest<'a>,
+    /// The engines that were built before.
+    pub cache: Option<&'a Cache>,
+    /// A NumPy file, or a folder of them; `None` for random samples.
+    pub samples: Option<&'a Path>,
+    /// Seed of random samples.
+    pub seed: u64,
+}
+
+/// Compares an engine's outputs with those of an exact FP32 engine of the same model, or of the `cpu` backend where
+/// there is no such engine.
+///
+/// # Errors
+/// Where neither can run the model or the samples cannot be read.
+pub fn assess(engine: &Arc<dyn Engine>, assessment: &Assessment<'_>) -> Result<Accuracy> {
+    let (reference, exact) = exact_engine(assessment)?;
+    let expected = Outputs::of(&exact, assessment)?;
+    // The device's memory is free for the next one.
+    drop(exact);
+    let got = Outputs::of(engine, assessment)?;
+    let outputs: Result<Vec<_>> = got.signature.outputs.iter().map(|it| judge(it, &expected, &got)).collect();
+    Ok(Accuracy {
+        reference,
+        sample_count: got.values.sample_count(),
+        is_random: assessment.samples.is_none(),
+        outputs: outputs?,
+    })
+}
+
+/// What an engine gave for every sample.
+struct Outputs {
+    signature: Signature,
+    values: Reference,
+}
+
+impl Outputs {
+    fn of(engine: &Arc<dyn Engine>, assessment: &Assessment<'_>) -> Result<Self> {
+        let signature = engine.signature().clone();
+        let samples = match assessment.samples {
+            Some(path) => SampleSet::read(path, &signature)?,
+            None => SampleSet::random(&signature, RANDOM_SAMPLES, assessment.seed),
+        };
+        Ok(Self { values: Reference::compute(engine, &samples)?, signature })
+    }
+
+    /// One output of every sample.
+    fn output(&self, name: &str) -> Result<Vec<&[f64]>> {
+        let index = self.signature.output_index(name)?;
+        Ok((0..self.values.sample_count()).map(|sample| self.values.output(sample, index)).collect())
+    }
+}
+
+fn judge(output: &TensorSpec, expected: &Outputs, got: &Outputs) -> Result<OutputAccuracy> {
+    // A single number per sample is no choice between classes.
+    let is_classes = output.is_batched && matches!(output.shape[..], [classes] if classes > 1);
+    compare(&output.name, &expected.output(&output.name)?, &got.output(&output.name)?, is_classes)
+}
+
+/// The FP32 engine with its name.
+fn exact_engine(assessment: &Assessment<'_>) -> Result<(String, Arc<dyn Engine>)> {
+    let given = &assessment.request;
+    let options = BuildOptions { precision: Precision::Fp32, is_exact_fp32: true, ..given.options.clone() };
+    // Samples run one by one, so the smallest engine does, where the model has a choice.
+    let exact = |max_batch| EngineRequest { options: &options, calibration: None, max_batch, ..*given };
+    let build = |backend: &dyn Backend, request| engine::build(backend, &request, assessment.cache);
+    let either = |backend: &dyn Backend| match build(backend, exact(MaxBatch::Exactly(1))) {
+        Err(Error::InvalidSetting { name: "batch", .. }) => build(backend, exact(given.max_batch)),
+        other => other,
+    };
+    match either(assessment.backend) {
+        Ok(built) => Ok(("FP32 engine".to_owned(), built.engine)),
+        Err(error @ Error::BuildStopped) => Err(error),
+        Err(error) => match either(&CpuBackend::new()) {
+            Ok(built) => Ok(("cpu backend".to_owned(), built.engine)),
+            // That of the device says more.
+            Err(_) => Err(error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::Model;
+    use crate::model::zoo::Network;
+
+    #[test]
+    fn an_engine_loses_nothing_against_itself() {
+        let backend = CpuBackend::new();
+        let model = Model::from_proto(Network::Launch.generate(0), "launch.onnx").unwrap();
+        let (input_shapes, options) = (BTreeMap::new(), BuildOptions::default());
+        let request = EngineRequest {
+            model: &model,
+            input_shapes: &input_shapes,
+            max_batch: MaxBatch::Exactly(4),
+            options: &options,
+            calibration: None,
+            watch: None,
+        };
+        let engine = engine::build(&backend, &request, None).unwrap().engine;
+        let assessment = Assessment { backend: &backend, request, cache: None, samples: None, seed: 0 };
+        let accuracy = assess(&engine, &assessment).unwrap();
+        assert_eq!((accuracy.sample_count, accuracy.is_random), (RANDOM_SAMPLES, true));
+        assert_eq!(accuracy.reference, "FP32 engine");
+        let [output] = &accuracy.outputs[..] else { panic!("{accuracy:?}") };
+        assert_eq!((output.cosine, output.max_relative_error), (1.0, 0.0));
+        assert_eq!(output.top1_agreement, Some(1.0));
+    }
+}
