@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use thalweg::backend::{CudaGraph, Precision};
+use thalweg::backend::{CudaGraph, DataSheet, Precision};
+use thalweg::capacity;
+use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
 use thalweg::precision::AccuracyLimit;
 
@@ -42,6 +44,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Find the best configuration under a latency and memory limit
     Tune(TuneArgs),
+    /// Compare devices on paper, from data sheets: nothing is run
+    Predict(PredictArgs),
     /// Show the result of an earlier `bench` or `tune` again
     Report(ReportArgs),
     /// Print a completion script for a shell
@@ -75,6 +79,35 @@ pub struct InspectArgs {
     /// Samples per execution
     #[arg(long, default_value_t = 1, value_parser = parse_count)]
     pub batch: usize,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// ONNX file
+    pub model: PathBuf,
+    /// Devices to compare
+    #[arg(long, value_name = "LIST", value_delimiter = ',', required = true, value_parser = parse_device)]
+    pub device: Vec<DataSheet>,
+    /// measurement.json of a `bench` to anchor the predictions on
+    #[arg(long, value_name = "FILE")]
+    pub measured: Option<PathBuf>,
+    /// Batch sizes
+    #[arg(
+        long, value_name = "LIST", value_delimiter = ',', default_values_t = [1, 8, 32],
+        value_parser = parse_count
+    )]
+    pub batch: Vec<usize>,
+    /// Types that inputs are copied in: f32, f16, u8
+    #[arg(
+        long, value_name = "LIST", value_delimiter = ',', default_value = "f32",
+        value_parser = parse_input_type
+    )]
+    pub input_type: Vec<DataType>,
+    /// How numbers are stored and multiplied: fp32, fp16, int8
+    #[arg(long, default_value = "fp16", value_parser = parse_precision)]
+    pub precision: capacity::Precision,
     #[command(flatten)]
     pub shapes: ShapeArgs,
 }
@@ -396,6 +429,29 @@ fn parse_counts(text: &str) -> Result<Counts, String> {
             .map_err(|_| format!("`{count}` is no count above 0; give a list like 1,2,4, or auto"))
     });
     counts.collect::<Result<_, _>>().map(Counts::These)
+}
+
+fn parse_device(text: &str) -> Result<DataSheet, String> {
+    let known = || DataSheet::all().iter().map(|sheet| sheet.key).collect::<Vec<_>>().join(", ");
+    DataSheet::of(text).ok_or_else(|| format!("the devices are {}", known()))
+}
+
+fn parse_input_type(text: &str) -> Result<DataType, String> {
+    match text {
+        "f32" => Ok(DataType::F32),
+        "f16" => Ok(DataType::F16),
+        "u8" => Ok(DataType::U8),
+        _ => Err("the types are f32, f16 and u8".to_owned()),
+    }
+}
+
+fn parse_precision(text: &str) -> Result<capacity::Precision, String> {
+    match text {
+        "fp32" => Ok(capacity::Precision::Fp32),
+        "fp16" => Ok(capacity::Precision::Fp16),
+        "int8" => Ok(capacity::Precision::Int8),
+        _ => Err("the precisions are fp32, fp16 and int8".to_owned()),
+    }
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {

@@ -36,6 +36,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Build(args) => commands::build::run(&args, output),
         Command::Bench(args) => commands::bench::run(&args, output),
         Command::Tune(args) => commands::tune::run(&args, output),
+        Command::Predict(args) => commands::predict::run(&args, output),
         Command::Report(args) => commands::report::run(&args, output),
         Command::Completions { shell } => commands::print_completions(shell),
         Command::Man => commands::print_manual(),

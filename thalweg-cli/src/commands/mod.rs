@@ -5,6 +5,7 @@ pub mod build;
 pub mod doctor;
 pub mod inspect;
 pub mod model;
+pub mod predict;
 pub mod report;
 pub mod tune;
 

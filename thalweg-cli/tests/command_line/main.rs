@@ -11,5 +11,6 @@ mod ended_early;
 mod engines;
 mod models;
 mod output_folders;
+mod predictions;
 mod printing;
 mod program;

@@ -15,11 +15,16 @@ use crate::raw::DevicePointer;
 /// The driver refuses to allocate nothing, but a tensor may be empty.
 const LEAST_ALLOCATION: usize = 1;
 
+/// Device memory is taken in whole multiples of this: the driver does not give less either, and TensorRT 8.6 counts
+/// the outputs of a network in steps of 512 bytes.
+const DEVICE_STEP: usize = 512;
+
 /// Owned device memory, aligned to 256 bytes at least. What is in it at first is undefined.
 pub struct DeviceBuffer {
     context: Arc<CudaContext>,
     address: Address,
     byte_count: usize,
+    capacity: usize,
 }
 
 impl DeviceBuffer {
@@ -31,9 +36,10 @@ impl DeviceBuffer {
     pub fn new(context: &Arc<CudaContext>, byte_count: usize) -> Result<Self> {
         let api = context.enter()?;
         let mut address = 0;
+        let capacity = byte_count.max(LEAST_ALLOCATION).next_multiple_of(DEVICE_STEP);
         // SAFETY: `address` is writable, a context is current, and the size is not 0.
-        unsafe { api.memory_allocate(&raw mut address, byte_count.max(LEAST_ALLOCATION)) }?;
-        Ok(Self { context: Arc::clone(context), address, byte_count })
+        unsafe { api.memory_allocate(&raw mut address, capacity) }?;
+        Ok(Self { context: Arc::clone(context), address, byte_count, capacity })
     }
 
     /// Where it begins.
@@ -44,6 +50,11 @@ impl DeviceBuffer {
     /// Its size, in bytes.
     pub fn byte_count(&self) -> usize {
         self.byte_count
+    }
+
+    /// How many bytes may be written from its start on: its size, rounded up.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// The context that it belongs to.

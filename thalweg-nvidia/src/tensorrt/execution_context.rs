@@ -153,7 +153,7 @@ impl ExecutionContext {
     /// [`Error::TensorRt`] where TensorRT refuses it.
     #[doc(alias = "setTensorAddress")]
     pub(crate) fn bind_device(&mut self, index: usize, memory: &DeviceBuffer) -> Result<()> {
-        let (address, byte_count) = (memory.pointer(), memory.byte_count());
+        let (address, byte_count) = (memory.pointer(), memory.capacity());
         match &self.bindings[index] {
             // The usual case, on the way of every execution.
             Some(Binding::Device { address: a, byte_count: b }) if *a == address && *b == byte_count => {

@@ -7,11 +7,13 @@
 
 mod batch_curve;
 mod bounds;
+mod clocks;
 mod contention;
 mod curve;
 mod demand;
 mod events;
 mod observation;
+mod paper;
 mod prediction;
 mod residual;
 #[cfg(test)]
@@ -22,4 +24,6 @@ pub use bounds::Bounds;
 pub use curve::{Curve, CurvePoint};
 pub use demand::{DRAM_CEILING, Demand, DemandSource, Resource, ServiceDemands};
 pub use observation::Observation;
+pub(crate) use observation::power_limit_watts;
+pub use paper::{PaperPrediction, PaperWorkload, Precision};
 pub use prediction::{FULL, Prediction, Predictor};

@@ -1,6 +1,6 @@
 //! What the predictor learns from: one configuration that was measured, reduced to what its model uses.
 
-use crate::backend::Counters;
+use crate::backend::{Counters, DataSheet, DeviceSpec};
 use crate::measure::{Estimate, Measurement, StageSummary};
 use crate::pool::Configuration;
 
@@ -18,6 +18,8 @@ pub struct Observation {
     pub counters: Option<Counters>,
     /// Resident memory of the process in bytes.
     pub memory_bytes: Option<u64>,
+    /// Power limit of the device in watts, as its data sheet gives it.
+    pub power_limit_watts: Option<f64>,
 }
 
 impl Observation {
@@ -29,6 +31,7 @@ impl Observation {
             stages: measurement.stages,
             counters: measurement.counters.clone(),
             memory_bytes: measurement.host_memory_bytes,
+            power_limit_watts: power_limit_watts(&measurement.device),
         }
     }
 
@@ -42,4 +45,10 @@ impl Observation {
         let throughput = self.throughput_inferences_per_s.value;
         throughput.is_finite() && throughput > 0.0 && self.stages.compute.0 > 0
     }
+}
+
+/// The power limit on the data sheet of a device, where one is known by its name.
+pub(crate) fn power_limit_watts(device: &DeviceSpec) -> Option<f64> {
+    let is_this = |sheet: &&DataSheet| device.name.contains(sheet.name);
+    DataSheet::all().iter().find(is_this).map(|sheet| sheet.power_limit_watts)
 }

@@ -16,6 +16,13 @@ const TWO_SIDED: f64 = 1.96;
 /// From this utilisation on a resource counts as full: the rest is lost where executions meet.
 pub const FULL: f64 = 0.9;
 
+/// Steps in which clock and activity are brought to agree. Activity depends on the clock only where the device is not
+/// full, and then weakly.
+const CLOCK_STEPS: usize = 4;
+
+/// A change of the clock below this does not matter.
+const CLOCK_TOLERANCE: f64 = 0.005;
+
 /// What a configuration will probably do. It was not measured.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
@@ -48,8 +55,29 @@ impl Prediction {
 /// kinds of CUDA graph, and above all several streams make it narrower.
 #[derive(Clone, Debug, Default)]
 pub struct Predictor {
-    observations: Vec<Observation>,
+    observations: Vec<Repeated>,
     learnt: Option<Learnt>,
+}
+
+/// Observations of one configuration.
+#[derive(Clone, Debug)]
+struct Repeated {
+    /// The latest, with the mean throughput of all and the interval that their number leaves.
+    mean: Observation,
+    count: f64,
+}
+
+impl Repeated {
+    fn add(&mut self, observation: &Observation) {
+        let (old, new) = (self.mean.throughput_inferences_per_s, observation.throughput_inferences_per_s);
+        let count = self.count + 1.0;
+        let value = (old.value * self.count + new.value) / count;
+        // Relative widths, of independent errors.
+        let width = |estimate: &Estimate| (estimate.upper - estimate.lower) / (2.0 * estimate.value);
+        let half = value * (width(&old) * self.count).hypot(width(&new)) / count;
+        let throughput_inferences_per_s = Estimate { value, lower: value - half, upper: value + half };
+        *self = Self { mean: Observation { throughput_inferences_per_s, ..observation.clone() }, count };
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -72,12 +100,18 @@ impl Predictor {
 
     /// Takes several observations into account at once, which is faster than one by one.
     pub fn learn_all(&mut self, observations: impl IntoIterator<Item = Observation>) {
-        self.observations.extend(observations.into_iter().filter(Observation::is_usable));
+        for observation in observations.into_iter().filter(Observation::is_usable) {
+            let known = |known: &&mut Repeated| known.mean.configuration == observation.configuration;
+            match self.observations.iter_mut().find(known) {
+                Some(known) => known.add(&observation),
+                None => self.observations.push(Repeated { mean: observation, count: 1.0 }),
+            }
+        }
         self.learnt = Learnt::of(&self.observations);
     }
 
-    /// How many observations it knows.
-    pub fn observation_count(&self) -> usize {
+    /// How many different configurations it knows observations of.
+    pub fn configuration_count(&self) -> usize {
         self.observations.len()
     }
 
@@ -86,7 +120,7 @@ impl Predictor {
         let learnt = self.learnt.as_ref()?;
         let modelled = Modelled::of(&learnt.workload, configuration);
         let throughput = learnt.corrected(&modelled);
-        let demands = learnt.workload.demands(configuration, modelled.fill);
+        let demands = learnt.workload.demands(configuration, modelled.fill, modelled.clock);
         let (first_saturating, demand) = demands.largest()?;
         let in_flight = configuration.streams * configuration.depth * configuration.batch_size;
         Some(Prediction {
@@ -102,7 +136,8 @@ impl Predictor {
     /// What an inference asks for in this configuration; `None` before anything usable was learnt.
     pub fn demands(&self, configuration: &Configuration) -> Option<ServiceDemands> {
         let workload = &self.learnt.as_ref()?.workload;
-        Some(workload.demands(configuration, workload.contention(configuration).fill))
+        let Modelled { fill, clock, .. } = Modelled::of(workload, configuration);
+        Some(workload.demands(configuration, fill, clock))
     }
 
     /// Predictions for this configuration with other numbers of streams, in the given order.
@@ -118,9 +153,10 @@ impl Predictor {
 }
 
 impl Learnt {
-    fn of(observations: &[Observation]) -> Option<Self> {
-        let workload = WorkloadModel::of(observations)?;
-        let residual = |observation: &Observation| {
+    fn of(observations: &[Repeated]) -> Option<Self> {
+        let observations: Vec<&Observation> = observations.iter().map(|repeated| &repeated.mean).collect();
+        let workload = WorkloadModel::of(&observations)?;
+        let residual = |observation: &&Observation| {
             let Estimate { value, lower, upper } = observation.throughput_inferences_per_s;
             let noise = if lower > 0.0 { (upper / lower).ln() / (2.0 * TWO_SIDED) } else { 1.0 };
             let modelled = Modelled::of(&workload, &observation.configuration);
@@ -128,7 +164,7 @@ impl Learnt {
         };
         let residuals: Vec<Residual> = observations.iter().map(residual).collect();
         let residuals = Residuals::of(&residuals);
-        Some(Self { workload, residuals, memory: MemoryLine::through(observations) })
+        Some(Self { workload, residuals, memory: MemoryLine::through(&observations) })
     }
 
     fn corrected(&self, modelled: &Modelled) -> Estimate {
@@ -144,26 +180,48 @@ struct Modelled {
     /// Inferences per second.
     throughput: f64,
     fill: f64,
+    clock: f64,
     place: Place,
 }
 
 impl Modelled {
     fn of(workload: &WorkloadModel, configuration: &Configuration) -> Self {
         let contention = workload.contention(configuration);
-        let times = workload.times(configuration);
-        let likely = settle(configuration, &times, &contention.likely);
+        let (likely, clock) = settle_with_clock(workload, configuration, &contention.likely);
         // One stream has no company, so nothing about it is uncertain.
         let uncertainty = if configuration.streams == 1 {
             0.0
         } else {
-            (likely / settle(configuration, &times, &contention.pessimistic)).ln().abs()
+            let (pessimistic, _) = settle_with_clock(workload, configuration, &contention.pessimistic);
+            (likely / pessimistic).ln().abs()
         };
         Self {
             throughput: likely * configuration.batch_size as f64,
             fill: contention.fill,
+            clock,
             place: Place::new(*configuration, uncertainty),
         }
     }
+}
+
+/// Executions per second, and the clock, where the clock and the activity that it allows agree.
+fn settle_with_clock(
+    workload: &WorkloadModel,
+    configuration: &Configuration,
+    slow_downs: &[f64],
+) -> (f64, f64) {
+    let mut clock = 1.0;
+    let mut executions = settle(configuration, &workload.times(configuration), slow_downs);
+    for _ in 0..CLOCK_STEPS {
+        // At a lower clock the same work takes longer, so the SMs are as busy as the executions per cycle say.
+        let next = workload.clock(configuration, executions / clock);
+        if (next - clock).abs() < CLOCK_TOLERANCE {
+            break;
+        }
+        clock = next;
+        executions = settle(configuration, &workload.times_at(configuration, clock), slow_downs);
+    }
+    (executions, clock)
 }
 
 /// Memory as a base and a part for each sample that slots have room for.
@@ -179,8 +237,8 @@ impl MemoryLine {
     }
 
     /// Least squares; `None` where all observations have room for the same number of samples.
-    fn through(observations: &[Observation]) -> Option<Self> {
-        let point = |observation: &Observation| {
+    fn through(observations: &[&Observation]) -> Option<Self> {
+        let point = |observation: &&Observation| {
             Some((Self::samples(&observation.configuration), observation.memory_bytes? as f64))
         };
         let points: Vec<(f64, f64)> = observations.iter().filter_map(point).collect();

@@ -23,8 +23,10 @@ const LENGTHS: [f64; 2] = [1.5, 4.0];
 /// Distance of two kinds of CUDA graph, in doublings of a knob.
 const GRAPH_DISTANCE: f64 = 2.0;
 
-/// The smallest noise of a measurement.
+/// The smallest and the largest noise of a measurement. The interval of a short one overstates it: it is cut into
+/// blocks of few executions, which differ by more than measurements do.
 const LEAST_NOISE: f64 = 0.005;
+const MOST_NOISE: f64 = 0.03;
 
 /// Measured discrepancies, ready to be asked.
 #[derive(Clone, Debug, Default)]
@@ -75,7 +77,7 @@ impl Residuals {
         let covariances = |(index, residual): (usize, &Residual)| {
             let others = &places[..=index];
             let mut row: Vec<f64> = others.iter().map(|other| covariance(&residual.place, other)).collect();
-            row[index] += residual.noise.max(LEAST_NOISE).powi(2);
+            row[index] += residual.noise.clamp(LEAST_NOISE, MOST_NOISE).powi(2);
             row
         };
         let factor = cholesky(residuals.iter().enumerate().map(covariances).collect());

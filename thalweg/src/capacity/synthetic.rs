@@ -26,6 +26,7 @@ pub fn alone(batch_size: usize, throughput: f64) -> Observation {
         stages: StageSummary { enqueue: Nanos(1_000), h2d: copy, compute, d2h: copy },
         counters: None,
         memory_bytes: None,
+        power_limit_watts: None,
     }
 }
 
@@ -38,6 +39,7 @@ pub fn beside(alone: &Observation, streams: usize, throughput: f64) -> Observati
 }
 
 /// The same with counters.
-pub fn with_counters(observation: Observation, counters: Counters) -> Observation {
-    Observation { counters: Some(counters), ..observation }
+pub fn with_counters(mut observation: Observation, counters: Counters) -> Observation {
+    observation.counters = Some(counters);
+    observation
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::batch_curve::{BatchCurve, interpolate};
+use super::clocks::{Clocks, clock, stretch};
 use super::contention::{Calibration, Contention, FillRange, SeenSlowDown};
 use super::demand::{Demand, dram_fill, estimated, measured};
 use super::events::ExecutionTimes;
@@ -42,12 +43,13 @@ pub(super) struct WorkloadModel {
     d2h: BatchCurve,
     host: HostCosts,
     device: DeviceShares,
+    clocks: Clocks,
     calibration: Calibration,
 }
 
 impl WorkloadModel {
     /// From what was observed; `None` where nothing usable was.
-    pub fn of(observations: &[Observation]) -> Option<Self> {
+    pub fn of(observations: &[&Observation]) -> Option<Self> {
         let times = compute_times(observations);
         // The largest batch is where a single point is known to be closest to pure work.
         let device = DeviceShares::of(observations, &times);
@@ -56,14 +58,31 @@ impl WorkloadModel {
         let h2d = BatchCurve::through(&copy_times(observations, |stages| stages.h2d), 1.0)?;
         let d2h = BatchCurve::through(&copy_times(observations, |stages| stages.d2h), 1.0)?;
         let host = HostCosts::of(observations);
-        let mut model = Self { compute, h2d, d2h, host, device, calibration: Calibration::to(&[]) };
-        let seen: Vec<SeenSlowDown> =
-            observations.iter().filter_map(|observation| model.seen_slow_down(observation)).collect();
+        let clocks = Clocks::of(observations);
+        let mut model = Self { compute, h2d, d2h, host, device, clocks, calibration: Calibration::to(&[]) };
+        let seen: Vec<SeenSlowDown> = observations
+            .iter()
+            .copied()
+            .filter_map(|observation| model.seen_slow_down(observation))
+            .collect();
         model.calibration = Calibration::to(&seen);
         Some(model)
     }
 
-    /// What each stage takes alone.
+    /// The clock while this configuration runs so many executions per second, 1 being the highest.
+    pub fn clock(&self, configuration: &Configuration, executions_per_s: f64) -> f64 {
+        let compute = self.compute.at(configuration.batch_size);
+        self.clocks.at(executions_per_s * compute * self.range(configuration.batch_size).upper)
+    }
+
+    /// What each stage takes alone at this clock.
+    pub fn times_at(&self, configuration: &Configuration, clock: f64) -> ExecutionTimes {
+        let times = self.times(configuration);
+        let stretch = stretch(clock, self.device.dram_at(configuration.batch_size));
+        ExecutionTimes { compute: times.compute * stretch, ..times }
+    }
+
+    /// What each stage takes alone at the highest clock.
     pub fn times(&self, configuration: &Configuration) -> ExecutionTimes {
         let batch_size = configuration.batch_size;
         ExecutionTimes {
@@ -79,9 +98,9 @@ impl WorkloadModel {
         self.calibration.contention(self.range(configuration.batch_size), configuration.streams)
     }
 
-    /// What an inference asks for where one execution fills this part of the device. Several submitting threads
-    /// share the work of submitting.
-    pub fn demands(&self, configuration: &Configuration, fill: f64) -> ServiceDemands {
+    /// What an inference asks for where one execution fills this part of the device at this clock. Several
+    /// submitting threads share the work of submitting.
+    pub fn demands(&self, configuration: &Configuration, fill: f64, clock: f64) -> ServiceDemands {
         let batch_size = configuration.batch_size;
         let times = self.times(configuration);
         let per_inference = |seconds: f64| seconds / batch_size as f64;
@@ -89,11 +108,12 @@ impl WorkloadModel {
         let counted = |points: &[(f64, f64)]| -> Option<Demand> {
             known(interpolate(points, (batch_size as f64).ln())? * times.compute)
         };
+        let compute = self.times_at(configuration, clock).compute;
         ServiceDemands {
             submitting_thread: known(times.enqueue / configuration.submitters as f64),
             h2d_engine: known(times.h2d),
             d2h_engine: known(times.d2h),
-            sms: Some(estimated(per_inference(times.compute * fill))),
+            sms: Some(estimated(per_inference(compute * fill))),
             tensor_pipes: counted(&self.device.tensor_pipes),
             dram: counted(&self.device.dram),
         }
@@ -111,7 +131,8 @@ impl WorkloadModel {
             return None;
         }
         let concurrency = (observation.executions_per_s() * span).min(streams as f64);
-        let slow_down = span / self.compute.at(batch_size);
+        let stretch = stretch(clock(observation), self.device.dram_at(batch_size));
+        let slow_down = span / (self.compute.at(batch_size) * stretch);
         let range = self.range(batch_size);
         (concurrency >= LEAST_CONCURRENCY).then_some(SeenSlowDown { range, concurrency, slow_down })
     }
@@ -125,13 +146,13 @@ fn is_launch_bound(observation: &Observation) -> bool {
 
 /// The least of these by batch size, over the observations that tell most: the first that has any.
 fn least_by_batch<'a>(
-    observations: &'a [Observation],
+    observations: &[&'a Observation],
     tells: &[&dyn Fn(&Observation) -> bool],
     time: impl Fn(&'a Observation) -> f64,
 ) -> Vec<(usize, f64)> {
     for tells in tells {
         let mut least = BTreeMap::new();
-        for observation in observations.iter().filter(|observation| tells(observation)) {
+        for observation in observations.iter().copied().filter(|observation| tells(observation)) {
             let own = time(observation);
             let known: &mut f64 = least.entry(observation.configuration.batch_size).or_insert(own);
             *known = known.min(own);
@@ -143,15 +164,21 @@ fn least_by_batch<'a>(
     Vec::new()
 }
 
-fn compute_times(observations: &[Observation]) -> Vec<(usize, f64)> {
+fn compute_times(observations: &[&Observation]) -> Vec<(usize, f64)> {
     let is_alone = |observation: &Observation| observation.configuration.streams == 1;
     let is_clear = |observation: &Observation| is_alone(observation) && !is_launch_bound(observation);
-    least_by_batch(observations, &[&is_clear, &is_alone, &|_| true], |observation| {
-        observation.stages.compute.as_seconds()
-    })
+    least_by_batch(observations, &[&is_clear, &is_alone, &|_| true], at_full_clock)
 }
 
-fn copy_times(observations: &[Observation], stage: fn(&StageSummary) -> Nanos) -> Vec<(usize, f64)> {
+/// What the kernels would take at the highest clock.
+fn at_full_clock(observation: &Observation) -> f64 {
+    let span = observation.stages.compute.as_seconds();
+    let busy = (observation.executions_per_s() * span).min(1.0);
+    let dram = observation.counters.as_ref().and_then(dram_fill).unwrap_or(0.0) / busy;
+    span / stretch(clock(observation), dram)
+}
+
+fn copy_times(observations: &[&Observation], stage: fn(&StageSummary) -> Nanos) -> Vec<(usize, f64)> {
     // A copy of no time at all would have no logarithm.
     let time = |observation: &Observation| stage(&observation.stages).as_seconds().max(1e-9);
     let is_alone = |observation: &Observation| observation.configuration.streams == 1;
@@ -167,10 +194,13 @@ struct HostCosts {
 }
 
 impl HostCosts {
-    fn of(observations: &[Observation]) -> Self {
+    fn of(observations: &[&Observation]) -> Self {
         let enqueue = |observation: &Observation| observation.stages.enqueue.as_seconds();
         let of_kind = |kind: CudaGraph| {
-            let own = observations.iter().filter(|observation| observation.configuration.cuda_graph == kind);
+            let own = observations
+                .iter()
+                .copied()
+                .filter(|observation| observation.configuration.cuda_graph == kind);
             let alone = own.filter(|observation| observation.configuration.submitters == 1);
             Some((kind, median(alone.map(enqueue).collect())?))
         };
@@ -181,7 +211,8 @@ impl HostCosts {
             let alone = costs.alone.get(&observation.configuration.cuda_graph)?;
             (others > 0).then(|| ((enqueue(observation) / alone - 1.0) / others as f64).max(0.0))
         };
-        let lock_share = median(observations.iter().filter_map(share).collect()).unwrap_or(LOCK_SHARE);
+        let lock_share =
+            median(observations.iter().copied().filter_map(share).collect()).unwrap_or(LOCK_SHARE);
         Self { lock_share, ..costs }
     }
 
@@ -219,16 +250,17 @@ struct DeviceShares {
 }
 
 impl DeviceShares {
-    fn of(observations: &[Observation], times: &[(usize, f64)]) -> Self {
+    fn of(observations: &[&Observation], times: &[(usize, f64)]) -> Self {
         let share = |counter: fn(&Counters) -> Option<f64>| {
             let of_one = |(batch_size, time): &(usize, f64)| {
-                let alone = observations.iter().filter(|observation| {
+                let alone = observations.iter().copied().filter(|observation| {
                     observation.configuration.streams == 1
                         && observation.configuration.batch_size == *batch_size
                 });
                 let part = |observation: &Observation| {
                     let part = counter(observation.counters.as_ref()?)?;
-                    Some((part / (observation.executions_per_s() * time)).clamp(0.0, 1.0))
+                    let span = observation.stages.compute.as_seconds().min(time / clock(observation));
+                    Some((part / (observation.executions_per_s() * span)).clamp(0.0, 1.0))
                 };
                 Some(((*batch_size as f64).ln(), median(alone.filter_map(part).collect())?))
             };
@@ -239,6 +271,11 @@ impl DeviceShares {
             tensor_pipes: share(|counters| counters.tensor_activity),
             dram: share(dram_fill),
         }
+    }
+
+    /// The part of the kernels' time in which DRAM is full, at their highest clock.
+    fn dram_at(&self, batch_size: usize) -> f64 {
+        interpolate(&self.dram, (batch_size as f64).ln()).unwrap_or(0.0)
     }
 
     /// Where the fill lies, if large batches prove that at least `work_share` of the time is work.

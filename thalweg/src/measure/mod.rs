@@ -9,6 +9,7 @@ mod experiment;
 mod load;
 mod measurement;
 mod observation;
+mod rate;
 mod samples;
 pub mod stats;
 mod verify;

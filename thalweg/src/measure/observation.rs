@@ -5,7 +5,7 @@
 
 use super::measurement::{Estimate, Failures, Record, StageSummary, Verification};
 use super::windows::{STABLE_WINDOWS, WindowCutter};
-use super::{Arrival, Experiment, LatencySummary, Measurement, Stability, stats};
+use super::{Arrival, Experiment, LatencySummary, Measurement, Stability, rate, stats};
 use crate::backend::{Counters, Observer, SlotId};
 use crate::error::{Error, Result};
 use crate::pool::Response;
@@ -184,10 +184,14 @@ fn throughput(records: &[Record], start: Nanos, end: Nanos) -> Estimate {
             record.samples as f64;
     }
     let rates: Vec<f64> = inferences.iter().map(|count| count / Nanos(block).as_seconds()).collect();
-    let value = records.iter().map(|record| record.samples as f64).sum::<f64>() / wall.as_seconds();
+    let all = || (wall, records.iter().map(|record| record.samples as f64).sum());
+    let (time, samples) = rate::whole_rounds(records).unwrap_or_else(all);
+    let value = samples / time.as_seconds();
     match stats::block_bootstrap_mean(&rates, 0) {
-        // The last block is up to one block-nanosecond short; the point estimate takes the exact time.
-        Some(estimate) => Estimate { value, ..estimate },
+        // The blocks take all of the time, the point estimate whole rounds of it.
+        Some(Estimate { lower, upper, .. }) => {
+            Estimate { value, lower: lower.min(value), upper: upper.max(value) }
+        }
         None => Estimate { value, lower: value, upper: value },
     }
 }

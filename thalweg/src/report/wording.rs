@@ -226,6 +226,11 @@ pub(super) fn broken_when_confirmed(outcome: &TuneOutcome) -> Option<String> {
     (span > limit).then_some(sentence)
 }
 
+/// What the winner's batch will do with other numbers of streams, where it was predicted.
+pub(super) fn streams_predicted(outcome: &TuneOutcome) -> Option<String> {
+    Some(format!("predicted: {}", outcome.curve.as_ref()?.sentence()?))
+}
+
 /// Where a candidate stands, in at most eight letters for a table.
 pub(super) fn standing(standing: Standing) -> &'static str {
     match standing {

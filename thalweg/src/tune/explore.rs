@@ -17,10 +17,10 @@ const WORTHWHILE: f64 = 0.001;
 
 /// Part of the candidates that are measured at most, once there is one that may win: beyond it a search costs more
 /// than it can gain.
-const MOST_EXPLORED: f64 = 0.06;
+const MOST_EXPLORED: f64 = 0.08;
 
 /// So many may be measured in any case: the probes and a few that follow from them.
-const LEAST_EXPLORED: usize = 10;
+const LEAST_EXPLORED: usize = 14;
 
 /// A predicted latency or memory above this many times its limit is far outside. A prediction of a mean says little
 /// about a p99, so what is nearer is measured, after those that are predicted to keep the limits.
@@ -36,6 +36,7 @@ const TWO_SIDED: f64 = 1.96;
 #[derive(Clone, Debug)]
 pub(super) struct Exploration {
     limits: Limits,
+    power_limit_watts: Option<f64>,
     predictor: Predictor,
     /// Candidates to measure before predictions count, next one last.
     probes: Vec<usize>,
@@ -45,13 +46,14 @@ pub(super) struct Exploration {
 }
 
 impl Exploration {
-    /// Of these candidates, none of which was measured.
-    pub fn new(candidates: &[Configuration], limits: Limits) -> Self {
+    /// Of these candidates, none of which was measured, on a device with this power limit where it is known.
+    pub fn new(candidates: &[Configuration], limits: Limits, power_limit_watts: Option<f64>) -> Self {
         let mut probes = probes(candidates);
         probes.reverse();
         let count = candidates.len();
         Self {
             limits,
+            power_limit_watts,
             predictor: Predictor::new(),
             probes,
             is_measured: vec![false; count],
@@ -81,6 +83,7 @@ impl Exploration {
                 stages: slice.stages,
                 counters: slice.counters.clone(),
                 memory_bytes: slice.memory_bytes,
+                power_limit_watts: self.power_limit_watts,
             });
         }
     }
@@ -94,7 +97,7 @@ impl Exploration {
                 return Some(probe);
             }
         }
-        if self.predictor.observation_count() == 0 {
+        if self.predictor.configuration_count() == 0 {
             return self.unmeasured().next();
         }
         if best.is_some() && self.measured_count() >= self.most_explored() {
@@ -143,7 +146,7 @@ impl Exploration {
         let excess = self.excess(prediction);
         let gain = match best {
             None => prediction.throughput.value.ln(),
-            Some(best) => Some(expected_improvement(prediction, best)).filter(|gain| *gain > WORTHWHILE)?,
+            Some(best) => Some(improvement_over(best, prediction)).filter(|gain| *gain > WORTHWHILE)?,
         };
         (excess <= FAR_OUTSIDE).then_some((excess <= 1.0, gain))
     }
@@ -158,10 +161,15 @@ impl Exploration {
 }
 
 /// The mean of how far the logarithm of a throughput may lie above that of `best`.
-fn expected_improvement(prediction: &Prediction, best: f64) -> f64 {
+fn improvement_over(best: f64, prediction: &Prediction) -> f64 {
     let throughput = &prediction.throughput;
     let ahead = (throughput.value / best).ln();
     let deviation = (throughput.upper / throughput.value).ln() / TWO_SIDED;
+    expected_improvement(ahead, deviation)
+}
+
+/// The mean of what a normal variable of this mean and standard deviation exceeds zero by.
+pub(super) fn expected_improvement(ahead: f64, deviation: f64) -> f64 {
     if deviation <= 0.0 {
         return ahead.max(0.0);
     }
@@ -171,7 +179,8 @@ fn expected_improvement(prediction: &Prediction, best: f64) -> f64 {
 }
 
 /// What tells most, in this order: one stream at a medium, the smallest and the largest batch; many streams at the
-/// medium one; and one stream without a graph.
+/// medium and, since a small batch may fit into caches that a larger one does not, at the smallest; and one stream
+/// without a graph.
 fn probes(candidates: &[Configuration]) -> Vec<usize> {
     let mut batches: Vec<usize> = candidates.iter().map(|candidate| candidate.batch_size).collect();
     batches.sort_unstable();
@@ -187,6 +196,7 @@ fn probes(candidates: &[Configuration]) -> Vec<usize> {
         (1, smallest, graph),
         (1, largest, graph),
         (streams, medium, graph),
+        (streams, smallest, graph),
         (1, smallest, CudaGraph::Off),
     ];
     let mut probes: Vec<usize> = Vec::new();
@@ -252,7 +262,7 @@ mod tests {
 
     fn explore(measure: impl Fn(&Configuration) -> Slice, limits: Limits) -> (Exploration, Vec<usize>) {
         let candidates = space();
-        let mut exploration = Exploration::new(&candidates, limits);
+        let mut exploration = Exploration::new(&candidates, limits, None);
         let (mut best, mut order): (Option<f64>, _) = (None, Vec::new());
         while let Some(candidate) = exploration.choose(&candidates, best) {
             let slice = measure(&candidates[candidate]);
@@ -265,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_probes_are_five_different_candidates() {
+    fn the_probes_are_six_different_candidates() {
         let candidates = space();
         let probed: Vec<_> = probes(&candidates)
             .into_iter()
@@ -276,7 +286,14 @@ mod tests {
         let graph = CudaGraph::Compute;
         assert_eq!(
             probed,
-            [(1, 16, graph), (1, 1, graph), (1, 64, graph), (8, 16, graph), (1, 1, CudaGraph::Off)]
+            [
+                (1, 16, graph),
+                (1, 1, graph),
+                (1, 64, graph),
+                (8, 16, graph),
+                (8, 1, graph),
+                (1, 1, CudaGraph::Off)
+            ]
         );
     }
 
@@ -308,16 +325,14 @@ mod tests {
     fn a_latency_far_above_the_limit_is_not_measured_beyond_the_probes() {
         let limits = Limits { p99: Some(Nanos(3_000_000)), memory_bytes: None };
         let (_, order) = explore(full_device, limits);
-        let beyond = order.iter().skip(5).map(|index| space()[*index].batch_size);
+        let beyond = order.iter().skip(6).map(|index| space()[*index].batch_size);
         assert!(beyond.clone().all(|batch_size| batch_size < 64), "{:?}", beyond.collect::<Vec<_>>());
     }
 
     #[test]
     fn an_expected_improvement_is_what_integration_gives() {
         // Integrated numerically: a normal variable of mean -0.05 and deviation 0.1, above zero.
-        let throughput = Estimate { value: (-0.05f64).exp(), lower: 0.0, upper: (-0.05f64 + 0.196).exp() };
-        let (exploration, order) = explore(full_device, Limits::default());
-        let prediction = Prediction { throughput, ..*exploration.prediction(order[3]).unwrap() };
-        assert!((expected_improvement(&prediction, 1.0) - 0.019_780).abs() < 1e-5);
+        assert!((expected_improvement(-0.05, 0.1) - 0.019_780).abs() < 1e-5);
+        assert_eq!((expected_improvement(0.2, 0.0), expected_improvement(-0.2, 0.0)), (0.2, 0.0));
     }
 }

@@ -21,6 +21,8 @@ mod space;
 mod summary;
 #[cfg(test)]
 mod synthetic;
+#[cfg(test)]
+mod synthetic_gpu;
 mod tuned;
 mod verdict;
 

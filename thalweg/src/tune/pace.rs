@@ -59,8 +59,9 @@ const WARM_UP: f64 = 0.2;
 /// Executions that a slice should see: with fewer, the one that is cut at its end is over 10 % of it.
 const LEAST_EXECUTIONS: f64 = 10.0;
 
-/// Executions of each stream that a slice should see.
-const LEAST_EXECUTIONS_PER_STREAM: f64 = 2.0;
+/// Executions of each slot that a slice should see: from the first to the second is one whole round, and streams
+/// that finish together count too often in anything shorter.
+const LEAST_EXECUTIONS_PER_SLOT: f64 = 2.5;
 
 /// A single slice takes at most this part of the time that is left, so that with a slow network the second
 /// and the third candidate are measured too.
@@ -112,7 +113,7 @@ pub(super) fn stretched(
     left: Duration,
 ) -> Duration {
     let Some(throughput) = throughput.filter(|throughput| *throughput > 0.0) else { return length };
-    let executions = LEAST_EXECUTIONS.max(LEAST_EXECUTIONS_PER_STREAM * trial.streams as f64);
+    let executions = LEAST_EXECUTIONS.max(LEAST_EXECUTIONS_PER_SLOT * (trial.streams * trial.depth) as f64);
     let seconds = executions * trial.batch_size as f64 / throughput;
     let needed = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
     length.max(needed.min(left.mul_f64(LARGEST_SHARE)))

@@ -10,7 +10,7 @@ use super::{
     Trial, TuneJob, TuneOutcome, baseline, pace, saturating_load,
 };
 use crate::backend::DeviceSpec;
-use crate::capacity::Curve;
+use crate::capacity::{Curve, power_limit_watts};
 use crate::error::{Error, Result};
 use crate::measure::Measurement;
 use crate::units::Nanos;
@@ -45,7 +45,7 @@ impl<'a, 'i> Run<'a, 'i> {
         let candidate_count = candidates.len();
         let (journal, entries) = open_journal(job)?;
         let mut search = if predicts(&job.device) {
-            Search::guided(candidates, job.limits, job.policy)
+            Search::guided(candidates, job.limits, job.policy, power_limit_watts(&job.device))
         } else {
             Search::new(candidates, job.limits, job.policy)
         };

@@ -13,7 +13,7 @@
 //! in a freshly shuffled order, and drop those that are slower than another with confidence. Differences
 //! are taken within rounds, so drift of the machine cancels (see `race.rs`).
 
-use super::explore::Exploration;
+use super::explore::{Exploration, expected_improvement};
 use super::race::Race;
 use super::slice::{compliance, is_doubtful, latency_of};
 use super::{Compliance, Limits, Slice, Standing};
@@ -51,12 +51,19 @@ impl Default for Policy {
     }
 }
 
-/// In a guided search: the streams of a GPU disturb each other evenly, so slices differ by one or two per cent, and
-/// by 7 % only where candidates do.
-const FAR_BEHIND_WHERE_STEADY: f64 = 0.93;
+/// In a guided search: the improvement to expect of a candidate over the leader below which it is not measured
+/// again. The finals compare the best two at length, so the race need not be more exact than that.
+const WORTH_ANOTHER_SLICE: f64 = 0.003;
 
-/// In a guided search: the finals compare the best two at length, so the race need not.
-const INDIFFERENCE_OF_FINALISTS: f64 = 0.02;
+/// In a guided search: what slices of one configuration differ by at least, whatever their intervals say.
+const LEAST_NOISE: f64 = 0.005;
+
+/// In a guided search: the most that one slice is taken to be off by. A short one is cut into blocks of few
+/// executions, which differ by more than slices do.
+const MOST_NOISE: f64 = 0.02;
+
+/// Standard deviations of a 95 % interval to each side.
+const TWO_SIDED: f64 = 1.96;
 
 /// A search under way.
 #[derive(Clone, Debug)]
@@ -96,12 +103,15 @@ impl Search {
     }
 
     /// A search that measures only those candidates that predictions leave a chance. Where slices say nothing to
-    /// predict from, it measures all.
-    pub fn guided(candidates: Vec<Configuration>, limits: Limits, policy: Policy) -> Self {
-        let far_behind = policy.far_behind.max(FAR_BEHIND_WHERE_STEADY);
-        let indifference = policy.indifference.max(INDIFFERENCE_OF_FINALISTS);
-        let exploration = Exploration::new(&candidates, limits);
-        let mut search = Self::new(candidates, limits, Policy { far_behind, indifference, ..policy });
+    /// predict from, it measures all. The power limit of the device helps where it is known.
+    pub fn guided(
+        candidates: Vec<Configuration>,
+        limits: Limits,
+        policy: Policy,
+        power_limit_watts: Option<f64>,
+    ) -> Self {
+        let exploration = Exploration::new(&candidates, limits, power_limit_watts);
+        let mut search = Self::new(candidates, limits, policy);
         search.queue.clear();
         search.exploration = Some(exploration);
         search.explore();
@@ -349,8 +359,7 @@ impl Search {
             return;
         };
         for &candidate in &possible {
-            let is_beaten = candidate != fastest
-                && possible.iter().any(|other| *other != candidate && self.beats(&race, *other, candidate));
+            let is_beaten = candidate != fastest && self.is_beaten(&race, candidate, fastest, &possible);
             self.standings[candidate] = if is_beaten { Standing::Slower } else { Standing::Contender };
         }
         let mut contenders = possible;
@@ -361,6 +370,32 @@ impl Search {
             self.random.shuffle(&mut contenders);
             self.queue = contenders;
         }
+    }
+
+    /// Whether another is faster with confidence. In a guided search, where neighbours are predicted from each
+    /// other and the finals follow: whether little is to be hoped for.
+    fn is_beaten(&self, race: &Race, candidate: usize, fastest: usize, possible: &[usize]) -> bool {
+        if self.is_guided() {
+            return self.hope(race, candidate, fastest) < WORTH_ANOTHER_SLICE;
+        }
+        possible.iter().any(|other| *other != candidate && self.beats(race, *other, candidate))
+    }
+
+    /// The improvement to expect of a candidate over the fastest, on a logarithmic scale.
+    fn hope(&self, race: &Race, candidate: usize, fastest: usize) -> f64 {
+        let (Some(own), Some(best)) = (race.score(candidate), race.score(fastest)) else { return 0.0 };
+        expected_improvement(own - best, self.noise(candidate).hypot(self.noise(fastest)))
+    }
+
+    /// Standard error of the logarithm of a candidate's throughput, from the intervals of its slices.
+    fn noise(&self, candidate: usize) -> f64 {
+        let of_slice = |slice: &Slice| {
+            let throughput = slice.throughput_inferences_per_s;
+            ((throughput.upper - throughput.lower) / (2.0 * TWO_SIDED * throughput.value))
+                .clamp(LEAST_NOISE, MOST_NOISE)
+        };
+        let squares: Vec<f64> = self.good_slices(candidate).map(|slice| of_slice(slice).powi(2)).collect();
+        squares.iter().sum::<f64>().sqrt() / squares.len() as f64
     }
 
     /// Whether more rounds could not change what the search cares for: all that are left are as good as the
@@ -392,127 +427,4 @@ fn fastest(race: &Race, candidates: &[usize]) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tune::synthetic::{Truth, slice};
-
-    /// Runs a search to its end or for at most `most` slices; gives the search and the number of slices.
-    fn run(truth: &Truth, seed: u64, most: usize) -> (Search, usize) {
-        let policy = Policy { seed, ..Policy::default() };
-        let mut search = Search::new(truth.configurations(), Limits::default(), policy);
-        let mut noise = Random::new(seed ^ 0xfeed);
-        for count in 0..most {
-            let Some(candidate) = search.next() else { return (search, count) };
-            let reading = truth.reading(candidate, count, &mut noise);
-            search.record(candidate, slice(reading));
-        }
-        (search, most)
-    }
-
-    #[test]
-    fn the_pick_is_within_three_per_cent_of_the_best_under_noise_and_drift() {
-        let truth = Truth::plateau(24);
-        let good = (0..40).filter(|seed| {
-            let (search, _) = run(&truth, *seed, 150);
-            truth.speeds[search.winner().unwrap()] >= 0.97 * truth.best()
-        });
-        let good = good.count();
-        assert!(good >= 38, "{good} of 40");
-    }
-
-    #[test]
-    fn the_search_costs_a_fraction_of_measuring_all_equally_often() {
-        let truth = Truth::plateau(24);
-        for seed in 0..10 {
-            let (search, slices) = run(&truth, seed, 150);
-            let exhaustive = 24 * search.round();
-            assert!(3 * slices < exhaustive, "seed {seed}: {slices} of {exhaustive}");
-        }
-    }
-
-    #[test]
-    fn a_clear_winner_is_decided_in_few_rounds() {
-        let (search, _) = run(&Truth::steep(24), 5, 1_000);
-        assert!(search.is_decided());
-        assert_eq!((search.winner(), search.round()), (Some(8), 3));
-    }
-
-    #[test]
-    fn the_best_candidate_is_hardly_ever_dropped() {
-        let truth = Truth::plateau(12);
-        let best = truth.speeds.iter().position(|speed| *speed == truth.best()).unwrap();
-        let dropped = (0..40).filter(|seed| run(&truth, *seed, 120).0.standing(best) == Standing::Slower);
-        let dropped = dropped.count();
-        assert!(dropped <= 2, "{dropped} of 40");
-    }
-
-    #[test]
-    fn candidates_far_behind_leave_after_one_round() {
-        let mut search =
-            Search::new(Truth::plateau(3).configurations(), Limits::default(), Policy::default());
-        for (candidate, throughput) in [(0, 100.0), (1, 59.0), (2, 61.0)] {
-            search.record(candidate, slice(throughput));
-        }
-        let standings: Vec<Standing> = (0..3).map(|candidate| search.standing(candidate)).collect();
-        assert_eq!(standings, [Standing::Contender, Standing::Slower, Standing::Contender]);
-    }
-
-    #[test]
-    fn equals_are_decided_by_latency() {
-        let configurations = Truth::plateau(2).configurations();
-        let mut search = Search::new(configurations, Limits::default(), Policy::default());
-        while let Some(candidate) = search.next() {
-            let latency = if candidate == 0 { 2_000_000 } else { 1_000_000 };
-            search.record(candidate, Slice { latencies_ns: vec![(latency, 10)], ..slice(100.0) });
-        }
-        assert!(search.is_decided());
-        assert_eq!(search.winner(), Some(1));
-    }
-
-    #[test]
-    fn a_failure_is_kept_and_the_others_go_on() {
-        let mut search =
-            Search::new(Truth::plateau(2).configurations(), Limits::default(), Policy::default());
-        search.record(0, Slice::failed(&crate::Error::Stopped));
-        search.record(1, slice(100.0));
-        assert_eq!(search.standing(0), Standing::Failed);
-        assert_eq!(search.failure(0), Some("the pool was stopped"));
-        assert_eq!(search.winner(), Some(1));
-        assert!(search.is_decided());
-    }
-
-    #[test]
-    fn who_lost_to_a_candidate_that_breaks_the_limit_comes_back() {
-        let limits = Limits { p99: Some(Nanos(1_000)), memory_bytes: None };
-        let mut search = Search::new(Truth::plateau(2).configurations(), limits, Policy::default());
-        let with =
-            |late, throughput| Slice { latencies_ns: vec![(900, 50)], over_limit: late, ..slice(throughput) };
-        search.record(0, with(5, 100.0));
-        search.record(1, with(0, 50.0));
-        assert_eq!((search.standing(1), search.next()), (Standing::Slower, Some(0)));
-        search.record(0, with(5, 100.0));
-        assert_eq!(search.standing(0), Standing::OverLimit);
-        assert_eq!((search.standing(1), search.next()), (Standing::Contender, Some(1)));
-    }
-
-    #[test]
-    fn a_slower_candidate_that_keeps_the_limit_wins_over_an_unproven_one() {
-        let limits = Limits { p99: Some(Nanos(1_000)), memory_bytes: None };
-        let mut search = Search::new(Truth::plateau(2).configurations(), limits, Policy::default());
-        let with = |records, throughput| Slice { latencies_ns: vec![(900, records)], ..slice(throughput) };
-        search.record(0, with(100, 110.0));
-        search.record(1, with(400, 100.0));
-        assert_eq!(search.winner(), Some(1));
-        assert!(!search.is_decided());
-    }
-
-    #[test]
-    fn where_all_break_the_limit_nobody_wins() {
-        let limits = Limits { p99: Some(Nanos(1_000)), memory_bytes: None };
-        let mut search = Search::new(Truth::plateau(2).configurations(), limits, Policy::default());
-        for candidate in 0..2 {
-            search.record(candidate, Slice { latencies_ns: vec![(2_000, 50)], over_limit: 50, ..slice(9.0) });
-        }
-        assert_eq!((search.winner(), search.next()), (None, None));
-    }
-}
+mod tests;

@@ -23,7 +23,7 @@ fn nothing_is_predicted_from_nothing() {
     assert_eq!(Predictor::new().predict(&Configuration::default()), None);
     let mut silent = alone(1, 100.0);
     silent.stages.compute = Nanos::ZERO;
-    assert_eq!(predictor([silent]).observation_count(), 0);
+    assert_eq!(predictor([silent]).configuration_count(), 0);
 }
 
 #[test]
@@ -46,11 +46,11 @@ fn a_full_device_gains_nothing_from_streams() {
 }
 
 #[test]
-fn a_device_a_tenth_full_gains_nearly_as_many_times_as_streams() {
+fn a_device_a_tenth_full_gains_by_every_stream_but_for_their_disturbance() {
     let counters = Counters { dram_utilisation: Some(0.02), sm_activity: Some(0.05), ..Counters::default() };
     let one = with_counters(alone(1, 1000.0), counters);
     let prediction = predictor([one.clone()]).predict(&streams(&one, 4)).unwrap();
-    assert!(prediction.throughput.value > 3500.0 && !prediction.is_saturated(), "{prediction:?}");
+    assert!(prediction.throughput.value > 2700.0 && !prediction.is_saturated(), "{prediction:?}");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn launching_without_a_graph_is_the_limit_until_there_is_one() {
     assert_eq!(prediction.first_saturating, Resource::SubmittingThread);
     close(prediction.throughput.value, 1250.0, 0.03);
     let prediction = predictor.predict(&streams(&with_graph, 4)).unwrap();
-    assert!(prediction.throughput.value > 6000.0, "{prediction:?}");
+    assert!(prediction.throughput.value > 5400.0, "{prediction:?}");
 }
 
 #[test]

@@ -39,31 +39,47 @@ impl CandidateTable {
     pub(super) fn of(outcome: &TuneOutcome) -> Option<Self> {
         let candidates = &outcome.candidates;
         let has_delay = candidates.iter().any(|it| it.configuration.batching_delay > Nanos::ZERO);
+        let has_prediction = candidates.iter().any(|it| it.predicted.is_some());
         let fastest = candidates.iter().filter_map(throughput).fold(0.0, f64::max);
         let shown = candidates.iter().take(ROWS_SHOWN).enumerate();
-        let rows = shown.map(|(index, candidate)| Row {
-            class: class(candidate),
-            title: candidate_title(candidate),
-            cells: cells(candidate, outcome.pareto.contains(&index), has_delay, fastest),
+        let rows = shown.map(|(index, candidate)| {
+            let mut cells = cells(candidate, outcome.pareto.contains(&index), has_delay, fastest);
+            if has_prediction {
+                cells.insert(cells.len() - COLUMNS_AFTER_THROUGHPUT, predicted(candidate));
+            }
+            Row { class: class(candidate), title: candidate_title(candidate), cells }
         });
         (!candidates.is_empty()).then(|| Self {
-            heads: heads(has_delay),
+            heads: heads(has_delay, has_prediction),
             rows: rows.collect(),
             note: note(outcome),
         })
     }
 }
 
+/// Median, p99, front and standing.
+const COLUMNS_AFTER_THROUGHPUT: usize = 4;
+
+/// What was predicted before the candidate was measured.
+fn predicted(candidate: &Candidate) -> Cell {
+    let value = candidate.predicted.map(|it| it.throughput.value);
+    Cell::number(value.map_or_else(|| NONE.to_owned(), wording::number), value)
+}
+
 fn throughput(candidate: &Candidate) -> Option<f64> {
     candidate.throughput_inferences_per_s.map(|it| it.value).filter(|it| it.is_finite())
 }
 
-fn heads(has_delay: bool) -> Vec<&'static str> {
+fn heads(has_delay: bool, has_prediction: bool) -> Vec<&'static str> {
     let mut heads = vec!["streams", "batch", "depth", "submitters", "threads"];
     if has_delay {
         heads.push("delay, ms");
     }
-    heads.extend(["inferences/s", "p50, ms", "p99, ms", "front", "standing"]);
+    heads.push("inferences/s");
+    if has_prediction {
+        heads.push("predicted");
+    }
+    heads.extend(["p50, ms", "p99, ms", "front", "standing"]);
     heads
 }
 

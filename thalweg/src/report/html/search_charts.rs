@@ -54,7 +54,9 @@ pub(super) fn throughput_by_streams(outcome: &TuneOutcome) -> Option<Chart> {
     if points.len() < FEWEST_POINTS {
         return None;
     }
-    let top = points.iter().flat_map(|it| [it.throughput.value, it.throughput.upper]).fold(0.0, finite_max);
+    let predicted = predicted_points(outcome).map(|(_, value)| value);
+    let top = points.iter().flat_map(|it| [it.throughput.value, it.throughput.upper]);
+    let top = top.chain(predicted).fold(0.0, finite_max);
     let counts: std::collections::BTreeSet<_> =
         points.iter().map(|it| it.candidate.configuration.streams).collect();
     let (&fewest, &most) = counts.first().zip(counts.last())?;
@@ -69,14 +71,31 @@ pub(super) fn throughput_by_streams(outcome: &TuneOutcome) -> Option<Chart> {
     }
     let line: Vec<_> = best.iter().map(|point| position(&canvas, point)).collect();
     canvas.path(&line, "best-line");
+    if outcome.curve.is_some() {
+        canvas.path(&predicted_line(&canvas, outcome), "predicted-line");
+    }
     for point in &best {
         draw_best(&mut canvas, point, outcome.winner == Some(point.index));
     }
     Some(Chart {
         heading: "Throughput against streams",
-        caption: streams_caption(&points),
+        caption: streams_caption(&points) + predicted_caption(outcome),
         svg: canvas.finish("Throughput against the number of streams"),
     })
+}
+
+/// Streams and predicted inferences/s of the winner's other knobs.
+fn predicted_points(outcome: &TuneOutcome) -> impl Iterator<Item = (usize, f64)> + '_ {
+    let points = outcome.curve.iter().flat_map(|curve| &curve.points);
+    points.map(|point| (point.streams, point.prediction.throughput.value))
+}
+
+fn predicted_line(canvas: &Canvas, outcome: &TuneOutcome) -> Vec<(f64, f64)> {
+    predicted_points(outcome).map(|(streams, value)| (canvas.x(streams as f64), canvas.y(value))).collect()
+}
+
+fn predicted_caption(outcome: &TuneOutcome) -> &'static str {
+    if outcome.curve.is_some() { " Dashed: predicted for the winner's batch." } else { "" }
 }
 
 /// The best that may win: the winner itself, or else the first of the list, which is in order. What breaks

@@ -6,6 +6,7 @@ mod build;
 mod examination;
 mod inspection;
 mod measurement;
+mod paper;
 mod tuning;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -16,6 +17,7 @@ pub use build::{text_of_accuracy, text_of_build};
 pub use examination::{text_of_examination, text_of_memory};
 pub use inspection::text_of_inspection;
 pub use measurement::text_of_measurement;
+pub use paper::text_of_paper;
 pub use tuning::text_of_tuning;
 
 /// Columns that every line fits in: what a terminal has if nobody changed it.

@@ -53,6 +53,7 @@ fn summary(outcome: &TuneOutcome) -> Vec<Fact> {
         let kept = winner.map_or(String::new(), |it| format!("; {}", wording::compliance(it.compliance)));
         Fact::new("limits", format!("{limits}{kept}"))
     }));
+    facts.extend(wording::streams_predicted(outcome).map(|text| Fact::new("streams", text)));
     let broken = wording::broken_when_confirmed(outcome);
     facts.extend(broken.map(|text| Fact::toned("", text, Tone::Warning)));
     facts.push(Fact::new("ending", wording::ending(outcome)));
@@ -115,9 +116,16 @@ fn candidate_table(outcome: &TuneOutcome, style: Style) -> String {
     let shown = &outcome.candidates[..outcome.candidates.len().min(CANDIDATES_SHOWN)];
     let mut table = bare_table();
     let heads = knobs.iter().map(|knob| knob.head);
-    table.set_header([""].into_iter().chain(heads).chain(["inferences/s", "p50\nms", "p99\nms", "standing"]));
+    let predicted = predicts(outcome).then_some("pre-\ndicted");
+    let results = ["inferences/s"].into_iter().chain(predicted).chain(["p50\nms", "p99\nms", "standing"]);
+    table.set_header([""].into_iter().chain(heads).chain(results));
     for (index, candidate) in shown.iter().enumerate() {
-        table.add_row(row(candidate, &knobs, outcome.pareto.contains(&index)));
+        let mut row = row(candidate, &knobs, outcome.pareto.contains(&index));
+        if predicts(outcome) {
+            let predicted = candidate.predicted.map(|it| wording::number(it.throughput.value));
+            row.insert(knobs.len() + 2, predicted.unwrap_or_else(|| NONE.to_owned()));
+        }
+        table.add_row(row);
     }
     let standing = table.column_count().saturating_sub(1);
     align_numbers(&mut table, 1..standing);
@@ -127,6 +135,11 @@ fn candidate_table(outcome: &TuneOutcome, style: Style) -> String {
     let head = style.paint_lines(Tone::Dim, &head.join("\n"));
     let rows = rows.iter().zip(shown).map(|(line, candidate)| paint_candidate(style, candidate, line) + "\n");
     head + &rows.collect::<String>()
+}
+
+/// Whether anything was predicted before it was measured.
+fn predicts(outcome: &TuneOutcome) -> bool {
+    outcome.candidates.iter().any(|candidate| candidate.predicted.is_some())
 }
 
 fn paint_candidate(style: Style, candidate: &Candidate, line: &str) -> String {
