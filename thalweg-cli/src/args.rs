@@ -197,6 +197,9 @@ pub struct GpuArgs {
     /// Folder with TensorRT's libraries, looked into before all others
     #[arg(long, value_name = "DIR")]
     pub tensorrt_dir: Option<PathBuf>,
+    /// Library with plugins for TensorRT; may be given several times
+    #[arg(long, value_name = "LIB")]
+    pub plugins: Vec<PathBuf>,
     /// Which GPU: CUDA's number for it, or its UUID
     #[arg(long, value_name = "INDEX|UUID")]
     pub device: Option<String>,

@@ -35,6 +35,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A library of plugins cannot be loaded.
+    #[error("the plugins in {} cannot be loaded: {reason}", path.display())]
+    CannotLoadPlugins {
+        /// The file.
+        path: PathBuf,
+        /// What the loader said.
+        reason: String,
+    },
+
     /// A library lacks a function, most often because it is too old or a stub.
     #[error("{} has no function {symbol}: it may be of another version, or a stub", path.display())]
     MissingSymbol {

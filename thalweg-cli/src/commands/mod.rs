@@ -60,6 +60,7 @@ fn surroundings(args: &GpuArgs) -> Surroundings {
     Surroundings {
         directories: args.tensorrt_dir.iter().cloned().chain(of_environment).collect(),
         site_packages: site_packages(),
+        plugins: args.plugins.clone(),
         device: args.device.clone(),
     }
 }

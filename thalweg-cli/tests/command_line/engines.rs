@@ -189,3 +189,13 @@ fn a_process_that_waits_for_anothers_build_says_so_and_can_be_interrupted() {
     assert!(fs::read_to_string(&heard).unwrap().contains("the build was stopped"));
     assert!(!scratch.path("y.engine").exists());
 }
+
+#[test]
+fn plugins_that_cannot_be_loaded_are_named_with_the_loaders_words() {
+    let Some(folder) = rtx() else { return };
+    let scratch = Scratch::new();
+    let (plugins, output) = (scratch.file("libplugins.so", "no library"), scratch.path("x.engine"));
+    let line = "build {} -o {} --tensorrt-dir {} --plugins {} --no-cache";
+    let paths: [&Path; 4] = [&classifier(), &output, &folder, &plugins];
+    run(line, &paths).refused(1, &["the plugins in", "libplugins.so", "cannot be loaded"]);
+}

@@ -335,7 +335,12 @@ impl BuilderConfig {
             calls::builder_config::set_int8_calibrator(config, calibrator.as_ptr())
         })?;
         let address = profile.object().as_ptr();
+        let is_fixed = profile.ranges().is_empty();
         self.calibration = Some(Calibration { calibrator, profile });
+        if is_fixed {
+            // There is no shape to choose.
+            return Ok(());
+        }
         // SAFETY: see `enable`; the profile lives as long as its builder.
         self.owned.agree("set the calibration profile", |config| unsafe {
             calls::builder_config::set_calibration_profile(config, address)

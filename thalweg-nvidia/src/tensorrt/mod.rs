@@ -172,6 +172,17 @@ impl TensorRt {
         self.session.parser().map(|_| ())
     }
 
+    /// Loads a library of plugins, which then stays loaded. It registers them itself; builders and runtimes that are
+    /// made afterwards know them.
+    ///
+    /// A plugin is code: load only what comes from somebody trusted.
+    ///
+    /// # Errors
+    /// [`Error::CannotLoadPlugins`] with what the loader said.
+    pub fn load_plugins(&self, file: &Path) -> Result<()> {
+        Library::preload(file).map_err(|reason| Error::CannotLoadPlugins { path: file.to_owned(), reason })
+    }
+
     /// A runtime to load engines with, on this device.
     ///
     /// # Errors

@@ -44,6 +44,8 @@ pub struct Surroundings {
     pub directories: Vec<PathBuf>,
     /// Python's `site-packages` folders, searched last.
     pub site_packages: Vec<PathBuf>,
+    /// Libraries with plugins for TensorRT, which is code that is run.
+    pub plugins: Vec<PathBuf>,
     /// Which GPU: CUDA's number for it or its UUID. `None` for the first.
     pub device: Option<String>,
 }
@@ -69,7 +71,8 @@ pub fn open(name: &str, surroundings: &Surroundings) -> Result<Box<dyn Backend>>
         "tensorrt" => Ok(Box::new(tensorrt::TensorRtBackend::open(surroundings)?)),
         "auto" => match tensorrt::TensorRtBackend::open(surroundings) {
             Ok(backend) => Ok(Box::new(backend)),
-            Err(Error::Nvidia(_)) => Ok(Box::new(cpu::CpuBackend::new())),
+            // Who names plugins wants TensorRT.
+            Err(Error::Nvidia(_)) if surroundings.plugins.is_empty() => Ok(Box::new(cpu::CpuBackend::new())),
             Err(other) => Err(other),
         },
         _ if name.starts_with(simulated::PREFIX) => {

@@ -15,10 +15,13 @@ mod tensors;
 mod watched;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use thalweg_nvidia::cuda::{CudaContext, Driver, HostWait};
 use thalweg_nvidia::nvml::{Nvml, NvmlDevice};
 use thalweg_nvidia::tensorrt::{Builder, TensorRt};
@@ -40,6 +43,8 @@ pub struct TensorRtBackend {
     gpu: Result<Gpu, thalweg_nvidia::Error>,
     device: DeviceSpec,
     log: LogRelay,
+    /// SHA-256 of each library of plugins: engines depend on them.
+    plugins: Vec<String>,
 }
 
 struct Gpu {
@@ -85,6 +90,8 @@ impl TensorRtBackend {
     fn with_gpu(surroundings: &Surroundings, gpu: Result<Gpu, thalweg_nvidia::Error>) -> Result<Self> {
         let log = LogRelay::default();
         let tensorrt = TensorRt::open_with_log(&surroundings.places(), &log.sink())?;
+        let load = |file: &PathBuf| load_plugins(&tensorrt, file);
+        let plugins = surroundings.plugins.iter().map(load).collect::<Result<_>>()?;
         let mut versions = BTreeMap::from([
             ("tensorrt".to_owned(), tensorrt.version().to_string()),
             ("thalweg".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
@@ -99,7 +106,7 @@ impl TensorRtBackend {
             memory_bytes: properties.map(|it| it.memory_total_bytes),
             versions,
         };
-        Ok(Self { tensorrt, gpu, device, log })
+        Ok(Self { tensorrt, gpu, device, log, plugins })
     }
 
     /// # Errors
@@ -171,8 +178,16 @@ impl Backend for TensorRtBackend {
             Err(_) => self.device.name.clone(),
         };
         let (flavour, version) = (self.tensorrt.flavour().name(), self.tensorrt.version());
-        Some(format!("{flavour} {version} on {device}"))
+        let plugins = self.plugins.iter().map(|sha256| format!(", plugins {sha256}")).collect::<String>();
+        Some(format!("{flavour} {version} on {device}{plugins}"))
     }
+}
+
+/// Loads plugins and gives the SHA-256 of their file.
+fn load_plugins(tensorrt: &TensorRt, file: &Path) -> Result<String> {
+    let bytes = fs::read(file).map_err(Error::io("read", file))?;
+    tensorrt.load_plugins(file)?;
+    Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// INT8 takes its ranges from samples, or from a model that has them: then it needs none.
