@@ -303,7 +303,23 @@ pub enum Error {
 /// said to do so only of the context, which is the process's only one here.
 const STICKY_CUDA_CODES: [i32; 14] = [214, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 911];
 
+/// `CUDA_ERROR_OUT_OF_MEMORY` of cuda.h.
+const CUDA_OUT_OF_MEMORY: i32 = 2;
+
 impl Error {
+    /// Whether the device has too little memory left. TensorRT says that in words only.
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Status { function, code, .. } => function.starts_with("cu") && *code == CUDA_OUT_OF_MEMORY,
+            Self::TensorRt { said, .. } => said.iter().any(|line| {
+                let line = line.to_lowercase();
+                line.contains("out of memory") || line.contains("outofmemory")
+            }),
+            Self::CannotCapture { cause } => cause.is_out_of_memory(),
+            _ => false,
+        }
+    }
+
     /// Whether CUDA cannot be used any more in this process: what is finished can be saved, nothing else can run.
     pub fn is_sticky(&self) -> bool {
         match self {
@@ -334,4 +350,26 @@ fn problem_list(problems: &[ParserProblem], said: &[String]) -> String {
         return if said.is_empty() { "it gives no reason".to_owned() } else { said.join("; ") };
     }
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(line: &str) -> Error {
+        Error::TensorRt { action: "load the engine", said: vec![line.to_owned()] }
+    }
+
+    #[test]
+    fn too_little_memory_is_told_from_other_failures() {
+        let status = |code| Error::Status { function: "cuMemAlloc_v2", code, name: None };
+        assert!(status(2).is_out_of_memory() && !status(700).is_out_of_memory());
+        assert!(
+            said("Requested amount of GPU memory (1 bytes) could not be allocated: out of memory")
+                .is_out_of_memory()
+        );
+        assert!(said("Error Code 2: OutOfMemory (no further information)").is_out_of_memory());
+        assert!(!said("The engine plan file is not compatible with this version").is_out_of_memory());
+        assert!(!Error::NoActivationMemory.is_out_of_memory());
+    }
 }

@@ -311,6 +311,11 @@ impl Error {
         }
     }
 
+    /// Whether the device has too little memory left: less work, or fewer processes on it, would do.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Nvidia(error) if error.is_out_of_memory())
+    }
+
     /// For `map_err`: an I/O error with what was tried and on which path.
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();

@@ -36,6 +36,8 @@ struct Counting {
     delay: Duration,
     /// Whether engines that were not built by this very backend are refused.
     is_choosy: AtomicBool,
+    /// Whether the device has no memory left.
+    is_full: AtomicBool,
 }
 
 impl Counting {
@@ -46,6 +48,7 @@ impl Counting {
             build_count: AtomicUsize::new(0),
             delay: Duration::ZERO,
             is_choosy: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
         }
     }
 
@@ -73,6 +76,10 @@ impl Backend for Counting {
     }
 
     fn load(&self, engine: &SerializedEngine) -> Result<Arc<dyn Engine>, Error> {
+        if self.is_full.load(Ordering::SeqCst) {
+            let said = vec!["could not be allocated: out of memory".to_owned()];
+            return Err(thalweg_nvidia::Error::TensorRt { action: "load the engine", said }.into());
+        }
         if self.is_choosy.load(Ordering::SeqCst) || !engine.bytes.starts_with(MAGIC) {
             return Err(Error::Bug("the engine was built for another GPU".to_owned()));
         }
@@ -230,6 +237,19 @@ fn an_engine_that_does_not_load_is_built_again_with_the_loaders_words() {
     let text = again.remarks[0].to_string();
     assert!(text.contains("built for another GPU") && text.contains("is built again"), "{text}");
     assert_eq!(backend.builds(), 2);
+}
+
+#[test]
+fn a_device_without_memory_is_no_reason_to_build_again() {
+    let (folder, backend) = (Folder::new("full"), Counting::new());
+    let (cache, model) = (folder.cache(), model("a.onnx", 0));
+    build(&backend, &model, &cache);
+    backend.is_full.store(true, Ordering::SeqCst);
+    let (shapes, options) = (BTreeMap::new(), BuildOptions::default());
+    let refused = engine::build(&backend, &request(&model, &shapes, &options), Some(&cache));
+    assert!(refused.err().unwrap().is_out_of_memory());
+    assert_eq!(backend.builds(), 1);
+    assert!(folder.engine().is_file(), "what is stored is as good as before");
 }
 
 #[test]

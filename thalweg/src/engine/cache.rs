@@ -13,7 +13,7 @@ use super::stored::{StoredEngine, hex_digest, label_path};
 use crate::backend::{Backend, BuildEvent, BuildOrder, Calibration};
 use crate::error::{Error, Result};
 
-/// Part of every key: counted up where what an entry means changes.
+/// Part of every key: counted up where what an entry means changes, or how a backend builds.
 const CACHE_VERSION: u32 = 1;
 
 /// How often a process that waits for another one's build looks whether it is done.

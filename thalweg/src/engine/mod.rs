@@ -173,13 +173,17 @@ fn cached<T>(
     load: Load<'_, T>,
 ) -> Result<Built<T>> {
     // Without the claim first, so that nobody waits for somebody who only reads.
-    if let Ok(Some(built)) = from_cache(path, load) {
-        return Ok(built);
+    match from_cache(path, load) {
+        Ok(Some(built)) => return Ok(built),
+        // Another engine would be as large.
+        Err(error) if error.is_out_of_memory() => return Err(error),
+        Ok(None) | Err(_) => {}
     }
     let _claim = Cache::claim(path, order)?;
     let problem = match from_cache(path, load) {
         Ok(Some(built)) => return Ok(built),
         Ok(None) => None,
+        Err(error) if error.is_out_of_memory() => return Err(error),
         Err(error) => Some(error),
     };
     let mut remarks = Vec::new();
