@@ -1,6 +1,6 @@
 //! How well the predictor and the tuner do on devices and networks drawn at random.
 //!
-//! `cargo bench -p thalweg --bench prediction [-- DRAWS]` prints distributions over 200 draws; all devices
+//! `cargo bench -p thalweg --bench prediction [-- DRAWS | SEED,SEED,...]` prints distributions over 200 draws; all devices
 //! are simulated. An exhaustive search would give each candidate half a second, or the time of ten executions
 //! where that is longer.
 
@@ -8,23 +8,18 @@
 mod draws;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use draws::{Draw, Gain, Score, gain, score};
 
 fn main() {
-    let asked = std::env::args().skip(1).find_map(|argument| argument.parse().ok());
-    let count: u64 = asked.unwrap_or(200);
+    let seeds = seeds();
     let results = Mutex::new(Vec::new());
-    let next = AtomicU64::new(0);
+    let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= count {
-                        break;
-                    }
+                while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let draw = Draw::of(seed);
                     let result = (seed, label(&draw), gain(&draw), score(&draw));
                     results.lock().expect("no thread panicked").push(result);
@@ -34,9 +29,19 @@ fn main() {
     });
     let mut results = results.into_inner().expect("no thread panicked");
     results.sort_by_key(|(seed, ..)| *seed);
-    println!("{count} draws, simulated");
+    println!("{} draws, simulated", seeds.len());
     print_gains(results.iter().map(|(.., gain, _)| gain).collect());
     print_scores(&mut results.iter().map(|(seed, label, _, score)| (*seed, label.as_str(), score)).collect());
+}
+
+/// The seeds that were asked for: a list of them, so many from 0 on, or 200.
+fn seeds() -> Vec<u64> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(list) = arguments.iter().find(|argument| argument.contains(',')) {
+        return list.split(',').filter_map(|seed| seed.parse().ok()).collect();
+    }
+    let count = arguments.iter().find_map(|argument| argument.parse().ok());
+    (0..count.unwrap_or(200)).collect()
 }
 
 fn label(draw: &Draw) -> String {

@@ -66,7 +66,8 @@ fn what_is_made_in_a_context_keeps_it_alive() {
     drop(context);
     assert_eq!(stand_in.live().contexts, 1);
     let memory = stream.context().memory().unwrap();
-    assert_eq!(memory.total_bytes - memory.free_bytes, 1000);
+    // TensorRT 8.6 may write that much, in steps of 512 bytes.
+    assert_eq!((memory.total_bytes - memory.free_bytes, buffer.byte_count()), (1024, 1000));
     drop(buffer);
     assert_eq!(stream.context().memory().unwrap().free_bytes, memory.total_bytes);
     drop(stream);
