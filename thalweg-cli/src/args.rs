@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use thalweg::backend::{CudaGraph, DataSheet, Precision};
-use thalweg::capacity;
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
 use thalweg::precision::AccuracyLimit;
@@ -106,8 +105,8 @@ pub struct PredictArgs {
     )]
     pub input_type: Vec<DataType>,
     /// How numbers are stored and multiplied: fp32, fp16, int8
-    #[arg(long, default_value = "fp16", value_parser = parse_precision)]
-    pub precision: capacity::Precision,
+    #[arg(long, default_value = "fp16", value_parser = precision_parser())]
+    pub precision: Precision,
     #[command(flatten)]
     pub shapes: ShapeArgs,
 }
@@ -445,15 +444,6 @@ fn parse_input_type(text: &str) -> Result<DataType, String> {
         "f16" => Ok(DataType::F16),
         "u8" => Ok(DataType::U8),
         _ => Err("the types are f32, f16 and u8".to_owned()),
-    }
-}
-
-fn parse_precision(text: &str) -> Result<capacity::Precision, String> {
-    match text {
-        "fp32" => Ok(capacity::Precision::Fp32),
-        "fp16" => Ok(capacity::Precision::Fp16),
-        "int8" => Ok(capacity::Precision::Int8),
-        _ => Err("the precisions are fp32, fp16 and int8".to_owned()),
     }
 }
 

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Resource;
-use crate::backend::DataSheet;
+use crate::backend::{DataSheet, Precision};
 use crate::error::Result;
 use crate::model::{DataType, Model, Shape};
 use crate::units::Bytes;
@@ -25,34 +25,21 @@ const ARITHMETIC_SHARE: f64 = 0.45;
 /// The shortest kernel, its start and its end included: ResNet-50 at batch 1 takes 0.5 ms for its 60 fused ones.
 const SHORTEST_KERNEL_S: f64 = 4e-6;
 
-/// How numbers are stored and multiplied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floats outside the tensor cores.
-    Fp32,
-    /// 16-bit floats on tensor cores.
-    Fp16,
-    /// 8-bit integers on tensor cores.
-    Int8,
+/// Bytes of a number over those of a 32-bit float.
+fn size_share(precision: Precision) -> f64 {
+    match precision {
+        Precision::Fp32 => 1.0,
+        Precision::Fp16 => 0.5,
+        Precision::Int8 => 0.25,
+    }
 }
 
-impl Precision {
-    /// Bytes of a number over those of a 32-bit float.
-    fn size_share(self) -> f64 {
-        match self {
-            Self::Fp32 => 1.0,
-            Self::Fp16 => 0.5,
-            Self::Int8 => 0.25,
-        }
-    }
-
-    fn peak(self, sheet: &DataSheet) -> f64 {
-        match self {
-            Self::Fp32 => sheet.fp32_flops_per_s,
-            Self::Fp16 => sheet.fp16_flops_per_s,
-            Self::Int8 => sheet.int8_ops_per_s,
-        }
+/// What the data sheet promises: FP32 outside the tensor cores, the others on them.
+fn peak(precision: Precision, sheet: &DataSheet) -> f64 {
+    match precision {
+        Precision::Fp32 => sheet.fp32_flops_per_s,
+        Precision::Fp16 => sheet.fp16_flops_per_s,
+        Precision::Int8 => sheet.int8_ops_per_s,
     }
 }
 
@@ -108,7 +95,7 @@ impl PaperWorkload {
     ) -> Result<Self> {
         let signature = model.signature(input_shapes, batch_size)?;
         let shapes = model.infer_shapes(&signature.input_shapes(batch_size))?;
-        let scale = precision.size_share();
+        let scale = size_share(precision);
         let node = |node: crate::model::NodeCost| {
             (node.flops as f64, (node.weight_bytes + node.activation_bytes).0 as f64 * scale)
         };
@@ -132,7 +119,7 @@ impl PaperWorkload {
 
     /// What this device does with it; `anchor` is measured over predicted throughput of another device.
     pub fn on(&self, sheet: &DataSheet, anchor: Option<f64>) -> PaperPrediction {
-        let peak = ARITHMETIC_SHARE * self.precision.peak(sheet);
+        let peak = ARITHMETIC_SHARE * peak(self.precision, sheet);
         let bandwidth = DRAM_SHARE * sheet.dram_bytes_per_s;
         let pcie = PCIE_SHARE * sheet.pcie_bytes_per_s;
         let (mut arithmetic, mut dram, mut shared, mut alone) = (0.0, 0.0, 0.0, 0.0);

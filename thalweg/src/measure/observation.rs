@@ -146,14 +146,15 @@ impl<'a> Observation<'a> {
         let (start, end) = (used[0].start, used[used.len() - 1].end);
         let wall = windows[windows.len() - 1].end - windows[0].start;
         let cpu = self.cpu_at_end - self.cpu_at_start.unwrap_or(self.cpu_at_end);
+        let throughput = throughput(&records, start, end);
         Ok(Measurement {
             model: experiment.workload.model.clone(),
             configuration: experiment.configuration,
             load: experiment.load,
             device: experiment.workload.device.clone(),
             stability,
-            throughput_inferences_per_s: throughput(&records, start, end),
-            executions_per_s: executions(&records) / (end - start).as_seconds(),
+            throughput_inferences_per_s: throughput,
+            executions_per_s: throughput.value * executions_per_inference(&records),
             latency,
             stages: stage_summary(&records),
             host_cpu_cores: cpu.as_seconds() / wall.as_seconds(),
@@ -197,8 +198,9 @@ fn throughput(records: &[Record], start: Nanos, end: Nanos) -> Estimate {
 }
 
 /// Executions behind the records: each record counts its share of its execution.
-fn executions(records: &[Record]) -> f64 {
-    records.iter().map(|record| record.samples as f64 / record.batch_size as f64).sum()
+fn executions_per_inference(records: &[Record]) -> f64 {
+    let executions: f64 = records.iter().map(|record| record.samples as f64 / record.batch_size as f64).sum();
+    executions / records.iter().map(|record| record.samples as f64).sum::<f64>()
 }
 
 fn stage_summary(records: &[Record]) -> StageSummary {

@@ -1,5 +1,6 @@
 //! Numbers and sentences that the text and the HTML report share.
 
+use crate::backend::CudaGraph;
 use crate::measure::{Estimate, LatencySummary, Measurement, Stability, StageSummary, Verification};
 use crate::pool::Configuration;
 use crate::tune::{Candidate, Compliance, Ending, Limits, Standing, TuneOutcome};
@@ -109,7 +110,11 @@ pub(super) fn printable(text: &str) -> String {
 /// `4 streams, batch 2`
 pub(super) fn short(configuration: &Configuration) -> String {
     let plural = if configuration.streams == 1 { "" } else { "s" };
-    format!("{} stream{plural}, batch {}", configuration.streams, configuration.batch_size)
+    let graph = match configuration.cuda_graph {
+        CudaGraph::Off => String::new(),
+        graph => format!(", graph of {graph}"),
+    };
+    format!("{} stream{plural}, batch {}{graph}", configuration.streams, configuration.batch_size)
 }
 
 /// The p99, or the largest latency where there are too few requests for one, with its name.

@@ -2,7 +2,7 @@
 //! limits the number of streams, is predicted from what was measured and marked so.
 
 use super::summary::{Ranking, closest};
-use super::{Candidate, Comparison, Compliance, Limits, Standing};
+use super::{Candidate, Compliance, Limits, Standing};
 use crate::capacity::Curve;
 use crate::measure::Estimate;
 use crate::pool::Configuration;
@@ -18,7 +18,7 @@ pub(super) fn verdict(ranking: &Ranking, limits: &Limits, curve: Option<&Curve>)
         return nobody(ranking, limits);
     };
     let clauses = [
-        Some(headline(winner, ranking.baseline.as_ref())),
+        Some(headline(winner, ranking)),
         limit_clause(winner, limits),
         runner_up_clause(ranking),
         alternatives_clause(ranking),
@@ -28,20 +28,21 @@ pub(super) fn verdict(ranking: &Ranking, limits: &Limits, curve: Option<&Curve>)
     clauses.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
-fn headline(winner: &Candidate, baseline: Option<&Comparison>) -> String {
+fn headline(winner: &Candidate, ranking: &Ranking) -> String {
     let throughput =
         winner.throughput_inferences_per_s.map_or_else(|| "unknown".to_owned(), |e| three_digits(e.value));
     let speed = format!("{}: {throughput} inferences/s", winner.configuration);
-    match baseline {
+    match &ranking.baseline {
         Some(baseline) if baseline.ratio.lower == baseline.ratio.upper => {
             format!("{speed}, and it is what one would run without tuning")
         }
         Some(baseline) => {
             let Estimate { value, lower, upper } = baseline.ratio;
             let (value, lower, upper) = (three_digits(value), three_digits(lower), three_digits(upper));
-            format!(
-                "{speed}, {value} times ({lower} to {upper}) one stream at the smallest batch with all threads"
-            )
+            // Only on a processor is there a choice of threads.
+            let threads = ranking.candidates[baseline.candidate].configuration.threads_per_stream;
+            let with = if threads > 1 { " with all threads" } else { "" };
+            format!("{speed}, {value} times ({lower} to {upper}) one stream at the smallest batch{with}")
         }
         None => speed,
     }
@@ -165,6 +166,7 @@ fn percent(share: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tune::Comparison;
     use crate::tune::synthetic::candidate;
     use crate::units::Nanos;
 
@@ -194,7 +196,7 @@ mod tests {
         assert_eq!(
             verdict(&ranking(), &Limits::default(), None),
             "2 streams x batch 4, 1 thread per stream: 400 inferences/s, 1.60 times (1.57 to 1.63) one stream at the \
-             smallest batch with all threads; 2 streams x batch 8, 1 thread per stream cannot be told apart from it; \
+             smallest batch; 2 streams x batch 8, 1 thread per stream cannot be told apart from it; \
              the best with 1 stream reaches 80 %, at batch 8 is as fast"
         );
     }

@@ -100,7 +100,7 @@ impl Draw {
     pub fn measure(&self, configuration: &Configuration, slice: Duration) -> Option<Measurement> {
         // Slow networks need longer for as many executions.
         let sample_s = self.workload.reference.sample_time().as_seconds();
-        let executions = 100.0 * configuration.streams as f64;
+        let executions = 40.0 * configuration.streams as f64;
         let least = Duration::from_secs_f64(sample_s * configuration.batch_size as f64 * executions);
         let window = slice.max(least);
         // By then the clock has settled.

@@ -71,7 +71,7 @@ fn throughput(candidate: &Candidate) -> Option<f64> {
 }
 
 fn heads(has_delay: bool, has_prediction: bool) -> Vec<&'static str> {
-    let mut heads = vec!["streams", "batch", "depth", "submitters", "threads"];
+    let mut heads = vec!["streams", "batch", "depth", "submitters", "threads", "graph"];
     if has_delay {
         heads.push("delay, ms");
     }
@@ -88,6 +88,7 @@ fn cells(candidate: &Candidate, is_on_front: bool, has_delay: bool, fastest: f64
     let counts = [it.streams, it.batch_size, it.depth, it.submitters, it.threads_per_stream];
     let mut cells: Vec<_> =
         counts.map(|count| Cell::number(wording::count(count), Some(count as f64))).into();
+    cells.push(Cell::number(it.cuda_graph.to_string(), None));
     if has_delay {
         cells.push(Cell::time(Some(it.batching_delay)));
     }

@@ -48,7 +48,7 @@ fn a_search_makes_a_sound_page_that_loads_nothing() {
     }
     assert!(!page.contains("<strong>Simulated"));
     assert_eq!(page.matches("<figure>").count(), 4);
-    assert_eq!(page.matches("<td").count(), 37 * 10);
+    assert_eq!(page.matches("<td").count(), 37 * 11);
 }
 
 #[test]

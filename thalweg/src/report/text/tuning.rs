@@ -87,12 +87,13 @@ struct Knob {
     value: fn(&Configuration) -> String,
 }
 
-const KNOBS: [Knob; 6] = [
+const KNOBS: [Knob; 7] = [
     Knob { name: "streams", head: "streams", value: |it| wording::count(it.streams) },
     Knob { name: "batch", head: "batch", value: |it| wording::count(it.batch_size) },
     Knob { name: "depth", head: "depth", value: |it| wording::count(it.depth) },
     Knob { name: "submitters", head: "sub-\nmitters", value: |it| wording::count(it.submitters) },
     Knob { name: "threads", head: "threads", value: |it| wording::count(it.threads_per_stream) },
+    Knob { name: "graph", head: "graph", value: |it| it.cuda_graph.to_string() },
     Knob { name: "delay", head: "delay", value: |it| it.batching_delay.to_string() },
 ];
 
@@ -232,7 +233,7 @@ ending        36 of 37 candidates measured in 61.2 s; the search ended because
          8      4        2  20,849 ± 292  2.03  2.72  slower
 
 * on the Pareto front: no other is better in both throughput and p99. The same
-for all: depth 2, threads 1. 27 more candidates are not shown.
+for all: depth 2, threads 1, graph off. 27 more candidates are not shown.
 ";
         assert_eq!(text_of_tuning(&samples::outcome(), Style::Plain), expected);
     }
