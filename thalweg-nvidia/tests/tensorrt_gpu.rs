@@ -4,10 +4,12 @@
 //! TensorRT is looked for on the loader's path (`LD_LIBRARY_PATH`); the model is a part of the binary.
 #![expect(clippy::unwrap_used, reason = "it is a test; its first functions are no `#[test]` themselves")]
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+mod device;
+
+use std::sync::{Arc, OnceLock};
 
 use thalweg_nvidia::cuda::{
-    CudaContext, DeviceBuffer, Driver, EventClock, EventWait, HostWait, PinnedMemory, Stream, StreamPriority,
+    CudaContext, DeviceBuffer, EventClock, EventWait, PinnedMemory, Stream, StreamPriority,
 };
 use thalweg_nvidia::execution::{GraphScope, Job, Lane, LaneSpec, LaneStreams};
 use thalweg_nvidia::tensorrt::{
@@ -16,21 +18,12 @@ use thalweg_nvidia::tensorrt::{
 };
 use thalweg_nvidia::{Error, Places};
 
+use device::{alone, context, stream};
+
 /// Takes `x` as `[batch, 3, 48, 192]` and gives two probabilities per sample.
 const MODEL: &[u8] = include_bytes!("../../models/ppocr_cls.onnx");
 const SAMPLE: [i64; 3] = [3, 48, 192];
 const LARGEST_BATCH: i64 = 4;
-
-/// One test at a time: TensorRT's first logger stays, and builds measure the device.
-fn alone() -> MutexGuard<'static, ()> {
-    static DEVICE: Mutex<()> = Mutex::new(());
-    DEVICE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn context() -> Arc<CudaContext> {
-    let driver = Driver::open(&Places::default()).unwrap();
-    driver.device("0").unwrap().retain_primary_context(HostWait::Unchanged).unwrap()
-}
 
 fn tensorrt() -> TensorRt {
     static OPENED: OnceLock<TensorRt> = OnceLock::new();
@@ -113,10 +106,6 @@ fn engine(device: &Arc<CudaContext>) -> Engine {
     static BUILT: OnceLock<Vec<u8>> = OnceLock::new();
     let serialized = BUILT.get_or_init(|| build(device, Precision::Fp32));
     tensorrt().runtime_on(device).unwrap().deserialize_engine(serialized).unwrap()
-}
-
-fn stream(device: &Arc<CudaContext>) -> Arc<Stream> {
-    Arc::new(Stream::new(device, StreamPriority::Normal).unwrap())
 }
 
 /// Runs the noise through a context, at a batch size, and gives the outputs.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 use thalweg::backend::{self, Backend, Engine, Precision};
-use thalweg::engine::{self, Built, EngineRequest, MaxBatch, StoredEngine};
+use thalweg::engine::{self, Built, MaxBatch, StoredEngine};
 use thalweg::files;
 use thalweg::measure::WorkloadSpec;
 use thalweg::model::Model;
@@ -80,14 +80,7 @@ fn build(
     is_compared: bool,
 ) -> thalweg::Result<(Ready, Option<Accuracy>)> {
     let calibration = spec.calibration(model)?;
-    let request = EngineRequest {
-        model,
-        input_shapes: &spec.input_shapes,
-        max_batch: spec.max_batch,
-        options: &spec.options,
-        calibration: calibration.as_ref(),
-        watch: spec.watch.as_ref(),
-    };
+    let request = spec.request(model, calibration.as_ref());
     let cache = spec.cache.as_ref();
     if !backend.can_run() {
         return Ok((engine::build_for_later(backend, &request, cache)?.map(|()| None), None));

@@ -97,3 +97,20 @@ pub struct SerializedEngine {
     /// What the model declares to go in and to come out; `None` where only the engine itself tells.
     pub signature: Option<Signature>,
 }
+
+impl SerializedEngine {
+    /// Refuses what another backend has built.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] naming both.
+    pub(super) fn check_backend(&self, backend: &str) -> Result<()> {
+        if self.backend == backend {
+            return Ok(());
+        }
+        Err(Error::InvalidSetting {
+            name: "engine",
+            value: format!("of the {} backend", self.backend),
+            reason: format!("the {backend} backend only loads its own"),
+        })
+    }
+}

@@ -49,7 +49,7 @@ impl Memory {
 impl HostTensor {
     /// Zeroed memory for `batch_size` samples of `spec`.
     pub fn zeroed(spec: &TensorSpec, batch_size: usize) -> Self {
-        let byte_count = byte_count(spec, batch_size);
+        let byte_count = spec.byte_count_at(batch_size);
         Self {
             spec: spec.clone(),
             shape: spec.shape_at(batch_size),
@@ -60,7 +60,7 @@ impl HostTensor {
 
     /// The same without memory, which comes with [`put_pinned`](Self::put_pinned).
     pub(super) fn without_memory(spec: &TensorSpec, batch_size: usize) -> Self {
-        let byte_count = byte_count(spec, batch_size);
+        let byte_count = spec.byte_count_at(batch_size);
         let shape = spec.shape_at(batch_size);
         Self { spec: spec.clone(), shape, memory: Memory::of_size(0), byte_count }
     }
@@ -157,10 +157,6 @@ impl HostTensor {
         let bytes = self.spec.byte_count();
         samples.start * bytes..samples.end * bytes
     }
-}
-
-fn byte_count(spec: &TensorSpec, batch_size: usize) -> usize {
-    spec.byte_count() * if spec.is_batched { batch_size } else { 1 }
 }
 
 #[cfg(test)]

@@ -73,14 +73,7 @@ impl Workload {
     /// What [`engine::build`], [`SampleSet::read`] and [`Reference::compute`] say.
     pub fn prepare(backend: &dyn Backend, model: &Model, spec: &WorkloadSpec) -> Result<Self> {
         let calibration = spec.calibration(model)?;
-        let request = EngineRequest {
-            model,
-            input_shapes: &spec.input_shapes,
-            max_batch: spec.max_batch,
-            options: &spec.options,
-            calibration: calibration.as_ref(),
-            watch: spec.watch.as_ref(),
-        };
+        let request = spec.request(model, calibration.as_ref());
         let built = engine::build(backend, &request, spec.cache.as_ref())?;
         Self::feed(backend, built.engine, model.identity(&spec.input_shapes)?, spec)
     }
@@ -131,5 +124,21 @@ impl WorkloadSpec {
         let signature =
             model.signature(&self.input_shapes, batch).or_else(|_| model.signature(&self.input_shapes, 1))?;
         Ok(Some(SampleSet::read(path, &signature)?.calibration(&signature)))
+    }
+
+    /// The order for the engine, with the samples of [`calibration`](Self::calibration).
+    pub fn request<'a>(
+        &'a self,
+        model: &'a Model,
+        calibration: Option<&'a Calibration>,
+    ) -> EngineRequest<'a> {
+        EngineRequest {
+            model,
+            input_shapes: &self.input_shapes,
+            max_batch: self.max_batch,
+            options: &self.options,
+            calibration,
+            watch: self.watch.as_ref(),
+        }
     }
 }

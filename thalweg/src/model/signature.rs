@@ -37,6 +37,11 @@ impl TensorSpec {
     pub fn byte_count(&self) -> usize {
         self.element_count() * self.data_type.byte_count()
     }
+
+    /// Bytes of the whole tensor at a batch size; sizes that no memory holds stop at the largest number.
+    pub fn byte_count_at(&self, batch_size: usize) -> usize {
+        self.byte_count().saturating_mul(if self.is_batched { batch_size } else { 1 })
+    }
 }
 
 /// What goes in and what comes out of an engine.

@@ -37,7 +37,7 @@ use crate::units::Clock;
 
 use producer::{Entrance, SubmitterAddress};
 use scheduler::SchedulerSpec;
-use submitter::{Links, Message, Submitter};
+use submitter::{Links, Submitter};
 
 #[cfg(test)]
 pub(crate) use scheduler::faults;
@@ -104,10 +104,7 @@ impl ExecutionPool {
     }
 
     fn shut_down(&mut self) -> Result<()> {
-        for submitter in &self.entrance.submitters {
-            // It fails only if the submitter has ended already.
-            drop(submitter.sender.send(Message::Stop));
-        }
+        self.entrance.stop();
         let mut result = Ok(());
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {

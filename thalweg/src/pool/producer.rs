@@ -48,6 +48,16 @@ pub(super) struct Entrance {
     pub(super) clock: Clock,
 }
 
+impl Entrance {
+    /// Tells every submitter to accept nothing new.
+    pub(super) fn stop(&self) {
+        for submitter in &self.submitters {
+            // It fails only if the submitter has ended already.
+            drop(submitter.sender.send(Message::Stop));
+        }
+    }
+}
+
 /// Puts requests into a pool. Cloning is cheap, and any thread may use it.
 #[derive(Clone)]
 pub struct Producer {

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
-use super::producer::{Producer, RoomRequest};
+use super::producer::{Entrance, Producer, RoomRequest};
 use super::response::Response;
-use super::submitter::{Message, Submitter};
+use super::submitter::Submitter;
 use super::{Configuration, Parts};
 use crate::backend::{Engine, Observer};
 use crate::error::{Error, Result};
@@ -23,11 +23,11 @@ const NEVER: Nanos = Nanos(u64::MAX);
 /// A pool whose time is moved by hand.
 pub struct VirtualPool {
     hands: VirtualClock,
+    entrance: Arc<Entrance>,
     producer: Producer,
     responses: Receiver<Response>,
     threads: Vec<SimulatedThread>,
     observer: Option<Box<dyn Observer>>,
-    addresses: Vec<crossbeam_channel::Sender<Message>>,
 }
 
 struct SimulatedThread {
@@ -46,11 +46,10 @@ impl VirtualPool {
         let hands = VirtualClock::default();
         let parts = Parts::of(engine, configuration, hands.clock())?;
         let thread = |submitter| SimulatedThread { submitter, free_at: Nanos::ZERO, busy: Nanos::ZERO };
-        let addresses = parts.entrance.submitters.iter().map(|address| address.sender.clone());
         Ok(Self {
             hands,
-            addresses: addresses.collect(),
-            producer: Producer::new(parts.entrance),
+            producer: Producer::new(Arc::clone(&parts.entrance)),
+            entrance: parts.entrance,
             responses: parts.responses,
             threads: parts.submitters.into_iter().map(thread).collect(),
             observer: parts.observer,
@@ -87,10 +86,7 @@ impl VirtualPool {
 
     /// Asks for the end: what was committed is finished, nothing new is accepted.
     pub fn stop(&self) {
-        for address in &self.addresses {
-            // We hold the receivers ourselves, so it cannot fail.
-            drop(address.send(Message::Stop));
-        }
+        self.entrance.stop();
     }
 
     /// Does what is to be done now; where nothing is, lets time pass to the next event and at most to `limit`.

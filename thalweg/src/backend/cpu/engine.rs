@@ -140,9 +140,7 @@ impl CpuEngine {
 
     fn slot_bytes(&self, batch_size: usize) -> usize {
         let tensors = self.signature.inputs.iter().chain(&self.signature.outputs);
-        let samples = |tensor: &TensorSpec| if tensor.is_batched { batch_size } else { 1 };
-        let bytes = tensors.map(|tensor| tensor.byte_count().saturating_mul(samples(tensor)));
-        bytes.fold(0, usize::saturating_add)
+        tensors.map(|tensor| tensor.byte_count_at(batch_size)).fold(0, usize::saturating_add)
     }
 }
 

@@ -82,13 +82,7 @@ impl Backend for CpuBackend {
     }
 
     fn load(&self, engine: &SerializedEngine) -> Result<Arc<dyn Engine>> {
-        if engine.backend != NAME {
-            return Err(Error::InvalidSetting {
-                name: "engine",
-                value: format!("of the {} backend", engine.backend),
-                reason: format!("the {NAME} backend only loads its own"),
-            });
-        }
+        engine.check_backend(NAME)?;
         Ok(Arc::new(CpuEngine::load(engine, &self.device)?))
     }
 }

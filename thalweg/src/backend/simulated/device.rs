@@ -62,6 +62,8 @@ pub(super) struct Device {
     /// Busy share of the SMs, averaged over the clock's memory.
     average_busy: f64,
     totals: Totals,
+    /// When the driver's lock on the host is free again.
+    pub driver_free_at_s: f64,
 }
 
 /// One executor's stream.
@@ -144,6 +146,7 @@ impl Device {
             load: Holding::default(),
             average_busy: 0.0,
             totals: Totals::default(),
+            driver_free_at_s: 0.0,
         }
     }
 
@@ -191,7 +194,7 @@ impl Device {
             let worked_s = self.next_phase_end();
             let next_s = timed_s.min(worked_s);
             if next_s > limit_s {
-                if limit_s.is_finite() && limit != Nanos(u64::MAX) {
+                if limit != Nanos(u64::MAX) {
                     self.pass(limit_s);
                 }
                 return limit;

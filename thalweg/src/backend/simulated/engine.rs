@@ -30,7 +30,8 @@ pub(super) struct SimulatedEngine {
     declared: Signature,
     /// The stand-ins.
     signature: Signature,
-    programs: Mutex<BTreeMap<usize, Arc<Program>>>,
+    /// By batch size.
+    work: Mutex<BTreeMap<usize, Work>>,
     seed: u64,
     /// Pools made so far: each has its own noise.
     pool_count: AtomicU64,
@@ -48,21 +49,25 @@ impl SimulatedEngine {
             outputs: declared.outputs.iter().map(stand_in).collect(),
             batch_sizes: declared.batch_sizes.clone(),
         };
-        let programs = Mutex::new(BTreeMap::new());
-        Self { parameters, model, declared, signature, programs, seed, pool_count: AtomicU64::new(0) }
+        let work = Mutex::new(BTreeMap::new());
+        Self { parameters, model, declared, signature, work, seed, pool_count: AtomicU64::new(0) }
     }
 
-    /// What an execution of this batch runs.
-    fn program(&self, batch_size: usize) -> Result<Arc<Program>> {
-        let mut programs = lock(&self.programs);
-        if let Some(program) = programs.get(&batch_size) {
-            return Ok(Arc::clone(program));
+    /// What an execution of this batch takes. The cost is counted once for each batch size.
+    fn work(&self, batch_size: usize) -> Result<Work> {
+        let mut known = lock(&self.work);
+        if let Some(work) = known.get(&batch_size) {
+            return Ok(work.clone());
         }
         let shapes = self.model.infer_shapes(&self.declared.input_shapes(batch_size))?;
         let cost = self.model.cost(&shapes);
-        let program = Arc::new(Program::of(&kernels(&cost), &self.parameters));
-        programs.insert(batch_size, Arc::clone(&program));
-        Ok(program)
+        let work = Work {
+            program: Arc::new(Program::of(&kernels(&cost), &self.parameters)),
+            weight_bytes: cost.weight_bytes.0,
+            largest_node_bytes: cost.nodes.iter().map(|node| node.activation_bytes.0).max().unwrap_or(0),
+        };
+        known.insert(batch_size, work.clone());
+        Ok(work)
     }
 
     fn check_memory(&self, spec: &ExecutorSpec) -> Result<()> {
@@ -83,22 +88,28 @@ impl SimulatedEngine {
 
     /// Weights once; for each executor the activations, and for each of its slots inputs and outputs.
     fn memory(&self, spec: &ExecutorSpec) -> Result<Bytes> {
-        let shapes = self.model.infer_shapes(&self.declared.input_shapes(spec.batch_size))?;
-        let cost = self.model.cost(&shapes);
+        let work = self.work(spec.batch_size)?;
         let scale = self.parameters.element_bytes / DataType::F32.byte_count() as f64;
         // The largest node's tensors, and a second set that is being written meanwhile.
-        let largest = cost.nodes.iter().map(|node| node.activation_bytes.0).max().unwrap_or(0);
-        let activations = 2.0 * largest as f64 * scale;
-        let transfers = self.transfer_bytes(&self.declared.inputs, spec.batch_size)
-            + self.transfer_bytes(&self.declared.outputs, spec.batch_size);
+        let activations = 2.0 * work.largest_node_bytes as f64 * scale;
+        let transfers = transfer_bytes(&self.declared.inputs, spec.batch_size)
+            + transfer_bytes(&self.declared.outputs, spec.batch_size);
         let executor = activations + transfers * spec.depth as f64;
-        Ok(whole_bytes(cost.weight_bytes.0 as f64 * scale + executor * spec.streams as f64))
+        Ok(whole_bytes(work.weight_bytes as f64 * scale + executor * spec.streams as f64))
     }
+}
 
-    fn transfer_bytes(&self, tensors: &[TensorSpec], batch_size: usize) -> f64 {
-        let samples = |tensor: &TensorSpec| if tensor.is_batched { batch_size } else { 1 };
-        tensors.iter().map(|tensor| (tensor.byte_count() * samples(tensor)) as f64).sum()
-    }
+/// What an execution takes at one batch size.
+#[derive(Clone)]
+struct Work {
+    program: Arc<Program>,
+    weight_bytes: u64,
+    /// Activations of the node that has most of them.
+    largest_node_bytes: u64,
+}
+
+fn transfer_bytes(tensors: &[TensorSpec], batch_size: usize) -> f64 {
+    tensors.iter().map(|tensor| tensor.byte_count_at(batch_size) as f64).sum()
 }
 
 impl Engine for SimulatedEngine {
@@ -112,17 +123,14 @@ impl Engine for SimulatedEngine {
 
     fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>> {
         self.check_memory(spec)?;
-        // So that a batch that cannot be costed fails now and not in the middle of a run.
-        self.program(spec.batch_size)?;
         let pool = self.pool_count.fetch_add(1, Ordering::Relaxed);
         let device =
             Device::new(self.parameters, spec.streams, spec.cuda_graph, self.seed ^ pool.rotate_left(32));
-        let shared =
-            Arc::new(Shared { device: Arc::new(Mutex::new(device)), driver: Mutex::new(Driver::default()) });
+        let device = Arc::new(Mutex::new(device));
         let executor = |stream| -> Box<dyn Executor> {
             Box::new(SimulatedExecutor {
                 engine: Arc::clone(&self),
-                shared: Arc::clone(&shared),
+                device: Arc::clone(&device),
                 stream,
                 cuda_graph: spec.cuda_graph,
                 clock: spec.clock.virtual_clock().cloned(),
@@ -143,21 +151,10 @@ impl SimulatedEngine {
     }
 }
 
-/// What all executors of a pool share.
-struct Shared {
-    device: Arc<Mutex<Device>>,
-    driver: Mutex<Driver>,
-}
-
-/// The driver's lock on the host.
-#[derive(Default)]
-struct Driver {
-    free_at_s: f64,
-}
-
 struct SimulatedExecutor {
     engine: Arc<SimulatedEngine>,
-    shared: Arc<Shared>,
+    /// Shared with the other executors of the pool.
+    device: Arc<Mutex<Device>>,
     stream: usize,
     cuda_graph: CudaGraph,
     /// Whoever runs the pool moves it. Without it the device runs at once whatever is enqueued.
@@ -171,13 +168,13 @@ impl Executor for SimulatedExecutor {
     }
 
     fn enqueue(&mut self, slot: Slot) -> Result<(), Box<Rejected>> {
-        let program = match self.engine.program(slot.batch_size) {
-            Ok(program) => program,
+        let program = match self.engine.work(slot.batch_size) {
+            Ok(work) => work.program,
             Err(error) => return Err(Box::new(Rejected { slot, error })),
         };
-        let mut device = lock(&self.shared.device);
+        let mut device = lock(&self.device);
         let start_s = self.clock.as_ref().map_or(device.totals().now_s, |clock| clock.now().as_seconds());
-        let call = self.call(start_s, program.kernel_count, device.jitter());
+        let call = self.call(&mut device, start_s, program.kernel_count);
         let enqueue = Span { start: Nanos::from_seconds(start_s), end: Nanos::from_seconds(call.end_s) };
         if let Some(clock) = &self.clock {
             clock.set(enqueue.end);
@@ -189,8 +186,8 @@ impl Executor for SimulatedExecutor {
             copy_at_s: call.copy_at_s,
             launch_at_s: if launches_kernels { call.copy_at_s } else { call.end_s },
             launch_each_s: if launches_kernels { launch_each_s } else { 0.0 },
-            h2d_bytes: self.engine.transfer_bytes(&self.engine.declared.inputs, slot.batch_size),
-            d2h_bytes: self.engine.transfer_bytes(&self.engine.declared.outputs, slot.batch_size),
+            h2d_bytes: transfer_bytes(&self.engine.declared.inputs, slot.batch_size),
+            d2h_bytes: transfer_bytes(&self.engine.declared.outputs, slot.batch_size),
             compute,
             program,
             slot,
@@ -203,20 +200,20 @@ impl Executor for SimulatedExecutor {
     }
 
     fn poll(&mut self) -> Option<Completion> {
-        lock(&self.shared.device).take_finished(self.stream)
+        lock(&self.device).take_finished(self.stream)
     }
 
     fn wake_with(&mut self, waker: Waker) {
-        lock(&self.shared.device).wake_with(self.stream, waker);
+        lock(&self.device).wake_with(self.stream, waker);
     }
 
     fn observer(&self) -> Option<Box<dyn Observer>> {
-        let start = lock(&self.shared.device).totals();
-        Some(Box::new(Meter { device: Arc::clone(&self.shared.device), start }))
+        let start = lock(&self.device).totals();
+        Some(Box::new(Meter { device: Arc::clone(&self.device), start }))
     }
 
     fn run_until(&mut self, limit: Nanos) -> Nanos {
-        lock(&self.shared.device).run_until(limit)
+        lock(&self.device).run_until(limit)
     }
 }
 
@@ -228,7 +225,7 @@ struct Call {
 
 impl SimulatedExecutor {
     /// An enqueue call: part of it needs the driver's lock, and takes longer the more threads want it.
-    fn call(&self, start_s: f64, kernel_count: usize, jitter: f64) -> Call {
+    fn call(&self, device: &mut Device, start_s: f64, kernel_count: usize) -> Call {
         /// Threads beyond these wait asleep and disturb nobody.
         const MOST_WAITERS: f64 = 16.0;
         let host = &self.engine.parameters.host;
@@ -236,17 +233,16 @@ impl SimulatedExecutor {
             CudaGraph::Off => host.launch_s * kernel_count as f64,
             CudaGraph::Compute | CudaGraph::Copies => host.graph_launch_s,
         };
-        let total_s = (host.execution_s + launches_s) * jitter;
+        let total_s = (host.execution_s + launches_s) * device.jitter();
         let locked_s = total_s * host.locked_share;
-        let mut driver = lock(&self.shared.driver);
         let wanted_at_s = start_s + host.execution_s.min(total_s - locked_s);
-        let got_at_s = wanted_at_s.max(driver.free_at_s);
+        let got_at_s = wanted_at_s.max(device.driver_free_at_s);
         let waiters = ((got_at_s - wanted_at_s) / locked_s).min(MOST_WAITERS);
         let held_s = locked_s * (1.0 + host.contention * waiters);
-        driver.free_at_s = got_at_s + held_s;
+        device.driver_free_at_s = got_at_s + held_s;
         Call {
             copy_at_s: wanted_at_s,
-            end_s: driver.free_at_s + (total_s - locked_s) - (wanted_at_s - start_s),
+            end_s: device.driver_free_at_s + (total_s - locked_s) - (wanted_at_s - start_s),
         }
     }
 }

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::backend::{Backend, BuildOrder, DeviceSpec, Engine, SerializedEngine};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Model;
 
 use engine::SimulatedEngine;
@@ -77,13 +77,7 @@ impl Backend for SimulatedBackend {
     }
 
     fn load(&self, engine: &SerializedEngine) -> Result<Arc<dyn Engine>> {
-        if engine.backend != self.device.backend {
-            return Err(Error::InvalidSetting {
-                name: "engine",
-                value: format!("of the {} backend", engine.backend),
-                reason: format!("the {} backend only loads its own", self.device.backend),
-            });
-        }
+        engine.check_backend(&self.device.backend)?;
         let model = Model::from_bytes(engine.bytes.clone(), "engine.onnx")?;
         let declared = engine.signature.clone().expect("bug: an engine of ours without its signature");
         Ok(Arc::new(SimulatedEngine::new(self.parameters, model, declared, self.seed)))

@@ -121,6 +121,5 @@ impl TensorRtEngine {
 
 /// Bytes of each tensor at a batch size.
 pub(super) fn byte_counts(tensors: &[TensorSpec], batch_size: usize) -> Vec<usize> {
-    let samples = |tensor: &TensorSpec| if tensor.is_batched { batch_size } else { 1 };
-    tensors.iter().map(|tensor| tensor.byte_count() * samples(tensor)).collect()
+    tensors.iter().map(|tensor| tensor.byte_count_at(batch_size)).collect()
 }

@@ -193,11 +193,15 @@ impl SlotMaker<'_> {
             wait: EventWait::Block,
         })?;
         let mut host = lane.host_buffers(PinnedMemory::Cached)?;
-        let (compute, scope) = match self.spec.cuda_graph {
-            CudaGraph::Off => (Arc::clone(&self.compute), GraphScope::Off),
+        let scope = match self.spec.cuda_graph {
+            CudaGraph::Off => GraphScope::Off,
+            CudaGraph::Compute => GraphScope::Compute,
+            CudaGraph::Copies => GraphScope::Copies,
+        };
+        let compute = match scope {
+            GraphScope::Off => Arc::clone(&self.compute),
             // NVIDIA's rule: one execution context for each captured graph.
-            CudaGraph::Compute => (engine.compute(&self.streams.compute, &self.memory)?, GraphScope::Compute),
-            CudaGraph::Copies => (engine.compute(&self.streams.compute, &self.memory)?, GraphScope::Copies),
+            _ => engine.compute(&self.streams.compute, &self.memory)?,
         };
         let job = lane.prepare(job(engine, compute, batch_size, scope), &mut host)?;
         let mut slot = self.shell(index);

@@ -143,13 +143,7 @@ impl Backend for TensorRtBackend {
     }
 
     fn load(&self, engine: &SerializedEngine) -> Result<Arc<dyn Engine>> {
-        if engine.backend != NAME {
-            return Err(Error::InvalidSetting {
-                name: "engine",
-                value: format!("of the {} backend", engine.backend),
-                reason: format!("the {NAME} backend only loads its own"),
-            });
-        }
+        engine.check_backend(NAME)?;
         let gpu = self.gpu()?;
         let runtime = self.tensorrt.runtime_on(&gpu.context)?;
         // An engine that brings its runtime along is code; it is trusted as TensorRT's own files are.
