@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use thalweg::backend::{CudaGraph, DataSheet, Precision};
+use thalweg::backend::{CudaGraph, DataSheet, Precision, Transfers, Wait};
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
 use thalweg::precision::AccuracyLimit;
@@ -205,13 +205,15 @@ pub struct GpuArgs {
 }
 
 /// What a tuned configuration decides.
-const KNOBS: [&str; 8] = [
+const KNOBS: [&str; 10] = [
     "streams",
     "batch",
     "depth",
     "submitters",
     "threads_per_stream",
     "cuda_graph",
+    "wait",
+    "transfers",
     "batching_delay_ms",
     "shapes",
 ];
@@ -298,6 +300,12 @@ pub struct BenchArgs {
     /// What is replayed as a CUDA graph
     #[arg(long, value_name = "WHAT", default_value = "off", value_parser = graph_parser())]
     pub cuda_graph: CudaGraph,
+    /// How submitters wait for executions: asleep, asking all the time, or asking for a while and then asleep
+    #[arg(long, value_name = "HOW", default_value = "block", value_parser = wait_parser())]
+    pub wait: Wait,
+    /// Whether inputs and outputs are copied; off measures the device's computations alone
+    #[arg(long, value_name = "ON|OFF", default_value = "on", value_parser = transfers_parser())]
+    pub transfers: Transfers,
     /// How long an execution waits for more samples
     #[arg(
         long, value_name = "MS", default_value_t = 0.0,
@@ -483,17 +491,34 @@ fn parse_span(text: &str) -> Result<Duration, String> {
 }
 
 fn precision_parser() -> impl clap::builder::TypedValueParser<Value = Precision> {
-    use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-    let named = |name: String| Precision::ALL.into_iter().find(|precision| precision.to_string() == name);
-    PossibleValuesParser::new(["fp32", "fp16", "int8"])
-        .map(move |name| named(name).expect("bug: the parser let another name through"))
+    named(["fp32", "fp16", "int8"], Precision::ALL)
 }
 
 fn graph_parser() -> impl clap::builder::TypedValueParser<Value = CudaGraph> {
+    named(["off", "compute", "copies"], CudaGraph::ALL)
+}
+
+fn wait_parser() -> impl clap::builder::TypedValueParser<Value = Wait> {
+    named(["block", "spin", "hybrid"], Wait::ALL)
+}
+
+fn transfers_parser() -> impl clap::builder::TypedValueParser<Value = Transfers> {
+    named(["on", "off"], Transfers::ALL)
+}
+
+/// One of these values, by the name that it prints.
+fn named<T, const N: usize>(
+    names: [&'static str; N],
+    all: [T; N],
+) -> impl clap::builder::TypedValueParser<Value = T>
+where
+    T: Copy + std::fmt::Display + Send + Sync + 'static,
+{
     use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-    let named = |name: String| CudaGraph::ALL.into_iter().find(|graph| graph.to_string() == name);
-    PossibleValuesParser::new(["off", "compute", "copies"])
-        .map(move |name| named(name).expect("bug: the parser let another name through"))
+    PossibleValuesParser::new(names).map(move |name| {
+        let value = all.iter().find(|value| value.to_string() == name);
+        *value.expect("bug: the parser let another name through")
+    })
 }
 
 fn network_parser() -> impl clap::builder::TypedValueParser<Value = Network> {

@@ -268,6 +268,12 @@ pub enum Error {
     #[error("the lane has no such job; prepare it in the same lane first")]
     NoSuchJob,
 
+    /// A job whose copies are a part of its graph was to run without them.
+    #[error(
+        "the copies of this job are in its graph, so they cannot be left out; prepare it without a graph, or with one of the compute stage alone"
+    )]
+    CopiesInGraph,
+
     /// The compute stage of a job runs on another stream than the lane's.
     #[error("the compute stage belongs to another stream than the lane's; make both with the same stream")]
     OtherStream,

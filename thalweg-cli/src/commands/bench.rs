@@ -132,6 +132,8 @@ fn configuration(args: &BenchArgs, core_count: usize) -> Configuration {
         submitters: args.submitters,
         threads_per_stream: args.threads_per_stream.unwrap_or(share),
         cuda_graph: args.cuda_graph,
+        wait: args.wait,
+        transfers: args.transfers,
         batching_delay: milliseconds(args.batching_delay_ms),
     }
 }

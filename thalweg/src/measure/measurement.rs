@@ -186,6 +186,9 @@ pub struct Measurement {
     pub verification: Verification,
     /// Requests that failed, with the first error's text.
     pub failures: Failures,
+    /// What was done otherwise than asked, in whole sentences: fewer streams, no graph, an early end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// All windows after the warm-up; the last `used_windows` of them count.
     pub windows: Vec<Window>,
     /// How many of the last windows the numbers above come from.

@@ -166,6 +166,7 @@ impl<'a> Observation<'a> {
             counters: self.counters,
             verification: self.verification,
             failures: self.failures,
+            remarks: Vec::new(),
             windows,
             used_windows,
             records,

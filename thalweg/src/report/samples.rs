@@ -163,6 +163,7 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
             worst_relative_error: 2.13e-7,
         },
         failures: Failures::default(),
+        remarks: Vec::new(),
         windows,
         used_windows: 3,
         records,

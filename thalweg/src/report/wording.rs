@@ -1,6 +1,6 @@
 //! Numbers and sentences that the text and the HTML report share.
 
-use crate::backend::CudaGraph;
+use crate::backend::{CudaGraph, Transfers};
 use crate::measure::{Estimate, LatencySummary, Measurement, Stability, StageSummary, Verification};
 use crate::pool::Configuration;
 use crate::tune::{Candidate, Compliance, Ending, Limits, Standing, TuneOutcome};
@@ -201,6 +201,16 @@ pub(super) fn failures(measurement: &Measurement) -> Option<String> {
     let first = failures.first.as_deref().map(|text| format!(", the first with: {}", printable(text)));
     (failures.count > 0)
         .then(|| format!("{} request{plural} failed{}", count(failures.count), first.unwrap_or_default()))
+}
+
+/// What a reader has to know before the numbers, in whole sentences.
+pub(super) fn remarks(measurement: &Measurement) -> Vec<String> {
+    let transfers = (measurement.configuration.transfers == Transfers::Off).then(|| {
+        "Transfers were off: only each slot's first execution copied its inputs and outputs. These are figures of the computation alone, not of a service."
+            .to_owned()
+    });
+    let others = measurement.remarks.iter().map(|remark| printable(remark));
+    transfers.into_iter().chain(others).collect()
 }
 
 /// The limits as `p99 at most 10.0 ms, memory at most 2.00 GB`, or `None` where there are none.

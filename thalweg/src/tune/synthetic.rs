@@ -188,6 +188,7 @@ pub fn measurement(trial: &Trial, throughput: f64) -> Measurement {
         counters: None,
         verification: Verification::default(),
         failures: Failures::default(),
+        remarks: Vec::new(),
         windows: Vec::new(),
         used_windows: 1,
         records,

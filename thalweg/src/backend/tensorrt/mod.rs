@@ -12,6 +12,7 @@ mod meter;
 mod onnx;
 mod progress;
 mod tensors;
+mod waiter;
 mod watched;
 
 use std::collections::BTreeMap;

@@ -1,10 +1,10 @@
 use std::time::{Duration, Instant};
 
-use crate::backend::CudaGraph;
 use crate::backend::simulated::SimulatedBackend;
+use crate::backend::{CudaGraph, Transfers};
 use crate::engine::MaxBatch;
 use crate::error::{Error, Result};
-use crate::measure::{Arrival, Load, Measurement, Pacing, StopSignal, Workload, WorkloadSpec};
+use crate::measure::{Arrival, Load, Measurement, Pacing, Record, StopSignal, Workload, WorkloadSpec};
 use crate::model::Model;
 use crate::model::zoo::Network;
 use crate::pool::Configuration;
@@ -81,6 +81,34 @@ fn an_open_loop_below_capacity_is_answered_at_its_rate() {
     assert!((rate - 1_000.0).abs() < 5.0, "{rate}");
     // Alone, an execution takes about half a millisecond.
     assert!(measured.latency.p50.as_millis() < 1.0, "{}", measured.latency.p50);
+}
+
+#[test]
+fn without_transfers_each_slot_copies_once() {
+    let workload = workload(Network::Resnet50);
+    let with = |transfers| {
+        let configuration = Configuration { transfers, ..Configuration::default() };
+        run(&workload, configuration, closed_loop(1), Duration::from_millis(200)).unwrap()
+    };
+    let (on, off) = (with(Transfers::On), with(Transfers::Off));
+    assert!(on.stages.h2d > Nanos::ZERO && on.stages.d2h > Nanos::ZERO);
+    let copied = |record: &Record| record.stages.h2d.end > record.stages.h2d.start;
+    assert!(
+        on.records.iter().all(copied) && !off.records.iter().any(copied),
+        "the warm-up had the first ones"
+    );
+    assert_eq!(off.verification.verified_slots, 1, "one outstanding request stays in one slot");
+    assert!(off.latency.p50 < on.latency.p50, "{} {}", off.latency.p50, on.latency.p50);
+}
+
+#[test]
+fn a_graph_with_its_copies_cannot_leave_them_out() {
+    let configuration =
+        Configuration { cuda_graph: CudaGraph::Copies, transfers: Transfers::Off, ..eight_streams() };
+    let load = closed_loop(16);
+    let refused = run(&workload(Network::Launch), configuration, load, Duration::from_millis(10)).map(drop);
+    let Err(error @ Error::InvalidSetting { name: "transfers", .. }) = refused else { panic!("{refused:?}") };
+    assert!(error.to_string().ends_with("use --cuda-graph compute or off"), "{error}");
 }
 
 #[test]
