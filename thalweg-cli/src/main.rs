@@ -5,6 +5,7 @@
 
 mod args;
 mod commands;
+mod connections;
 mod output;
 mod progress;
 
@@ -19,6 +20,7 @@ use output::Output;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(&cli.output);
+    connections::raise_if_needed(&cli.command, &output);
     match run(cli.command, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

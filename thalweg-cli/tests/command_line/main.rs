@@ -7,6 +7,7 @@ mod bad_inputs;
 mod bad_models;
 mod bad_results;
 mod bad_settings;
+mod connections;
 mod ended_early;
 mod engines;
 mod models;

@@ -53,6 +53,7 @@ pub(super) struct Links {
 }
 
 /// What a submitter knows of the pool besides its scheduler's part.
+#[derive(Clone, Copy)]
 pub(super) struct SubmitterSpec {
     /// Pool-wide number of its first executor.
     pub(super) first_executor: usize,
