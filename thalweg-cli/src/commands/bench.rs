@@ -48,6 +48,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
         watch: Some(watch),
         input: args.workload.input.clone(),
         seed: args.workload.seed,
+        feeding: args.workload.feed,
     };
     let workload = network.prepare(backend.as_ref(), &spec);
     bar.clear();

@@ -316,6 +316,13 @@ pub struct DeviceSpec {
     pub versions: BTreeMap<String, String>,
 }
 
+impl DeviceSpec {
+    /// Whether networks run on the host's own cores.
+    pub fn is_host(&self) -> bool {
+        self.backend == cpu::NAME
+    }
+}
+
 /// What is replayed as a CUDA graph, which costs the host one call instead of one for each kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
