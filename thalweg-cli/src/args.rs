@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use thalweg::backend::{CudaGraph, DataSheet, Precision, Transfers, Wait};
+use thalweg::measure::Feeding;
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
 use thalweg::precision::AccuracyLimit;
@@ -148,6 +149,10 @@ pub struct WorkloadArgs {
     /// Samples to feed: .npy for one input, .npz with an array per input, or a folder of them; random without it
     #[arg(long, value_name = "FILE|DIR")]
     pub input: Option<PathBuf>,
+    /// How samples get into the slots: copied by N threads, or resident: copied once, as in trtexec [default: 1 thread
+    /// where the cores compute, else half of the cores, at most 8]
+    #[arg(long, value_name = "N|resident", value_parser = parse_feeding)]
+    pub feed: Option<Feeding>,
     /// Seed of random samples, and of the search
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -467,6 +472,14 @@ fn parse_positive(text: &str) -> Result<f64, String> {
 fn parse_delay(text: &str) -> Result<f64, String> {
     let delay = text.parse().ok().filter(|delay: &f64| delay.is_finite() && *delay >= 0.0);
     delay.ok_or_else(|| "not a number of milliseconds, 0 or more".to_owned())
+}
+
+fn parse_feeding(text: &str) -> Result<Feeding, String> {
+    match text.parse() {
+        Ok(threads @ 1..) => Ok(Feeding::Copy { threads }),
+        _ if text == "resident" => Ok(Feeding::Resident),
+        _ => Err("a number of threads, or resident".to_owned()),
+    }
 }
 
 fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {

@@ -36,6 +36,7 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
         watch: Some(watch),
         input: args.workload.input.clone(),
         seed: args.workload.seed,
+        feeding: args.workload.feed,
     };
     let workload = Workload::prepare(backend.as_ref(), &model, &spec);
     bar.clear();

@@ -10,6 +10,7 @@ mod bad_settings;
 mod connections;
 mod ended_early;
 mod engines;
+mod knobs;
 mod models;
 mod output_folders;
 mod predictions;

@@ -323,3 +323,10 @@ pub struct DeviceSpec {
     /// Versions of everything that runs the network, by name.
     pub versions: BTreeMap<String, String>,
 }
+
+impl DeviceSpec {
+    /// Whether networks run on the host's own cores.
+    pub fn is_host(&self) -> bool {
+        self.backend == cpu::NAME
+    }
+}

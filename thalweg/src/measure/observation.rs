@@ -151,6 +151,7 @@ impl<'a> Observation<'a> {
             model: experiment.workload.model.clone(),
             configuration: experiment.configuration,
             load: experiment.load,
+            feed: None,
             device: experiment.workload.device.clone(),
             stability,
             throughput_inferences_per_s: throughput,

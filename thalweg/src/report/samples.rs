@@ -153,6 +153,7 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
         executions_per_s: throughput / configuration.batch_size as f64,
         latency: latency(&records),
         stages: records.first().map(|record| stages(&record.stages)).unwrap_or_default(),
+        feed: None,
         host_cpu_cores: 2.38,
         host_memory_bytes: Some(1_312_000_000),
         counters: None,

@@ -183,6 +183,7 @@ pub fn measurement(trial: &Trial, throughput: f64) -> Measurement {
         executions_per_s: throughput / configuration.batch_size as f64,
         latency: LatencySummary::of(&mut [Nanos::from_seconds(latency)]).unwrap(),
         stages: StageSummary::default(),
+        feed: None,
         host_cpu_cores: 2.0,
         host_memory_bytes: Some(100_000_000),
         counters: None,

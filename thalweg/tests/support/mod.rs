@@ -37,10 +37,15 @@ pub struct Doubler {
 
 impl Doubler {
     pub fn new(max_batch_size: usize) -> Self {
+        Self::of_size(max_batch_size, WIDTH)
+    }
+
+    /// With so many numbers a sample.
+    pub fn of_size(max_batch_size: usize, width: usize) -> Self {
         let tensor = |name: &str| TensorSpec {
             name: name.to_owned(),
             data_type: DataType::F32,
-            shape: vec![WIDTH],
+            shape: vec![width],
             is_batched: true,
         };
         let signature = Signature {

@@ -74,7 +74,9 @@ fn measurement_facts(measurement: &Measurement) -> Vec<Fact> {
     if let Some(failures) = wording::failures(measurement) {
         facts.push(Fact::toned("failures", failures, Tone::Warning));
     }
+    facts.extend(wording::starvation(measurement).map(|text| Fact::toned("starved", text, Tone::Warning)));
     facts.push(Fact::new("load", measurement.load.to_string()));
+    facts.extend(wording::feed(measurement).map(|text| Fact::new("inputs", text)));
     let model = measurement.model.path.display().to_string();
     facts.push(Fact::new("model", wording::printable(&model)));
     facts.push(Fact::new("device", device(measurement)));
