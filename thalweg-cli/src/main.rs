@@ -8,6 +8,7 @@ mod commands;
 mod output;
 mod progress;
 mod pulse;
+mod values;
 
 use std::process::ExitCode;
 
