@@ -35,6 +35,13 @@ pub enum Error {
         reason: String,
     },
 
+    /// A TensorRT that comes without plugins.
+    #[error("{tensorrt} has no library of plugins: models with plugins need the full TensorRT")]
+    NoPluginLibrary {
+        /// Which TensorRT.
+        tensorrt: LibraryKind,
+    },
+
     /// A library of plugins cannot be loaded.
     #[error("the plugins in {} cannot be loaded: {reason}", path.display())]
     CannotLoadPlugins {

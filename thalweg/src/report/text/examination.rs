@@ -264,6 +264,7 @@ NVML      missing: no libnvidia-ml.so.1 in any place; it comes with the driver
             note: None,
             can_build: true,
             parser_problem: None,
+            plugins_problem: None,
         };
         assert_eq!(tensorrt(&finding).text, "TensorRT 8.6.0, builds and runs engines");
         let mixed = TensorRtFinding { parser_problem: Some("of two releases".to_owned()), ..finding.clone() };
