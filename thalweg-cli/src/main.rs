@@ -8,6 +8,7 @@ mod commands;
 mod connections;
 mod output;
 mod progress;
+mod pulse;
 
 use std::process::ExitCode;
 
