@@ -9,6 +9,7 @@ mod connections;
 mod output;
 mod progress;
 mod pulse;
+mod values;
 
 use std::process::ExitCode;
 
