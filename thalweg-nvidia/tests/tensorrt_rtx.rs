@@ -159,6 +159,8 @@ fn a_configuration_keeps_what_it_is_told() {
     config.set_optimization_level(1).unwrap();
     config.limit_aux_streams(0).unwrap();
     assert_eq!(config.share_profiles(), Ok(SharedProfiles::Yes));
+    config.enable(BuilderFlag::Refit).unwrap();
+    assert!(config.is_enabled(BuilderFlag::Refit).unwrap());
     assert!(!config.is_enabled(BuilderFlag::Fp16).unwrap());
     assert!(matches!(config.enable(BuilderFlag::Fp16), Err(Error::NotInThisVersion { .. })));
 }
