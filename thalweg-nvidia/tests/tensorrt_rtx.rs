@@ -242,6 +242,20 @@ fn an_engine_cannot_be_loaded_without_a_driver_and_that_is_said() {
 }
 
 #[test]
+fn an_engine_that_is_cut_or_of_another_version_is_refused_with_text() {
+    let Some((tensorrt, _)) = open_rtx() else { return };
+    let model = root().join("models/ppocr_cls.onnx");
+    let whole = build(&tensorrt, &model, &shapes("x=1x3x48x192")).unwrap().to_vec();
+    let runtime = tensorrt.runtime().unwrap();
+    let other_version = [&[!whole[0]], &whole[1..]].concat();
+    let said = |plan: &[u8]| runtime.deserialize_engine(plan).err().unwrap().to_string();
+    let cut = said(&whole[..whole.len() / 2]);
+    assert!(cut.contains("plan.header.size == blobSize"), "{cut}");
+    let other = said(&other_version);
+    assert!(other.contains("created with incompatible serialization version"), "{other}");
+}
+
+#[test]
 fn objects_may_be_dropped_in_any_order() {
     let Some((tensorrt, _)) = open_rtx() else { return };
     let builder = tensorrt.builder().unwrap();
