@@ -27,24 +27,31 @@ OLDEST = {"tensorrt-8": 5, "tensorrt-10": 0, "tensorrt-11": 0, "tensorrt-rtx-1":
 
 # The methods that Thalweg calls. `~` is the deleting destructor of classes that are called directly.
 CALLED = {
-    "VRuntime": ["deserializeCudaEngine", "setErrorRecorder", "setEngineHostCodeAllowed"],
+    "VRuntime": ["deserializeCudaEngine", "setGpuAllocator", "setErrorRecorder", "setEngineHostCodeAllowed"],
     "VCudaEngine": [
         "getNbLayers", "getNbIOTensors", "getIOTensorName", "getTensorIOMode", "getTensorDataType",
         "getTensorLocation", "getNbOptimizationProfiles", "getDeviceMemorySize",
         "getDeviceMemorySizeForProfile", "getDeviceMemorySizeForProfileV2", "createExecutionContext",
         "createExecutionContextWithoutDeviceMemory", "createEngineInspector", "setErrorRecorder", "getNbAuxStreams",
-        "getTensorShape", "getProfileShape",
+        "getTensorShape", "getProfileShape", "isRefittable", "createRuntimeConfig",
+        "createExecutionContextWithRuntimeConfig",
     ],
     "VExecutionContext": [
         "setProfiler", "setDeviceMemory", "setDeviceMemoryV2", "setErrorRecorder",
         "setOptimizationProfileAsync", "setInputShape", "setTensorAddress", "inferShapes", "getMaxOutputSize",
         "enqueueV3", "getTensorShape",
     ],
+    "VRuntimeConfig": [
+        "setExecutionContextAllocationStrategy", "setDynamicShapesKernelSpecializationStrategy", "setCudaGraphStrategy",
+    ],
+    "VRefitter": [
+        "refitCudaEngine", "setErrorRecorder", "setNamedWeights", "getMissingWeights", "getAllWeights",
+    ],
     "VEngineInspector": ["getLayerInformation", "getEngineInformation", "setErrorRecorder"],
     "VHostMemory": ["data", "size"],
     "VBuilder": [
-        "createBuilderConfig", "createNetworkV2", "createOptimizationProfile", "buildSerializedNetwork",
-        "setErrorRecorder",
+        "setGpuAllocator", "createBuilderConfig", "createNetworkV2", "createOptimizationProfile",
+        "buildSerializedNetwork", "setErrorRecorder",
     ],
     "VBuilderConfig": [
         "setFlag", "clearFlag", "getFlag", "setMemoryPoolLimit", "getMemoryPoolLimit",

@@ -140,6 +140,14 @@ pub enum Error {
     #[error("the network has a model already: create another network")]
     NetworkIsFilled,
 
+    /// An engine was to be refitted that somebody else has too.
+    #[error("the engine is in use: drop its clones, execution contexts and inspectors before it is refitted")]
+    EngineInUse,
+
+    /// A runtime configuration of another engine.
+    #[error("the runtime configuration is of another engine: make one with this engine")]
+    OtherEngine,
+
     /// Objects of two builders were to work together.
     #[error("network, configuration and profiles are not all of the same builder")]
     OtherBuilder,

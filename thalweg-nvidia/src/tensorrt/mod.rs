@@ -25,7 +25,9 @@ mod object;
 mod onnx_parser;
 mod optimization_profile;
 mod plugins;
+mod refitter;
 mod runtime;
+mod runtime_config;
 mod session;
 mod timing_cache;
 
@@ -37,7 +39,9 @@ use serde::Serialize;
 pub use abi::Family;
 pub use builder::Builder;
 pub use builder_config::{BuilderConfig, BuilderFlag, ProfilingVerbosity, SharedProfiles};
-pub use callbacks::{BuildProgress, CalibrationBatches, LayerTime, LogSink, ProgressSink, Severity};
+pub use callbacks::{
+    BuildProgress, CalibrationBatches, LayerTime, LogSink, MemoryAccount, ProgressSink, Severity,
+};
 pub use compute::InputShapes;
 pub use data_type::DataType;
 pub use engine::{Activations, Engine, EngineTensor, TensorLocation, TensorMode};
@@ -47,7 +51,9 @@ pub use host_memory::HostMemory;
 pub use network::{Network, NetworkTensor};
 pub use onnx_parser::{ParserProblem, parse_onnx};
 pub use optimization_profile::{OptimizationProfile, ShapeRange};
+pub use refitter::Refitter;
 pub use runtime::Runtime;
+pub use runtime_config::{KernelSpecialization, OwnGraphs, RuntimeConfig};
 pub use timing_cache::TimingCache;
 
 use crate::cuda::{CudaContext, Driver};
@@ -56,6 +62,7 @@ use crate::kind::LibraryKind;
 use crate::library::Library;
 use crate::places::Places;
 use crate::version::{self, Version};
+use runtime::Target;
 use session::Session;
 
 /// Which of NVIDIA's three TensorRTs.
@@ -206,7 +213,17 @@ impl TensorRt {
     /// # Errors
     /// [`Error::TensorRt`] where TensorRT makes none.
     pub fn runtime_on(&self, device: &Arc<CudaContext>) -> Result<Runtime> {
-        Runtime::new(&self.session, Some(Arc::clone(device)))
+        Runtime::new(&self.session, Target { device: Some(device), account: None })
+    }
+
+    /// The same, with an account of the device memory that its engines and their contexts take: weights,
+    /// activations unless the caller gives them, and what else a context keeps.
+    ///
+    /// # Errors
+    /// As [`runtime_on`](Self::runtime_on).
+    #[doc(alias = "IGpuAllocator")]
+    pub fn counted_runtime_on(&self, device: &Arc<CudaContext>, account: &MemoryAccount) -> Result<Runtime> {
+        Runtime::new(&self.session, Target { device: Some(device), account: Some(account) })
     }
 
     /// A runtime on CUDA's first device, or on none where TensorRT allows that, as that for RTX does.
@@ -214,7 +231,7 @@ impl TensorRt {
     /// # Errors
     /// [`Error::TensorRt`] where TensorRT makes none, as all but that for RTX without a driver.
     pub fn runtime(&self) -> Result<Runtime> {
-        Runtime::new(&self.session, None)
+        Runtime::new(&self.session, Target { device: None, account: None })
     }
 
     /// A builder to make engines with, for this device.
@@ -222,7 +239,17 @@ impl TensorRt {
     /// # Errors
     /// [`Error::NoBuilder`] for the lean runtime, [`Error::TensorRt`] where TensorRT makes none.
     pub fn builder_on(&self, device: &Arc<CudaContext>) -> Result<Builder> {
-        self.make_builder(Some(Arc::clone(device)))
+        self.make_builder(Target { device: Some(device), account: None })
+    }
+
+    /// The same, with an account of the device memory that its builds take. Where the account's limit is reached,
+    /// TensorRT looks for kernels that need less, and fails where there are none.
+    ///
+    /// # Errors
+    /// As [`builder_on`](Self::builder_on).
+    #[doc(alias = "IGpuAllocator")]
+    pub fn counted_builder_on(&self, device: &Arc<CudaContext>, account: &MemoryAccount) -> Result<Builder> {
+        self.make_builder(Target { device: Some(device), account: Some(account) })
     }
 
     /// A builder for CUDA's first device, or for none where TensorRT allows that, as that for RTX does.
@@ -230,14 +257,14 @@ impl TensorRt {
     /// # Errors
     /// As [`builder_on`](Self::builder_on).
     pub fn builder(&self) -> Result<Builder> {
-        self.make_builder(None)
+        self.make_builder(Target { device: None, account: None })
     }
 
-    fn make_builder(&self, device: Option<Arc<CudaContext>>) -> Result<Builder> {
+    fn make_builder(&self, target: Target<'_>) -> Result<Builder> {
         if self.flavour == Flavour::Lean {
             return Err(Error::NoBuilder { path: self.path().to_owned() });
         }
-        Builder::new(&self.session, device)
+        Builder::new(&self.session, target)
     }
 }
 
