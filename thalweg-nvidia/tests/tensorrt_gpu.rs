@@ -82,6 +82,8 @@ fn build_within(
     network.set_input_shape("x", &shape(-1)).unwrap();
     let mut config = builder.create_config().unwrap();
     config.limit_workspace(1 << 30).unwrap();
+    // The tests are about engines, not about fast ones, and this builds in seconds.
+    config.set_optimization_level(1).unwrap();
     config.disable(BuilderFlag::Tf32).unwrap();
     config.set_profiling_verbosity(ProfilingVerbosity::Detailed).unwrap();
     assert_eq!(config.share_profiles(), Ok(SharedProfiles::Yes));
