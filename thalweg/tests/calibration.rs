@@ -161,6 +161,6 @@ fn fit_to_all_rows() {
 fn values(mut parameters: Parameters) -> Vec<(&'static str, f64)> {
     KNOBS
         .iter()
-        .map(|(name, knob)| (*name, *knob(&mut parameters) * if name.ends_with("_s") { 1e6 } else { 1.0 }))
+        .map(|(name, knob)| (*name, *knob(&mut parameters) * if name.ends_with("_us") { 1e6 } else { 1.0 }))
         .collect()
 }
