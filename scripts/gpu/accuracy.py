@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares outputs on a GPU with ONNX Runtime on the CPU, in FP32 without TF32 and in FP16.
 
-Usage: accuracy.py [--thalweg PATH] [--samples N] NAME...
+Usage: accuracy.py [--thalweg PATH] [--samples N] [--threads N] NAME...
 Needs: numpy, onnxruntime; TensorRT on the loader's path. NAME is a model of scripts/models.tsv, or one that
 `thalweg model` writes. Prints a table; ends with 1 where FP32 is off by more than 1e-3 or FP16 by more than 2e-2.
 """
@@ -64,13 +64,14 @@ def main():
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--thalweg", type=Path, default=Path("target/release/thalweg"))
     parser.add_argument("--samples", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=8, help="of ONNX Runtime")
     parser.add_argument("--precision", choices=sorted(TOLERANCES), action="append")
     arguments = parser.parse_args()
     is_good = True
     for name in arguments.names:
         with tempfile.TemporaryDirectory(prefix="thalweg-accuracy-") as folder:
             path, row = model_of(name, arguments.thalweg, folder)
-            session = reference.session(path, threads=8)
+            session = reference.session(path, threads=arguments.threads)
             inputs = reference.random_inputs(session, row, arguments.samples, seed=1)
             expected = reference.run_each_sample(session, inputs)
             for precision in arguments.precision or sorted(TOLERANCES):

@@ -5,8 +5,11 @@
 
 mod args;
 mod commands;
+mod connections;
 mod output;
 mod progress;
+mod pulse;
+mod values;
 
 use std::process::ExitCode;
 
@@ -19,6 +22,7 @@ use output::Output;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(&cli.output);
+    connections::raise_if_needed(&cli.command, &output);
     match run(cli.command, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

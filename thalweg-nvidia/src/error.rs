@@ -35,6 +35,13 @@ pub enum Error {
         reason: String,
     },
 
+    /// A TensorRT that comes without plugins.
+    #[error("{tensorrt} has no library of plugins: models with plugins need the full TensorRT")]
+    NoPluginLibrary {
+        /// Which TensorRT.
+        tensorrt: LibraryKind,
+    },
+
     /// A library of plugins cannot be loaded.
     #[error("the plugins in {} cannot be loaded: {reason}", path.display())]
     CannotLoadPlugins {
@@ -267,6 +274,12 @@ pub enum Error {
     /// A job was not prepared in the lane that it is launched in.
     #[error("the lane has no such job; prepare it in the same lane first")]
     NoSuchJob,
+
+    /// A job whose copies are a part of its graph was to run without them.
+    #[error(
+        "the copies of this job are in its graph, so they cannot be left out; prepare it without a graph, or with one of the compute stage alone"
+    )]
+    CopiesInGraph,
 
     /// The compute stage of a job runs on another stream than the lane's.
     #[error("the compute stage belongs to another stream than the lane's; make both with the same stream")]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use thalweg::backend::simulated::{Parameters, SimulatedBackend};
 use thalweg::backend::{Backend, BuildOrder, BuildSpec, CudaGraph, SerializedEngine};
-use thalweg::measure::{Pacing, Reference, SampleSet, StopSignal, Workload};
+use thalweg::measure::{Feeding, Pacing, Reference, SampleSet, StopSignal, Workload};
 use thalweg::model::Model;
 use thalweg::model::zoo::Network;
 use thalweg::pool::Configuration;
@@ -60,7 +60,14 @@ impl Bench {
         let reference = Reference::compute(&engine, &inputs).expect("a reference");
         let model = self.model.identity(&BTreeMap::new()).expect("an identity");
         let device = backend.device().clone();
-        let workload = Workload { model, engine: Arc::clone(&engine), device, inputs, reference };
+        let workload = Workload {
+            model,
+            engine: Arc::clone(&engine),
+            device,
+            inputs,
+            feeding: Feeding::default(),
+            reference,
+        };
         let row = |row: &usize| STREAMS.map(|streams| cell(&workload, BATCHES[*row], streams));
         rows.iter().map(row).collect()
     }

@@ -10,7 +10,7 @@ use support::Doubler;
 use thalweg::Error;
 use thalweg::backend::{DeviceSpec, Engine};
 use thalweg::measure::{
-    Arrival, Load, Measurement, Pacing, Reference, SampleSet, Stability, StopSignal, Workload,
+    Arrival, Feeding, Load, Measurement, Pacing, Reference, SampleSet, Stability, StopSignal, Workload,
 };
 use thalweg::model::ModelIdentity;
 use thalweg::pool::Configuration;
@@ -30,7 +30,7 @@ fn workload(engine: Doubler) -> Workload {
         versions: BTreeMap::new(),
     };
     let model = ModelIdentity { path: "none".into(), sha256: "0".to_owned(), input_shapes: BTreeMap::new() };
-    Workload { model, engine, device, inputs, reference }
+    Workload { model, engine, device, inputs, feeding: Feeding::default(), reference }
 }
 
 fn short() -> Pacing {
@@ -118,4 +118,35 @@ fn a_rate_below_the_capacity_is_served_at_that_rate() {
     let measurement = measure(&workload, configuration, load).unwrap();
     let throughput = measurement.throughput_inferences_per_s.value;
     assert!((60.0..160.0).contains(&throughput), "{throughput}");
+}
+
+#[test]
+fn inputs_that_several_threads_copy_are_the_same() {
+    // 3 MB a sample: many pieces.
+    let mut workload = workload(Doubler::of_size(2, 750_000));
+    let configuration = Configuration { batch_size: 2, ..Configuration::default() };
+    let load = saturating_load(&configuration, None);
+    for threads in [1, 4] {
+        workload.feeding = Feeding::Copy { threads };
+        let feed = measure(&workload, configuration, load).expect("every output is right").feed;
+        let feed = feed.expect("the world's time takes feeding");
+        assert_eq!(feed.feeding, workload.feeding);
+        assert!(feed.busy_share > 0.0 && feed.busy_share <= 1.0, "{feed:?}");
+        assert!(feed.fill_bytes_per_s > 1e8, "{feed:?}");
+    }
+}
+
+#[test]
+fn resident_inputs_are_written_once_for_each_place_and_outputs_are_still_right() {
+    let mut workload = workload(Doubler::new(2).with_delays(&[Duration::from_micros(200)]));
+    workload.feeding = Feeding::Resident;
+    let configuration = Configuration { streams: 2, batch_size: 2, ..Configuration::default() };
+    // One sample a request, so that two share a slot.
+    let load = saturating_load(&configuration, Some(1));
+    let measurement = measure(&workload, configuration, load).expect("every output is right");
+    let feed = measurement.feed.expect("the world's time takes feeding");
+    // Four slots of two places: 8 samples were copied, and thousands ran.
+    assert!(measurement.verification.samples > 100, "{:?}", measurement.verification);
+    assert!(feed.busy_share < 0.2, "{feed:?}");
+    assert_eq!(measurement.verification.verified_slots, 4);
 }

@@ -4,10 +4,12 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use support::{BREAK, Doubler, FAIL, WIDTH};
+use support::{BREAK, Counted, Doubler, FAIL, WIDTH};
 use thalweg::Error;
+use thalweg::backend::{Engine, Wait};
 use thalweg::pool::{Configuration, ExecutionPool, Order, Producer, Response};
 use thalweg::units::{Clock, Nanos};
 
@@ -240,4 +242,49 @@ fn requests_and_configurations_that_cannot_be_are_refused_by_name() {
     let pool = start(Doubler::new(4), Configuration { batch_size: 2, ..default });
     let error = pool.producer().reserve(3).map(|_| ()).expect_err("refused").to_string();
     assert_eq!(error, "samples 3: a request has 1 to 2 samples, the batch size");
+}
+
+#[test]
+fn every_way_to_wait_answers_every_request() {
+    for wait in Wait::ALL {
+        let configuration =
+            Configuration { streams: 3, submitters: 2, batch_size: 2, wait, ..Configuration::default() };
+        let pool = start(Doubler::new(2).with_delays(&[Duration::from_micros(150)]), configuration);
+        let producer = pool.producer();
+        let sender = std::thread::spawn(move || {
+            for i in 0..300 {
+                send(&producer, 1 + i % 2, i as f32);
+            }
+        });
+        let responses = pool.responses(Order::Completion).take(300).inspect(assert_doubled);
+        assert_eq!(responses.map(|it| it.sequence()).collect::<BTreeSet<_>>(), (0..300).collect(), "{wait}");
+        sender.join().expect("the sender ends well");
+        pool.stop().expect("the pool stops");
+    }
+}
+
+#[test]
+fn only_a_spinning_submitter_asks_all_the_time_and_only_while_something_runs() {
+    const EXECUTION: Duration = Duration::from_millis(30);
+    let asked = |wait| {
+        let polls = Arc::new(AtomicUsize::new(0));
+        let doubler: Arc<dyn Engine> = Arc::new(Doubler::new(1).with_delays(&[EXECUTION]));
+        let engine = Counted { engine: doubler, polls: Arc::clone(&polls) };
+        let configuration = Configuration { wait, ..Configuration::default() };
+        let pool = ExecutionPool::start(Arc::new(engine), &configuration, Clock::start()).expect("it starts");
+        send(&pool.producer(), 1, 1.0);
+        assert_doubled(&pool.responses(Order::Completion).next().expect("answered"));
+        let busy = polls.load(Ordering::Relaxed);
+        std::thread::sleep(EXECUTION);
+        (busy, polls.load(Ordering::Relaxed) - busy)
+    };
+    for wait in Wait::ALL {
+        let (busy, idle) = asked(wait);
+        match wait {
+            Wait::Block => assert!(busy < 20, "{busy}"),
+            Wait::Spin => assert!(busy > 200, "{busy}"),
+            Wait::Hybrid => assert!(busy > 1, "{busy}"),
+        }
+        assert!(idle < 20, "{wait}: {idle}");
+    }
 }

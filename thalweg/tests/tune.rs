@@ -9,7 +9,7 @@ use std::time::Duration;
 use support::Doubler;
 use thalweg::backend::{DeviceSpec, Engine};
 use thalweg::files::OutputFolder;
-use thalweg::measure::{Reference, SampleSet, StopSignal, Workload};
+use thalweg::measure::{Feeding, Reference, SampleSet, StopSignal, Workload};
 use thalweg::model::ModelIdentity;
 use thalweg::tune::{Earlier, Limits, Policy, Space, TuneJob, TunedConfig, tune};
 
@@ -46,7 +46,7 @@ fn streams_and_batches_win_where_an_execution_costs_the_same_for_any_batch() {
         folder: OutputFolder::claim(&folder).unwrap(),
         earlier: Earlier::Refuse,
     };
-    let workload = Workload { model, engine, device, inputs, reference };
+    let workload = Workload { model, engine, device, inputs, feeding: Feeding::default(), reference };
     let outcome = tune(&job, &workload, &StopSignal::default(), &mut |_| {}).unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
 

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use thalweg::backend::{self, Backend};
+use thalweg::Error;
+use thalweg::backend::{self, Backend, Transfers};
 use thalweg::engine::{MaxBatch, StoredEngine};
 use thalweg::files::OutputFolder;
-use thalweg::measure::{Arrival, Load, Measurement, Pacing, Workload, WorkloadSpec};
+use thalweg::measure::{Arrival, Feeding, Load, Measurement, Pacing, Workload, WorkloadSpec};
 use thalweg::model::Model;
 use thalweg::pool::Configuration;
 use thalweg::report;
@@ -48,6 +49,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
         watch: Some(watch),
         input: args.workload.input.clone(),
         seed: args.workload.seed,
+        feeding: feeding(args.workload.feed, &configuration)?,
     };
     let workload = network.prepare(backend.as_ref(), &spec);
     bar.clear();
@@ -132,7 +134,22 @@ fn configuration(args: &BenchArgs, core_count: usize) -> Configuration {
         submitters: args.submitters,
         threads_per_stream: args.threads_per_stream.unwrap_or(share),
         cuda_graph: args.cuda_graph,
+        wait: args.wait,
+        transfers: args.transfers,
         batching_delay: milliseconds(args.batching_delay_ms),
+    }
+}
+
+/// Without transfers a slot keeps its first inputs, so nothing else may be asked of it.
+fn feeding(asked: Option<Feeding>, configuration: &Configuration) -> thalweg::Result<Option<Feeding>> {
+    match (configuration.transfers, asked) {
+        (Transfers::On, asked) => Ok(asked),
+        (Transfers::Off, None | Some(Feeding::Resident)) => Ok(Some(Feeding::Resident)),
+        (Transfers::Off, Some(Feeding::Copy { threads })) => Err(Error::InvalidSetting {
+            name: "feed",
+            value: threads.to_string(),
+            reason: "with --transfers off a slot keeps the inputs that it had first: use resident".to_owned(),
+        }),
     }
 }
 

@@ -9,13 +9,15 @@ use thalweg::{backend, report};
 
 use super::surroundings;
 use crate::args::DoctorArgs;
+use crate::connections;
 use crate::output::Output;
 
 pub fn run(args: &DoctorArgs, output: &Output) -> anyhow::Result<()> {
     if let Some(engine) = &args.engine {
         return show_memory(engine, args, output);
     }
-    let examination = backend::examine(&surroundings(&args.gpu))?;
+    let mut examination = backend::examine(&surroundings(&args.gpu))?;
+    examination.max_connections = connections::setting();
     output.result(
         || serde_json::to_value(&examination),
         |style| report::text_of_examination(&examination, style),

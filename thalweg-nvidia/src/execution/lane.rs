@@ -1,16 +1,18 @@
 //! The device's half of a slot.
 
-use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cuda::{
-    DeviceBuffer, Event, EventClock, EventWait, Graph, PinnedBuffer, PinnedMemory, Stream, StreamPriority,
+    DeviceBuffer, EventClock, EventWait, Graph, PinnedBuffer, PinnedMemory, Stream, StreamPriority,
 };
 use crate::error::{Error, Result};
+use crate::execution::flight::{Flight, Progress};
 use crate::execution::job::{PreparedJob, addresses, check_sizes};
-use crate::execution::stages::{Joins, Marks, Recording, Stages};
-use crate::execution::{Call, Finished, GraphScope, HostBuffers, Interval, Job, JobId, LaneStreams, Refused};
+use crate::execution::stages::{Copies, Joins, Marks, Recording, Stages};
+use crate::execution::{
+    Call, FinishEvent, Finished, GraphScope, HostBuffers, Interval, Job, JobId, LaneStreams, Refused,
+};
 
 /// What a lane is made of.
 #[derive(Clone, Debug)]
@@ -46,46 +48,6 @@ pub struct Lane {
     marks: Marks,
     jobs: Vec<PreparedJob>,
     flight: Option<Flight>,
-}
-
-/// The event behind the job that a lane launched last. It can be waited for, but only the lane records it.
-#[derive(Clone, Debug)]
-pub struct FinishEvent(Arc<Event>);
-
-impl FinishEvent {
-    /// As [`Event::is_complete`].
-    ///
-    /// # Errors
-    /// Where the job has failed.
-    pub fn is_complete(&self) -> Result<bool> {
-        self.0.is_complete()
-    }
-
-    /// As [`Event::wait`]. What the lane launches during the wait is not waited for.
-    ///
-    /// # Errors
-    /// Where the job has failed.
-    pub fn wait(&self) -> Result<()> {
-        self.0.wait()
-    }
-}
-
-/// A job that runs.
-struct Flight {
-    job: JobId,
-    /// `None` once they were taken.
-    inputs: Option<Vec<PinnedBuffer>>,
-    outputs: Vec<PinnedBuffer>,
-    enqueue: Interval,
-    progress: Progress,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    /// The last mark may be missing.
-    Enqueueing,
-    /// Everything lies before the last mark.
-    Enqueued,
 }
 
 impl Lane {
@@ -171,7 +133,20 @@ impl Lane {
     /// [`Error::OtherBuffer`] where the buffers do not fit; what CUDA or the compute stage refuse.
     /// Where a part of the job had been enqueued already, that is waited for.
     pub fn launch(&mut self, id: JobId, host: HostBuffers) -> Result<(), Box<Refused>> {
-        if let Err(error) = self.check_launch(id, &host) {
+        self.start(id, host, Copies::Made)
+    }
+
+    /// As [`launch`](Self::launch), but nothing is copied: the compute stage runs alone, on the inputs that are on the
+    /// device from before, and its outputs stay there. The host's outputs are left as they are.
+    ///
+    /// # Errors
+    /// As there; [`Error::CopiesInGraph`] where they cannot be left out.
+    pub fn launch_without_copies(&mut self, id: JobId, host: HostBuffers) -> Result<(), Box<Refused>> {
+        self.start(id, host, Copies::LeftOut)
+    }
+
+    fn start(&mut self, id: JobId, host: HostBuffers, copies: Copies) -> Result<(), Box<Refused>> {
+        if let Err(error) = self.check_launch(id, &host, copies) {
             return Err(Box::new(Refused { host, error }));
         }
         let start = Instant::now();
@@ -180,6 +155,7 @@ impl Lane {
             job: id,
             inputs: Some(host.inputs),
             outputs: host.outputs,
+            copies,
             enqueue: Interval { start, end: start },
             progress: Progress::Enqueueing,
         });
@@ -246,15 +222,15 @@ impl Lane {
         let flight = self.flight.take()?;
         let outcome = waited.clone().and_then(|()| match flight.progress {
             Progress::Enqueueing => Err(Error::Abandoned),
-            Progress::Enqueued => self.marks.times(self.joins(flight.job), clock, flight.enqueue),
+            Progress::Enqueued => self.marks.times(self.joins(&flight), clock, flight.enqueue),
         });
         Some(Finished { host: flight.into_host(waited), outcome })
     }
 
-    fn joins(&self, id: JobId) -> Joins {
-        match self.jobs[id.0].job.graph {
-            GraphScope::Copies => Joins::ALL,
-            GraphScope::Off | GraphScope::Compute => self.streams.joins(),
+    fn joins(&self, flight: &Flight) -> Joins {
+        match (self.jobs[flight.job.0].job.graph, flight.copies) {
+            (GraphScope::Copies, _) | (_, Copies::LeftOut) => Joins::ALL,
+            (GraphScope::Off | GraphScope::Compute, Copies::Made) => self.streams.joins(),
         }
     }
 
@@ -267,11 +243,15 @@ impl Lane {
         if is_ours { Ok(()) } else { Err(Error::OtherStream) }
     }
 
-    fn check_launch(&self, id: JobId, host: &HostBuffers) -> Result<()> {
+    fn check_launch(&self, id: JobId, host: &HostBuffers, copies: Copies) -> Result<()> {
         if self.flight.is_some() {
             return Err(Error::Busy);
         }
-        self.jobs.get(id.0).ok_or(Error::NoSuchJob)?.check(host)
+        let prepared = self.jobs.get(id.0).ok_or(Error::NoSuchJob)?;
+        if copies == Copies::LeftOut && prepared.job.graph == GraphScope::Copies {
+            return Err(Error::CopiesInGraph);
+        }
+        prepared.check(host)
     }
 
     /// Captures a graph of the job. Nothing of it runs afterwards.
@@ -308,7 +288,8 @@ impl Lane {
     }
 
     fn stages<'a>(&'a self, streams: &'a LaneStreams, recording: Recording) -> Stages<'a> {
-        Stages { streams, marks: &self.marks, inputs: &self.inputs, outputs: &self.outputs, recording }
+        let Self { marks, inputs, outputs, .. } = self;
+        Stages { streams, marks, inputs, outputs, recording, copies: Copies::Made }
     }
 
     /// Enqueues the job of `flight`.
@@ -322,12 +303,14 @@ impl Lane {
             unsafe { graph.launch(stream) }?;
             return self.marks.d2h_end.record(stream);
         }
+        let alone = LaneStreams::single(stream);
         let stages = Stages {
-            streams: &self.streams,
+            streams: if flight.copies == Copies::Made { &self.streams } else { &alone },
             marks: &self.marks,
             inputs: &self.inputs,
             outputs: &self.outputs,
             recording: Recording::Live,
+            copies: flight.copies,
         };
         let inputs = flight.inputs.as_ref().expect("bug: they cannot be taken before the end of `launch`");
         let call = Call { stream, inputs: &self.inputs, outputs: &self.outputs, batch_size: job.batch_size };
@@ -350,27 +333,6 @@ impl Drop for Lane {
         let waited = flight.settle(&self.marks, &self.streams);
         // Dropped only now, with the outputs given up where the wait has failed.
         drop(flight.into_host(&waited));
-    }
-}
-
-impl Flight {
-    /// Waits until the device uses nothing of the job any more.
-    fn settle(&self, marks: &Marks, streams: &LaneStreams) -> Result<()> {
-        match self.progress {
-            Progress::Enqueueing => streams.synchronize(),
-            Progress::Enqueued => marks.d2h_end.wait(),
-        }
-    }
-
-    /// The buffers, after a wait. Where that has failed nothing proves that the device is done. It only reads inputs,
-    /// so they can be used; but it might write to outputs, so they are leaked.
-    fn into_host(self, waited: &Result<()>) -> HostBuffers {
-        let inputs = self.inputs.unwrap_or_default();
-        if waited.is_ok() {
-            return HostBuffers { inputs, outputs: self.outputs };
-        }
-        mem::forget(self.outputs);
-        HostBuffers { inputs, outputs: Vec::new() }
     }
 }
 

@@ -13,6 +13,7 @@
 //! them and how to wait is left to the caller.
 
 mod compute;
+mod flight;
 mod job;
 mod lane;
 mod stages;
@@ -26,8 +27,9 @@ use crate::cuda::PinnedBuffer;
 use crate::error::{Error, Result};
 
 pub use compute::Compute;
+pub use flight::FinishEvent;
 pub use job::{GraphScope, Job, JobId};
-pub use lane::{FinishEvent, Lane, LaneSpec};
+pub use lane::{Lane, LaneSpec};
 pub use stages::LaneStreams;
 
 pub(crate) use compute::Call;

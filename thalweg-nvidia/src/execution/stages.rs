@@ -109,6 +109,13 @@ pub(super) enum Recording {
     InGraph,
 }
 
+/// Whether the stages on both sides of the compute stage do anything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copies {
+    Made,
+    LeftOut,
+}
+
 /// Everything that the stages of one execution use.
 pub(super) struct Stages<'a> {
     pub(super) streams: &'a LaneStreams,
@@ -116,6 +123,7 @@ pub(super) struct Stages<'a> {
     pub(super) inputs: &'a [Arc<DeviceBuffer>],
     pub(super) outputs: &'a [Arc<DeviceBuffer>],
     pub(super) recording: Recording,
+    pub(super) copies: Copies,
 }
 
 impl Stages<'_> {
@@ -135,8 +143,7 @@ impl Stages<'_> {
         let LaneStreams { h2d, compute: compute_stream, d2h } = self.streams;
         let joins = self.joins();
         self.record(&self.marks.h2d_start, h2d)?;
-        for (index, &byte_count) in job.input_byte_counts.iter().enumerate().filter(|(_, count)| **count > 0)
-        {
+        for (index, byte_count) in self.copied(&job.input_byte_counts) {
             let source = host_inputs[index].as_ptr();
             // SAFETY: as the caller promises.
             unsafe { h2d.enqueue_upload(source, &self.inputs[index], byte_count) }?;
@@ -152,13 +159,18 @@ impl Stages<'_> {
             d2h.wait_for(&self.marks.compute_end)?;
             self.record(&self.marks.d2h_start, d2h)?;
         }
-        for (index, &byte_count) in job.output_byte_counts.iter().enumerate().filter(|(_, count)| **count > 0)
-        {
+        for (index, byte_count) in self.copied(&job.output_byte_counts) {
             let target = host_outputs[index].as_mut_ptr();
             // SAFETY: as the caller promises.
             unsafe { d2h.enqueue_download(&self.outputs[index], target, byte_count) }?;
         }
         if self.recording == Recording::Live { self.marks.d2h_end.record(d2h) } else { Ok(()) }
+    }
+
+    /// The buffers that are copied, each with its number of bytes.
+    fn copied(&self, byte_counts: &[usize]) -> impl Iterator<Item = (usize, usize)> {
+        let is_copied = |count: usize| count > 0 && self.copies == Copies::Made;
+        byte_counts.iter().copied().enumerate().filter(move |(_, count)| is_copied(*count))
     }
 
     /// Which stages share a mark.

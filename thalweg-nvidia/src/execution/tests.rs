@@ -316,6 +316,38 @@ fn no_copies_are_made_where_transfers_are_off() {
 }
 
 #[test]
+fn a_launch_without_copies_computes_on_what_is_on_the_device_and_keeps_the_outputs() {
+    for graph in [GraphScope::Off, GraphScope::Compute] {
+        let mut bench = Bench::new(&format!("lane-resident-{graph:?}"), &Streams::Three);
+        let job = bench.prepare(graph);
+        let host = bench.filled(7);
+        bench.lane.launch(job, host).unwrap();
+        bench.host = bench.lane.wait(&bench.clock).unwrap().host;
+        let host = bench.filled(8);
+        bench.stand_in.take_log();
+        bench.lane.launch_without_copies(job, host).unwrap();
+        let log = bench.stand_in.take_log();
+        let finished = bench.lane.wait(&bench.clock).unwrap();
+        let times = finished.outcome.unwrap();
+        assert_eq!(finished.host.outputs[0][0], 7, "{graph:?}: nothing came from the device");
+        let copies_or_waits =
+            |call: &String| ["HtoD", "DtoH", "WaitEvent"].iter().any(|it| call.contains(it));
+        assert!(!log.iter().any(copies_or_waits), "{log:?}");
+        assert!(times.h2d.end <= times.compute.start && times.compute.start < times.compute.end);
+    }
+}
+
+#[test]
+fn copies_inside_of_a_graph_cannot_be_left_out() {
+    let mut bench = Bench::new("lane-resident-graph", &Streams::One);
+    let job = bench.prepare(GraphScope::Copies);
+    let host = bench.filled(1);
+    let refused = bench.lane.launch_without_copies(job, host).unwrap_err();
+    assert_eq!(refused.error, Error::CopiesInGraph);
+    bench.lane.launch(job, refused.host).unwrap();
+}
+
+#[test]
 fn another_thread_can_wait_for_the_end_of_a_job() {
     let mut bench = Bench::new("lane-waiter", &Streams::One);
     let job = bench.prepare(GraphScope::Off);

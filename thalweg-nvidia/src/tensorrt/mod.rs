@@ -24,6 +24,7 @@ mod network;
 mod object;
 mod onnx_parser;
 mod optimization_profile;
+mod plugins;
 mod runtime;
 mod session;
 mod timing_cache;
@@ -92,6 +93,8 @@ impl Flavour {
 pub struct TensorRt {
     flavour: Flavour,
     session: Arc<Session>,
+    /// Whether its own plugins are registered, or why not.
+    plugins: Result<()>,
 }
 
 impl TensorRt {
@@ -123,9 +126,14 @@ impl TensorRt {
         let library = Library::open(flavour.library(), places)?;
         // Without a started driver TensorRT returns addresses that are no objects, see `object`.
         let driver = Driver::open(places).map(|_| ());
-        let parser = open_parser(flavour, &library, places);
-        let session = Session::new(library, parser, driver, sink)?;
-        Ok(Self { flavour, session: Arc::new(session) })
+        let beside = beside(&library, places);
+        // Before the parser: that of 8 links to the plugins, which the loader finds only on its own path or
+        // where they are loaded already.
+        let plugins = open_plugins(flavour, &library, &beside);
+        let parser = open_parser(flavour, &library, &beside);
+        let session = Arc::new(Session::new(library, parser, driver, sink)?);
+        let plugins = plugins.and_then(|plugins| plugins::register_standard(&session, &plugins));
+        Ok(Self { flavour, session, plugins })
     }
 
     fn open_any(places: &Places, sink: Option<&LogSink>) -> Result<Self> {
@@ -172,15 +180,25 @@ impl TensorRt {
         self.session.parser().map(|_| ())
     }
 
-    /// Loads a library of plugins, which then stays loaded. It registers them itself; builders and runtimes that are
-    /// made afterwards know them.
+    /// Whether TensorRT's own plugins are there and registered, as they are wherever its library of plugins is.
+    ///
+    /// # Errors
+    /// Why not: [`Error::NotFound`] or [`Error::CannotLoad`] of the plugins, [`Error::NoPluginLibrary`] of the lean
+    /// runtime and that for RTX, [`Error::TensorRt`] where it refused.
+    pub fn check_plugins(&self) -> Result<()> {
+        self.plugins.clone()
+    }
+
+    /// Loads a library of plugins, which then stays loaded. Builders and runtimes that are made afterwards know
+    /// them. One for TensorRT 8 registers them itself as it is loaded; later ones may also leave that to
+    /// TensorRT's registry.
     ///
     /// A plugin is code: load only what comes from somebody trusted.
     ///
     /// # Errors
-    /// [`Error::CannotLoadPlugins`] with what the loader said.
+    /// [`Error::CannotLoadPlugins`] with what the loader or the registry said.
     pub fn load_plugins(&self, file: &Path) -> Result<()> {
-        Library::preload(file).map_err(|reason| Error::CannotLoadPlugins { path: file.to_owned(), reason })
+        plugins::load(&self.session, file)
     }
 
     /// A runtime to load engines with, on this device.
@@ -223,6 +241,22 @@ impl TensorRt {
     }
 }
 
+/// Where the other parts of a TensorRT are: in its own folder first.
+fn beside(tensorrt: &Library, places: &Places) -> Places {
+    let mut places = places.clone();
+    places.directories.splice(..0, tensorrt.path().parent().map(Path::to_owned));
+    places
+}
+
+/// The plugins that go with a TensorRT.
+fn open_plugins(flavour: Flavour, tensorrt: &Library, places: &Places) -> Result<Library> {
+    let kind = LibraryKind::TensorRtPlugins;
+    match (flavour, tensorrt.major()) {
+        (Flavour::Full, Some(major)) => Library::open_major(kind, major, places),
+        _ => Err(Error::NoPluginLibrary { tensorrt: flavour.library() }),
+    }
+}
+
 /// The parser that goes with a TensorRT.
 fn open_parser(flavour: Flavour, tensorrt: &Library, places: &Places) -> Result<Library> {
     let kind = match flavour {
@@ -230,17 +264,9 @@ fn open_parser(flavour: Flavour, tensorrt: &Library, places: &Places) -> Result<
         Flavour::Rtx => LibraryKind::OnnxParserRtx,
         Flavour::Lean => return Err(Error::NoBuilder { path: tensorrt.path().to_owned() }),
     };
-    // Its own folder first: that is where its parser is.
-    let mut places = places.clone();
-    places.directories.splice(..0, tensorrt.path().parent().map(Path::to_owned));
-    if let (Some(8), Some(folder)) = (tensorrt.major(), tensorrt.path().parent()) {
-        // The parser of 8 links to the plugins, which the loader finds only on its own path or where they are
-        // loaded already. Where this fails, the parser's own error says what is missing.
-        let _ = Library::preload(&folder.join("libnvinfer_plugin.so.8"));
-    }
     let parser = tensorrt
         .major()
-        .map_or_else(|| Library::open(kind, &places), |major| Library::open_major(kind, major, &places))?;
+        .map_or_else(|| Library::open(kind, places), |major| Library::open_major(kind, major, places))?;
     check_same_release(tensorrt, &parser)?;
     Ok(parser)
 }

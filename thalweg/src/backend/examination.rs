@@ -18,6 +18,9 @@ pub struct Examination {
     pub gpus: Vec<GpuFinding>,
     /// Why there is no GPU, where there is none.
     pub gpu_problem: Option<String>,
+    /// `CUDA_DEVICE_MAX_CONNECTIONS`, the number of queues that CUDA's streams share, where it is set. A library reads
+    /// no environment: whoever does puts it in here.
+    pub max_connections: Option<String>,
     /// The TensorRT that networks are built and run with.
     pub tensorrt: Option<TensorRtFinding>,
     /// Why there is no TensorRT, where there is none.
@@ -93,6 +96,8 @@ pub struct TensorRtFinding {
     pub can_build: bool,
     /// Why it cannot read ONNX models, where it cannot.
     pub parser_problem: Option<String>,
+    /// Why models and engines with its plugins are refused, where they are.
+    pub plugins_problem: Option<String>,
 }
 
 /// One of NVIDIA's libraries.
@@ -132,7 +137,8 @@ pub fn examine(surroundings: &Surroundings) -> Result<Examination> {
     let (tensorrt, tensorrt_problem) = parted(machine::tensorrt(&places));
     let device = open("auto", surroundings)?.device().clone();
     let gpus = gpus.unwrap_or_default();
-    Ok(Examination { device, gpus, gpu_problem, tensorrt, tensorrt_problem, libraries })
+    let max_connections = None;
+    Ok(Examination { device, gpus, gpu_problem, max_connections, tensorrt, tensorrt_problem, libraries })
 }
 
 /// What was found, and why nothing was.

@@ -9,9 +9,11 @@ mod counters;
 pub mod cpu;
 mod data_sheet;
 mod examination;
+mod executor_spec;
 mod host;
 mod memory;
 mod order;
+mod residency;
 pub mod simulated;
 pub mod tensorrt;
 
@@ -25,7 +27,7 @@ use thalweg_nvidia::{Places, SystemPlaces};
 
 use crate::error::{Error, Result};
 use crate::model::Signature;
-use crate::units::{Clock, Nanos};
+use crate::units::Nanos;
 
 pub use build::{BuildOptions, BuildSpec, Precision, SerializedEngine};
 pub use counters::{Counters, Observer};
@@ -33,6 +35,7 @@ pub use data_sheet::DataSheet;
 pub use examination::{
     Examination, FoundLibrary, GpuFinding, GpuState, LibraryFinding, TensorRtFinding, examine,
 };
+pub use executor_spec::{CudaGraph, ExecutorSpec, Transfers, Wait};
 pub use host::HostTensor;
 pub use memory::EngineMemory;
 pub use order::{BuildEvent, BuildOrder, BuildWatch, Calibration};
@@ -181,8 +184,13 @@ pub trait Executor: Send {
     /// The oldest finished execution, if there is one.
     fn poll(&mut self) -> Option<Completion>;
 
-    /// Asks the executor to call `waker` whenever an execution has finished, from any thread.
+    /// Asks the executor to call `waker` whenever an execution has finished, from any thread. A submitter that
+    /// never sleeps while something runs ([`Wait::Spin`]) does not ask.
     fn wake_with(&mut self, waker: Waker);
+
+    /// The submitter polls no more until it is woken. An executor that wakes it after each execution anyway has
+    /// nothing to do here.
+    fn expect_sleep(&mut self) {}
 
     /// Whoever can say what the device does while executors of this pool run. `None` where nobody can.
     fn observer(&self) -> Option<Box<dyn Observer>> {
@@ -316,48 +324,9 @@ pub struct DeviceSpec {
     pub versions: BTreeMap<String, String>,
 }
 
-/// What is replayed as a CUDA graph, which costs the host one call instead of one for each kernel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CudaGraph {
-    /// Nothing: every kernel is launched by itself.
-    #[default]
-    Off,
-    /// The kernels. Copies go on streams of their own and overlap with other executions of the executor.
-    Compute,
-    /// Kernels and copies, in the order of one stream: executions overlap across executors only.
-    Copies,
-}
-
-impl CudaGraph {
-    /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Off, Self::Compute, Self::Copies];
-}
-
-/// `off`, `compute` or `copies`, as on the command line.
-impl fmt::Display for CudaGraph {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Off => "off",
-            Self::Compute => "compute",
-            Self::Copies => "copies",
-        })
+impl DeviceSpec {
+    /// Whether networks run on the host's own cores.
+    pub fn is_host(&self) -> bool {
+        self.backend == cpu::NAME
     }
-}
-
-/// How many executors to make, and of what shape.
-#[derive(Clone, Debug)]
-pub struct ExecutorSpec {
-    /// Number of executors.
-    pub streams: usize,
-    /// Slots of each executor.
-    pub depth: usize,
-    /// Samples that a slot has room for.
-    pub batch_size: usize,
-    /// Host threads that compute for each executor; only the `cpu` backend uses them.
-    pub threads_per_stream: usize,
-    /// What is captured as a CUDA graph; `cpu` knows only [`CudaGraph::Off`].
-    pub cuda_graph: CudaGraph,
-    /// The clock of all times in completions.
-    pub clock: Clock,
 }

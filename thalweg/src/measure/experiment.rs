@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Sender, unbounded};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::feed::Feed;
 use super::observation::Observation;
-use super::{Load, Measurement, SampleSet, Workload, virtual_run};
+use super::{Load, Measurement, Workload, virtual_run};
 use crate::error::{Error, Result};
-use crate::pool::{Configuration, ExecutionPool, NoResponse, Order, Producer};
+use crate::pool::{Configuration, ExecutionPool, NoResponse, Order};
 use crate::units::{Clock, Nanos};
 
 /// How often a measurement looks whether it was stopped.
@@ -82,68 +83,18 @@ impl Experiment<'_> {
         let mut observation = Observation::new(self, clock.clone(), pool.take_observer());
 
         let (permit, permits) = unbounded();
-        let inputs = &self.workload.inputs;
-        let sender = Feed { producer: pool.producer(), load: self.load, inputs, clock, permits };
-        let observed = std::thread::scope(|scope| {
+        let Workload { inputs, feeding, .. } = self.workload;
+        let (producer, load, feeding) = (pool.producer(), self.load, *feeding);
+        let sender = Feed { producer, load, feeding, inputs, clock, permits };
+        let fed = std::thread::scope(|scope| {
             let sender = scope.spawn(|| sender.run());
             let observed = read(&mut observation, &pool, permit, &|| sender.is_finished(), stop);
             // Stopping refuses the request that the sender may be waiting with, so it ends.
             let stopped = pool.stop();
             let sent = sender.join().map_err(|_| Error::Bug("the sending thread panicked".to_owned()))?;
             observed.and(stopped).and(sent)
-        });
-        observed?;
-        observation.summarise(self)
-    }
-}
-
-/// What the sending thread needs.
-struct Feed<'a> {
-    producer: Producer,
-    load: Load,
-    inputs: &'a SampleSet,
-    clock: Clock,
-    /// One message per request that may be sent; disconnected at the end.
-    permits: Receiver<()>,
-}
-
-impl Feed<'_> {
-    /// Sends requests until the measurement ends.
-    fn run(&self) -> Result<()> {
-        let start = self.clock.now();
-        let mut send_times = self.load.send_times(0);
-        let mut first_sample = 0;
-        loop {
-            let intended = match &mut send_times {
-                None if self.permits.recv().is_ok() => self.clock.now(),
-                Some(times) => {
-                    let due = start + times.next().unwrap_or_default();
-                    if !self.sleep_until(due) {
-                        return Ok(());
-                    }
-                    due
-                }
-                None => return Ok(()),
-            };
-            let mut reservation = match self.producer.reserve(self.load.samples_per_request) {
-                Err(Error::Stopped) => return Ok(()),
-                // The streams are gone; what they failed with is on its way to the observer.
-                Err(Error::NoExecutor { .. }) => return Ok(()),
-                other => other?,
-            };
-            self.inputs.fill(&mut reservation, first_sample);
-            reservation.commit_intended(first_sample as u64, intended);
-            first_sample = (first_sample + self.load.samples_per_request) % self.inputs.count();
-        }
-    }
-
-    /// Whether the measurement still runs at that time.
-    fn sleep_until(&self, due: Nanos) -> bool {
-        let patience = due - self.clock.now();
-        !matches!(
-            self.permits.recv_timeout(patience.to_duration()),
-            Err(crossbeam_channel::RecvTimeoutError::Disconnected)
-        )
+        })?;
+        Ok(Measurement { feed: Some(fed), ..observation.summarise(self)? })
     }
 }
 

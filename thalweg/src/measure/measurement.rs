@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Load;
+use super::{FeedSummary, Load};
 use crate::backend::{Counters, DeviceSpec, SlotId, StageTimes};
 use crate::model::ModelIdentity;
 use crate::pool::Configuration;
@@ -163,6 +163,9 @@ pub struct Measurement {
     pub configuration: Configuration,
     /// How it was driven.
     pub load: Load,
+    /// How its inputs got into the slots; `None` in virtual time, where they get there in no time.
+    #[serde(default)]
+    pub feed: Option<FeedSummary>,
     /// Where it ran.
     pub device: DeviceSpec,
     /// Whether the numbers below may be trusted.
@@ -186,6 +189,9 @@ pub struct Measurement {
     pub verification: Verification,
     /// Requests that failed, with the first error's text.
     pub failures: Failures,
+    /// What was done otherwise than asked, in whole sentences: fewer streams, no graph, an early end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// All windows after the warm-up; the last `used_windows` of them count.
     pub windows: Vec<Window>,
     /// How many of the last windows the numbers above come from.

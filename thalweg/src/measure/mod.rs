@@ -6,6 +6,7 @@
 
 pub mod distribution;
 mod experiment;
+mod feed;
 mod load;
 mod measurement;
 mod observation;
@@ -18,6 +19,7 @@ mod windows;
 mod workload;
 
 pub use experiment::{Experiment, Pacing, StopSignal};
+pub use feed::{FeedSummary, Feeding};
 pub use load::{Arrival, Load};
 pub use measurement::{
     Estimate, Failures, LatencySummary, Measurement, Record, Stability, StageSummary, Verification, Window,

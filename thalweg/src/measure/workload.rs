@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Experiment, Load, Pacing, Reference, SampleSet};
+use super::{Experiment, Feeding, Load, Pacing, Reference, SampleSet};
 use crate::backend::{Backend, BuildOptions, BuildWatch, Calibration, DeviceSpec, Engine};
 use crate::engine::{self, Cache, EngineRequest, MaxBatch, StoredEngine};
 use crate::error::Result;
@@ -33,6 +33,8 @@ pub struct WorkloadSpec {
     pub input: Option<PathBuf>,
     /// Seed of the random samples.
     pub seed: u64,
+    /// How samples get into the slots; `None` for what suits the device.
+    pub feeding: Option<Feeding>,
 }
 
 impl Default for WorkloadSpec {
@@ -47,6 +49,7 @@ impl Default for WorkloadSpec {
             watch: None,
             input: None,
             seed: 0,
+            feeding: None,
         }
     }
 }
@@ -61,6 +64,8 @@ pub struct Workload {
     pub device: DeviceSpec,
     /// What goes in.
     pub inputs: SampleSet,
+    /// How that gets into the slots.
+    pub feeding: Feeding,
     /// What must come out.
     pub reference: Reference,
 }
@@ -103,7 +108,9 @@ impl Workload {
             None => SampleSet::random(engine.signature(), RANDOM_SAMPLES, spec.seed),
         };
         let reference = Reference::compute(&engine, &inputs)?;
-        Ok(Self { model, engine, device: backend.device().clone(), inputs, reference })
+        let device = backend.device().clone();
+        let feeding = spec.feeding.unwrap_or_else(|| Feeding::suited_to(&device));
+        Ok(Self { model, engine, device, inputs, feeding, reference })
     }
 
     /// One configuration under one load.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::CudaGraph;
+use crate::backend::{CudaGraph, Transfers, Wait};
 use crate::error::{Error, Result};
 use crate::model::Signature;
 use crate::units::Nanos;
@@ -26,6 +26,12 @@ pub struct Configuration {
     /// What is captured as a CUDA graph.
     #[serde(default)]
     pub cuda_graph: CudaGraph,
+    /// How submitters wait for executions to end.
+    #[serde(default)]
+    pub wait: Wait,
+    /// Whether executions copy. Off is for measuring only: what is asked for does not come out then.
+    #[serde(default)]
+    pub transfers: Transfers,
     /// How long a slot that is not full waits for more samples, counted from its first one.
     #[serde(rename = "batching_delay_ns")]
     pub batching_delay: Nanos,
@@ -41,6 +47,8 @@ impl Default for Configuration {
             submitters: 1,
             threads_per_stream: 1,
             cuda_graph: CudaGraph::Off,
+            wait: Wait::Block,
+            transfers: Transfers::On,
             batching_delay: Nanos::ZERO,
         }
     }
@@ -71,16 +79,20 @@ impl Configuration {
             let reason = format!("the engine runs {} to {} samples", possible.start(), possible.end());
             return Err(invalid("batch", self.batch_size, reason));
         }
+        if self.transfers == Transfers::Off && self.cuda_graph == CudaGraph::Copies {
+            let reason = "a graph of copies has them inside: use --cuda-graph compute or off".to_owned();
+            return Err(invalid("transfers", self.transfers, reason));
+        }
         Ok(())
     }
 }
 
-fn invalid(name: &'static str, value: usize, reason: String) -> Error {
+fn invalid(name: &'static str, value: impl fmt::Display, reason: String) -> Error {
     Error::InvalidSetting { name, value: value.to_string(), reason }
 }
 
-/// `2 streams x batch 4, 1 thread per stream`; depth, submitters and delay only where they are not the
-/// default, since hardly anybody turns them.
+/// `2 streams x batch 4, 1 thread per stream`; the other knobs only where they are not the default, since hardly
+/// anybody turns them.
 impl fmt::Display for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let default = Self::default();
@@ -94,6 +106,12 @@ impl fmt::Display for Configuration {
         }
         if self.submitters != default.submitters {
             write!(f, ", {}", counted(self.submitters, "submitter"))?;
+        }
+        if self.wait != default.wait {
+            write!(f, ", {} wait", self.wait)?;
+        }
+        if self.transfers != default.transfers {
+            f.write_str(", without transfers")?;
         }
         if self.batching_delay != default.batching_delay {
             write!(f, ", batching delay {}", self.batching_delay)?;

@@ -18,6 +18,7 @@
 //! `cargo bench -p thalweg --bench pool` measures what all this costs.
 
 mod configuration;
+mod patience;
 mod producer;
 mod response;
 pub mod scheduler;
@@ -37,7 +38,7 @@ use crate::units::Clock;
 
 use producer::{Entrance, SubmitterAddress};
 use scheduler::SchedulerSpec;
-use submitter::{Links, Submitter};
+use submitter::{Links, Submitter, SubmitterSpec};
 
 #[cfg(test)]
 pub(crate) use scheduler::faults;
@@ -140,12 +141,15 @@ impl Parts {
             batch_size: configuration.batch_size,
             threads_per_stream: configuration.threads_per_stream,
             cuda_graph: configuration.cuda_graph,
+            wait: configuration.wait,
+            transfers: configuration.transfers,
             clock: clock.clone(),
         })?;
         let observer = executors.first().and_then(|executor| executor.observer());
         let (response_sender, responses) = unbounded();
         let (mut addresses, mut submitters) = (Vec::new(), Vec::new());
         let mut first_executor = 0;
+        let min_batch_size = *signature.batch_sizes.start();
         for share in shares(executors, configuration.submitters) {
             let (address, inbox) = unbounded();
             let outstanding = Arc::new(AtomicUsize::new(0));
@@ -155,8 +159,8 @@ impl Parts {
             let links = Links { inbox, address, responses, outstanding, clock };
             let spec = scheduler_spec(configuration, &signature, share.len());
             let executor_count = share.len();
-            let min_batch_size = *signature.batch_sizes.start();
-            submitters.push(Submitter::new(spec, share, first_executor, min_batch_size, links));
+            let shape = SubmitterSpec { first_executor, min_batch_size, wait: configuration.wait };
+            submitters.push(Submitter::new(spec, share, shape, links));
             first_executor += executor_count;
         }
         let entrance = Arc::new(Entrance {

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::scheduler::Refusal;
 use super::submitter::Message;
-use crate::backend::Slot;
+use crate::backend::{Slot, SlotId};
 use crate::error::{Error, Result};
 use crate::model::Signature;
 use crate::units::{Clock, Nanos};
@@ -152,6 +152,16 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// The slot that the room is in.
+    pub fn slot(&self) -> SlotId {
+        self.slot.as_ref().expect("bug: the slot leaves with the reservation").id
+    }
+
+    /// The samples of the slot's batch that are this request's.
+    pub fn samples(&self) -> Range<usize> {
+        self.samples.clone()
+    }
+
     /// The bytes of an input, to be filled: of this request's samples, `[samples, ...]`, or of the whole
     /// tensor where it has no batch dimension. They hold whatever was there before.
     ///

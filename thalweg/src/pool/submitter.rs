@@ -2,18 +2,21 @@
 //! that are neither with a producer nor on the device nor with a consumer.
 //!
 //! Everything reaches it through one channel, so nothing it owns is shared. It sleeps in that channel
-//! until a message comes or the scheduler's deadline is due.
+//! until a message comes or the scheduler's deadline is due; while executions run, it may ask its executors
+//! again and again instead.
 
 use std::collections::VecDeque;
+use std::hint;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendError, Sender};
 
+use super::patience::Patience;
 use super::producer::{Granted, Request};
 use super::response::{Execution, Response};
 use super::scheduler::{Action, Event, Refusal, Scheduler, SchedulerSpec, SlotNumber, Ticket};
-use crate::backend::{Completion, Executor, Outcome, Rejected, Slot, SlotId, Span, StageTimes, Waker};
+use crate::backend::{Completion, Executor, Outcome, Rejected, Slot, SlotId, Span, StageTimes, Wait, Waker};
 use crate::units::{Clock, Nanos};
 
 /// What producers, consumers and executors tell a submitter.
@@ -49,6 +52,17 @@ pub(super) struct Links {
     pub(super) clock: Clock,
 }
 
+/// What a submitter knows of the pool besides its scheduler's part.
+#[derive(Clone, Copy)]
+pub(super) struct SubmitterSpec {
+    /// Pool-wide number of its first executor.
+    pub(super) first_executor: usize,
+    /// The engine runs no fewer samples than this.
+    pub(super) min_batch_size: usize,
+    /// How it waits for its executors.
+    pub(super) wait: Wait,
+}
+
 pub(super) struct Submitter {
     scheduler: Scheduler,
     executors: Vec<Box<dyn Executor>>,
@@ -58,6 +72,9 @@ pub(super) struct Submitter {
     /// The engine runs no fewer samples than this: a slot with fewer runs with what was in it before.
     min_batch_size: usize,
     links: Links,
+    patience: Patience,
+    /// Executions that were started and have not ended.
+    running: usize,
     /// Slots that are here now, by number.
     home: Vec<Option<Slot>>,
     /// The requests in each slot.
@@ -78,15 +95,18 @@ impl Submitter {
     pub(super) fn new(
         spec: SchedulerSpec,
         mut executors: Vec<Box<dyn Executor>>,
-        first_executor: usize,
-        min_batch_size: usize,
+        shape: SubmitterSpec,
         links: Links,
     ) -> Self {
+        let SubmitterSpec { first_executor, min_batch_size, wait } = shape;
+        let patience = Patience::new(wait);
         let mut home: Vec<Option<Slot>> = (0..spec.executor_count * spec.depth).map(|_| None).collect();
         for executor in &mut executors {
-            let address = links.address.clone();
-            // A send fails only after the submitter has ended, when nobody needs waking.
-            executor.wake_with(Waker::new(move || drop(address.send(Message::Wake))));
+            if patience.may_sleep() {
+                let address = links.address.clone();
+                // A send fails only after the submitter has ended, when nobody needs waking.
+                executor.wake_with(Waker::new(move || drop(address.send(Message::Wake))));
+            }
             while let Some(slot) = executor.take_slot() {
                 let number = (slot.id.executor - first_executor) * spec.depth + slot.id.index;
                 home[number] = Some(slot);
@@ -100,6 +120,8 @@ impl Submitter {
             depth: spec.depth,
             min_batch_size,
             links,
+            patience,
+            running: 0,
             requests: home.iter().map(|_| Vec::with_capacity(spec.batch_size)).collect(),
             completed: home.iter().map(|_| None).collect(),
             home,
@@ -150,8 +172,14 @@ impl Submitter {
         self.executors.first_mut()
     }
 
-    /// Sleeps until there is a message or a deadline is due, and takes either in.
+    /// Takes in a message or a deadline that is due. Where there is neither it sleeps until there is, or looks no
+    /// further: the executors are to be asked again.
     fn wait(&mut self) {
+        if self.running > 0 && self.patience.asks_again(self.links.clock.now()) {
+            self.glance();
+            return;
+        }
+        self.executors.iter_mut().for_each(|executor| executor.expect_sleep());
         let message = match self.scheduler.deadline() {
             None => self.links.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(deadline) => {
@@ -167,7 +195,20 @@ impl Submitter {
         self.settle();
     }
 
+    /// As [`wait`](Self::wait) without sleep.
+    fn glance(&mut self) {
+        match self.links.inbox.try_recv() {
+            Ok(message) => self.receive(message),
+            Err(_) if self.deadline().is_some_and(|deadline| deadline <= self.links.clock.now()) => {
+                self.events.push_back(Event::Tick);
+            }
+            Err(_) => return hint::spin_loop(),
+        }
+        self.settle();
+    }
+
     fn receive(&mut self, message: Message) {
+        self.patience.stir();
         match message {
             Message::Reserve { samples, reply } => {
                 let ticket = self.next_ticket;
@@ -198,6 +239,8 @@ impl Submitter {
     fn collect_completions(&mut self) {
         for executor in 0..self.executors.len() {
             while let Some(completion) = self.executors[executor].poll() {
+                self.running -= 1;
+                self.patience.stir();
                 self.complete(completion);
                 self.settle();
             }
@@ -245,11 +288,14 @@ impl Submitter {
         let mut slot = self.give_out(number);
         slot.batch_size = samples.max(self.min_batch_size);
         let start = self.links.clock.now();
-        if let Err(rejected) = self.executors[number / self.depth].enqueue(slot) {
-            let enqueue = Span { start, end: self.links.clock.now() };
-            let times = StageTimes { enqueue, ..StageTimes::default() };
-            let Rejected { slot, error } = *rejected;
-            self.complete(Completion { slot, outcome: Outcome::Failed(error), times });
+        match self.executors[number / self.depth].enqueue(slot) {
+            Ok(()) => self.running += 1,
+            Err(rejected) => {
+                let enqueue = Span { start, end: self.links.clock.now() };
+                let times = StageTimes { enqueue, ..StageTimes::default() };
+                let Rejected { slot, error } = *rejected;
+                self.complete(Completion { slot, outcome: Outcome::Failed(error), times });
+            }
         }
     }
 

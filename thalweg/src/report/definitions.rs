@@ -41,6 +41,16 @@ const DEFINITIONS: &[(&str, &str)] = &[
     ("batch", "Samples that one execution runs at most."),
     ("depth", "Executions that each stream may have in flight or being filled."),
     ("submitters", "Host threads that drive the streams."),
+    (
+        "wait",
+        "How a submitter waits for executions to end: block sleeps and sees the end some ten microseconds late, spin \
+         asks all the time and keeps a core busy, hybrid asks for 100 us and then sleeps.",
+    ),
+    (
+        "transfers",
+        "With transfers off, only the first execution in each slot copies inputs and outputs; all later ones compute \
+         on what lies on the device (trtexec's --noDataTransfers).",
+    ),
     ("threads", "Host threads that compute for each stream; only the CPU backend uses them."),
     ("delay", "How long an execution that is not full waits for more samples."),
     (

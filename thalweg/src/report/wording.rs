@@ -1,7 +1,9 @@
 //! Numbers and sentences that the text and the HTML report share.
 
-use crate::backend::CudaGraph;
-use crate::measure::{Estimate, LatencySummary, Measurement, Stability, StageSummary, Verification};
+use crate::backend::{CudaGraph, Transfers};
+use crate::measure::{
+    Estimate, FeedSummary, Feeding, LatencySummary, Measurement, Stability, StageSummary, Verification,
+};
 use crate::pool::Configuration;
 use crate::tune::{Candidate, Compliance, Ending, Limits, Standing, TuneOutcome};
 use crate::units::{Bytes, Nanos, three_digits};
@@ -220,6 +222,37 @@ pub(super) fn failures(measurement: &Measurement) -> Option<String> {
     let first = failures.first.as_deref().map(|text| format!(", the first with: {}", printable(text)));
     (failures.count > 0)
         .then(|| format!("{} request{plural} failed{}", count(failures.count), first.unwrap_or_default()))
+}
+
+/// `copied by 8 threads, 34 % of the time at 31.0 GB/s`; `None` in virtual time.
+pub(super) fn feed(measurement: &Measurement) -> Option<String> {
+    let feed = measurement.feed.as_ref()?;
+    let rate = number(feed.fill_bytes_per_s / 1e9);
+    Some(match feed.feeding {
+        Feeding::Resident => feed.feeding.to_string(),
+        Feeding::Copy { .. } => {
+            format!("{}, {} of the time at {rate} GB/s", feed.feeding, percent(feed.busy_share))
+        }
+    })
+}
+
+/// That the streams waited for their inputs, where they did.
+pub(super) fn starvation(measurement: &Measurement) -> Option<&'static str> {
+    let is_starved = measurement.feed.as_ref().is_some_and(FeedSummary::is_limiting);
+    is_starved.then_some(
+        "filling the slots was the limit, not the device: let more threads copy (--feed), or see with --feed resident \
+         what the device can do",
+    )
+}
+
+/// What a reader has to know before the numbers, in whole sentences.
+pub(super) fn remarks(measurement: &Measurement) -> Vec<String> {
+    let transfers = (measurement.configuration.transfers == Transfers::Off).then(|| {
+        "Transfers were off: only each slot's first execution copied its inputs and outputs. These are figures of the computation alone, not of a service."
+            .to_owned()
+    });
+    let others = measurement.remarks.iter().map(|remark| printable(remark));
+    transfers.into_iter().chain(others).collect()
 }
 
 /// The limits as `p99 at most 10.0 ms, memory at most 2.00 GB`, or `None` where there are none.

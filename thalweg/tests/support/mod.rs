@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -36,10 +37,15 @@ pub struct Doubler {
 
 impl Doubler {
     pub fn new(max_batch_size: usize) -> Self {
+        Self::of_size(max_batch_size, WIDTH)
+    }
+
+    /// With so many numbers a sample.
+    pub fn of_size(max_batch_size: usize, width: usize) -> Self {
         let tensor = |name: &str| TensorSpec {
             name: name.to_owned(),
             data_type: DataType::F32,
-            shape: vec![WIDTH],
+            shape: vec![width],
             is_batched: true,
         };
         let signature = Signature {
@@ -130,7 +136,7 @@ fn execute_all(
     clock: &Clock,
     script: Script,
 ) {
-    let waker = wakers.recv().expect("the pool sets a waker first");
+    let mut waker = None;
     let mut is_broken = false;
     for (execution, mut slot) in inbox.iter().enumerate() {
         let start = clock.now();
@@ -143,7 +149,9 @@ fn execute_all(
         is_broken |= matches!(outcome, Outcome::Lost(_));
         let times = StageTimes { compute: Span { start, end: clock.now() }, ..StageTimes::default() };
         if finished.send(Completion { slot, outcome, times }).is_ok() {
-            waker.wake();
+            // A submitter that spins sets none.
+            waker = wakers.try_iter().last().or(waker);
+            waker.iter().for_each(Waker::wake);
         }
     }
 }
@@ -193,5 +201,48 @@ impl Drop for DoublingExecutor {
     fn drop(&mut self) {
         self.work = None;
         self.thread.take().expect("dropped once").join().expect("the test device does not panic");
+    }
+}
+
+/// An engine that counts how often its executors are asked for a completion.
+pub struct Counted {
+    pub engine: Arc<dyn Engine>,
+    pub polls: Arc<AtomicUsize>,
+}
+
+impl Engine for Counted {
+    fn signature(&self) -> &Signature {
+        self.engine.signature()
+    }
+
+    fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>, Error> {
+        let counted = |executor| -> Box<dyn Executor> {
+            Box::new(CountedExecutor { executor, polls: Arc::clone(&self.polls) })
+        };
+        Ok(Arc::clone(&self.engine).executors(spec)?.into_iter().map(counted).collect())
+    }
+}
+
+struct CountedExecutor {
+    executor: Box<dyn Executor>,
+    polls: Arc<AtomicUsize>,
+}
+
+impl Executor for CountedExecutor {
+    fn take_slot(&mut self) -> Option<Slot> {
+        self.executor.take_slot()
+    }
+
+    fn enqueue(&mut self, slot: Slot) -> Result<(), Box<Rejected>> {
+        self.executor.enqueue(slot)
+    }
+
+    fn poll(&mut self) -> Option<Completion> {
+        self.polls.fetch_add(1, Ordering::Relaxed);
+        self.executor.poll()
+    }
+
+    fn wake_with(&mut self, waker: Waker) {
+        self.executor.wake_with(waker);
     }
 }

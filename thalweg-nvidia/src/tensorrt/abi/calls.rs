@@ -174,6 +174,10 @@ calls! {
         fn error_count = GET_NB_ERRORS() -> i32;
         fn error = GET_ERROR(index: i32) -> Pointer;
     }
+    plugin_registry {
+        fn load_library = LOAD_LIBRARY(file: *const c_char) -> Pointer;
+        fn all_creators = GET_ALL_CREATORS(count: *mut i32) -> Pointer;
+    }
     parser_error {
         fn code = CODE() -> i32;
         fn description = DESC() -> *const c_char;

@@ -169,7 +169,7 @@ impl Method {
 enum Reach {
     /// Through the implementation that the object points to behind its own vtable pointer (`mImpl`).
     Behind,
-    /// Through the object's own vtable: the ONNX parser and its errors.
+    /// Through the object's own vtable: the ONNX parser, its errors, and the registry of plugins.
     Direct,
 }
 

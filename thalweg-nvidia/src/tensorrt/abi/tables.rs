@@ -149,3 +149,10 @@ pub mod parser_error {
     pub const NODE_NAME: Method = direct("IParserError::nodeName", [NONE, at(6, 0), at(6, 0), at(6, 5)]);
     pub const NODE_OPERATOR: Method = direct("IParserError::nodeOperator", [NONE, at(7, 0), at(7, 0), at(7, 5)]);
 }
+
+pub mod plugin_registry {
+    use super::*;
+
+    pub const LOAD_LIBRARY: Method = direct("IPluginRegistry::loadLibrary", [NONE, at(10, 0), at(6, 0), at(6, 5)]);
+    pub const GET_ALL_CREATORS: Method = direct("IPluginRegistry::getAllCreators", [NONE, at(13, 0), at(9, 0), at(9, 5)]);
+}

@@ -10,7 +10,9 @@ use rten_tensor::prelude::*;
 
 use super::executor::CpuExecutor;
 use super::{operators, tensors};
-use crate::backend::{CudaGraph, DeviceSpec, Engine, Executor, ExecutorSpec, HostTensor, SerializedEngine};
+use crate::backend::{
+    CudaGraph, DeviceSpec, Engine, Executor, ExecutorSpec, HostTensor, SerializedEngine, Transfers,
+};
 use crate::error::{Error, Result};
 use crate::model::proto::NodeProto;
 use crate::model::{Model, Signature, TensorSpec};
@@ -114,6 +116,14 @@ impl CpuEngine {
                 name: "cuda-graph",
                 value: spec.cuda_graph.to_string(),
                 reason: "the cpu backend has no CUDA graphs: use off".to_owned(),
+            });
+        }
+        if spec.transfers != Transfers::On {
+            return Err(Error::InvalidSetting {
+                name: "transfers",
+                value: spec.transfers.to_string(),
+                reason: "the cpu backend computes where the samples are, and copies nothing: use on"
+                    .to_owned(),
             });
         }
         let refused = |settings: &[(&'static str, usize)], reason| {

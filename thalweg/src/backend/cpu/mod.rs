@@ -29,7 +29,7 @@ use eight_bit::Products;
 use engine::CpuEngine;
 
 /// The backend's name.
-const NAME: &str = "cpu";
+pub(super) const NAME: &str = "cpu";
 /// A test compares it with the lock file: rten itself does not tell.
 const RTEN_VERSION: &str = "0.27.0";
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::test_models::*;
 use super::*;
-use crate::backend::{BuildOrder, Completion, CudaGraph, Executor, ExecutorSpec, Outcome, Slot, Waker};
+use crate::backend::{
+    BuildOrder, Completion, CudaGraph, Executor, ExecutorSpec, Outcome, Slot, Transfers, Wait, Waker,
+};
 use crate::model::proto::NodeProto;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
 use crate::units::Clock;
@@ -26,6 +28,8 @@ fn executor_spec(streams: usize, depth: usize, batch_size: usize) -> ExecutorSpe
         batch_size,
         threads_per_stream: 1,
         cuda_graph: CudaGraph::Off,
+        wait: Wait::Block,
+        transfers: Transfers::On,
         clock: Clock::start(),
     }
 }

@@ -421,7 +421,11 @@ impl Device {
         self.load = load;
     }
 
+    /// Nothing to copy is no copy.
     fn copy_time(&self, bytes: f64) -> f64 {
+        if bytes == 0.0 {
+            return 0.0;
+        }
         self.parameters.copies.latency_s + bytes / self.parameters.copy_bytes_per_s()
     }
 

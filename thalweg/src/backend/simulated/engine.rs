@@ -9,6 +9,7 @@ use super::kernels::kernels;
 use super::meter::Meter;
 use super::parameters::Parameters;
 use super::phases::Program;
+use crate::backend::residency::Residency;
 use crate::backend::{
     Completion, CudaGraph, Engine, Executor, ExecutorSpec, HostTensor, Observer, Rejected, Slot, SlotId,
     Span, Waker,
@@ -133,6 +134,7 @@ impl Engine for SimulatedEngine {
                 device: Arc::clone(&device),
                 stream,
                 cuda_graph: spec.cuda_graph,
+                residency: Residency::new(spec),
                 clock: spec.clock.virtual_clock().cloned(),
                 slots: (0..spec.depth).rev().map(|index| self.slot(stream, index, spec.batch_size)).collect(),
             })
@@ -157,6 +159,7 @@ struct SimulatedExecutor {
     device: Arc<Mutex<Device>>,
     stream: usize,
     cuda_graph: CudaGraph,
+    residency: Residency,
     /// Whoever runs the pool moves it. Without it the device runs at once whatever is enqueued.
     clock: Option<VirtualClock>,
     slots: Vec<Slot>,
@@ -181,13 +184,15 @@ impl Executor for SimulatedExecutor {
         }
         let launches_kernels = self.cuda_graph == CudaGraph::Off;
         let launch_each_s = (call.end_s - call.copy_at_s) / program.kernel_count as f64;
+        let copied = if self.residency.must_copy(&slot) { 1.0 } else { 0.0 };
+        self.residency.note(&slot);
         let submission = Submission {
             enqueue,
             copy_at_s: call.copy_at_s,
             launch_at_s: if launches_kernels { call.copy_at_s } else { call.end_s },
             launch_each_s: if launches_kernels { launch_each_s } else { 0.0 },
-            h2d_bytes: transfer_bytes(&self.engine.declared.inputs, slot.batch_size),
-            d2h_bytes: transfer_bytes(&self.engine.declared.outputs, slot.batch_size),
+            h2d_bytes: copied * transfer_bytes(&self.engine.declared.inputs, slot.batch_size),
+            d2h_bytes: copied * transfer_bytes(&self.engine.declared.outputs, slot.batch_size),
             compute,
             program,
             slot,

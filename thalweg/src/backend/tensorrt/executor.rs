@@ -1,24 +1,23 @@
 //! A CUDA stream, its execution contexts and its slots.
 //!
 //! Each slot is a lane of the device. A slot that is enqueued leaves its page-locked memory with the lane until
-//! the device is done. A thread beside the submitter waits for the device and wakes it.
+//! the device is done. A thread beside the submitter waits for the device and wakes it, unless it spins.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use thalweg_nvidia::cuda::{DeviceBuffer, EventClock, EventWait, PinnedMemory};
 use thalweg_nvidia::execution::{
-    Compute, ExecutionTimes, FinishEvent, GraphScope, HostBuffers, Interval, Job, JobId, Lane, LaneSpec,
-    LaneStreams,
+    Compute, ExecutionTimes, GraphScope, HostBuffers, Interval, Job, JobId, Lane, LaneSpec, LaneStreams,
 };
 
 use super::engine::{TensorRtEngine, byte_counts};
 use super::meter::Meter;
+use super::waiter::Waiter;
+use crate::backend::residency::Residency;
 use crate::backend::{
     Completion, CudaGraph, Executor, ExecutorSpec, HostTensor, Observer, Outcome, Rejected, Slot, SlotId,
-    Span, StageTimes, Waker,
+    Span, StageTimes, Wait, Waker,
 };
 use crate::error::{Error, Result};
 use crate::units::Clock;
@@ -35,7 +34,12 @@ pub(super) struct TensorRtExecutor {
     /// Indices of the slots that run, in the order in which they were enqueued.
     running: VecDeque<usize>,
     is_lost: bool,
-    waiter: Waiter,
+    residency: Residency,
+    wait: Wait,
+    /// `None` where the submitter never sleeps while something runs.
+    waiter: Option<Waiter>,
+    /// The running slot that the waiter was last asked to watch.
+    watched: Option<usize>,
 }
 
 /// A slot's half on the device.
@@ -71,7 +75,10 @@ impl TensorRtExecutor {
             slots,
             running: VecDeque::new(),
             is_lost: false,
-            waiter: Waiter::start(stream)?,
+            residency: Residency::new(spec),
+            wait: spec.wait,
+            waiter: (spec.wait != Wait::Spin).then(|| Waiter::start(stream)).transpose()?,
+            watched: None,
             engine,
         })
     }
@@ -80,13 +87,25 @@ impl TensorRtExecutor {
         let lane = &mut self.lanes[slot.id.index];
         let job = lane.job(&self.engine, slot)?;
         let host = take_buffers(slot);
-        match lane.lane.launch(job, host) {
+        let launched = if self.residency.must_copy(slot) {
+            lane.lane.launch(job, host)
+        } else {
+            lane.lane.launch_without_copies(job, host)
+        };
+        match launched {
             Ok(()) => Ok(()),
             Err(refused) => {
                 put_buffers(slot, refused.host);
                 Err(refused.error.into())
             }
         }
+    }
+
+    fn watch(&mut self, index: usize) {
+        if let Some(waiter) = &self.waiter {
+            waiter.watch(self.lanes[index].lane.finish_event());
+        }
+        self.watched = Some(index);
     }
 
     fn complete(&mut self, index: usize) -> Option<Completion> {
@@ -99,7 +118,10 @@ impl TensorRtExecutor {
         let mut slot = lane.shell.take().expect("bug: a lane ran without its slot");
         put_buffers(&mut slot, finished.host);
         let (outcome, times) = match finished.outcome {
-            Ok(times) => (Outcome::Done, stage_times(&self.clock, &times)),
+            Ok(times) => {
+                self.residency.note(&slot);
+                (Outcome::Done, stage_times(&self.clock, &times))
+            }
             Err(error) => (self.failure(index, &error), StageTimes::default()),
         };
         Some(Completion { slot, outcome, times })
@@ -135,20 +157,36 @@ impl Executor for TensorRtExecutor {
             return Err(Box::new(Rejected { slot, error }));
         }
         let index = slot.id.index;
-        self.waiter.watch(self.lanes[index].lane.finish_event());
+        if self.wait == Wait::Block {
+            self.watch(index);
+        }
         self.lanes[index].shell = Some(slot);
         self.running.push_back(index);
         Ok(())
     }
 
     fn poll(&mut self) -> Option<Completion> {
-        let completion = self.complete(*self.running.front()?)?;
+        let index = *self.running.front()?;
+        let completion = self.complete(index)?;
         self.running.pop_front();
+        self.watched = self.watched.filter(|watched| *watched != index);
         Some(completion)
     }
 
     fn wake_with(&mut self, waker: Waker) {
-        self.waiter.wake_with(waker);
+        if let Some(waiter) = &self.waiter {
+            waiter.wake_with(waker);
+        }
+    }
+
+    /// Only now where the submitter sleeps seldom: a waiter that runs beside each execution would cost what spinning
+    /// is to save.
+    fn expect_sleep(&mut self) {
+        if let (Wait::Hybrid, Some(&oldest)) = (self.wait, self.running.front())
+            && self.watched != Some(oldest)
+        {
+            self.watch(oldest);
+        }
     }
 
     fn observer(&self) -> Option<Box<dyn Observer>> {
@@ -256,57 +294,5 @@ fn stage_times(clock: &Clock, times: &ExecutionTimes) -> StageTimes {
         h2d: span(times.h2d),
         compute: span(times.compute),
         d2h: span(times.d2h),
-    }
-}
-
-/// A thread that sleeps until the device has finished something, and wakes the submitter.
-struct Waiter {
-    events: Option<Sender<FinishEvent>>,
-    wakers: Sender<Waker>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Waiter {
-    fn start(stream: usize) -> Result<Self> {
-        let (events, watched) = unbounded();
-        let (wakers, new_wakers) = unbounded();
-        let builder = thread::Builder::new().name(format!("thalweg-waiter-{stream}"));
-        let run = move || wait_for_all(&watched, &new_wakers);
-        let thread = builder.spawn(run).map_err(Error::io("start", "a waiting thread"))?;
-        Ok(Self { events: Some(events), wakers, thread: Some(thread) })
-    }
-
-    fn watch(&self, event: FinishEvent) {
-        if let Some(events) = &self.events {
-            // The thread lives as long as we do.
-            drop(events.send(event));
-        }
-    }
-
-    fn wake_with(&self, waker: Waker) {
-        drop(self.wakers.send(waker));
-    }
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        // Without it the thread ends after what is enqueued, which is to be done before buffers go.
-        self.events = None;
-        if let Some(thread) = self.thread.take() {
-            // It does not panic.
-            drop(thread.join());
-        }
-    }
-}
-
-fn wait_for_all(events: &Receiver<FinishEvent>, wakers: &Receiver<Waker>) {
-    let mut waker = None;
-    for event in events {
-        // A failure is reported by whoever polls the lane; here it only means that the wait is over.
-        let _ = event.wait();
-        waker = wakers.try_iter().last().or(waker);
-        if let Some(waker) = &waker {
-            waker.wake();
-        }
     }
 }

@@ -12,6 +12,7 @@ mod meter;
 mod onnx;
 mod progress;
 mod tensors;
+mod waiter;
 mod watched;
 
 use std::collections::BTreeMap;
@@ -180,7 +181,9 @@ impl Backend for TensorRtBackend {
 /// Loads plugins and gives the SHA-256 of their file.
 fn load_plugins(tensorrt: &TensorRt, file: &Path) -> Result<String> {
     let bytes = fs::read(file).map_err(Error::io("read", file))?;
-    tensorrt.load_plugins(file)?;
+    // The loader would look for a bare name on its own path, and maybe find another file.
+    let file = fs::canonicalize(file).map_err(Error::io("find", file))?;
+    tensorrt.load_plugins(&file)?;
     Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

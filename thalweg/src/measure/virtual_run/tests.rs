@@ -2,11 +2,11 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::backend::CudaGraph;
 use crate::backend::simulated::SimulatedBackend;
+use crate::backend::{CudaGraph, Transfers};
 use crate::engine::MaxBatch;
 use crate::error::{Error, Result};
-use crate::measure::{Arrival, Load, Measurement, Pacing, StopSignal, Workload, WorkloadSpec};
+use crate::measure::{Arrival, Load, Measurement, Pacing, Record, StopSignal, Workload, WorkloadSpec};
 use crate::model::Model;
 use crate::model::zoo::Network;
 use crate::pool::Configuration;
@@ -64,18 +64,21 @@ fn two_runs_of_one_engine_differ_by_noise() {
     assert!(first != second && (first / second - 1.0).abs() < 0.02, "{first} {second}");
 }
 
+fn thread_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().expect("a time since the thread's start")
+}
+
 #[test]
 fn ten_virtual_seconds_with_eight_streams_take_less_than_one() {
     let workload = workload(Network::Resnet50);
-    // Of this thread alone, so that nobody else's work counts.
-    let busy = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
-    let start = busy();
+    // This thread's own time, so that other work on the machine does not count.
+    let start = thread_time();
     let measured = run(&workload, eight_streams(), closed_loop(16), Duration::from_secs(10)).unwrap();
+    let took = thread_time() - start;
     assert!(measured.records.len() > 50_000);
     // Unoptimised code is an order of magnitude slower.
     let bound = Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 1 });
-    let taken = busy() - start;
-    assert!(taken < bound, "{taken:?}");
+    assert!(took < bound, "{took:?}");
 }
 
 #[test]
@@ -86,6 +89,34 @@ fn an_open_loop_below_capacity_is_answered_at_its_rate() {
     assert!((rate - 1_000.0).abs() < 5.0, "{rate}");
     // Alone, an execution takes about half a millisecond.
     assert!(measured.latency.p50.as_millis() < 1.0, "{}", measured.latency.p50);
+}
+
+#[test]
+fn without_transfers_each_slot_copies_once() {
+    let workload = workload(Network::Resnet50);
+    let with = |transfers| {
+        let configuration = Configuration { transfers, ..Configuration::default() };
+        run(&workload, configuration, closed_loop(1), Duration::from_millis(200)).unwrap()
+    };
+    let (on, off) = (with(Transfers::On), with(Transfers::Off));
+    assert!(on.stages.h2d > Nanos::ZERO && on.stages.d2h > Nanos::ZERO);
+    let copied = |record: &Record| record.stages.h2d.end > record.stages.h2d.start;
+    assert!(
+        on.records.iter().all(copied) && !off.records.iter().any(copied),
+        "the warm-up had the first ones"
+    );
+    assert_eq!(off.verification.verified_slots, 1, "one outstanding request stays in one slot");
+    assert!(off.latency.p50 < on.latency.p50, "{} {}", off.latency.p50, on.latency.p50);
+}
+
+#[test]
+fn a_graph_with_its_copies_cannot_leave_them_out() {
+    let configuration =
+        Configuration { cuda_graph: CudaGraph::Copies, transfers: Transfers::Off, ..eight_streams() };
+    let load = closed_loop(16);
+    let refused = run(&workload(Network::Launch), configuration, load, Duration::from_millis(10)).map(drop);
+    let Err(error @ Error::InvalidSetting { name: "transfers", .. }) = refused else { panic!("{refused:?}") };
+    assert!(error.to_string().ends_with("use --cuda-graph compute or off"), "{error}");
 }
 
 #[test]

@@ -119,7 +119,10 @@ fn warnings(measurement: &Measurement) -> Vec<String> {
     let unverified = (measurement.verification.verified_samples == 0)
         .then(|| format!("Verification: {}.", wording::verification(&measurement.verification)));
     let failures = wording::failures(measurement).map(|failures| format!("{failures}."));
-    [unstable, unverified, failures].into_iter().flatten().collect()
+    wording::remarks(measurement)
+        .into_iter()
+        .chain([unstable, unverified, failures].into_iter().flatten())
+        .collect()
 }
 
 fn winner_figures(outcome: &TuneOutcome, winner: &Candidate) -> Vec<Figure> {

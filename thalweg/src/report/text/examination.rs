@@ -24,9 +24,23 @@ pub fn text_of_examination(examination: &Examination, style: Style) -> String {
     let versions = device.versions.iter().map(|(name, version)| format!("{name} {version}"));
     lines.push(Fact::new("versions", versions.collect::<Vec<_>>().join(", ")));
     lines.extend(examination.gpus.iter().flat_map(gpu));
+    lines.extend(queues(examination));
     lines.extend(examination.tensorrt.iter().map(tensorrt));
     lines.extend(examination.libraries.iter().map(library));
     text + &facts(lines, style)
+}
+
+/// How many queues the streams share, where there are streams.
+fn queues(examination: &Examination) -> Option<Fact> {
+    let set = examination.max_connections.as_deref();
+    let text = match set {
+        Some(value) => format!("CUDA_DEVICE_MAX_CONNECTIONS is {}", wording::printable(value)),
+        None => {
+            "8, as CUDA_DEVICE_MAX_CONNECTIONS is not set; bench and tune take 32 where streams need more"
+                .to_owned()
+        }
+    };
+    (set.is_some() || !examination.gpus.is_empty()).then(|| Fact::new("queues", text))
 }
 
 fn verdict(examination: &Examination) -> String {
@@ -156,6 +170,7 @@ mod tests {
         Examination {
             gpus: Vec::new(),
             gpu_problem: Some("no driver".to_owned()),
+            max_connections: None,
             tensorrt: None,
             tensorrt_problem: Some("TensorRT is not there".to_owned()),
             device: DeviceSpec {
@@ -232,6 +247,10 @@ NVML      missing: no libnvidia-ml.so.1 in any place; it comes with the driver
         assert!(text.starts_with(verdict), "{text}");
         assert!(!text.contains("only matters"), "{text}");
         assert!(text.contains("0: NVIDIA H100, compute capability 9.0, 85.0 GB, 132 SMs, 3 copy"), "{text}");
+        assert!(text.contains("queues    8, as CUDA_DEVICE_MAX_CONNECTIONS is not set"), "{text}");
+        let set = Examination { max_connections: Some("16".to_owned()), ..examination };
+        let text = text_of_examination(&set, Style::Plain);
+        assert!(text.contains("queues    CUDA_DEVICE_MAX_CONNECTIONS is 16\n"), "{text}");
         assert!(text.contains("SM clock 1980 MHz of 1980 MHz, 70 W, PCIe 5 x16, held back by"), "{text}");
     }
 
@@ -245,6 +264,7 @@ NVML      missing: no libnvidia-ml.so.1 in any place; it comes with the driver
             note: None,
             can_build: true,
             parser_problem: None,
+            plugins_problem: None,
         };
         assert_eq!(tensorrt(&finding).text, "TensorRT 8.6.0, builds and runs engines");
         let mixed = TensorRtFinding { parser_problem: Some("of two releases".to_owned()), ..finding.clone() };

@@ -12,6 +12,9 @@ pub fn text_of_measurement(measurement: &Measurement, style: Style) -> String {
     if device.backend.starts_with("simulated") {
         text += &style.paint_lines(Tone::Warning, "Simulated: no device ran this.");
     }
+    for remark in wording::remarks(measurement) {
+        text += &style.paint_lines(Tone::Warning, &wrap(&remark, 80));
+    }
     text += &style.paint_lines(Tone::Bold, &wrap(&verdict(measurement), 80));
     text += &wrap(&wording::printable(&measurement.configuration.to_string()), 80);
     text += "\n\n";
@@ -71,7 +74,9 @@ fn measurement_facts(measurement: &Measurement) -> Vec<Fact> {
     if let Some(failures) = wording::failures(measurement) {
         facts.push(Fact::toned("failures", failures, Tone::Warning));
     }
+    facts.extend(wording::starvation(measurement).map(|text| Fact::toned("starved", text, Tone::Warning)));
     facts.push(Fact::new("load", measurement.load.to_string()));
+    facts.extend(wording::feed(measurement).map(|text| Fact::new("inputs", text)));
     let model = measurement.model.path.display().to_string();
     facts.push(Fact::new("model", wording::printable(&model)));
     facts.push(Fact::new("device", device(measurement)));
@@ -93,6 +98,7 @@ fn device(measurement: &Measurement) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Transfers;
     use crate::measure::{Estimate, Failures, Stability, Verification};
     use crate::report::samples;
 
@@ -153,6 +159,21 @@ device        NVIDIA H100 80GB HBM3, simulated backend, 16 cores, 85.5 GB, CUDA
               driver 580.82, TensorRT 10.16.1, thalweg 0.1.0
 ";
         assert_eq!(text_of_measurement(&measurement, Style::Plain), expected);
+    }
+
+    #[test]
+    fn what_was_done_otherwise_stands_before_the_numbers() {
+        let mut measurement = samples::measurement(samples::configuration(2, 1), 50);
+        measurement.configuration.transfers = Transfers::Off;
+        measurement.remarks = vec!["Of 8 streams 2 fit into the device's memory.".to_owned()];
+        let expected = "\
+Transfers were off: only each slot's first execution copied its inputs and
+outputs. These are figures of the computation alone, not of a service.
+Of 8 streams 2 fit into the device's memory.
+4,425 inferences/s";
+        let text = text_of_measurement(&measurement, Style::Plain);
+        assert!(text.starts_with(expected), "{text}");
+        assert!(text.contains("2 submitters, without transfers"), "{text}");
     }
 
     #[test]

@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""Shows on a GPU what issue by issue was promised of the TensorRT backend, several checks at a time, one line each.
+
+Usage: acceptance.py [--thalweg PATH] [--tests PATH...] [--lean DIR] [--foreign FILE] [--samples DIR] [--jobs N]
+                     [--limit S] [--logs DIR] [CHECK...]
+
+CHECK picks checks by the start of their names; all without it. `--tests` are test programs of thalweg-nvidia,
+`--lean` has a lean runtime of TensorRT 10, `--foreign` is a plan of another TensorRT, and `--samples` has
+calibrate.npy and test.npy for open-nsfw (scripts/photographs.py). Builds share the GPU here, so engines are slower
+than they could be: nothing is timed.
+
+Needs: TensorRT on the loader's path, scripts/fetch-models.py, numpy, onnxruntime; compute-sanitizer; PyTorch.
+"""
+
+import argparse
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+CLASSIFIER = ROOT / "models" / "ppocr_cls.onnx"
+SHAPE = "--shape=x=1x3x48x192"
+# Small ones first. Each is built in FP32 and in FP16 and compared with ONNX Runtime.
+ACCURACY = [
+    "ppocr-v2-direction",
+    "basic-pitch",
+    "magika",
+    "page-orientation",
+    "mobilenet_v2",
+    "open-nsfw",
+    "resnet50",
+    "smart-turn",
+    "ppocr-v4-detection",
+    "bert_base",
+    "ppocr-v4-recognition",
+]
+# A process that fills the GPU except for so much, then waits.
+HOG = """
+import time, torch
+free, _ = torch.cuda.mem_get_info()
+hog = torch.empty(free - 400 * 2**20, dtype=torch.uint8, device="cuda")
+print("full", flush=True)
+time.sleep(60)
+"""
+
+
+class Checks:
+    """Each method is a check: it gives what is to be seen in one line, or raises."""
+
+    def __init__(self, arguments, folder):
+        self.arguments, self.folder = arguments, Path(folder)
+        self.thalweg = arguments.thalweg.resolve()
+
+    def run(self, words, code=0, log=None, **how):
+        """Runs a command that has to end with a code, and gives what it printed."""
+        words = [str(word) for word in words]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=self.arguments.limit, cwd=ROOT, **how)
+        text = done.stdout + done.stderr
+        if log and self.arguments.logs:
+            (self.arguments.logs / f"{log}.txt").write_text(text)
+        if code is not None and done.returncode != code:
+            raise RuntimeError(f"ended with {done.returncode} instead of {code}: {last_line(text)}")
+        return text
+
+    def build(self, model, output, *options, **how):
+        return self.run([self.thalweg, "build", model, "-o", output, "--no-cache", *options], **how)
+
+    def tests(self):
+        said = []
+        for program in self.arguments.tests:
+            text = self.run([program, "--ignored", "--test-threads=1", "--nocapture"], log=program.stem)
+            said.append(next(line for line in text.splitlines() if line.startswith("test result")))
+        return "; ".join(said)
+
+    def accuracy(self, name):
+        command = [sys.executable, HERE / "accuracy.py", "--thalweg", self.thalweg, "--threads=2", name]
+        return " | ".join(self.run(command, code=None, log=f"accuracy-{name}").strip().splitlines())
+
+    def lean(self):
+        """An 8.6 engine with version compatibility on TensorRT 10's lean runtime, and one without."""
+        said = []
+        for compatible in (["--version-compatible"], []):
+            engine = self.folder / f"lean{len(compatible)}.plan"
+            self.build(CLASSIFIER, engine, SHAPE, "--precision=fp16", "--no-accuracy", *compatible)
+            command = [self.thalweg, "bench", "--engine", engine, "--backend=tensorrt", "--duration=1", "--streams=2"]
+            text = self.run([*command, "--tensorrt-dir", self.arguments.lean.resolve()], code=None, log=f"lean{len(compatible)}")
+            said.append(f"{'compatible' if compatible else 'plain'}: {first_line(text)}")
+        return " | ".join(said)
+
+    def int8(self):
+        samples = self.arguments.samples
+        model, engine = ROOT / ".models" / "open-nsfw.onnx", self.folder / "int8.plan"
+        how = ["--precision=int8", "--calibrate", samples / "calibrate.npy", "--input", samples / "test.npy"]
+        shape = "--shape=input:0=1x224x224x3"
+        text = self.build(model, engine, shape, *how, "--batch=8", "--max-loss=cosine=0.9", log="int8")
+        second = self.folder / "refused.plan"
+        refused = self.build(model, second, shape, *how, "--batch=8", "--max-loss=rel=0.000001", code=1, log="int8-refused")
+        assert not second.exists(), "a refused engine was written"
+        figures = [line.strip() for line in text.splitlines() if "cosine" in line or "top-1" in line or "prob" in line]
+        return " | ".join([*figures, f"refused: {last_line(refused)}"])
+
+    def sanitizer(self):
+        """A build and a run of a small network under compute-sanitizer's memcheck."""
+        model = self.folder / "launch.onnx"
+        self.run([self.thalweg, "model", self.arguments.small, "-o", model])
+        command = ["compute-sanitizer", "--tool=memcheck", "--error-exitcode=99", self.thalweg, "bench", model]
+        how = ["--backend=tensorrt", "--no-cache", "--optimization-level=0", "--duration=2", "--streams=4", "--depth=2"]
+        said = []
+        for graph in ("off", "compute", "copies"):
+            text = self.run([*command, *how, f"--cuda-graph={graph}"], log=f"sanitizer-{graph}")
+            said.append(f"{graph}: {next(line for line in text.splitlines() if 'ERROR SUMMARY' in line).strip('= ')}")
+        return "; ".join(said)
+
+    def interrupted(self):
+        """SIGINT in the middle of a build ends the process, says so and writes nothing."""
+        engine = self.folder / "interrupted.plan"
+        command = [self.thalweg, "build", CLASSIFIER, "-o", engine, SHAPE, "--cache", self.folder / "cache-i"]
+        process = subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE, text=True)
+        time.sleep(20)
+        process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        _, said = process.communicate(timeout=60)
+        left = [path.name for path in (self.folder / "cache-i").rglob("*") if path.suffix not in (".lock", "")]
+        assert not engine.exists(), "an engine was written"
+        return f"code {process.returncode} after {time.monotonic() - start:.1f} s, left {left}: {last_line(said)}"
+
+    def foreign(self):
+        """A plan of another TensorRT, and a truncated one."""
+        command = [self.thalweg, "bench", "--backend=tensorrt", "--duration=1", "--engine"]
+        other = self.run([*command, self.arguments.foreign.resolve()], code=1, log="foreign")
+        own, cut = self.folder / "own.plan", self.folder / "cut.plan"
+        self.build(CLASSIFIER, own, SHAPE, "--no-accuracy", "--optimization-level=0")
+        cut.write_bytes(own.read_bytes()[: own.stat().st_size // 2])
+        return f"foreign: {last_line(other)} | cut: {last_line(self.run([*command, cut], code=1, log='cut'))}"
+
+    def together(self):
+        """Two processes that want the same engine: one builds, the other takes what the first has built."""
+        command = [self.thalweg, "build", CLASSIFIER, SHAPE, "--cache", self.folder / "cache-t", "--no-accuracy", "-o"]
+        words = [[str(word) for word in (*command, self.folder / f"{name}.plan")] for name in "ab"]
+        both = [subprocess.Popen(one, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for one in words]
+        said = [process.communicate(timeout=self.arguments.limit)[0] for process in both]
+        assert all(process.returncode == 0 for process in both), said
+        same = (self.folder / "a.plan").read_bytes() == (self.folder / "b.plan").read_bytes()
+        return f"same bytes: {same}; " + " | ".join(first_line(text) for text in said)
+
+    def doctor(self):
+        text = self.run([self.thalweg, "doctor"], log="doctor")
+        return f"{len(text.splitlines())} lines: {first_line(text)}"
+
+    def memory(self):
+        """A build on a GPU that another process has filled; it comes last, since it disturbs all others."""
+        hog = subprocess.Popen([sys.executable, "-c", HOG], stdout=subprocess.PIPE, text=True)
+        try:
+            assert hog.stdout.readline().strip() == "full"
+            model, engine = self.folder / "r.onnx", self.folder / "full.plan"
+            self.run([self.thalweg, "model", "resnet50", "-o", model])
+            text = self.build(model, engine, "--batch=512", "--no-accuracy", "--optimization-level=0", code=1, log="memory")
+            assert not engine.exists(), "an engine was written"
+            return last_line(text)
+        finally:
+            hog.kill()
+
+
+def first_line(text):
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0] if lines else "nothing"
+
+
+def last_line(text):
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "nothing"
+
+
+def report(name, check):
+    start = time.monotonic()
+    try:
+        verdict, said = "ok", check()
+    except (RuntimeError, AssertionError, OSError, StopIteration) as failure:
+        verdict, said = "FAILED", str(failure)
+    except subprocess.TimeoutExpired as late:
+        verdict, said = "LATE", f"not done after {late.timeout:.0f} s: {last_line((late.stdout or b'').decode())}"
+    print(f"{verdict:6} {name:28} {time.monotonic() - start:5.0f} s  {said[:900]}", flush=True)
+    return verdict == "ok"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checks", nargs="*")
+    parser.add_argument("--thalweg", type=Path, default=ROOT / "target/release/thalweg")
+    parser.add_argument("--tests", type=Path, nargs="*", default=[])
+    parser.add_argument("--lean", type=Path)
+    parser.add_argument("--foreign", type=Path)
+    parser.add_argument("--samples", type=Path)
+    parser.add_argument("--small", default="launch", help="network of `thalweg model` for compute-sanitizer")
+    parser.add_argument("--jobs", type=int, default=8)
+    parser.add_argument("--limit", type=float, default=400)
+    parser.add_argument("--logs", type=Path)
+    arguments = parser.parse_args()
+    if arguments.logs:
+        arguments.logs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="thalweg-acceptance-") as folder:
+        checks = Checks(arguments, folder)
+        jobs = {name: getattr(checks, name) for name in ("doctor", "interrupted", "together", "tests", "sanitizer")}
+        jobs |= {name: getattr(checks, name) for name in ("int8", "foreign", "lean")}
+        jobs |= {f"accuracy {name}": lambda name=name: checks.accuracy(name) for name in ACCURACY}
+        wanted = {name: job for name, job in jobs.items() if not arguments.checks or name.startswith(tuple(arguments.checks))}
+        with ThreadPoolExecutor(arguments.jobs) as workers:
+            verdicts = list(workers.map(lambda item: report(*item), wanted.items()))
+        if not arguments.checks or "memory" in arguments.checks:
+            verdicts.append(report("memory", checks.memory))
+    print(f"{sum(verdicts)} of {len(verdicts)} checks passed")
+    sys.exit(0 if all(verdicts) else 1)
+
+
+if __name__ == "__main__":
+    main()

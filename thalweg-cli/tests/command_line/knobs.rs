@@ -1,0 +1,47 @@
+//! How submitters wait, and executions without transfers.
+
+use crate::models::launch;
+use crate::program::{Scratch, run};
+
+const SHORT: &str = "--warm-up 0 --duration 0.2";
+
+#[test]
+fn every_way_to_wait_measures_and_is_told() {
+    let scratch = Scratch::new();
+    let model = launch(&scratch);
+    for wait in ["block", "spin", "hybrid"] {
+        let said = run(&format!("bench {{}} --json --wait {wait} {SHORT}"), &[&model]).succeeded().json();
+        assert_eq!(said["configuration"]["wait"], wait);
+        assert!(said["verification"]["verified_samples"].as_u64() > Some(0));
+    }
+    let text = run(&format!("bench {{}} --wait spin {SHORT}"), &[&model]).succeeded().stdout;
+    assert!(text.contains(", spin wait"), "{text}");
+    run("bench {} --wait nap", &[&model]).refused(2, &["'nap' for '--wait", "block, spin, hybrid"]);
+}
+
+#[test]
+fn figures_without_transfers_say_so_first() {
+    let scratch = Scratch::new();
+    let model = launch(&scratch);
+    let line = format!("bench {{}} --backend simulated:h100 --transfers off {SHORT}");
+    let text = run(&line, &[&model]).succeeded().stdout;
+    assert!(text.contains("Transfers were off"), "{text}");
+    let said = run(&(line + " --json"), &[&model]).succeeded().json();
+    assert_eq!(said["configuration"]["transfers"], "off");
+    assert_eq!((&said["stages"]["h2d_ns"], &said["stages"]["d2h_ns"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn transfers_stay_where_they_cannot_be_left_out() {
+    let scratch = Scratch::new();
+    let model = launch(&scratch);
+    let refused = |options: &str, phrase: &str| {
+        run(&format!("bench {{}} --transfers off {options}"), &[&model]).refused(2, &[phrase]);
+    };
+    refused("--backend cpu", "transfers off: the cpu backend");
+    refused(
+        "--backend simulated:h100 --cuda-graph copies",
+        "transfers off: a graph of copies has them inside",
+    );
+    refused("--backend simulated:h100 --feed 2", "feed 2: with --transfers off");
+}
