@@ -29,15 +29,13 @@ const LEAST_NOISE: f64 = 0.005;
 const MOST_NOISE: f64 = 0.03;
 
 /// Measured discrepancies, ready to be asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Residuals {
     places: Vec<Place>,
     /// Lower triangle of the Cholesky factor of the observations' covariance.
     factor: Vec<Vec<f64>>,
     /// The inverse of the covariance times the discrepancies.
     weights: Vec<f64>,
-    /// How many times larger the discrepancies are than expected, where they are larger.
-    surprise: f64,
 }
 
 /// Where a discrepancy is measured or asked for.
@@ -84,12 +82,8 @@ impl Residuals {
         };
         let factor = cholesky(residuals.iter().enumerate().map(covariances).collect());
         let values: Vec<f64> = residuals.iter().map(|residual| residual.value).collect();
-        let whitened = solve(&factor, &values);
-        // The most likely scale of all covariances (Rasmussen and Williams, section 5.4.1). A model that was wrong
-        // where it was measured may be as wrong elsewhere; one that was right by luck gets no credit for it.
-        let mean_square = whitened.iter().map(|part| part * part).sum::<f64>() / whitened.len().max(1) as f64;
-        let weights = solve_transposed(&factor, &whitened);
-        Self { places, factor, weights, surprise: mean_square.sqrt().max(1.0) }
+        let weights = solve_transposed(&factor, &solve(&factor, &values));
+        Self { places, factor, weights }
     }
 
     /// The mean and the standard deviation of the discrepancy there.
@@ -98,7 +92,7 @@ impl Residuals {
         let mean = shared.iter().zip(&self.weights).map(|(shared, weight)| shared * weight).sum();
         let explained: f64 = solve(&self.factor, &shared).iter().map(|part| part * part).sum();
         let variance = (covariance(place, place) - explained).max(0.0);
-        (mean, self.surprise * variance.sqrt())
+        (mean, variance.sqrt())
     }
 }
 
@@ -179,13 +173,6 @@ mod tests {
         let (near, far) = (residuals.at(&at(4, 8)), residuals.at(&at(4, 1)));
         assert!(near.0 < -0.1 && near.0 < far.0 && far.0 < 0.0, "{near:?} {far:?}");
         assert!(near.1 < far.1, "{near:?} {far:?}");
-    }
-
-    #[test]
-    fn a_model_that_was_wrong_is_less_certain_everywhere() {
-        let (right, wrong) = (Residuals::of(&[residual(2, 0.02)]), Residuals::of(&[residual(2, 0.6)]));
-        let (sure, unsure) = (right.at(&at(8, 1)).1, wrong.at(&at(8, 1)).1);
-        assert!(unsure > 3.0 * sure, "{unsure} {sure}");
     }
 
     #[test]
