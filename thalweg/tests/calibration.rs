@@ -158,16 +158,20 @@ fn fit_to_all_rows() {
     let bench = Bench::new();
     let rows = [0, 1, 2, 3];
     let (parameters, loss) = bench.fit(&rows);
-    println!("fit {:.1} %: {:.4?}", 100.0 * loss.sqrt(), values(parameters));
-    for (row, cells) in bench.simulate(parameters, &rows).into_iter().enumerate() {
-        let ratios: Vec<f64> = cells.iter().zip(MEASURED[row]).map(|(cell, it)| cell / it).collect();
-        println!("batch {:3}: simulated {cells:8.0?}, over measured {ratios:.2?}", BATCHES[row]);
+    let preset = Parameters::preset("h100").expect("a preset");
+    for (name, parameters, loss) in [("fit", parameters, loss), ("preset", preset, bench.loss(preset, &rows))]
+    {
+        println!("{name} {:.1} %: {:.4?}", 100.0 * loss.sqrt(), values(parameters));
+        for (row, cells) in bench.simulate(parameters, &rows).into_iter().enumerate() {
+            let ratios: Vec<f64> = cells.iter().zip(MEASURED[row]).map(|(cell, it)| cell / it).collect();
+            println!("batch {:3}: simulated {cells:8.0?}, over measured {ratios:.2?}", BATCHES[row]);
+        }
     }
 }
 
 fn values(mut parameters: Parameters) -> Vec<(&'static str, f64)> {
     KNOBS
         .iter()
-        .map(|(name, knob)| (*name, *knob(&mut parameters) * if name.ends_with("_s") { 1e6 } else { 1.0 }))
+        .map(|(name, knob)| (*name, *knob(&mut parameters) * if name.ends_with("_us") { 1e6 } else { 1.0 }))
         .collect()
 }

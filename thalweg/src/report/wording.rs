@@ -109,14 +109,33 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// `4 streams, batch 2`
-pub(super) fn short(configuration: &Configuration) -> String {
-    let plural = if configuration.streams == 1 { "" } else { "s" };
-    let graph = match configuration.cuda_graph {
-        CudaGraph::Off => String::new(),
+/// `4 streams, batch 2`, its CUDA graph, and of the other knobs those that differ from another configuration's.
+fn short_beside(configuration: &Configuration, other: &Configuration) -> String {
+    let Configuration { streams, batch_size, cuda_graph, .. } = *configuration;
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    let graph = match cuda_graph {
+        CudaGraph::Off if other.cuda_graph == CudaGraph::Off => String::new(),
+        CudaGraph::Off => ", no graph".to_owned(),
         graph => format!(", graph of {graph}"),
     };
-    format!("{} stream{plural}, batch {}{graph}", configuration.streams, configuration.batch_size)
+    let knobs: [(fn(&Configuration) -> usize, &str, &str); 3] = [
+        (|knobs| knobs.threads_per_stream, "thread", " per stream"),
+        (|knobs| knobs.depth, "slot", " per stream"),
+        (|knobs| knobs.submitters, "submitter", ""),
+    ];
+    let differing = knobs.into_iter().filter(|(knob, ..)| knob(configuration) != knob(other));
+    let others = differing.map(|(knob, noun, of)| {
+        let count = knob(configuration);
+        format!(", {count} {noun}{}{of}", plural(count))
+    });
+    let others: String = others.collect();
+    format!("{streams} stream{}, batch {batch_size}{graph}{others}", plural(streams))
+}
+
+/// A candidate with what sets it apart from the winner.
+pub(super) fn beside_winner(outcome: &TuneOutcome, candidate: &Candidate) -> String {
+    let winner = outcome.winner.and_then(|winner| outcome.candidates.get(winner)).unwrap_or(candidate);
+    short_beside(&candidate.configuration, &winner.configuration)
 }
 
 /// The p99, or the largest latency where there are too few requests for one, with its name.
@@ -331,6 +350,21 @@ mod tests {
         assert_eq!(number(0.004), "4.0e-3");
         assert_eq!(number(f64::NAN), NONE);
         assert_eq!(number(f64::INFINITY), NONE);
+    }
+
+    #[test]
+    fn a_configuration_beside_another_names_what_differs() {
+        let winner = Configuration {
+            streams: 4,
+            cuda_graph: CudaGraph::Compute,
+            submitters: 2,
+            ..Configuration::default()
+        };
+        assert_eq!(short_beside(&winner, &winner), "4 streams, batch 1, graph of compute");
+        let plain = Configuration { cuda_graph: CudaGraph::Off, submitters: 1, ..winner };
+        assert_eq!(short_beside(&plain, &winner), "4 streams, batch 1, no graph, 1 submitter");
+        let threads = Configuration { streams: 1, threads_per_stream: 4, ..plain };
+        assert_eq!(short_beside(&threads, &plain), "1 stream, batch 1, 4 threads per stream");
     }
 
     #[test]
