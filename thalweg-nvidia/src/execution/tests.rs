@@ -207,6 +207,29 @@ fn a_broken_device_keeps_the_outputs_and_gives_the_inputs_back() {
 }
 
 #[test]
+fn a_lane_that_finds_no_memory_leaves_nothing_behind_and_the_others_run() {
+    for (full, kind) in [("cuMemAlloc", "device"), ("cuEventCreate", "driver")] {
+        let mut bench = Bench::new(&format!("lane-full-{kind}"), &Streams::One);
+        let job = bench.prepare(GraphScope::Off);
+        let before = bench.stand_in.live();
+        bench.stand_in.fail(full, 2);
+        let stream = Arc::clone(bench.compute.stream());
+        let spec = LaneSpec {
+            streams: LaneStreams::single(&stream),
+            input_byte_counts: vec![BYTE_COUNT; 3],
+            output_byte_counts: vec![BYTE_COUNT],
+            wait: EventWait::AsContext,
+        };
+        let error = Lane::new(&spec).map(drop).unwrap_err();
+        assert!(error.is_out_of_memory() && !error.is_sticky(), "{error}");
+        assert_eq!(bench.stand_in.live(), before, "{kind}");
+        let host = bench.filled(3);
+        bench.lane.launch(job, host).unwrap();
+        assert_eq!(bench.lane.wait(&bench.clock).unwrap().host.outputs[0][0], 3);
+    }
+}
+
+#[test]
 fn a_capture_that_fails_says_so_and_the_job_runs_without_a_graph() {
     let mut bench = Bench::new("lane-capture", &Streams::One);
     bench.stand_in.fail("cuStreamEndCapture", 901);

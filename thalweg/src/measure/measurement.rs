@@ -1,5 +1,7 @@
 //! What a measurement is, as plain data: raw records, and everything computed from them.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{FeedSummary, Load};
@@ -208,4 +210,8 @@ pub struct Failures {
     pub count: u64,
     /// Text of the first.
     pub first: Option<String>,
+    /// Streams that failed for good, in ascending order. Where there are any, the measurement is none of the whole
+    /// configuration.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub lost_streams: BTreeSet<usize>,
 }

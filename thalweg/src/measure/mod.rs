@@ -15,6 +15,7 @@ mod samples;
 pub mod stats;
 mod verify;
 mod virtual_run;
+mod what_fits;
 mod windows;
 mod workload;
 
@@ -26,4 +27,5 @@ pub use measurement::{
 };
 pub use samples::SampleSet;
 pub use verify::Reference;
+pub use what_fits::measure_what_fits;
 pub use workload::{Workload, WorkloadSpec};

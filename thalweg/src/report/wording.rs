@@ -201,8 +201,15 @@ pub(super) fn failures(measurement: &Measurement) -> Option<String> {
     let failures = &measurement.failures;
     let plural = if failures.count == 1 { "" } else { "s" };
     let first = failures.first.as_deref().map(|text| format!(", the first with: {}", printable(text)));
-    (failures.count > 0)
-        .then(|| format!("{} request{plural} failed{}", count(failures.count), first.unwrap_or_default()))
+    let lost: Vec<_> = failures.lost_streams.iter().map(usize::to_string).collect();
+    let lost = match &lost[..] {
+        [] => String::new(),
+        [one] => format!("; stream {one} failed for good"),
+        several => format!("; streams {} failed for good", several.join(", ")),
+    };
+    (failures.count > 0).then(|| {
+        format!("{} request{plural} failed{}{lost}", count(failures.count), first.unwrap_or_default())
+    })
 }
 
 /// `copied by 8 threads, 34 % of the time at 31.0 GB/s`; `None` in virtual time.

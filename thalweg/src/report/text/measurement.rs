@@ -134,7 +134,8 @@ device        NVIDIA H100 80GB HBM3, tensorrt backend, 16 cores, 85.5 GB, CUDA
         measurement.device.backend = "simulated".to_owned();
         measurement.stability = Stability::Unstable { throughput_spread: 1.31, latency_spread: 1.84 };
         measurement.verification = Verification::default();
-        measurement.failures = Failures { count: 3, first: Some("out of\u{1b}[2J memory".to_owned()) };
+        measurement.failures =
+            Failures { count: 3, first: Some("out of\u{1b}[2J memory".to_owned()), lost_streams: [1].into() };
         let expected = "\
 Simulated: no device ran this.
 4,425 inferences/s (95 % interval 4,377 to 4,474), largest latency 769 us
@@ -152,7 +153,8 @@ verification  no outputs were compared with a reference
 stability     not stable: the last of 5 windows differ by 31.0 % in throughput
               and 84.0 % in latency; all of them were used, so trust the numbers
               less
-failures      3 requests failed, the first with: out of [2J memory
+failures      3 requests failed, the first with: out of [2J memory; stream 1
+              failed for good
 load          closed loop, 4 outstanding, 1 per request
 model         models/resnet50-v1.5.onnx
 device        NVIDIA H100 80GB HBM3, simulated backend, 16 cores, 85.5 GB, CUDA
