@@ -7,6 +7,12 @@ use super::*;
 use crate::cuda::{CudaContext, EventClock, EventWait, PinnedMemory, Stream, StreamPriority};
 use crate::stand_in::cuda::{DriverStandIn, Live};
 
+/// The hunt that runs on a GPU too.
+#[path = "../../tests/sequence/mod.rs"]
+mod sequence;
+
+use sequence::{Bug, Hunt, wrong_outputs};
+
 const BYTE_COUNT: usize = 64;
 
 /// A lane that copies its input to its output on the device.
@@ -396,4 +402,24 @@ fn the_compute_stage_learns_which_batch_it_runs() {
     let host = bench.filled(0);
     bench.lane.launch(job, host).unwrap();
     assert_eq!(receiver.recv().unwrap(), 3);
+}
+
+#[test]
+fn each_number_comes_out_in_its_own_output_however_long_stages_take() {
+    for graph in [GraphScope::Off, GraphScope::Compute, GraphScope::Copies] {
+        let stand_in = DriverStandIn::new(&format!("hunt-{graph:?}"));
+        stand_in.set_delay(3);
+        let hunt = Hunt { graph, executions: 400, ballast_byte_count: BYTE_COUNT, bug: Bug::None };
+        assert_eq!(wrong_outputs(&stand_in.context(), hunt), 0, "{graph:?}");
+    }
+}
+
+#[test]
+fn buffers_that_come_back_too_early_are_caught() {
+    for graph in [GraphScope::Off, GraphScope::Compute, GraphScope::Copies] {
+        let stand_in = DriverStandIn::new(&format!("hunt-planted-{graph:?}"));
+        let hunt = Hunt { graph, executions: 40, ballast_byte_count: BYTE_COUNT, bug: Bug::EarlyReturn };
+        let wrong = wrong_outputs(&stand_in.context(), hunt);
+        assert!(wrong > 0, "{graph:?}");
+    }
 }
