@@ -10,6 +10,7 @@ mod feed;
 mod load;
 mod measurement;
 mod observation;
+mod overlap;
 mod rate;
 mod samples;
 pub mod stats;
@@ -25,6 +26,7 @@ pub use load::{Arrival, Load};
 pub use measurement::{
     Estimate, Failures, LatencySummary, Measurement, Record, Stability, StageSummary, Verification, Window,
 };
+pub use overlap::Overlap;
 pub use samples::SampleSet;
 pub use verify::Reference;
 pub use what_fits::measure_what_fits;

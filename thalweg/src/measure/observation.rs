@@ -5,7 +5,7 @@
 
 use super::measurement::{Estimate, Failures, Record, StageSummary, Verification};
 use super::windows::{STABLE_WINDOWS, WindowCutter};
-use super::{Arrival, Experiment, LatencySummary, Measurement, Stability, rate, stats};
+use super::{Arrival, Experiment, LatencySummary, Measurement, Overlap, Stability, rate, stats};
 use crate::backend::{Counters, Observer, SlotId};
 use crate::error::{Error, Result};
 use crate::pool::Response;
@@ -180,6 +180,7 @@ impl<'a> Observation<'a> {
             executions_per_s: throughput.value * executions_per_inference(&records),
             latency,
             stages: stage_summary(&records),
+            overlap: Overlap::of(&records),
             host_cpu_cores: cpu.as_seconds() / wall.as_seconds(),
             host_memory_bytes: if experiment.workload.engine.is_simulated() {
                 None

@@ -2,7 +2,8 @@
 
 use crate::backend::{CudaGraph, Transfers};
 use crate::measure::{
-    Estimate, FeedSummary, Feeding, LatencySummary, Measurement, Stability, StageSummary, Verification,
+    Estimate, FeedSummary, Feeding, LatencySummary, Measurement, Overlap, Stability, StageSummary,
+    Verification,
 };
 use crate::pool::Configuration;
 use crate::tune::{Candidate, Compliance, Ending, Limits, Standing, TuneOutcome};
@@ -185,6 +186,17 @@ pub(super) fn stages(stages: &StageSummary) -> String {
         .map(|(name, span)| format!("{name} {span}"))
         .collect();
     format!("{} (medians)", shown.join(", "))
+}
+
+/// `81.3 % of the copies under another computation, two or more stages in 45.0 % of the time`
+pub(super) fn overlap(overlap: &Overlap) -> String {
+    let copies = overlap.copies_under_compute;
+    let copies = copies.map(|share| format!("{} of the copies under another computation, ", percent(share)));
+    format!(
+        "{}two or more stages in {} of the time",
+        copies.unwrap_or_default(),
+        percent(overlap.two_or_more_stages)
+    )
 }
 
 /// `7.80 cores busy, 312 MB resident`

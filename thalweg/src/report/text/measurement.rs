@@ -67,10 +67,13 @@ fn measurement_facts(measurement: &Measurement) -> Vec<Fact> {
     let mut facts = vec![
         Fact::new("throughput", format!("{inferences} inferences/s, {executions} executions/s")),
         Fact::new("stages", wording::stages(&measurement.stages)),
+    ];
+    facts.extend(measurement.overlap.as_ref().map(|it| Fact::new("overlap", wording::overlap(it))));
+    facts.extend([
         Fact::new("host", wording::host(measurement)),
         Fact::new("verification", wording::verification(&measurement.verification)),
         Fact::toned("stability", wording::stability(measurement), tone),
-    ];
+    ]);
     if let Some(failures) = wording::failures(measurement) {
         facts.push(Fact::toned("failures", failures, Tone::Warning));
     }
@@ -115,6 +118,8 @@ latency     p50     p90      p95      p99    p99.9  largest    mean  requests
 throughput    13,348 ± 147 inferences/s, 6,674 executions/s
 stages        enqueue 12.0 us, H2D 47.9 us, compute 528 us, D2H 18.0 us
               (medians)
+overlap       99.8 % of the copies under another computation, two or more stages
+              in 99.5 % of the time
 host          2.38 cores busy, 1.31 GB resident
 verification  4,096 of 5,000 samples compared with the single-stream reference,
               worst relative error 2.1e-7
@@ -148,6 +153,8 @@ latency     p50     p90     p95  p99  p99.9  largest    mean  requests
 throughput    4,425 ± 49 inferences/s, 4,425 executions/s
 stages        enqueue 12.0 us, H2D 36.2 us, compute 398 us, D2H 13.6 us
               (medians)
+overlap       94.9 % of the copies under another computation, two or more stages
+              in 98.1 % of the time
 host          2.38 cores busy, 1.31 GB resident
 verification  no outputs were compared with a reference
 stability     not stable: the last of 5 windows differ by 31.0 % in throughput
