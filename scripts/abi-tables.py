@@ -5,8 +5,8 @@ Usage: abi-tables.py                  (abi/*.tsv -> tables.rs)
        abi-tables.py --headers DIR    (NVIDIA's headers -> abi/*.tsv, then as above)
        abi-tables.py --check          (writes nothing, fails if tables.rs is not what it would write)
 
-DIR has one folder per version, called 8.6, 10.16 or rtx-1.7, each with NvInferImpl.h and, where there is one,
-NvOnnxParser.h. They are read for the order of their virtual methods; nothing else of them is kept.
+DIR has one folder per version, called 8.6, 10.16 or rtx-1.7, each with NvInferImpl.h, NvInferRuntimeCommon.h and,
+where there is one, NvOnnxParser.h. They are read for the order of their virtual methods; nothing else of them is kept.
 docs/abi.md explains the scheme. Needs Python 3.9 and nothing else.
 """
 
@@ -27,24 +27,31 @@ OLDEST = {"tensorrt-8": 5, "tensorrt-10": 0, "tensorrt-11": 0, "tensorrt-rtx-1":
 
 # The methods that Thalweg calls. `~` is the deleting destructor of classes that are called directly.
 CALLED = {
-    "VRuntime": ["deserializeCudaEngine", "setErrorRecorder", "setEngineHostCodeAllowed"],
+    "VRuntime": ["deserializeCudaEngine", "setGpuAllocator", "setErrorRecorder", "setEngineHostCodeAllowed"],
     "VCudaEngine": [
         "getNbLayers", "getNbIOTensors", "getIOTensorName", "getTensorIOMode", "getTensorDataType",
         "getTensorLocation", "getNbOptimizationProfiles", "getDeviceMemorySize",
         "getDeviceMemorySizeForProfile", "getDeviceMemorySizeForProfileV2", "createExecutionContext",
         "createExecutionContextWithoutDeviceMemory", "createEngineInspector", "setErrorRecorder", "getNbAuxStreams",
-        "getTensorShape", "getProfileShape",
+        "getTensorShape", "getProfileShape", "isRefittable", "createRuntimeConfig",
+        "createExecutionContextWithRuntimeConfig",
     ],
     "VExecutionContext": [
         "setProfiler", "setDeviceMemory", "setDeviceMemoryV2", "setErrorRecorder",
         "setOptimizationProfileAsync", "setInputShape", "setTensorAddress", "inferShapes", "getMaxOutputSize",
         "enqueueV3", "getTensorShape",
     ],
+    "VRuntimeConfig": [
+        "setExecutionContextAllocationStrategy", "setDynamicShapesKernelSpecializationStrategy", "setCudaGraphStrategy",
+    ],
+    "VRefitter": [
+        "refitCudaEngine", "setErrorRecorder", "setNamedWeights", "getMissingWeights", "getAllWeights",
+    ],
     "VEngineInspector": ["getLayerInformation", "getEngineInformation", "setErrorRecorder"],
     "VHostMemory": ["data", "size"],
     "VBuilder": [
-        "createBuilderConfig", "createNetworkV2", "createOptimizationProfile", "buildSerializedNetwork",
-        "setErrorRecorder",
+        "setGpuAllocator", "createBuilderConfig", "createNetworkV2", "createOptimizationProfile",
+        "buildSerializedNetwork", "setErrorRecorder",
     ],
     "VBuilderConfig": [
         "setFlag", "clearFlag", "getFlag", "setMemoryPoolLimit", "getMemoryPoolLimit",
@@ -60,6 +67,16 @@ CALLED = {
     "VTimingCache": ["serialize"],
     "IParser": ["parse", "getNbErrors", "getError", "~"],
     "IParserError": ["code", "desc", "node", "nodeName", "nodeOperator"],
+    "IPluginRegistry": ["loadLibrary", "getAllCreators"],
+}
+
+# Methods that moved between two patches of one minor version, and so have no place that the version tells:
+# 8.6.0 has four in front of the registry's destructor that 8.6.1 has behind everything.
+MOVED = {
+    ("tensorrt-8", "IPluginRegistry"): {
+        "isParentSearchEnabled", "setParentSearchEnabled", "loadLibrary", "deregisterLibrary", "~complete", "~",
+        "setErrorRecorder", "getErrorRecorder", "deregisterCreator",
+    }
 }
 
 
@@ -89,7 +106,7 @@ def methods_of(body):
 def read_headers(folder):
     """class -> methods of one version. Classes behind mImpl start after VRoot's destructor, so at 0."""
     classes = {}
-    for header in ("NvInferImpl.h", "NvOnnxParser.h"):
+    for header in ("NvInferImpl.h", "NvInferRuntimeCommon.h", "NvOnnxParser.h"):
         if (folder / header).is_file():
             text = (folder / header).read_text(encoding="utf-8", errors="replace")
             classes.update((name, list(methods_of(body))) for name, body in class_bodies(text) if name in CALLED)
@@ -128,7 +145,7 @@ def write_lists(folder):
         with open(LISTS / f"{family}.tsv", "w", newline="", encoding="utf-8") as file:
             table = csv.writer(file, delimiter="\t", lineterminator="\n")
             table.writerow(["class", "slot", "method", "since"])
-            table.writerows(merge(versions))
+            table.writerows(row for row in merge(versions) if row[2] not in MOVED.get((family, row[0]), ()))
 
 
 def read_lists():

@@ -8,6 +8,7 @@ its dependencies and without installing it; only the ONNX files are kept, and on
 pinned one. What is already there and right is not fetched again, and a file appears whole or not at all.
 Where pip looks is pip's own business: PIP_NO_INDEX=1 PIP_FIND_LINKS=DIR takes wheels from a folder.
 
+Exit codes: 0 all are there, 75 the package index cannot be reached, 1 anything else.
 Needs: Python 3.9 with pip; nothing else.
 """
 
@@ -55,16 +56,16 @@ def main():
     packages = {}
     for row in missing:
         packages.setdefault(f"{row['package']}=={row['version']}", []).append(row)
-    failures = 0
+    errors = []
     for requirement, wanted in packages.items():
         try:
             fetch(requirement, wanted)
         except (RuntimeError, OSError, zipfile.BadZipFile) as error:
             print(f"{requirement}: {error}", file=sys.stderr)
-            failures += 1
+            errors.append(error)
     there = sum(models.is_there(row) for row in rows)
     print(f"{there} of {len(rows)} models are in {models.FOLDER}")
-    sys.exit(1 if failures else 0)
+    sys.exit(wheels.exit_code(errors))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ with pip at its pinned version, without its dependencies and without installing 
 only if their SHA-256 is the pinned one. What is there and right is not fetched again, and a file appears whole or
 not at all. NVIDIA's licence of each package applies to its files; none of them is a part of Thalweg.
 
+Exit codes: 0 all are there, 75 the package index cannot be reached, 1 anything else.
 Needs: Python 3.9 with pip, x86-64 Linux, 450 MB of disk; nothing else.
 """
 
@@ -85,15 +86,15 @@ def main():
     for row in rows:
         if not is_there(row, folder):
             packages.setdefault(f"{row['package']}=={row['version']}", []).append(row)
-    failures = 0
+    errors = []
     for requirement, missing in packages.items():
         try:
             fetch(requirement, missing, folder)
         except (RuntimeError, KeyError, OSError, zipfile.BadZipFile) as error:
             print(f"{requirement}: {error}", file=sys.stderr)
-            failures += 1
+            errors.append(error)
     print(f"{sum(path(row, folder).is_file() for row in rows)} of {len(rows)} libraries are in {folder}")
-    sys.exit(1 if failures else 0)
+    sys.exit(wheels.exit_code(errors))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,24 @@
 """Downloads wheels with pip, without installing them. Standard library only."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+# The exit code of a script that could not reach the package index: what it needs may be there later (sysexits.h).
+UNREACHABLE = os.EX_TEMPFAIL
+
+# What pip says where it got no answer. An answer that it did not like, such as an unknown version, is not among them.
+NO_ANSWER = (
+    "Failed to establish a new connection", "NewConnectionError", "NameResolutionError", "Max retries exceeded",
+    "ConnectTimeoutError", "ReadTimeoutError", "Read timed out", "ProxyError", "Connection reset", "Connection aborted",
+    "RemoteDisconnected", "500 Server Error", "502 Server Error", "503 Server Error", "504 Server Error",
+)
+
+
+class Unreachable(RuntimeError):
+    """The package index gave no answer."""
+
 
 # The wheel that every machine gets, whatever it runs itself: what is in it is the same, but the files that were
 # checked are these.
@@ -20,10 +36,21 @@ def require_pip():
 
 
 def download(requirement, folder):
-    """Downloads one wheel and returns its path, or raises RuntimeError with what pip said."""
+    """Downloads one wheel and returns its path, or raises RuntimeError with what pip said, Unreachable where it got no
+    answer."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += [*WHEEL, f"--dest={folder}", requirement]
+    # Of a first try that got no answer pip says nothing, of another one it does: see NO_ANSWER.
+    command += ["--retries=3", *WHEEL, f"--dest={folder}", requirement]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
-        raise RuntimeError(f"pip cannot download {requirement}:\n{done.stdout.strip()}")
+        is_unreachable = any(reason in done.stdout for reason in NO_ANSWER)
+        kind = Unreachable if is_unreachable else RuntimeError
+        raise kind(f"pip cannot download {requirement}:\n{done.stdout.strip()}")
     return next(Path(folder).glob("*.whl"))
+
+
+def exit_code(errors):
+    """What a script ends with after these errors: nothing else than an index out of reach is no fault of its own."""
+    if not errors:
+        return 0
+    return UNREACHABLE if all(isinstance(error, Unreachable) for error in errors) else 1

@@ -6,8 +6,8 @@ Usage: acceptance.py [--thalweg PATH] [--tests PATH...] [--lean DIR] [--foreign 
 
 CHECK picks checks by the start of their names; all without it. `--tests` are test programs of thalweg-nvidia,
 `--lean` has a lean runtime of TensorRT 10, `--foreign` is a plan of another TensorRT, and `--samples` has
-calibrate.npy and test.npy for open-nsfw (scripts/photographs.py). Builds share the GPU here, so engines are slower
-than they could be: nothing is timed.
+calibrate.npy and test.npy for open-nsfw (scripts/photographs.py). Nothing is timed here: builds share the GPU, and look
+less hard for fast kernels than usual (--optimization-level), or they would take minutes each.
 
 Needs: TensorRT on the loader's path, scripts/fetch-models.py, numpy, onnxruntime; compute-sanitizer; PyTorch.
 """
@@ -39,6 +39,8 @@ ACCURACY = [
     "bert_base",
     "ppocr-v4-recognition",
 ]
+# The most heuristic level that still picks kernels of the wanted precision.
+QUICK = 1
 # A process that fills the GPU except for so much, then waits.
 HOG = """
 import time, torch
@@ -67,8 +69,9 @@ class Checks:
             raise RuntimeError(f"ended with {done.returncode} instead of {code}: {last_line(text)}")
         return text
 
-    def build(self, model, output, *options, **how):
-        return self.run([self.thalweg, "build", model, "-o", output, "--no-cache", *options], **how)
+    def build(self, model, output, *options, level=QUICK, **how):
+        command = [self.thalweg, "build", model, "-o", output, "--no-cache", f"--optimization-level={level}"]
+        return self.run([*command, *options], **how)
 
     def tests(self):
         said = []
@@ -79,6 +82,7 @@ class Checks:
 
     def accuracy(self, name):
         command = [sys.executable, HERE / "accuracy.py", "--thalweg", self.thalweg, "--threads=2", name]
+        command.append(f"--optimization-level={QUICK}")
         return " | ".join(self.run(command, code=None, log=f"accuracy-{name}").strip().splitlines())
 
     def lean(self):
@@ -105,15 +109,19 @@ class Checks:
         return " | ".join([*figures, f"refused: {last_line(refused)}"])
 
     def sanitizer(self):
-        """A build and a run of a small network under compute-sanitizer's memcheck."""
-        model = self.folder / "launch.onnx"
+        """A run of a small network under compute-sanitizer's memcheck, each kind of graph, then a build."""
+        model, engine = self.folder / "small.onnx", self.folder / "small.plan"
         self.run([self.thalweg, "model", self.arguments.small, "-o", model])
-        command = ["compute-sanitizer", "--tool=memcheck", "--error-exitcode=99", self.thalweg, "bench", model]
-        how = ["--backend=tensorrt", "--no-cache", "--optimization-level=0", "--duration=2", "--streams=4", "--depth=2"]
+        self.build(model, engine, "--no-accuracy", level=0)
+        memcheck = ["compute-sanitizer", "--tool=memcheck", "--error-exitcode=99", self.thalweg]
+        run = ["bench", "--engine", engine, "--backend=tensorrt", "--duration=1", "--streams=4", "--depth=2"]
+        jobs = {graph: [*run, f"--cuda-graph={graph}"] for graph in ("off", "compute", "copies")}
+        tiny = ["--no-cache", "--no-accuracy", "--optimization-level=0"]
+        jobs["build"] = ["build", CLASSIFIER, SHAPE, "-o", self.folder / "checked.plan", *tiny]
         said = []
-        for graph in ("off", "compute", "copies"):
-            text = self.run([*command, *how, f"--cuda-graph={graph}"], log=f"sanitizer-{graph}")
-            said.append(f"{graph}: {next(line for line in text.splitlines() if 'ERROR SUMMARY' in line).strip('= ')}")
+        for name, job in jobs.items():
+            text = self.run([*memcheck, *job], log=f"sanitizer-{name}")
+            said.append(f"{name}: {next(line for line in text.splitlines() if 'ERROR SUMMARY' in line).strip('= ')}")
         return "; ".join(said)
 
     def interrupted(self):
@@ -134,13 +142,14 @@ class Checks:
         command = [self.thalweg, "bench", "--backend=tensorrt", "--duration=1", "--engine"]
         other = self.run([*command, self.arguments.foreign.resolve()], code=1, log="foreign")
         own, cut = self.folder / "own.plan", self.folder / "cut.plan"
-        self.build(CLASSIFIER, own, SHAPE, "--no-accuracy", "--optimization-level=0")
+        self.build(CLASSIFIER, own, SHAPE, "--no-accuracy")
         cut.write_bytes(own.read_bytes()[: own.stat().st_size // 2])
         return f"foreign: {last_line(other)} | cut: {last_line(self.run([*command, cut], code=1, log='cut'))}"
 
     def together(self):
         """Two processes that want the same engine: one builds, the other takes what the first has built."""
-        command = [self.thalweg, "build", CLASSIFIER, SHAPE, "--cache", self.folder / "cache-t", "--no-accuracy", "-o"]
+        command = [self.thalweg, "build", CLASSIFIER, SHAPE, "--cache", self.folder / "cache-t", "--no-accuracy"]
+        command += [f"--optimization-level={QUICK}", "-o"]
         words = [[str(word) for word in (*command, self.folder / f"{name}.plan")] for name in "ab"]
         both = [subprocess.Popen(one, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for one in words]
         said = [process.communicate(timeout=self.arguments.limit)[0] for process in both]
@@ -159,7 +168,7 @@ class Checks:
             assert hog.stdout.readline().strip() == "full"
             model, engine = self.folder / "r.onnx", self.folder / "full.plan"
             self.run([self.thalweg, "model", "resnet50", "-o", model])
-            text = self.build(model, engine, "--batch=512", "--no-accuracy", "--optimization-level=0", code=1, log="memory")
+            text = self.build(model, engine, "--batch=512", "--no-accuracy", code=1, log="memory")
             assert not engine.exists(), "an engine was written"
             return last_line(text)
         finally:
@@ -197,7 +206,7 @@ def main():
     parser.add_argument("--foreign", type=Path)
     parser.add_argument("--samples", type=Path)
     parser.add_argument("--small", default="launch", help="network of `thalweg model` for compute-sanitizer")
-    parser.add_argument("--jobs", type=int, default=8)
+    parser.add_argument("--jobs", type=int, default=5)
     parser.add_argument("--limit", type=float, default=400)
     parser.add_argument("--logs", type=Path)
     arguments = parser.parse_args()
@@ -205,14 +214,19 @@ def main():
         arguments.logs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="thalweg-acceptance-") as folder:
         checks = Checks(arguments, folder)
-        jobs = {name: getattr(checks, name) for name in ("doctor", "interrupted", "together", "tests", "sanitizer")}
-        jobs |= {name: getattr(checks, name) for name in ("int8", "foreign", "lean")}
+        jobs = {name: getattr(checks, name) for name in ("doctor", "int8", "lean", "sanitizer", "together", "foreign")}
         jobs |= {f"accuracy {name}": lambda name=name: checks.accuracy(name) for name in ACCURACY}
-        wanted = {name: job for name, job in jobs.items() if not arguments.checks or name.startswith(tuple(arguments.checks))}
+        jobs["interrupted"] = checks.interrupted
+        # They need the GPU's memory for themselves.
+        alone = {"tests": checks.tests, "memory": checks.memory}
+
+        def wanted(jobs):
+            names = tuple(arguments.checks)
+            return [(name, job) for name, job in jobs.items() if not names or name.startswith(names)]
+
         with ThreadPoolExecutor(arguments.jobs) as workers:
-            verdicts = list(workers.map(lambda item: report(*item), wanted.items()))
-        if not arguments.checks or "memory" in arguments.checks:
-            verdicts.append(report("memory", checks.memory))
+            verdicts = list(workers.map(lambda item: report(*item), wanted(jobs)))
+        verdicts += [report(name, check) for name, check in wanted(alone)]
     print(f"{sum(verdicts)} of {len(verdicts)} checks passed")
     sys.exit(0 if all(verdicts) else 1)
 

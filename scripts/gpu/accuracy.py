@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares outputs on a GPU with ONNX Runtime on the CPU, in FP32 without TF32 and in FP16.
 
-Usage: accuracy.py [--thalweg PATH] [--samples N] [--threads N] NAME...
+Usage: accuracy.py [--thalweg PATH] [--samples N] [--threads N] [--optimization-level N] NAME...
 Needs: numpy, onnxruntime; TensorRT on the loader's path. NAME is a model of scripts/models.tsv, or one that
 `thalweg model` writes. Prints a table; ends with 1 where FP32 is off by more than 1e-3 or FP16 by more than 2e-2.
 """
@@ -38,13 +38,13 @@ def model_of(name, thalweg, folder):
     return path, {"name": name, "shapes": "-", "values": WRITTEN[name]}
 
 
-def outputs(thalweg, path, row, precision, inputs, folder):
+def outputs(thalweg, path, row, options, inputs, folder):
     """What TensorRT gives for these inputs. TensorRT 8 makes 32-bit integers of 64-bit ones."""
     narrow = {name: tensor.astype(numpy.int32) if tensor.dtype == numpy.int64 else tensor for name, tensor in inputs.items()}
     given, got = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
     numpy.savez(given, **narrow)
     shapes = [f"--shape={name}={shape}" for name, shape in models.settings(row, "shapes").items()]
-    command = [thalweg, "bench", path, "--backend=tensorrt", *OPTIONS[precision], *shapes, "--streams=2"]
+    command = [thalweg, "bench", path, "--backend=tensorrt", *options, *shapes, "--streams=2"]
     command += ["--cuda-graph=compute", f"--input={given}", f"--save-outputs={got}", "--duration=0.5", "--json"]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     if done.returncode != 0:
@@ -64,9 +64,12 @@ def main():
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--thalweg", type=Path, default=Path("target/release/thalweg"))
     parser.add_argument("--samples", type=int, default=3)
+    parser.add_argument("--optimization-level", help="of TensorRT's builder; lower ones build faster")
     parser.add_argument("--threads", type=int, default=8, help="of ONNX Runtime")
     parser.add_argument("--precision", choices=sorted(TOLERANCES), action="append")
     arguments = parser.parse_args()
+    level = arguments.optimization_level
+    level = [f"--optimization-level={level}"] if level else []
     is_good = True
     for name in arguments.names:
         with tempfile.TemporaryDirectory(prefix="thalweg-accuracy-") as folder:
@@ -76,7 +79,7 @@ def main():
             expected = reference.run_each_sample(session, inputs)
             for precision in arguments.precision or sorted(TOLERANCES):
                 try:
-                    got = outputs(arguments.thalweg, path, row, precision, inputs, folder)
+                    got = outputs(arguments.thalweg, path, row, OPTIONS[precision] + level, inputs, folder)
                     worst = max(relative_error(got[output], tensor) for output, tensor in expected.items())
                 except RuntimeError as failure:
                     print(f"{name:24} {precision}: {failure}", flush=True)

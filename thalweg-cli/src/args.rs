@@ -10,6 +10,12 @@ use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
 use thalweg::precision::AccuracyLimit;
 
+use crate::values::{
+    Counts, graph_parser, network_parser, parse_count, parse_counts, parse_delay, parse_device,
+    parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape, parse_span,
+    precision_parser, transfers_parser, wait_parser,
+};
+
 /// Finds, proves and runs the fastest way to push inferences through a network on several streams.
 #[derive(Debug, Parser)]
 #[command(name = "thalweg", version, propagate_version = true)]
@@ -190,6 +196,9 @@ pub struct CacheArgs {
     /// Folder of built engines [default: $XDG_CACHE_HOME/thalweg, else ~/.cache/thalweg]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
+    /// Gigabytes (10^9 bytes) of built engines to keep; those used longest ago go first [default: 10]
+    #[arg(long, value_name = "GB", value_parser = parse_positive, conflicts_with = "no_cache")]
+    pub cache_limit_gb: Option<f64>,
     /// Build always, and keep nothing for the next time
     #[arg(long, conflicts_with = "cache")]
     pub no_cache: bool,
@@ -224,7 +233,7 @@ const KNOBS: [&str; 10] = [
 ];
 
 /// What decides which engine is built.
-const ENGINE_MAKERS: [&str; 12] = [
+const ENGINE_MAKERS: [&str; 13] = [
     "model",
     "tuned",
     "shapes",
@@ -236,6 +245,7 @@ const ENGINE_MAKERS: [&str; 12] = [
     "aux_streams",
     "version_compatible",
     "cache",
+    "cache_limit_gb",
     "no_cache",
 ];
 
@@ -426,116 +436,4 @@ pub struct ReportArgs {
     /// Explain every number
     #[arg(long)]
     pub explain: bool,
-}
-
-/// A list of values for one knob, or the tuner's own choice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Counts {
-    Auto,
-    These(Vec<usize>),
-}
-
-fn parse_counts(text: &str) -> Result<Counts, String> {
-    if text == "auto" {
-        return Ok(Counts::Auto);
-    }
-    let counts = text.split(',').map(|count| {
-        parse_count(count.trim())
-            .map_err(|_| format!("`{count}` is no count above 0; give a list like 1,2,4, or auto"))
-    });
-    counts.collect::<Result<_, _>>().map(Counts::These)
-}
-
-fn parse_device(text: &str) -> Result<DataSheet, String> {
-    let known = || DataSheet::all().iter().map(|sheet| sheet.key).collect::<Vec<_>>().join(", ");
-    DataSheet::of(text).ok_or_else(|| format!("the devices are {}", known()))
-}
-
-fn parse_input_type(text: &str) -> Result<DataType, String> {
-    match text {
-        "f32" => Ok(DataType::F32),
-        "f16" => Ok(DataType::F16),
-        "u8" => Ok(DataType::U8),
-        _ => Err("the types are f32, f16 and u8".to_owned()),
-    }
-}
-
-fn parse_count(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "not a whole number above 0".to_owned())
-}
-
-fn parse_positive(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
-    number.ok_or_else(|| "not a number above 0".to_owned())
-}
-
-fn parse_delay(text: &str) -> Result<f64, String> {
-    let delay = text.parse().ok().filter(|delay: &f64| delay.is_finite() && *delay >= 0.0);
-    delay.ok_or_else(|| "not a number of milliseconds, 0 or more".to_owned())
-}
-
-fn parse_feeding(text: &str) -> Result<Feeding, String> {
-    match text.parse() {
-        Ok(threads @ 1..) => Ok(Feeding::Copy { threads }),
-        _ if text == "resident" => Ok(Feeding::Resident),
-        _ => Err("a number of threads, or resident".to_owned()),
-    }
-}
-
-fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
-    let wrong = || format!("`{text}` is not of the form name=1x3x224x224");
-    let (name, shape) = text.rsplit_once('=').ok_or_else(wrong)?;
-    let sizes = shape.split('x').map(|size| size.parse().ok().filter(|size| *size > 0));
-    let sizes: Option<Vec<usize>> = if shape.is_empty() { Some(Vec::new()) } else { sizes.collect() };
-    Ok((name.to_owned(), sizes.ok_or_else(wrong)?))
-}
-
-fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.ok_or_else(|| "not a possible number of seconds".to_owned())
-}
-
-/// Seconds in which something has to be done.
-fn parse_span(text: &str) -> Result<Duration, String> {
-    match parse_seconds(text)? {
-        Duration::ZERO => Err("not a number of seconds above 0".to_owned()),
-        span => Ok(span),
-    }
-}
-
-fn precision_parser() -> impl clap::builder::TypedValueParser<Value = Precision> {
-    named(["fp32", "fp16", "int8"], Precision::ALL)
-}
-
-fn graph_parser() -> impl clap::builder::TypedValueParser<Value = CudaGraph> {
-    named(["off", "compute", "copies"], CudaGraph::ALL)
-}
-
-fn wait_parser() -> impl clap::builder::TypedValueParser<Value = Wait> {
-    named(["block", "spin", "hybrid"], Wait::ALL)
-}
-
-fn transfers_parser() -> impl clap::builder::TypedValueParser<Value = Transfers> {
-    named(["on", "off"], Transfers::ALL)
-}
-
-/// One of these values, by the name that it prints.
-fn named<T, const N: usize>(
-    names: [&'static str; N],
-    all: [T; N],
-) -> impl clap::builder::TypedValueParser<Value = T>
-where
-    T: Copy + std::fmt::Display + Send + Sync + 'static,
-{
-    use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-    PossibleValuesParser::new(names).map(move |name| {
-        let value = all.iter().find(|value| value.to_string() == name);
-        *value.expect("bug: the parser let another name through")
-    })
-}
-
-fn network_parser() -> impl clap::builder::TypedValueParser<Value = Network> {
-    use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
-    let names = Network::ALL.map(|network| PossibleValue::new(network.name()).help(network.description()));
-    PossibleValuesParser::new(names).try_map(|name| name.parse::<Network>())
 }

@@ -12,8 +12,9 @@ use std::process;
 use thalweg::backend::CudaGraph;
 use thalweg::tune::TunedConfig;
 
-use crate::args::{BenchArgs, Command, Counts, TuneArgs};
+use crate::args::{BenchArgs, Command, TuneArgs};
 use crate::output::Output;
+use crate::values::Counts;
 
 /// What the driver reads (CUDA C++ Programming Guide, "CUDA Environment Variables").
 const VARIABLE: &str = "CUDA_DEVICE_MAX_CONNECTIONS";

@@ -8,6 +8,8 @@ mod commands;
 mod connections;
 mod output;
 mod progress;
+mod pulse;
+mod values;
 
 use std::process::ExitCode;
 

@@ -60,6 +60,11 @@ impl Output {
         self.note(&format!("wrote {} to {}", names.join(", "), folder.display()));
     }
 
+    /// Whether a long work has to say in lines that it goes on.
+    pub fn shows_pulse(&self) -> bool {
+        !self.is_quiet && !io::stderr().is_terminal()
+    }
+
     /// Whether a progress bar has a place to be.
     pub fn shows_progress(&self) -> bool {
         !self.is_quiet && io::stderr().is_terminal()

@@ -2,8 +2,8 @@
 
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,6 +12,7 @@ use thalweg::measure::StopSignal;
 use thalweg::tune::Progress;
 
 use crate::output::Output;
+use crate::pulse::{self, Pulse};
 
 /// A bar on a terminal, nothing elsewhere.
 pub struct Bar(ProgressBar);
@@ -101,7 +102,9 @@ impl Interrupts {
     pub fn watch(&self, name: &str, output: &Output) -> (Bar, BuildWatch) {
         let bar = Bar::spin(format!("preparing {name}"), output);
         let shown = BuildBar {
+            work: format!("building {name}"),
             bar: bar.0.clone(),
+            pulse: Mutex::new(None),
             output: *output,
             has_told_to_wait: AtomicBool::new(false),
             is_unstoppable: Arc::clone(&self.is_unstoppable),
@@ -115,9 +118,13 @@ impl Interrupts {
     }
 }
 
-/// A builder's progress: a bar where it tells how far it is, else a spinner with the last line of its log.
+/// A builder's progress: a bar where it tells how far it is, else a spinner with the last line of its log. Without a
+/// terminal, a line from time to time.
 struct BuildBar {
+    work: String,
     bar: ProgressBar,
+    // Contended by the threads of a builder that speaks from several.
+    pulse: Mutex<Option<Pulse>>,
     output: Output,
     has_told_to_wait: AtomicBool,
     is_unstoppable: Arc<AtomicBool>,
@@ -134,16 +141,44 @@ impl BuildBar {
                     self.tell(|output| output.note("another process builds the same engine: waiting for it"));
                 }
             }
-            BuildEvent::Started { can_stop } => self.is_unstoppable.store(!can_stop, Ordering::Relaxed),
-            BuildEvent::Progress { phase, fraction } => self.move_to(phase, fraction),
+            BuildEvent::Started { can_stop } => {
+                self.is_unstoppable.store(!can_stop, Ordering::Relaxed);
+                self.start_pulse();
+            }
+            BuildEvent::Progress { phase, fraction } => {
+                self.move_to(phase, fraction);
+                self.hear(|| format!("{phase}, {:.0} % done", fraction * 100.0));
+            }
             BuildEvent::Remark(remark) => self.tell(|output| output.warning(remark)),
             BuildEvent::Said(line) => {
+                self.hear(|| line.to_owned());
                 if self.bar.length().is_none() {
                     self.bar.set_message(line.to_owned());
                 }
             }
-            BuildEvent::Ended => self.is_unstoppable.store(false, Ordering::Relaxed),
+            BuildEvent::Ended => {
+                self.is_unstoppable.store(false, Ordering::Relaxed);
+                *self.pulse() = None;
+            }
         }
+    }
+
+    fn start_pulse(&self) {
+        if self.output.shows_pulse() {
+            let output = self.output;
+            let write = Box::new(move |line: &str| output.note(line));
+            *self.pulse() = Some(Pulse::start(self.work.clone(), pulse::PERIOD, write));
+        }
+    }
+
+    fn hear(&self, line: impl FnOnce() -> String) {
+        if let Some(pulse) = &*self.pulse() {
+            pulse.hear(line());
+        }
+    }
+
+    fn pulse(&self) -> MutexGuard<'_, Option<Pulse>> {
+        self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 1000")]

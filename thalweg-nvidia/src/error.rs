@@ -35,6 +35,13 @@ pub enum Error {
         reason: String,
     },
 
+    /// A TensorRT that comes without plugins.
+    #[error("{tensorrt} has no library of plugins: models with plugins need the full TensorRT")]
+    NoPluginLibrary {
+        /// Which TensorRT.
+        tensorrt: LibraryKind,
+    },
+
     /// A library of plugins cannot be loaded.
     #[error("the plugins in {} cannot be loaded: {reason}", path.display())]
     CannotLoadPlugins {
@@ -132,6 +139,14 @@ pub enum Error {
     /// A network was to be filled a second time.
     #[error("the network has a model already: create another network")]
     NetworkIsFilled,
+
+    /// An engine was to be refitted that somebody else has too.
+    #[error("the engine is in use: drop its clones, execution contexts and inspectors before it is refitted")]
+    EngineInUse,
+
+    /// A runtime configuration of another engine.
+    #[error("the runtime configuration is of another engine: make one with this engine")]
+    OtherEngine,
 
     /// Objects of two builders were to work together.
     #[error("network, configuration and profiles are not all of the same builder")]

@@ -17,6 +17,9 @@ pub enum LibraryKind {
     /// TensorRT with its builder.
     #[serde(rename = "tensorrt")]
     TensorRt,
+    /// Layers of TensorRT's that its own library does not have.
+    #[serde(rename = "tensorrt_plugins")]
+    TensorRtPlugins,
     /// TensorRT's parser of ONNX files.
     OnnxParser,
     /// TensorRT for RTX, which compiles for the GPU at run time and runs on consumer cards only.
@@ -31,11 +34,12 @@ pub enum LibraryKind {
 
 impl LibraryKind {
     /// All of them, those first that others need.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::CudaDriver,
         Self::Nvml,
         Self::Cupti,
         Self::TensorRt,
+        Self::TensorRtPlugins,
         Self::OnnxParser,
         Self::TensorRtRtx,
         Self::OnnxParserRtx,
@@ -49,6 +53,7 @@ impl LibraryKind {
             Self::Nvml => "NVML",
             Self::Cupti => "CUPTI",
             Self::TensorRt => "TensorRT",
+            Self::TensorRtPlugins => "TensorRT's plugins",
             Self::OnnxParser => "TensorRT's ONNX parser",
             Self::TensorRtRtx => "TensorRT for RTX",
             Self::OnnxParserRtx => "ONNX parser of TensorRT for RTX",
@@ -63,6 +68,9 @@ impl LibraryKind {
             Self::Nvml => &["libnvidia-ml.so.1"],
             Self::Cupti => &["libcupti.so.13", "libcupti.so.12", "libcupti.so.11"],
             Self::TensorRt => &["libnvinfer.so.11", "libnvinfer.so.10", "libnvinfer.so.8"],
+            Self::TensorRtPlugins => {
+                &["libnvinfer_plugin.so.11", "libnvinfer_plugin.so.10", "libnvinfer_plugin.so.8"]
+            }
             Self::OnnxParser => &["libnvonnxparser.so.11", "libnvonnxparser.so.10", "libnvonnxparser.so.8"],
             Self::TensorRtRtx => &["libtensorrt_rtx.so.1"],
             Self::OnnxParserRtx => &["libtensorrt_onnxparser_rtx.so.1"],
@@ -77,6 +85,7 @@ impl LibraryKind {
             Self::Nvml => "nvmlSystemGetDriverVersion",
             Self::Cupti => "cuptiGetVersion",
             Self::TensorRt | Self::TensorRtRtx | Self::TensorRtLean => "getInferLibVersion",
+            Self::TensorRtPlugins => "initLibNvInferPlugins",
             Self::OnnxParser | Self::OnnxParserRtx => "createNvOnnxParser_INTERNAL",
         }
     }
@@ -95,6 +104,9 @@ impl LibraryKind {
             }
             Self::TensorRt => {
                 "install TensorRT 8.5 or newer from https://developer.nvidia.com/tensorrt or with `pip install tensorrt`, and name its folder if it is in none of these"
+            }
+            Self::TensorRtPlugins => {
+                "it is needed for models with plugins such as NMS only, and is a part of TensorRT: install the same version of it (Debian: package libnvinfer-plugin10)"
             }
             Self::OnnxParser => {
                 "it is a part of TensorRT: install the same version of it (Debian: package libnvonnxparsers10)"

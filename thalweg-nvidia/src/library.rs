@@ -57,16 +57,6 @@ impl Library {
         Self::open_first(kind, sonames.collect(), places)
     }
 
-    /// Loads a file that a library needs, so that the loader need not find it. It stays loaded.
-    ///
-    /// # Errors
-    /// What the loader said, or that there is no such file.
-    pub(crate) fn preload(file: &Path) -> Result<(), String> {
-        let loaded = load(file)?.ok_or_else(|| format!("no file {}", file.display()))?;
-        std::mem::forget(loaded);
-        Ok(())
-    }
-
     /// Which library it is.
     pub fn kind(&self) -> LibraryKind {
         self.kind
@@ -131,6 +121,45 @@ impl Library {
             |first| Error::CannotLoad { library: kind, path: first.path, reason: first.reason },
         ))
     }
+}
+
+/// A file of somebody else's in this process. It stays there.
+pub(crate) enum Loaded {
+    /// It was loaded before.
+    Before,
+    /// It was loaded now.
+    New(ManuallyDrop<libloading::Library>),
+}
+
+impl Loaded {
+    /// Loads it, which runs its initialisers, unless it is there already.
+    ///
+    /// # Errors
+    /// What the loader said, or that there is no such file.
+    pub(crate) fn open(file: &Path) -> Result<Self, String> {
+        if is_loaded(file) {
+            return Ok(Self::Before);
+        }
+        let loaded = load(file)?.ok_or_else(|| format!("no file {}", file.display()))?;
+        Ok(Self::New(ManuallyDrop::new(loaded)))
+    }
+}
+
+/// Whether a file is in this process already.
+fn is_loaded(file: &Path) -> bool {
+    /// `RTLD_NOLOAD` of dlfcn.h on Linux: look, but do not load.
+    const NO_LOAD: c_int = 4;
+    let flags = libloading::os::unix::RTLD_NOW | NO_LOAD;
+    // SAFETY: nothing is loaded, so no initialiser runs.
+    let found = unsafe { libloading::os::unix::Library::open(Some(file), flags) };
+    // What was found is one more reference to it, which is given back here.
+    found.is_ok()
+}
+
+/// Whether a library has a function of this name.
+pub(crate) fn exports(library: &libloading::Library, symbol: &str) -> bool {
+    // SAFETY: a pointer to a function may be looked up as a pointer to nothing in particular; it is not called.
+    unsafe { library.get::<*const c_void>(symbol) }.is_ok()
 }
 
 /// The files to try in one place, newest first, each with the name it goes by.

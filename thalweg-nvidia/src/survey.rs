@@ -72,9 +72,11 @@ pub fn survey(places: &Places) -> Survey {
     let mut libraries = Vec::with_capacity(LibraryKind::ALL.len());
     let mut tensorrt_major = None;
     for kind in LibraryKind::ALL {
-        // A parser of another TensorRT than the one above would be of no use.
+        // Parts of another TensorRT than the one above would be of no use.
         let opened = match (kind, tensorrt_major) {
-            (LibraryKind::OnnxParser, Some(major)) => Library::open_major(kind, major, places),
+            (LibraryKind::TensorRtPlugins | LibraryKind::OnnxParser, Some(major)) => {
+                Library::open_major(kind, major, places)
+            }
             _ => Library::open(kind, places),
         };
         if let (LibraryKind::TensorRt, Ok(library)) = (kind, &opened) {

@@ -150,8 +150,8 @@ impl Drop for NvmlSession {
     }
 }
 
-/// The version as text, or why it is unknown; `None` for ONNX parsers, which count on their own and always go
-/// with a TensorRT of the same release.
+/// The version as text, or why it is unknown; `None` for plugins and ONNX parsers, which have none or count on
+/// their own, and always go with a TensorRT of the same release.
 pub(crate) fn text(library: &Library) -> Option<Result<String>> {
     match library.kind() {
         LibraryKind::CudaDriver => Some(cuda_driver(library).map(|version| format!("CUDA {version}"))),
@@ -160,7 +160,7 @@ pub(crate) fn text(library: &Library) -> Option<Result<String>> {
         LibraryKind::TensorRt | LibraryKind::TensorRtRtx | LibraryKind::TensorRtLean => {
             Some(tensorrt(library).map(|version| version.to_string()))
         }
-        LibraryKind::OnnxParser | LibraryKind::OnnxParserRtx => None,
+        LibraryKind::TensorRtPlugins | LibraryKind::OnnxParser | LibraryKind::OnnxParserRtx => None,
     }
 }
 

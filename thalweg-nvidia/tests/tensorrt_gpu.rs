@@ -14,8 +14,8 @@ use thalweg_nvidia::cuda::{
 };
 use thalweg_nvidia::execution::{GraphScope, Job, Lane, LaneSpec, LaneStreams};
 use thalweg_nvidia::tensorrt::{
-    Activations, BuilderFlag, CalibrationBatches, Engine, ExecutionContext, Family, OptimizationProfile,
-    ProfilingVerbosity, ShapeRange, SharedProfiles, TensorRt, parse_onnx,
+    Activations, BuilderFlag, CalibrationBatches, DataType, Engine, ExecutionContext, Family, MemoryAccount,
+    OptimizationProfile, ProfilingVerbosity, Refitter, ShapeRange, SharedProfiles, TensorRt, parse_onnx,
 };
 use thalweg_nvidia::{Error, Places};
 
@@ -46,6 +46,8 @@ enum Precision {
     Fp32,
     Fp16,
     Int8,
+    /// FP32, and the weights can be changed later.
+    Refittable,
 }
 
 /// Three batches of noise.
@@ -67,12 +69,22 @@ fn noise(batch: i64) -> Vec<u8> {
 }
 
 fn build(device: &Arc<CudaContext>, precision: Precision) -> Vec<u8> {
-    let builder = tensorrt().builder_on(device).unwrap();
+    build_within(device, precision, &MemoryAccount::new()).unwrap()
+}
+
+fn build_within(
+    device: &Arc<CudaContext>,
+    precision: Precision,
+    account: &MemoryAccount,
+) -> Result<Vec<u8>, Error> {
+    let builder = tensorrt().counted_builder_on(device, account)?;
     let mut network = builder.create_network().unwrap();
     parse_onnx(&mut network, MODEL, None).unwrap();
     network.set_input_shape("x", &shape(-1)).unwrap();
     let mut config = builder.create_config().unwrap();
     config.limit_workspace(1 << 30).unwrap();
+    // The tests are about engines, not about fast ones, and this builds in seconds.
+    config.set_optimization_level(1).unwrap();
     config.disable(BuilderFlag::Tf32).unwrap();
     config.set_profiling_verbosity(ProfilingVerbosity::Detailed).unwrap();
     assert_eq!(config.share_profiles(), Ok(SharedProfiles::Yes));
@@ -82,6 +94,7 @@ fn build(device: &Arc<CudaContext>, precision: Precision) -> Vec<u8> {
     config.add_optimization_profile(profile).unwrap();
     match precision {
         Precision::Fp32 => {}
+        Precision::Refittable => config.enable(BuilderFlag::Refit).unwrap(),
         Precision::Fp16 => config.enable(BuilderFlag::Fp16).unwrap(),
         Precision::Int8 => {
             let mut profile = builder.create_optimization_profile().unwrap();
@@ -97,9 +110,9 @@ fn build(device: &Arc<CudaContext>, precision: Precision) -> Vec<u8> {
             config.calibrate(&network, profile, Box::new(source)).unwrap();
         }
     }
-    let engine = builder.build(&network, &config).unwrap().to_vec();
+    let engine = builder.build(&network, &config)?.to_vec();
     assert!(!cache.serialize().unwrap().is_empty());
-    engine
+    Ok(engine)
 }
 
 /// Built once: it takes a while.
@@ -370,4 +383,86 @@ fn device_memory_returns_when_objects_are_dropped() {
     let after = device.memory().unwrap().free_bytes;
     println!("{before} and {after} bytes free");
     assert!(before.saturating_sub(after) < 16 << 20, "{before} to {after}");
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn what_a_build_an_engine_and_its_contexts_take_is_counted_and_returns() {
+    let _alone = alone();
+    let device = context();
+    let built = MemoryAccount::new();
+    let serialized = build_within(&device, Precision::Fp32, &built).unwrap();
+    println!("the build took {} bytes at most and keeps {}", built.peak_bytes(), built.used_bytes());
+    assert!(built.peak_bytes() > 0);
+    assert_eq!(built.used_bytes(), 0);
+    let account = MemoryAccount::new();
+    let runtime = tensorrt().counted_runtime_on(&device, &account).unwrap();
+    let engine = runtime.deserialize_engine(&serialized).unwrap();
+    let loaded = account.used_bytes();
+    let contexts = [Activations::UserManaged, Activations::OwnedByContext].map(|activations| {
+        let before = account.used_bytes();
+        let context = engine.create_execution_context(activations).unwrap();
+        (context, account.used_bytes() - before)
+    });
+    println!("the engine took {loaded} bytes, contexts {} and {}", contexts[0].1, contexts[1].1);
+    let activations = engine.device_memory_size(0).unwrap() as u64;
+    assert!(contexts[1].1 >= contexts[0].1 + activations, "{activations} bytes of activations");
+    drop((contexts, engine, runtime));
+    assert_eq!(account.used_bytes(), 0);
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn a_build_with_too_little_memory_says_how_much_it_wanted() {
+    let _alone = alone();
+    let limited = MemoryAccount::limited_to(64 << 10);
+    let error = build_within(&context(), Precision::Fp32, &limited).unwrap_err();
+    println!("{error}");
+    assert!(error.is_out_of_memory(), "{error}");
+    assert!(error.to_string().contains("65536 are allowed"), "{error}");
+    assert_eq!(limited.used_bytes(), 0);
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn an_engine_is_refitted_when_nobody_else_has_it() {
+    let _alone = alone();
+    let device = context();
+    let runtime = tensorrt().runtime_on(&device).unwrap();
+    assert!(!engine(&device).is_refittable().unwrap());
+    let engine = runtime.deserialize_engine(&build(&device, Precision::Refittable)).unwrap();
+    assert!(engine.is_refittable().unwrap());
+    let clone = engine.clone();
+    assert_eq!(Refitter::new(clone).err(), Some(Error::EngineInUse));
+    let mut refitter = Refitter::new(engine).unwrap();
+    let names = refitter.weights().unwrap();
+    println!("{} weights, {} first", names.len(), names[0]);
+    assert!(refitter.missing_weights().unwrap().is_empty());
+    let one_too_few = refitter.set_weights(&names[0], DataType::Float32, Vec::new()).unwrap_err();
+    println!("{one_too_few}");
+    assert!(matches!(one_too_few, Error::TensorRt { .. }), "{one_too_few}");
+    let engine = refitter.refit().unwrap();
+    let context = engine.create_execution_context(Activations::OwnedByContext).unwrap();
+    let outputs = run(context, &stream(&device), 1, GraphScope::Off);
+    assert!((outputs.iter().sum::<f32>() - 1.0).abs() < 1e-3, "{outputs:?}");
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn a_configured_context_runs_as_any_other_from_10_11_on() {
+    let _alone = alone();
+    let device = context();
+    let engine = engine(&device);
+    let mut config = match engine.create_runtime_config() {
+        Ok(config) => config,
+        Err(error) => {
+            assert!(matches!(error, Error::NotInThisVersion { .. }), "{error}");
+            return;
+        }
+    };
+    config.set_activations(Activations::OwnedByContext).unwrap();
+    let configured = engine.create_configured_context(config).unwrap();
+    let plain = engine.create_execution_context(Activations::OwnedByContext).unwrap();
+    let outputs = [configured, plain].map(|context| run(context, &stream(&device), 1, GraphScope::Off));
+    assert_eq!(outputs[0], outputs[1]);
 }

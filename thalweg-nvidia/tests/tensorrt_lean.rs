@@ -4,6 +4,8 @@
 
 mod libraries;
 
+use std::io::Write as _;
+
 use thalweg_nvidia::tensorrt::{Family, Flavour, Severity};
 use thalweg_nvidia::{Error, Library, LibraryKind, Places};
 
@@ -33,6 +35,24 @@ fn check(name: &str, family: Family, version: &str) {
     assert!(lines.iter().any(|(severity, _)| *severity <= Severity::Error), "the logger was not called");
 }
 
+/// NVIDIA's own plugins for lean engines leave it to the registry to register them.
+fn check_plugins(name: &str, major: u32) {
+    let Some((tensorrt, _)) = open(Flavour::Lean, name) else { return };
+    let file = tensorrt.path().with_file_name(format!("libnvinfer_vc_plugin.so.{major}"));
+    if !file.is_file() {
+        let mut terminal = std::io::stderr();
+        writeln!(terminal, "SKIPPED: no {}; scripts/fetch-tensorrt.py fetches it", file.display()).unwrap();
+        return;
+    }
+    assert_eq!(
+        tensorrt.check_plugins().unwrap_err(),
+        Error::NoPluginLibrary { tensorrt: LibraryKind::TensorRtLean }
+    );
+    assert_eq!(tensorrt.load_plugins(&file), Ok(()));
+    // The registry would refuse it.
+    assert_eq!(tensorrt.load_plugins(&file), Ok(()));
+}
+
 fn has_driver() -> bool {
     Library::open(LibraryKind::CudaDriver, &Places::default()).is_ok()
 }
@@ -40,6 +60,16 @@ fn has_driver() -> bool {
 #[test]
 fn lean_10_is_loaded_called_and_refuses_with_text() {
     check("lean-10.16", Family::TensorRt10, "10.16.");
+}
+
+#[test]
+fn plugins_go_through_the_registry_of_10() {
+    check_plugins("lean-10.16", 10);
+}
+
+#[test]
+fn plugins_go_through_the_registry_of_11() {
+    check_plugins("lean-11.4", 11);
 }
 
 #[test]

@@ -159,6 +159,8 @@ fn a_configuration_keeps_what_it_is_told() {
     config.set_optimization_level(1).unwrap();
     config.limit_aux_streams(0).unwrap();
     assert_eq!(config.share_profiles(), Ok(SharedProfiles::Yes));
+    config.enable(BuilderFlag::Refit).unwrap();
+    assert!(config.is_enabled(BuilderFlag::Refit).unwrap());
     assert!(!config.is_enabled(BuilderFlag::Fp16).unwrap());
     assert!(matches!(config.enable(BuilderFlag::Fp16), Err(Error::NotInThisVersion { .. })));
 }
@@ -237,6 +239,20 @@ fn an_engine_cannot_be_loaded_without_a_driver_and_that_is_said() {
     };
     let text = runtime.deserialize_engine(b"no engine at all").err().unwrap().to_string();
     assert!(text.starts_with("TensorRT cannot load the engine: "), "{text}");
+}
+
+#[test]
+fn an_engine_that_is_cut_or_of_another_version_is_refused_with_text() {
+    let Some((tensorrt, _)) = open_rtx() else { return };
+    let model = root().join("models/ppocr_cls.onnx");
+    let whole = build(&tensorrt, &model, &shapes("x=1x3x48x192")).unwrap().to_vec();
+    let runtime = tensorrt.runtime().unwrap();
+    let other_version = [&[!whole[0]], &whole[1..]].concat();
+    let said = |plan: &[u8]| runtime.deserialize_engine(plan).err().unwrap().to_string();
+    let cut = said(&whole[..whole.len() / 2]);
+    assert!(cut.contains("plan.header.size == blobSize"), "{cut}");
+    let other = said(&other_version);
+    assert!(other.contains("created with incompatible serialization version"), "{other}");
 }
 
 #[test]

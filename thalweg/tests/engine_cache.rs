@@ -22,8 +22,12 @@ use thalweg::backend::{
 use thalweg::engine::{self, Built, Cache, EngineRequest, MaxBatch, Remark, Source, StoredEngine};
 use thalweg::model::Model;
 use thalweg::model::zoo::Network;
+use thalweg::units;
 
 use support::Doubler;
+
+/// Longer than the steps in which file systems count time (ext4: a tick of the kernel, 10 ms at most).
+const CLOCK_STEP: Duration = Duration::from_millis(20);
 
 /// What its engines start with, as long as it can load them.
 const MAGIC: &[u8] = b"engine";
@@ -250,6 +254,37 @@ fn a_device_without_memory_is_no_reason_to_build_again() {
     assert!(refused.err().unwrap().is_out_of_memory());
     assert_eq!(backend.builds(), 1);
     assert!(folder.engine().is_file(), "what is stored is as good as before");
+}
+
+#[test]
+fn a_build_that_ends_in_an_error_leaves_nothing_in_the_cache() {
+    let (folder, backend) = (Folder::new("failed"), Counting::new());
+    backend.is_full.store(true, Ordering::SeqCst);
+    let (model, shapes, options) = (model("a.onnx", 0), BTreeMap::new(), BuildOptions::default());
+    let failed = engine::build(&backend, &request(&model, &shapes, &options), Some(&folder.cache()));
+    assert!(failed.err().unwrap().is_out_of_memory());
+    assert_eq!(backend.builds(), 1);
+    let left: Vec<_> = fs::read_dir(&folder.0).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(left.iter().all(|file| file.extension().is_some_and(|it| it == "lock")), "{left:?}");
+}
+
+#[test]
+fn a_full_cache_makes_room_and_says_so_and_what_was_used_last_stays() {
+    let (folder, backend) = (Folder::new("full"), Counting::new());
+    let models = [model("a.onnx", 0), model("b.onnx", 1), model("c.onnx", 2)];
+    build(&backend, &models[0], &folder.cache());
+    let size = folder.files("").iter().map(|file| fs::metadata(file).unwrap().len()).sum::<u64>();
+    let cache = folder.cache().with_limit(units::Bytes(size * 5 / 2));
+    thread::sleep(CLOCK_STEP);
+    assert!(build(&backend, &models[1], &cache).remarks.is_empty());
+    thread::sleep(CLOCK_STEP);
+    assert!(matches!(build(&backend, &models[0], &cache).source, Source::Cache(_)));
+    thread::sleep(CLOCK_STEP);
+    let remarks = build(&backend, &models[2], &cache).remarks;
+    assert!(matches!(remarks[..], [Remark::Removed { count: 1, .. }]), "{remarks:?}");
+    assert!(remarks[0].to_string().starts_with("1 of the cached engines ("), "{}", remarks[0]);
+    assert!(matches!(build(&backend, &models[0], &cache).source, Source::Cache(_)));
+    assert!(matches!(build(&backend, &models[1], &cache).source, Source::Builder(_)));
 }
 
 #[test]

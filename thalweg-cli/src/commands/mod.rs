@@ -17,7 +17,7 @@ use std::process::Command;
 use clap::CommandFactory as _;
 use thalweg::backend::{Backend, BuildOptions, Surroundings};
 use thalweg::engine::Cache;
-use thalweg::units::Nanos;
+use thalweg::units::{Bytes, Nanos};
 
 use crate::args::{BuilderArgs, CacheArgs, Cli, GpuArgs, ShapeArgs};
 use crate::output::{Output, print};
@@ -49,6 +49,11 @@ fn input_shapes(args: &ShapeArgs) -> BTreeMap<String, Vec<usize>> {
 
 fn milliseconds(milliseconds: f64) -> Nanos {
     Nanos::from_seconds(milliseconds / 1e3)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts from float saturate")]
+fn gigabytes(gigabytes: f64) -> u64 {
+    (gigabytes * 1e9) as u64
 }
 
 /// A folder with TensorRT to look into before all others but that of `--tensorrt-dir`.
@@ -91,12 +96,16 @@ fn cache(args: &CacheArgs, backend: &dyn Backend, output: &Output) -> anyhow::Re
     if args.no_cache || backend.build_identity().is_none() {
         return Ok(None);
     }
+    let limited = |cache: Cache| match args.cache_limit_gb {
+        Some(limit) => cache.with_limit(Bytes(gigabytes(limit))),
+        None => cache,
+    };
     if let Some(folder) = &args.cache {
-        return Ok(Some(Cache::open(folder)?));
+        return Ok(Some(limited(Cache::open(folder)?)));
     }
     let Some(folder) = default_cache_folder() else { return Ok(None) };
     Ok(match Cache::open(&folder) {
-        Ok(cache) => Some(cache),
+        Ok(cache) => Some(limited(cache)),
         Err(error) => {
             let error = anyhow::Error::from(error);
             output.warning(&format!("{error:#}: engines are not kept; name another folder with --cache"));

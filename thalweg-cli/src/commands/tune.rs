@@ -9,10 +9,11 @@ use thalweg::report;
 use thalweg::tune::journal::Journal;
 use thalweg::tune::{Earlier, Limits, Policy, Space, TuneJob, TuneOutcome, TunedConfig};
 
-use super::{build_options, cache, file, input_shapes, milliseconds, surroundings};
-use crate::args::{Counts, TuneArgs};
+use super::{build_options, cache, file, gigabytes, input_shapes, milliseconds, surroundings};
+use crate::args::TuneArgs;
 use crate::output::Output;
 use crate::progress::{Bar, Interrupts};
+use crate::values::Counts;
 
 /// Largest batch that is tried where the user names none: above it, latency grows and throughput on the
 /// devices seen so far does not.
@@ -94,11 +95,6 @@ fn space(args: &TuneArgs, mut space: Space) -> Space {
         space.batching_delays = args.batching_delay_ms.iter().copied().map(milliseconds).collect();
     }
     space
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts from float saturate")]
-fn gigabytes(gigabytes: f64) -> u64 {
-    (gigabytes * 1e9) as u64
 }
 
 fn show(

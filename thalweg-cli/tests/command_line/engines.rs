@@ -142,6 +142,36 @@ fn a_damaged_entry_of_the_cache_is_built_again_with_a_warning() {
 }
 
 #[test]
+fn two_processes_that_want_the_same_engine_build_it_once() {
+    let Some(folder) = rtx() else { return };
+    let (scratch, line) =
+        (Scratch::new(), format!("build {{}} {CLASSIFIER_SHAPE} -o {{}} --tensorrt-dir {{}} --json"));
+    let start_one =
+        |name| start(own_cache(command(&line, &[&classifier(), &scratch.path(name), &folder]), &scratch));
+    let both = ["first.engine", "second.engine"].map(start_one);
+    let sources = both.map(|child| finish(child).succeeded().json()["source"].clone());
+    let built = sources.iter().filter(|source| source["builder"].is_object()).count();
+    assert_eq!(built, 1, "{sources:?}");
+    let engines = ["first.engine", "second.engine"].map(|name| fs::read(scratch.path(name)).unwrap());
+    assert_eq!(engines[0], engines[1]);
+}
+
+#[test]
+fn a_cache_over_its_limit_drops_the_older_engine_and_says_so() {
+    let Some(folder) = rtx() else { return };
+    let scratch = Scratch::new();
+    let build = |options: &str| {
+        let output = scratch.path("x.engine");
+        build_rtx(&scratch, &folder, &output, &format!("{options} --cache-limit-gb 1e-6")).succeeded()
+    };
+    assert!(!build("--batch 1").stderr.contains("removed"));
+    let second = build("--batch 2");
+    assert!(second.stderr.contains("warning: 1 of the cached engines"), "{second:#?}");
+    let left = scratch.names_in("xdg/thalweg").into_iter().filter(|name| name.ends_with(".engine"));
+    assert_eq!(left.count(), 1);
+}
+
+#[test]
 fn tensorrt_refuses_an_unknown_operator_in_its_own_words() {
     let Some(folder) = rtx() else { return };
     let scratch = Scratch::new();

@@ -9,9 +9,8 @@ use super::host_memory::HostMemory;
 use super::network::Network;
 use super::object::{Object, Owned};
 use super::optimization_profile::OptimizationProfile;
-use super::runtime::create_first;
+use super::runtime::{Target, create_first};
 use super::session::Session;
-use crate::cuda::CudaContext;
 use crate::error::{Error, Result};
 
 /// Makes serialised engines. It and all that it makes stay on one thread.
@@ -23,10 +22,12 @@ pub struct Builder {
 
 impl Builder {
     #[doc(alias = "createInferBuilder_INTERNAL")]
-    pub(crate) fn new(session: &Arc<Session>, device: Option<Arc<CudaContext>>) -> Result<Self> {
+    pub(crate) fn new(session: &Arc<Session>, target: Target<'_>) -> Result<Self> {
         // SAFETY: the function makes an `IBuilder`.
         let owned =
-            unsafe { create_first(session, device, "createInferBuilder_INTERNAL", "create a builder") }?;
+            unsafe { create_first(session, &target, "createInferBuilder_INTERNAL", "create a builder") }?;
+        // SAFETY: this is the builder's setter.
+        let owned = unsafe { target.account_for(owned, calls::builder::set_gpu_allocator) }?;
         // SAFETY: this is the builder's setter.
         let owned = unsafe { owned.with_recorder(calls::builder::set_error_recorder) }?;
         Ok(Self { owned: Arc::new(owned), _on_one_thread: PhantomData })
@@ -103,5 +104,37 @@ impl Builder {
         let owned = unsafe { self.owned.make("build the engine", build) }?;
         // SAFETY: it is an `IHostMemory`.
         unsafe { HostMemory::new(owned) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::Places;
+    use crate::stand_in::cuda::DriverStandIn;
+    use crate::tensorrt::{Flavour, MemoryAccount, TensorRt, parse_onnx};
+
+    #[test]
+    fn a_real_builder_accepts_an_account_and_builds() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let folder = root.join(".tensorrt/rtx-1.7");
+        if !folder.is_dir() {
+            // `tests/tensorrt_rtx.rs` says on the terminal that it is not there.
+            return;
+        }
+        let places = Places { directories: vec![folder], ..Places::default() };
+        let tensorrt = TensorRt::open_flavour(Flavour::Rtx, &places, None).unwrap();
+        let device = DriverStandIn::new("counted-builder");
+        let account = MemoryAccount::new();
+        let builder = tensorrt.counted_builder_on(&device.context(), &account).unwrap();
+        let mut network = builder.create_network().unwrap();
+        parse_onnx(&mut network, include_bytes!("../../../models/ppocr_cls.onnx"), None).unwrap();
+        network.set_input_shape("x", &[1, 3, 48, 192]).unwrap();
+        let config = builder.create_config().unwrap();
+        assert!(builder.build(&network, &config).unwrap().len() > 1000);
+        // That for RTX compiles on the host and takes none; what others take is counted on a GPU.
+        drop((config, network, builder));
+        assert_eq!((account.used_bytes(), device.live().device_buffers), (0, 0));
     }
 }

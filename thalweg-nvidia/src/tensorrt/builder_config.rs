@@ -45,6 +45,8 @@ pub enum BuilderFlag {
     Bf16,
     /// FP32 matrix products may round their inputs to TF32. On by default.
     Tf32,
+    /// The engine can be given other weights later, see [`Refitter`](super::Refitter).
+    Refit,
     /// The engine runs on later versions too.
     VersionCompatible,
     /// A version-compatible engine does not bring the lean runtime along.
@@ -59,6 +61,7 @@ impl BuilderFlag {
             Self::Int8 => [Some(1), Some(1), None, None],
             Self::Bf16 => [None, Some(17), None, None],
             Self::Tf32 => [Some(7), Some(6), Some(6), Some(6)],
+            Self::Refit => [Some(5), Some(4), Some(4), Some(4)],
             Self::VersionCompatible => [Some(15), Some(13), Some(12), Some(12)],
             Self::ExcludeLeanRuntime => [Some(16), Some(14), Some(13), Some(13)],
         };
@@ -78,6 +81,7 @@ impl BuilderFlag {
             Self::Int8 => "BuilderFlag::kINT8",
             Self::Bf16 => "BuilderFlag::kBF16",
             Self::Tf32 => "BuilderFlag::kTF32",
+            Self::Refit => "BuilderFlag::kREFIT",
             Self::VersionCompatible => "BuilderFlag::kVERSION_COMPATIBLE",
             Self::ExcludeLeanRuntime => "BuilderFlag::kEXCLUDE_LEAN_RUNTIME",
         }

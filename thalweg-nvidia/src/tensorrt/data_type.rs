@@ -55,6 +55,24 @@ impl DataType {
         }
     }
 
+    pub(crate) fn number(self) -> i32 {
+        match self {
+            Self::Float32 => 0,
+            Self::Float16 => 1,
+            Self::Int8 => 2,
+            Self::Int32 => 3,
+            Self::Bool => 4,
+            Self::Uint8 => 5,
+            Self::Float8 => 6,
+            Self::BFloat16 => 7,
+            Self::Int64 => 8,
+            Self::Int4 => 9,
+            Self::Float4 => 10,
+            Self::E8M0 => 11,
+            Self::Other(other) => other,
+        }
+    }
+
     /// Bits of one element, `None` where the type is not known.
     pub fn bit_count(self) -> Option<usize> {
         Some(match self {
@@ -99,6 +117,11 @@ impl fmt::Display for DataType {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_number_is_its_types_number() {
+        assert!((0..20).all(|number| DataType::of(number).number() == number));
+    }
 
     #[test]
     fn bytes_follow_from_type_and_shape() {

@@ -11,6 +11,7 @@ use super::engine_inspector::EngineInspector;
 use super::execution_context::ExecutionContext;
 use super::object::{Object, Owned, c_string, text_at};
 use super::optimization_profile::ShapeRange;
+use super::runtime_config::RuntimeConfig;
 use crate::error::{Error, Result};
 
 /// A network that is built and ready to run. Clones are the same one, and it may be used from several
@@ -69,9 +70,15 @@ pub enum Activations {
     UserManaged,
 }
 
-/// `ExecutionContextAllocationStrategy` of TensorRT 10 and later.
-const STRATEGY_STATIC: i32 = 0;
-const STRATEGY_USER_MANAGED: i32 = 2;
+impl Activations {
+    /// Its number in `ExecutionContextAllocationStrategy` of TensorRT 10 and later.
+    pub(crate) fn number(self) -> i32 {
+        match self {
+            Self::OwnedByContext => 0,
+            Self::UserManaged => 2,
+        }
+    }
+}
 
 impl Engine {
     /// # Safety
@@ -224,18 +231,63 @@ impl Engine {
                 calls::cuda_engine::create_execution_context_without_device_memory(engine)
             },
             // SAFETY: see above.
-            (_, Activations::OwnedByContext) => unsafe {
-                calls::cuda_engine::create_execution_context(engine, STRATEGY_STATIC)
-            },
-            // SAFETY: see above.
-            (_, Activations::UserManaged) => unsafe {
-                calls::cuda_engine::create_execution_context(engine, STRATEGY_USER_MANAGED)
+            (_, activations) => unsafe {
+                calls::cuda_engine::create_execution_context(engine, activations.number())
             },
         };
         // SAFETY: NVIDIA gives the caller a new `IExecutionContext`.
         let owned = unsafe { self.owned.make("create an execution context", create) }?;
         // SAFETY: it is an `IExecutionContext` of this engine.
         unsafe { ExecutionContext::new(owned, self.clone(), activations) }
+    }
+
+    /// A configuration for contexts of this engine.
+    ///
+    /// # Errors
+    /// [`Error::NotInThisVersion`] before 10.11, [`Error::TensorRt`] where TensorRT makes none.
+    #[doc(alias = "createRuntimeConfig")]
+    pub fn create_runtime_config(&self) -> Result<RuntimeConfig> {
+        // SAFETY: the engine lives.
+        let create = |engine: Object| unsafe { calls::cuda_engine::create_runtime_config(engine) };
+        // SAFETY: NVIDIA gives the caller a new `IRuntimeConfig`.
+        let owned = unsafe { self.owned.make("create a runtime configuration", create) }?;
+        Ok(RuntimeConfig::new(owned))
+    }
+
+    /// A context to run it in, made as this configuration says. It keeps the configuration, which nobody changes then.
+    ///
+    /// # Errors
+    /// [`Error::OtherEngine`] where another engine made the configuration, [`Error::TensorRt`] most often because the
+    /// device has too little memory.
+    #[doc(alias = "createExecutionContextWithRuntimeConfig")]
+    pub fn create_configured_context(&self, config: RuntimeConfig) -> Result<ExecutionContext> {
+        if !config.owned().is_child_of(&self.owned) {
+            return Err(Error::OtherEngine);
+        }
+        let address = config.owned().object().as_ptr();
+        let create = |engine: Object| {
+            // SAFETY: engine and configuration live.
+            unsafe { calls::cuda_engine::create_configured_context(engine, address) }
+        };
+        // SAFETY: NVIDIA gives the caller a new `IExecutionContext`.
+        let owned = unsafe { self.owned.make("create an execution context", create) }?;
+        // SAFETY: it is an `IExecutionContext` of this engine, with these activations.
+        let context = unsafe { ExecutionContext::new(owned, self.clone(), config.activations()) }?;
+        Ok(context.keep(config))
+    }
+
+    /// Whether it was built so that it can be given other weights.
+    ///
+    /// # Errors
+    /// None that a supported version has.
+    #[doc(alias = "isRefittable")]
+    pub fn is_refittable(&self) -> Result<bool> {
+        // SAFETY: the engine lives, and the method changes nothing.
+        unsafe { calls::cuda_engine::is_refittable(self.owned.object()) }
+    }
+
+    pub(crate) fn owned(&self) -> &Arc<Owned> {
+        &self.owned
     }
 
     /// An inspector, which tells what became of the network's layers.

@@ -13,6 +13,7 @@ use super::abi::{Dims, calls};
 use super::callbacks::{LayerTime, Profiler};
 use super::engine::{Activations, Engine, TensorLocation, TensorMode, profile_number};
 use super::object::{Owned, text_at};
+use super::runtime_config::RuntimeConfig;
 use crate::cuda::{DeviceBuffer, Stream};
 use crate::error::{Error, Result};
 use crate::raw::{DevicePointer, RawStream};
@@ -30,9 +31,11 @@ use crate::raw::{DevicePointer, RawStream};
 /// ```
 #[doc(alias = "IExecutionContext")]
 pub struct ExecutionContext {
-    // First, because it refers to the profiler and to the memory.
+    // First, because it refers to the profiler, the configuration and the memory.
     owned: Owned,
     profiler: Option<Arc<Profiler>>,
+    /// How it was made, where it was told.
+    _config: Option<RuntimeConfig>,
     engine: Engine,
     activations: Activations,
     activation_memory: Option<Arc<DeviceBuffer>>,
@@ -80,6 +83,7 @@ impl ExecutionContext {
         Ok(Self {
             owned,
             profiler: None,
+            _config: None,
             engine,
             activations,
             activation_memory: None,
@@ -88,6 +92,11 @@ impl ExecutionContext {
             is_checked: false,
             _not_sync: PhantomData,
         })
+    }
+
+    /// Keeps what it was made with.
+    pub(crate) fn keep(self, config: RuntimeConfig) -> Self {
+        Self { _config: Some(config), ..self }
     }
 
     /// The engine that it runs.
@@ -159,7 +168,7 @@ impl ExecutionContext {
             Some(Binding::Device { address: a, byte_count: b }) if *a == address && *b == byte_count => {
                 Ok(())
             }
-            _ => self.bind_at(index, device_address(memory), Binding::Device { address, byte_count }),
+            _ => self.bind_at(index, memory.pointer().as_ptr(), Binding::Device { address, byte_count }),
         }
     }
 
@@ -214,7 +223,7 @@ impl ExecutionContext {
         if given < needed {
             return Err(Error::BufferTooSmall { buffer: "activations".into(), needed, given });
         }
-        let address = device_address(&memory);
+        let address = memory.pointer().as_ptr();
         let size = i64::try_from(given).expect("bug: no device has that much memory");
         self.owned.instruct("set the activation memory", |context| {
             if context.abi().has(&calls::execution_context::SET_DEVICE_MEMORY_V2) {
@@ -332,12 +341,6 @@ impl ExecutionContext {
         })?;
         shape.ok_or_else(|| self.owned.session().refusal("tell the shape of a tensor", said))
     }
-}
-
-/// An address of the device as the pointer that TensorRT takes.
-fn device_address(memory: &DeviceBuffer) -> *mut c_void {
-    let address = usize::try_from(memory.pointer().0);
-    ptr::with_exposed_provenance_mut(address.expect("bug: TensorRT is for platforms with 64-bit addresses"))
 }
 
 /// Puts values of 32 bits one behind the other, in the memory of values of 64.

@@ -24,7 +24,10 @@ mod network;
 mod object;
 mod onnx_parser;
 mod optimization_profile;
+mod plugins;
+mod refitter;
 mod runtime;
+mod runtime_config;
 mod session;
 mod timing_cache;
 
@@ -36,7 +39,9 @@ use serde::Serialize;
 pub use abi::Family;
 pub use builder::Builder;
 pub use builder_config::{BuilderConfig, BuilderFlag, ProfilingVerbosity, SharedProfiles};
-pub use callbacks::{BuildProgress, CalibrationBatches, LayerTime, LogSink, ProgressSink, Severity};
+pub use callbacks::{
+    BuildProgress, CalibrationBatches, LayerTime, LogSink, MemoryAccount, ProgressSink, Severity,
+};
 pub use compute::InputShapes;
 pub use data_type::DataType;
 pub use engine::{Activations, Engine, EngineTensor, TensorLocation, TensorMode};
@@ -46,7 +51,9 @@ pub use host_memory::HostMemory;
 pub use network::{Network, NetworkTensor};
 pub use onnx_parser::{ParserProblem, parse_onnx};
 pub use optimization_profile::{OptimizationProfile, ShapeRange};
+pub use refitter::Refitter;
 pub use runtime::Runtime;
+pub use runtime_config::{KernelSpecialization, OwnGraphs, RuntimeConfig};
 pub use timing_cache::TimingCache;
 
 use crate::cuda::{CudaContext, Driver};
@@ -55,6 +62,7 @@ use crate::kind::LibraryKind;
 use crate::library::Library;
 use crate::places::Places;
 use crate::version::{self, Version};
+use runtime::Target;
 use session::Session;
 
 /// Which of NVIDIA's three TensorRTs.
@@ -92,6 +100,8 @@ impl Flavour {
 pub struct TensorRt {
     flavour: Flavour,
     session: Arc<Session>,
+    /// Whether its own plugins are registered, or why not.
+    plugins: Result<()>,
 }
 
 impl TensorRt {
@@ -123,9 +133,14 @@ impl TensorRt {
         let library = Library::open(flavour.library(), places)?;
         // Without a started driver TensorRT returns addresses that are no objects, see `object`.
         let driver = Driver::open(places).map(|_| ());
-        let parser = open_parser(flavour, &library, places);
-        let session = Session::new(library, parser, driver, sink)?;
-        Ok(Self { flavour, session: Arc::new(session) })
+        let beside = beside(&library, places);
+        // Before the parser: that of 8 links to the plugins, which the loader finds only on its own path or
+        // where they are loaded already.
+        let plugins = open_plugins(flavour, &library, &beside);
+        let parser = open_parser(flavour, &library, &beside);
+        let session = Arc::new(Session::new(library, parser, driver, sink)?);
+        let plugins = plugins.and_then(|plugins| plugins::register_standard(&session, &plugins));
+        Ok(Self { flavour, session, plugins })
     }
 
     fn open_any(places: &Places, sink: Option<&LogSink>) -> Result<Self> {
@@ -172,15 +187,25 @@ impl TensorRt {
         self.session.parser().map(|_| ())
     }
 
-    /// Loads a library of plugins, which then stays loaded. It registers them itself; builders and runtimes that are
-    /// made afterwards know them.
+    /// Whether TensorRT's own plugins are there and registered, as they are wherever its library of plugins is.
+    ///
+    /// # Errors
+    /// Why not: [`Error::NotFound`] or [`Error::CannotLoad`] of the plugins, [`Error::NoPluginLibrary`] of the lean
+    /// runtime and that for RTX, [`Error::TensorRt`] where it refused.
+    pub fn check_plugins(&self) -> Result<()> {
+        self.plugins.clone()
+    }
+
+    /// Loads a library of plugins, which then stays loaded. Builders and runtimes that are made afterwards know
+    /// them. One for TensorRT 8 registers them itself as it is loaded; later ones may also leave that to
+    /// TensorRT's registry.
     ///
     /// A plugin is code: load only what comes from somebody trusted.
     ///
     /// # Errors
-    /// [`Error::CannotLoadPlugins`] with what the loader said.
+    /// [`Error::CannotLoadPlugins`] with what the loader or the registry said.
     pub fn load_plugins(&self, file: &Path) -> Result<()> {
-        Library::preload(file).map_err(|reason| Error::CannotLoadPlugins { path: file.to_owned(), reason })
+        plugins::load(&self.session, file)
     }
 
     /// A runtime to load engines with, on this device.
@@ -188,7 +213,17 @@ impl TensorRt {
     /// # Errors
     /// [`Error::TensorRt`] where TensorRT makes none.
     pub fn runtime_on(&self, device: &Arc<CudaContext>) -> Result<Runtime> {
-        Runtime::new(&self.session, Some(Arc::clone(device)))
+        Runtime::new(&self.session, Target { device: Some(device), account: None })
+    }
+
+    /// The same, with an account of the device memory that its engines and their contexts take: weights,
+    /// activations unless the caller gives them, and what else a context keeps.
+    ///
+    /// # Errors
+    /// As [`runtime_on`](Self::runtime_on).
+    #[doc(alias = "IGpuAllocator")]
+    pub fn counted_runtime_on(&self, device: &Arc<CudaContext>, account: &MemoryAccount) -> Result<Runtime> {
+        Runtime::new(&self.session, Target { device: Some(device), account: Some(account) })
     }
 
     /// A runtime on CUDA's first device, or on none where TensorRT allows that, as that for RTX does.
@@ -196,7 +231,7 @@ impl TensorRt {
     /// # Errors
     /// [`Error::TensorRt`] where TensorRT makes none, as all but that for RTX without a driver.
     pub fn runtime(&self) -> Result<Runtime> {
-        Runtime::new(&self.session, None)
+        Runtime::new(&self.session, Target { device: None, account: None })
     }
 
     /// A builder to make engines with, for this device.
@@ -204,7 +239,17 @@ impl TensorRt {
     /// # Errors
     /// [`Error::NoBuilder`] for the lean runtime, [`Error::TensorRt`] where TensorRT makes none.
     pub fn builder_on(&self, device: &Arc<CudaContext>) -> Result<Builder> {
-        self.make_builder(Some(Arc::clone(device)))
+        self.make_builder(Target { device: Some(device), account: None })
+    }
+
+    /// The same, with an account of the device memory that its builds take. Where the account's limit is reached,
+    /// TensorRT looks for kernels that need less, and fails where there are none.
+    ///
+    /// # Errors
+    /// As [`builder_on`](Self::builder_on).
+    #[doc(alias = "IGpuAllocator")]
+    pub fn counted_builder_on(&self, device: &Arc<CudaContext>, account: &MemoryAccount) -> Result<Builder> {
+        self.make_builder(Target { device: Some(device), account: Some(account) })
     }
 
     /// A builder for CUDA's first device, or for none where TensorRT allows that, as that for RTX does.
@@ -212,14 +257,30 @@ impl TensorRt {
     /// # Errors
     /// As [`builder_on`](Self::builder_on).
     pub fn builder(&self) -> Result<Builder> {
-        self.make_builder(None)
+        self.make_builder(Target { device: None, account: None })
     }
 
-    fn make_builder(&self, device: Option<Arc<CudaContext>>) -> Result<Builder> {
+    fn make_builder(&self, target: Target<'_>) -> Result<Builder> {
         if self.flavour == Flavour::Lean {
             return Err(Error::NoBuilder { path: self.path().to_owned() });
         }
-        Builder::new(&self.session, device)
+        Builder::new(&self.session, target)
+    }
+}
+
+/// Where the other parts of a TensorRT are: in its own folder first.
+fn beside(tensorrt: &Library, places: &Places) -> Places {
+    let mut places = places.clone();
+    places.directories.splice(..0, tensorrt.path().parent().map(Path::to_owned));
+    places
+}
+
+/// The plugins that go with a TensorRT.
+fn open_plugins(flavour: Flavour, tensorrt: &Library, places: &Places) -> Result<Library> {
+    let kind = LibraryKind::TensorRtPlugins;
+    match (flavour, tensorrt.major()) {
+        (Flavour::Full, Some(major)) => Library::open_major(kind, major, places),
+        _ => Err(Error::NoPluginLibrary { tensorrt: flavour.library() }),
     }
 }
 
@@ -230,17 +291,9 @@ fn open_parser(flavour: Flavour, tensorrt: &Library, places: &Places) -> Result<
         Flavour::Rtx => LibraryKind::OnnxParserRtx,
         Flavour::Lean => return Err(Error::NoBuilder { path: tensorrt.path().to_owned() }),
     };
-    // Its own folder first: that is where its parser is.
-    let mut places = places.clone();
-    places.directories.splice(..0, tensorrt.path().parent().map(Path::to_owned));
-    if let (Some(8), Some(folder)) = (tensorrt.major(), tensorrt.path().parent()) {
-        // The parser of 8 links to the plugins, which the loader finds only on its own path or where they are
-        // loaded already. Where this fails, the parser's own error says what is missing.
-        let _ = Library::preload(&folder.join("libnvinfer_plugin.so.8"));
-    }
     let parser = tensorrt
         .major()
-        .map_or_else(|| Library::open(kind, &places), |major| Library::open_major(kind, major, &places))?;
+        .map_or_else(|| Library::open(kind, places), |major| Library::open_major(kind, major, places))?;
     check_same_release(tensorrt, &parser)?;
     Ok(parser)
 }

@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::abi::{Abi, Method};
-use super::callbacks::{Recorder, Said, hear};
+use super::callbacks::{Allocator, MemoryAccount, Recorder, Said, hear};
 use super::session::Session;
 use crate::cuda::CudaContext;
 use crate::error::{Error, Result};
@@ -94,16 +94,18 @@ pub(crate) unsafe fn code_at(this: *mut c_void, entry: usize) -> *const c_void {
     unsafe { entry.read() }
 }
 
-/// How a new object is told where to record its errors; one of the `set_error_recorder` in
+/// How a new object is told which callback to use: one of the `set_error_recorder` or `set_gpu_allocator` in
 /// [`calls`](super::abi::calls).
-pub(crate) type SetRecorder = unsafe fn(Object, *mut c_void) -> Result<()>;
+pub(crate) type SetCallback = unsafe fn(Object, *mut c_void) -> Result<()>;
 
 /// An object that this program deletes, with everything that has to outlive it.
 pub(crate) struct Owned {
     object: Object,
     destructor: usize,
-    // Both are read by the object, so they go after it: `drop` deletes it before any field is dropped.
+    // All three are used by the object, so they go after it: `drop` deletes it before any field is dropped.
     recorder: Option<Recorder>,
+    /// Where it and its children get device memory from.
+    allocator: Option<Arc<Allocator>>,
     parent: Option<Arc<Owned>>,
     /// Whose memory it uses. TensorRT takes whichever device is current on the calling thread.
     device: Option<Arc<CudaContext>>,
@@ -132,7 +134,8 @@ impl Owned {
     ) -> Option<Self> {
         let object = Object::new(address, session.abi())?;
         let session = Arc::clone(session);
-        Some(Self { object, destructor: DELETING_DESTRUCTOR, recorder: None, parent: None, device, session })
+        let (destructor, recorder, allocator, parent) = (DELETING_DESTRUCTOR, None, None, None);
+        Some(Self { object, destructor, recorder, allocator, parent, device, session })
     }
 
     /// Takes an object that outlives neither this one nor what this one needs.
@@ -142,6 +145,7 @@ impl Owned {
     pub(crate) unsafe fn child(self: &Arc<Self>, address: *mut c_void) -> Option<Self> {
         // SAFETY: as the caller promises.
         let mut child = unsafe { Self::first(address, &self.session, self.device.clone()) }?;
+        child.allocator.clone_from(&self.allocator);
         child.parent = Some(Arc::clone(self));
         Some(child)
     }
@@ -164,11 +168,22 @@ impl Owned {
     ///
     /// # Safety
     /// - `set` belongs to the object's class.
-    pub(crate) unsafe fn with_recorder(mut self, set: SetRecorder) -> Result<Self> {
+    pub(crate) unsafe fn with_recorder(mut self, set: SetCallback) -> Result<Self> {
         let recorder = Recorder::new(self.object.abi);
         // SAFETY: the object is new and of the class of `set`; the recorder lives on the heap until after it.
         unsafe { set(self.object, recorder.as_ptr()) }?;
         self.recorder = Some(recorder);
+        Ok(self)
+    }
+
+    /// Lets the object and its children get device memory from this allocator.
+    ///
+    /// # Safety
+    /// - `set` belongs to the object's class.
+    pub(crate) unsafe fn with_allocator(mut self, allocator: Allocator, set: SetCallback) -> Result<Self> {
+        // SAFETY: the object is new and of the class of `set`; the allocator lives on the heap until after it.
+        unsafe { set(self.object, allocator.as_ptr()) }?;
+        self.allocator = Some(Arc::new(allocator));
         Ok(self)
     }
 
@@ -191,6 +206,8 @@ impl Owned {
         if let Some(recorder) = &self.recorder {
             recorder.take();
         }
+        let account = self.allocator.as_ref().map(|allocator| allocator.account());
+        account.map(MemoryAccount::take_refusal);
         let (result, mut said) = self.session.listen(|| call(self.object));
         for recorded in self.recorder.iter().flat_map(Recorder::take) {
             // Most errors are both logged and recorded, the log's text being the longer one.
@@ -198,6 +215,7 @@ impl Owned {
                 said.errors.push(recorded);
             }
         }
+        said.refusal = account.and_then(MemoryAccount::take_refusal);
         Ok((result?, said))
     }
 

@@ -5,8 +5,9 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::abi::{Family, calls};
+use super::callbacks::{Allocator, MemoryAccount};
 use super::engine::Engine;
-use super::object::{Object, Owned};
+use super::object::{Object, Owned, SetCallback};
 use super::session::Session;
 use crate::cuda::CudaContext;
 use crate::error::Result;
@@ -24,11 +25,13 @@ type Create = unsafe extern "C" fn(*mut c_void, i32) -> *mut c_void;
 
 impl Runtime {
     #[doc(alias = "createInferRuntime_INTERNAL")]
-    pub(crate) fn new(session: &Arc<Session>, device: Option<Arc<CudaContext>>) -> Result<Self> {
+    pub(crate) fn new(session: &Arc<Session>, target: Target<'_>) -> Result<Self> {
         session.require_driver("create a runtime")?;
         // SAFETY: the function makes an `IRuntime`.
         let owned =
-            unsafe { create_first(session, device, "createInferRuntime_INTERNAL", "create a runtime") }?;
+            unsafe { create_first(session, &target, "createInferRuntime_INTERNAL", "create a runtime") }?;
+        // SAFETY: this is the runtime's setter.
+        let owned = unsafe { target.account_for(owned, calls::runtime::set_gpu_allocator) }?;
         // SAFETY: this is the runtime's setter.
         let owned = unsafe { owned.with_recorder(calls::runtime::set_error_recorder) }?;
         Ok(Self { owned: Arc::new(owned) })
@@ -71,13 +74,36 @@ impl Runtime {
     }
 }
 
+/// What a first object is for.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    /// `None` for CUDA's first device, or for none where TensorRT allows that.
+    pub(crate) device: Option<&'a Arc<CudaContext>>,
+    /// What counts the device memory that it takes, on a device alone.
+    pub(crate) account: Option<&'a MemoryAccount>,
+}
+
+impl Target<'_> {
+    /// Lets the account count what a new object takes.
+    ///
+    /// # Safety
+    /// - `set` is the setter of the object's class for its allocator.
+    pub(crate) unsafe fn account_for(&self, owned: Owned, set: SetCallback) -> Result<Owned> {
+        let Some((device, account)) = self.device.zip(self.account) else { return Ok(owned) };
+        let session = owned.session();
+        let allocator = Allocator::new(session.abi(), device, account, session.panics());
+        // SAFETY: as the caller promises.
+        unsafe { owned.with_allocator(allocator, set) }
+    }
+}
+
 /// Calls one of the two functions that make the first object.
 ///
 /// # Safety
 /// - `symbol` is one of the two that [`Create`] is the type of.
 pub(crate) unsafe fn create_first(
     session: &Arc<Session>,
-    device: Option<Arc<CudaContext>>,
+    target: &Target<'_>,
     symbol: &'static str,
     action: &'static str,
 ) -> Result<Owned> {
@@ -85,12 +111,12 @@ pub(crate) unsafe fn create_first(
     let create: Create = unsafe { session.library().function(symbol) }?;
     // The version of the headers that the caller was compiled with: ours are those of the library itself.
     let version = crate::version::tensorrt_number(session.library())?;
-    if let Some(device) = &device {
+    if let Some(device) = target.device {
         device.enter()?;
     }
     // SAFETY: the logger lives for ever.
     let (address, said) = session.listen(|| unsafe { create(session.logger(), version) });
     // SAFETY: the function gives null, null in disguise or a new object.
-    let owned = unsafe { Owned::first(address, session, device) };
+    let owned = unsafe { Owned::first(address, session, target.device.cloned()) };
     owned.ok_or_else(|| session.refusal_to_start(action, said))
 }

@@ -96,6 +96,8 @@ pub struct TensorRtFinding {
     pub can_build: bool,
     /// Why it cannot read ONNX models, where it cannot.
     pub parser_problem: Option<String>,
+    /// Why models and engines with its plugins are refused, where they are.
+    pub plugins_problem: Option<String>,
 }
 
 /// One of NVIDIA's libraries.

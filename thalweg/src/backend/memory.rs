@@ -10,6 +10,10 @@ pub struct EngineMemory {
     pub weights_bytes: u64,
     /// What one executor computes in, in bytes.
     pub activation_bytes: u64,
+    /// What one execution context keeps besides, in bytes.
+    pub context_bytes: u64,
+    /// Execution contexts of each executor: one, and with CUDA graphs one more for each slot.
+    pub context_count: usize,
     /// Inputs and outputs of one slot, in bytes.
     pub slot_bytes: u64,
     /// Slots of each executor.
@@ -21,9 +25,10 @@ pub struct EngineMemory {
 }
 
 impl EngineMemory {
-    /// Bytes of each executor: its activations and its slots.
+    /// Bytes of each executor: its activations, its contexts and its slots.
     pub fn executor_bytes(&self) -> u64 {
-        self.activation_bytes + self.slot_bytes * self.depth as u64
+        let contexts = self.context_bytes * self.context_count as u64;
+        self.activation_bytes + contexts + self.slot_bytes * self.depth as u64
     }
 
     /// Bytes of the engine with so many executors.
@@ -42,10 +47,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn executors_share_weights_and_have_their_own_activations_and_slots() {
+    fn executors_share_weights_and_have_all_else_of_their_own() {
         let memory = EngineMemory {
             weights_bytes: 1000,
-            activation_bytes: 70,
+            activation_bytes: 62,
+            context_bytes: 2,
+            context_count: 4,
             slot_bytes: 10,
             depth: 3,
             batch_size: 8,

@@ -2,16 +2,19 @@
 //!
 //! An engine is filed under what it is made from: the model's content, the build's specification, what built it for
 //! which device, and calibration samples. A path is no part of that, so a model that is edited in place is built
-//! anew. Nothing is ever removed here but by the user.
+//! anew. After each build, what was used longest ago is removed until the limit is kept (`prune`).
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use super::Remark;
+use super::prune::{Removed, prune, touch};
 use super::stored::{StoredEngine, hex_digest, label_path};
 use crate::backend::{Backend, BuildEvent, BuildOrder, Calibration};
 use crate::error::{Error, Result};
+use crate::units::Bytes;
 
 /// Part of every key: counted up where what an entry means changes, or how a backend builds.
 const CACHE_VERSION: u32 = 1;
@@ -19,10 +22,18 @@ const CACHE_VERSION: u32 = 1;
 /// How often a process that waits for another one's build looks whether it is done.
 const LOCK_CHECK: Duration = Duration::from_millis(100);
 
+/// Bytes of a cache that was given no other limit: a hundred engines of ResNet-50's size, or a few dozen of BERT's, and
+/// a small part of a disk that TensorRT itself takes two gigabytes of.
+const DEFAULT_LIMIT: Bytes = Bytes(10_000_000_000);
+
+/// What an engine's file ends in.
+pub(super) const ENGINE_EXTENSION: &str = "engine";
+
 /// A folder of engines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
     folder: PathBuf,
+    limit: Bytes,
 }
 
 /// The right to write one entry, until it is dropped. The operating system lets go of it even after `kill -9`.
@@ -31,13 +42,19 @@ pub(super) struct Claim {
 }
 
 impl Cache {
-    /// The cache in this folder, which is made where it does not exist.
+    /// The cache in this folder, which is made where it does not exist. It keeps 10 GB of engines.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be made.
     pub fn open(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        Ok(Self { folder: folder.to_owned() })
+        Ok(Self { folder: folder.to_owned(), limit: DEFAULT_LIMIT })
+    }
+
+    /// The same with another limit to what all engines take together. One that is larger is kept alone.
+    #[must_use]
+    pub fn with_limit(self, limit: Bytes) -> Self {
+        Self { limit, ..self }
     }
 
     /// Where it is.
@@ -60,7 +77,7 @@ impl Cache {
             order.calibration.map(Calibration::sha256),
         );
         let facts = serde_json::to_vec(&facts).expect("bug: a key is plain data");
-        Ok(Some(self.folder.join(hex_digest(&facts)).with_extension("engine")))
+        Ok(Some(self.folder.join(hex_digest(&facts)).with_extension(ENGINE_EXTENSION)))
     }
 
     /// Takes the entry for this process, after whoever has it now.
@@ -68,7 +85,7 @@ impl Cache {
     /// # Errors
     /// [`Error::Io`] where it cannot be locked, [`Error::BuildStopped`] where the watch breaks off the wait.
     pub(super) fn claim(path: &Path, order: &BuildOrder<'_>) -> Result<Claim> {
-        let lock_path = path.with_extension("lock");
+        let lock_path = lock_path(path);
         let lock = File::create(&lock_path).map_err(Error::io("create", &lock_path))?;
         loop {
             match lock.try_lock() {
@@ -83,6 +100,16 @@ impl Cache {
         }
     }
 
+    /// Writes an engine, and makes room for it: what the user should know of that.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be written.
+    pub(super) fn write(&self, path: &Path, engine: &StoredEngine) -> Result<Option<Remark>> {
+        engine.write(path)?;
+        let Removed { count, bytes } = prune(&self.folder, self.limit, path);
+        Ok((count > 0).then_some(Remark::Removed { count, bytes: bytes.0, limit_bytes: self.limit.0 }))
+    }
+
     /// The engine at `path`; `None` where there is none.
     ///
     /// # Errors
@@ -93,11 +120,19 @@ impl Cache {
         }
         let stored = StoredEngine::read(path)?;
         match stored.origin {
-            Some(_) => Ok(Some(stored)),
+            Some(_) => {
+                touch(path);
+                Ok(Some(stored))
+            }
             None => Err(Error::NotAnEngine {
                 path: path.to_owned(),
                 reason: format!("{} is missing", label_path(path).display()),
             }),
         }
     }
+}
+
+/// The file that whoever builds an entry holds.
+pub(super) fn lock_path(engine: &Path) -> PathBuf {
+    engine.with_extension("lock")
 }

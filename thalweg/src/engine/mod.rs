@@ -4,6 +4,7 @@
 //! its bytes, and where they came from. Running it is left to [`pool`](crate::pool).
 
 mod cache;
+mod prune;
 mod stored;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::backend::{
 };
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::units;
 
 pub use cache::Cache;
 pub use stored::{EngineOrigin, StoredEngine};
@@ -96,6 +98,15 @@ pub enum Remark {
         /// Why not.
         reason: String,
     },
+    /// Engines have left the cache to make room for this one.
+    Removed {
+        /// How many.
+        count: usize,
+        /// What they took.
+        bytes: u64,
+        /// What the cache may take.
+        limit_bytes: u64,
+    },
 }
 
 impl fmt::Display for Remark {
@@ -105,6 +116,12 @@ impl fmt::Display for Remark {
                 write!(f, "the cached engine {} is built again: {reason}", path.display())
             }
             Self::NotStored { reason } => write!(f, "the engine is not kept for the next run: {reason}"),
+            Self::Removed { count, bytes, limit_bytes } => write!(
+                f,
+                "{count} of the cached engines ({}), those used longest ago, were removed: the cache keeps {}",
+                units::Bytes(*bytes),
+                units::Bytes(*limit_bytes)
+            ),
         }
     }
 }
@@ -151,8 +168,9 @@ fn obtain<T>(
             calibration: request.calibration,
             watch: request.watch,
         };
-        match cache.map(|cache| cache.path(backend, &order)).transpose()?.flatten() {
-            Some(path) => cached(backend, &order, &path, load),
+        let path = cache.map(|cache| cache.path(backend, &order)).transpose()?.flatten();
+        match cache.zip(path) {
+            Some((cache, path)) => cached(backend, &order, (cache, &path), load),
             None => fresh(backend, &order, load),
         }
     };
@@ -165,11 +183,11 @@ fn obtain<T>(
     }
 }
 
-/// The engine at `path`, or a new one that is then there.
+/// The engine at `path` in the cache, or a new one that is then there.
 fn cached<T>(
     backend: &dyn Backend,
     order: &BuildOrder<'_>,
-    path: &Path,
+    (cache, path): (&Cache, &Path),
     load: Load<'_, T>,
 ) -> Result<Built<T>> {
     // Without the claim first, so that nobody waits for somebody who only reads.
@@ -191,9 +209,10 @@ fn cached<T>(
         remark(order, &mut remarks, Remark::Rebuilt { path: path.to_owned(), reason: in_full(&error) });
     }
     let mut built = fresh(backend, order, load)?;
-    if let Err(error) = built.stored.write(path) {
+    match cache.write(path, &built.stored) {
+        Ok(removed) => removed.into_iter().for_each(|removed| remark(order, &mut remarks, removed)),
         // A full disk must not cost what took minutes to build.
-        remark(order, &mut remarks, Remark::NotStored { reason: in_full(&error) });
+        Err(error) => remark(order, &mut remarks, Remark::NotStored { reason: in_full(&error) }),
     }
     built.remarks = remarks;
     Ok(built)

@@ -10,7 +10,7 @@ use std::hint;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::patience::Patience;
 use super::producer::{Granted, Request};
@@ -267,7 +267,8 @@ impl Submitter {
         match action {
             Action::Grant { ticket, slot, offset } => {
                 let slot = self.give_out(slot);
-                self.reply(ticket, Ok(Granted { slot, offset }));
+                let granted = Granted::new(slot, offset, self.links.address.clone());
+                self.reply(ticket, Ok(granted));
             }
             Action::Refuse { ticket, refusal } => {
                 self.links.outstanding.fetch_sub(1, Ordering::Relaxed);
@@ -282,10 +283,8 @@ impl Submitter {
     fn reply(&mut self, ticket: Ticket, answer: Result<Granted, Refusal>) {
         let position = self.waiting.iter().position(|(waiting, _)| *waiting == ticket);
         let (_, reply) = position.and_then(|at| self.waiting.remove(at)).expect("bug: an unknown ticket");
-        // The producer may be gone; then what it was granted comes back at once.
-        if let Err(SendError(Ok(granted))) = reply.send(answer) {
-            self.receive(Message::Abandon { slot: granted.slot });
-        }
+        // The producer may be gone; then what it was granted comes back by itself.
+        drop(reply.send(answer));
     }
 
     fn enqueue(&mut self, number: SlotNumber, samples: usize) {

@@ -13,7 +13,7 @@
 use std::ffi::{c_char, c_void};
 use std::mem;
 
-use super::{Dims32, Dims64, Family, tables};
+use super::{Dims32, Dims64, Family, WeightsView, tables};
 use crate::error::Result;
 use crate::tensorrt::object::Object;
 
@@ -77,6 +77,7 @@ calls! {
     runtime {
         fn deserialize_cuda_engine = DESERIALIZE_CUDA_ENGINE(blob: *const u8, size: usize) -> Pointer;
         fn deserialize_cuda_engine_8 = DESERIALIZE_CUDA_ENGINE(blob: *const u8, size: usize, plugins: Pointer) -> Pointer;
+        fn set_gpu_allocator = SET_GPU_ALLOCATOR(allocator: Pointer);
         fn set_error_recorder = SET_ERROR_RECORDER(recorder: Pointer);
         fn set_engine_host_code_allowed = SET_ENGINE_HOST_CODE_ALLOWED(is_allowed: bool);
     }
@@ -94,6 +95,9 @@ calls! {
         fn create_execution_context = CREATE_EXECUTION_CONTEXT(strategy: i32) -> Pointer;
         fn create_execution_context_8 = CREATE_EXECUTION_CONTEXT() -> Pointer;
         fn create_execution_context_without_device_memory = CREATE_EXECUTION_CONTEXT_WITHOUT_DEVICE_MEMORY() -> Pointer;
+        fn is_refittable = IS_REFITTABLE() -> bool;
+        fn create_runtime_config = CREATE_RUNTIME_CONFIG() -> Pointer;
+        fn create_configured_context = CREATE_EXECUTION_CONTEXT_WITH_RUNTIME_CONFIG(config: Pointer) -> Pointer;
         fn create_engine_inspector = CREATE_ENGINE_INSPECTOR() -> Pointer;
         fn set_error_recorder = SET_ERROR_RECORDER(recorder: Pointer);
         fn aux_stream_count = GET_NB_AUX_STREAMS() -> i32;
@@ -113,6 +117,18 @@ calls! {
         fn enqueue_v3 = ENQUEUE_V3(stream: Pointer) -> bool;
         shape fn tensor_shape = GET_TENSOR_SHAPE(name: *const c_char);
     }
+    runtime_config {
+        fn set_allocation_strategy = SET_EXECUTION_CONTEXT_ALLOCATION_STRATEGY(strategy: i32);
+        fn set_kernel_specialization = SET_DYNAMIC_SHAPES_KERNEL_SPECIALIZATION_STRATEGY(strategy: i32);
+        fn set_cuda_graph_strategy = SET_CUDA_GRAPH_STRATEGY(strategy: i32) -> bool;
+    }
+    refitter {
+        fn refit_cuda_engine = REFIT_CUDA_ENGINE() -> bool;
+        fn set_error_recorder = SET_ERROR_RECORDER(recorder: Pointer);
+        fn set_named_weights = SET_NAMED_WEIGHTS(name: *const c_char, weights: WeightsView) -> bool;
+        fn missing_weights = GET_MISSING_WEIGHTS(capacity: i32, names: *mut *const c_char) -> i32;
+        fn all_weights = GET_ALL_WEIGHTS(capacity: i32, names: *mut *const c_char) -> i32;
+    }
     engine_inspector {
         fn layer_information = GET_LAYER_INFORMATION(layer: i32, format: i32) -> *const c_char;
         fn engine_information = GET_ENGINE_INFORMATION(format: i32) -> *const c_char;
@@ -123,6 +139,7 @@ calls! {
         fn size = SIZE() -> usize;
     }
     builder {
+        fn set_gpu_allocator = SET_GPU_ALLOCATOR(allocator: Pointer);
         fn create_builder_config = CREATE_BUILDER_CONFIG() -> Pointer;
         fn create_network_v2 = CREATE_NETWORK_V2(flags: u32) -> Pointer;
         fn create_optimization_profile = CREATE_OPTIMIZATION_PROFILE() -> Pointer;
@@ -173,6 +190,10 @@ calls! {
         fn parse = PARSE(model: *const u8, size: usize, path: *const c_char) -> bool;
         fn error_count = GET_NB_ERRORS() -> i32;
         fn error = GET_ERROR(index: i32) -> Pointer;
+    }
+    plugin_registry {
+        fn load_library = LOAD_LIBRARY(file: *const c_char) -> Pointer;
+        fn all_creators = GET_ALL_CREATORS(count: *mut i32) -> Pointer;
     }
     parser_error {
         fn code = CODE() -> i32;

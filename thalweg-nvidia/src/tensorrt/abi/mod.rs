@@ -10,6 +10,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::c_void;
 use std::fmt;
 
 use serde::Serialize;
@@ -85,6 +86,16 @@ impl Family {
             Self::Rtx1 => 7,
         }
     }
+}
+
+/// `Weights` of NvInferRuntime.h, the same in every version, passed by value.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WeightsView {
+    pub(crate) data_type: i32,
+    pub(crate) values: *const c_void,
+    /// Elements, not bytes.
+    pub(crate) count: i64,
 }
 
 /// The interface of one opened TensorRT.
@@ -169,7 +180,7 @@ impl Method {
 enum Reach {
     /// Through the implementation that the object points to behind its own vtable pointer (`mImpl`).
     Behind,
-    /// Through the object's own vtable: the ONNX parser and its errors.
+    /// Through the object's own vtable: the ONNX parser, its errors, and the registry of plugins.
     Direct,
 }
 

@@ -11,6 +11,7 @@ pub mod runtime {
     use super::*;
 
     pub const DESERIALIZE_CUDA_ENGINE: Method = behind("IRuntime::deserializeCudaEngine", [at(0, 5), at(1, 0), at(1, 0), at(1, 5)]);
+    pub const SET_GPU_ALLOCATOR: Method = behind("IRuntime::setGpuAllocator", [at(4, 5), at(6, 0), at(5, 0), at(5, 5)]);
     pub const SET_ERROR_RECORDER: Method = behind("IRuntime::setErrorRecorder", [at(5, 5), at(7, 0), at(6, 0), at(6, 5)]);
     pub const SET_ENGINE_HOST_CODE_ALLOWED: Method = behind("IRuntime::setEngineHostCodeAllowed", [at(18, 6), at(19, 0), at(18, 0), at(18, 5)]);
 }
@@ -35,6 +36,9 @@ pub mod cuda_engine {
     pub const GET_NB_AUX_STREAMS: Method = behind("ICudaEngine::getNbAuxStreams", [at(47, 6), at(31, 0), at(27, 0), at(27, 5)]);
     pub const GET_TENSOR_SHAPE: Method = behind("ICudaEngine::getTensorShape", [at(32, 5), at(17, 0), at(13, 0), at(13, 5)]);
     pub const GET_PROFILE_SHAPE: Method = behind("ICudaEngine::getProfileShape", [at(42, 5), at(27, 0), at(23, 0), at(23, 5)]);
+    pub const IS_REFITTABLE: Method = behind("ICudaEngine::isRefittable", [at(13, 5), at(6, 0), at(4, 0), at(4, 5)]);
+    pub const CREATE_RUNTIME_CONFIG: Method = behind("ICudaEngine::createRuntimeConfig", [NONE, at(54, 11), at(46, 0), at(46, 5)]);
+    pub const CREATE_EXECUTION_CONTEXT_WITH_RUNTIME_CONFIG: Method = behind("ICudaEngine::createExecutionContextWithRuntimeConfig", [NONE, at(53, 11), at(45, 0), at(45, 5)]);
 }
 
 pub mod execution_context {
@@ -51,6 +55,24 @@ pub mod execution_context {
     pub const GET_MAX_OUTPUT_SIZE: Method = behind("IExecutionContext::getMaxOutputSize", [at(39, 5), at(32, 0), at(31, 0), at(31, 5)]);
     pub const ENQUEUE_V3: Method = behind("IExecutionContext::enqueueV3", [at(42, 5), at(35, 0), at(34, 0), at(34, 5)]);
     pub const GET_TENSOR_SHAPE: Method = behind("IExecutionContext::getTensorShape", [at(28, 5), at(20, 0), at(19, 0), at(19, 5)]);
+}
+
+pub mod runtime_config {
+    use super::*;
+
+    pub const SET_EXECUTION_CONTEXT_ALLOCATION_STRATEGY: Method = behind("IRuntimeConfig::setExecutionContextAllocationStrategy", [NONE, at(1, 11), at(1, 0), at(1, 5)]);
+    pub const SET_DYNAMIC_SHAPES_KERNEL_SPECIALIZATION_STRATEGY: Method = behind("IRuntimeConfig::setDynamicShapesKernelSpecializationStrategy", [NONE, NONE, NONE, at(6, 5)]);
+    pub const SET_CUDA_GRAPH_STRATEGY: Method = behind("IRuntimeConfig::setCudaGraphStrategy", [NONE, NONE, NONE, at(8, 5)]);
+}
+
+pub mod refitter {
+    use super::*;
+
+    pub const REFIT_CUDA_ENGINE: Method = behind("IRefitter::refitCudaEngine", [at(1, 5), at(2, 0), at(2, 0), at(2, 5)]);
+    pub const SET_ERROR_RECORDER: Method = behind("IRefitter::setErrorRecorder", [at(8, 5), at(9, 0), at(5, 0), at(5, 5)]);
+    pub const SET_NAMED_WEIGHTS: Method = behind("IRefitter::setNamedWeights", [at(10, 5), at(11, 0), at(7, 0), at(7, 5)]);
+    pub const GET_MISSING_WEIGHTS: Method = behind("IRefitter::getMissingWeights", [at(11, 5), at(12, 0), at(8, 0), at(8, 5)]);
+    pub const GET_ALL_WEIGHTS: Method = behind("IRefitter::getAllWeights", [at(12, 5), at(13, 0), at(9, 0), at(9, 5)]);
 }
 
 pub mod engine_inspector {
@@ -71,6 +93,7 @@ pub mod host_memory {
 pub mod builder {
     use super::*;
 
+    pub const SET_GPU_ALLOCATOR: Method = behind("IBuilder::setGpuAllocator", [at(6, 5), at(4, 0), at(2, 0), at(2, 5)]);
     pub const CREATE_BUILDER_CONFIG: Method = behind("IBuilder::createBuilderConfig", [at(7, 5), at(5, 0), at(3, 0), at(3, 5)]);
     pub const CREATE_NETWORK_V2: Method = behind("IBuilder::createNetworkV2", [at(9, 5), at(6, 0), at(4, 0), at(4, 5)]);
     pub const CREATE_OPTIMIZATION_PROFILE: Method = behind("IBuilder::createOptimizationProfile", [at(10, 5), at(7, 0), at(5, 0), at(5, 5)]);
@@ -148,4 +171,11 @@ pub mod parser_error {
     pub const NODE: Method = direct("IParserError::node", [at(5, 5), at(5, 0), at(5, 0), at(5, 5)]);
     pub const NODE_NAME: Method = direct("IParserError::nodeName", [NONE, at(6, 0), at(6, 0), at(6, 5)]);
     pub const NODE_OPERATOR: Method = direct("IParserError::nodeOperator", [NONE, at(7, 0), at(7, 0), at(7, 5)]);
+}
+
+pub mod plugin_registry {
+    use super::*;
+
+    pub const LOAD_LIBRARY: Method = direct("IPluginRegistry::loadLibrary", [NONE, at(10, 0), at(6, 0), at(6, 5)]);
+    pub const GET_ALL_CREATORS: Method = direct("IPluginRegistry::getAllCreators", [NONE, at(13, 0), at(9, 0), at(9, 5)]);
 }

@@ -91,9 +91,8 @@ fn the_tables_are_those_of_the_slot_lists() {
     assert!(constants.len() > 60, "{} methods", constants.len());
     for (reach, name, columns) in constants {
         let (class, method) = name.split_once("::").unwrap();
-        let is_direct = class.starts_with("IParser");
-        assert_eq!(reach == "direct", is_direct, "{name}");
-        let class = if is_direct { class.to_owned() } else { format!("V{}", &class[1..]) };
+        let class = if reach == "direct" { class.to_owned() } else { format!("V{}", &class[1..]) };
+        assert!(lists.iter().any(|list| list.keys().any(|(known, _)| *known == class)), "{name} is {reach}");
         let method = if method == "delete" { "~" } else { method };
         for ((list, family), column) in lists.iter().zip(Family::ALL).zip(columns) {
             let place = list.get(&(class.clone(), method.to_owned()));

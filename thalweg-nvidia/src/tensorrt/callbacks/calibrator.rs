@@ -78,16 +78,11 @@ impl State {
             let needed = self.sizes.iter().find(|(input, _)| input == name).map(|(_, bytes)| *bytes);
             let needed = needed.unwrap_or_else(|| panic!("calibration asks for {name}, which is no input"));
             assert!(memory.byte_count() >= needed, "a calibration batch of {name} has {needed} bytes");
-            *binding = ptr::with_exposed_provenance_mut(address(memory));
+            *binding = memory.pointer().as_ptr();
         }
         batches.current = batch;
         true
     }
-}
-
-/// An address of the device as the number that C++ passes as a pointer.
-fn address(memory: &DeviceBuffer) -> usize {
-    usize::try_from(memory.pointer().0).expect("bug: TensorRT is for platforms with 64-bit addresses")
 }
 
 /// `IInt8Calibrator` of 8 has no base class and declares its destructor last.
@@ -199,8 +194,8 @@ mod tests {
         let buffers = [buffer(), buffer()];
         let panics = Arc::default();
         let calibrator = calibrator(16, &buffers, &panics);
-        assert_eq!(ask(&calibrator), (true, address(&buffers[0])));
-        assert_eq!(ask(&calibrator), (true, address(&buffers[1])));
+        assert_eq!(ask(&calibrator), (true, buffers[0].pointer().as_ptr().addr()));
+        assert_eq!(ask(&calibrator), (true, buffers[1].pointer().as_ptr().addr()));
         assert_eq!(Arc::strong_count(&buffers[1]), 2, "TensorRT still reads the last batch");
         assert!(!ask(&calibrator).0);
         panics.raise();

@@ -52,12 +52,16 @@ pub type LogSink = Arc<dyn Fn(Severity, &str) + Send + Sync>;
 pub(crate) struct Said {
     pub(crate) errors: Vec<String>,
     warnings: Vec<String>,
+    /// What our own allocator refused, which is no error where TensorRT found another way.
+    pub(crate) refusal: Option<String>,
 }
 
 impl Said {
     /// The reason of a failure: without a driver, TensorRT calls it a warning.
     pub(crate) fn into_reason(self) -> Vec<String> {
-        if self.errors.is_empty() { self.warnings } else { self.errors }
+        let mut reason = if self.errors.is_empty() { self.warnings } else { self.errors };
+        reason.extend(self.refusal);
+        reason
     }
 }
 

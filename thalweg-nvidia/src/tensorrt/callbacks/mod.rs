@@ -7,6 +7,7 @@
 //! TensorRT never deletes them, and no panic leaves them: it is kept in [`Panics`] and goes on after the
 //! call.
 
+mod allocator;
 mod calibrator;
 mod logger;
 mod panics;
@@ -16,6 +17,8 @@ mod recorder;
 
 use std::ffi::{c_char, c_void};
 
+pub(crate) use allocator::Allocator;
+pub use allocator::MemoryAccount;
 pub use calibrator::CalibrationBatches;
 pub(crate) use calibrator::Calibrator;
 pub use logger::{LogSink, Severity};

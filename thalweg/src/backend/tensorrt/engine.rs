@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thalweg_nvidia::cuda::{CudaContext, DeviceBuffer, Stream, StreamPriority};
 use thalweg_nvidia::execution::{Compute, LaneStreams};
 use thalweg_nvidia::nvml::NvmlDevice;
-use thalweg_nvidia::tensorrt::{self, Activations};
+use thalweg_nvidia::tensorrt::{self, Activations, MemoryAccount};
 
 use super::executor::TensorRtExecutor;
 use super::{build, tensors};
@@ -24,8 +24,33 @@ pub(super) struct TensorRtEngine {
     pub signature: Signature,
     pub context: Arc<CudaContext>,
     pub nvml: Result<NvmlDevice, thalweg_nvidia::Error>,
-    /// Size of the plan, which is about that of the weights on the device.
-    pub weights: u64,
+    pub taken: Taken,
+}
+
+/// Device memory that TensorRT took when the engine was loaded, in bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Taken {
+    /// For the engine itself: its weights.
+    pub engine: u64,
+    /// For an execution context besides its activations.
+    pub context: u64,
+}
+
+impl Taken {
+    /// Asks the account of an engine that nobody else uses yet, with a context of its own for the purpose. `plan` is
+    /// the size of the serialised engine.
+    ///
+    /// # Errors
+    /// Where not even one context fits.
+    pub fn by(engine: &tensorrt::Engine, account: &MemoryAccount, plan: usize) -> Result<Self> {
+        let loaded = account.used_bytes();
+        let context = engine.create_execution_context(Activations::UserManaged)?;
+        let with_context = account.used_bytes();
+        drop(context);
+        // An engine that takes its weights later tells nothing yet; they are about as large as the plan.
+        let engine = if loaded == 0 { plan as u64 } else { loaded };
+        Ok(Self { engine, context: with_context.saturating_sub(loaded) })
+    }
 }
 
 impl Engine for TensorRtEngine {
@@ -34,7 +59,8 @@ impl Engine for TensorRtEngine {
     }
 
     fn memory(&self, depth: usize, batch_size: usize) -> Result<Option<EngineMemory>> {
-        self.memory_of(depth, batch_size).map(Some)
+        // With graphs, which take the most.
+        self.memory_of(depth, batch_size, 1 + depth).map(Some)
     }
 
     fn layers_json(&self) -> Option<Result<String>> {
@@ -87,12 +113,14 @@ impl TensorRtEngine {
         }
     }
 
-    fn memory_of(&self, depth: usize, batch_size: usize) -> Result<EngineMemory> {
+    fn memory_of(&self, depth: usize, batch_size: usize, context_count: usize) -> Result<EngineMemory> {
         let tensors = [&self.signature.inputs, &self.signature.outputs].into_iter();
         let slot: usize = tensors.flat_map(|tensors| byte_counts(tensors, batch_size)).sum();
         Ok(EngineMemory {
-            weights_bytes: self.weights,
+            weights_bytes: self.taken.engine,
             activation_bytes: self.engine.device_memory_size(PROFILE)? as u64,
+            context_bytes: self.taken.context,
+            context_count,
             slot_bytes: slot as u64,
             depth,
             batch_size,
@@ -101,7 +129,8 @@ impl TensorRtEngine {
     }
 
     fn check_memory(&self, spec: &ExecutorSpec) -> Result<()> {
-        let memory = self.memory_of(spec.depth, spec.batch_size)?;
+        let graph_contexts = if spec.cuda_graph == CudaGraph::Off { 0 } else { spec.depth };
+        let memory = self.memory_of(spec.depth, spec.batch_size, 1 + graph_contexts)?;
         if spec.streams as u64 <= memory.largest_executor_count() {
             return Ok(());
         }

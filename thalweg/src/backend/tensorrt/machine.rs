@@ -62,5 +62,6 @@ pub(in crate::backend) fn tensorrt(places: &Places) -> Result<TensorRtFinding, E
         note: tensorrt.abi_note(),
         can_build: tensorrt.flavour() != Flavour::Lean,
         parser_problem: tensorrt.check_parser().err().map(|error| error.to_string()),
+        plugins_problem: tensorrt.check_plugins().err().map(|error| error.to_string()),
     })
 }

@@ -25,13 +25,13 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use thalweg_nvidia::cuda::{CudaContext, Driver, HostWait};
 use thalweg_nvidia::nvml::{Nvml, NvmlDevice};
-use thalweg_nvidia::tensorrt::{Builder, TensorRt};
+use thalweg_nvidia::tensorrt::{Builder, MemoryAccount, TensorRt};
 
 use crate::backend::{Backend, BuildOrder, DeviceSpec, Engine, Precision, SerializedEngine, Surroundings};
 use crate::error::{Error, Result};
 
 use build::Workshop;
-use engine::TensorRtEngine;
+use engine::{Taken, TensorRtEngine};
 use watched::LogRelay;
 
 /// The backend's name.
@@ -118,7 +118,8 @@ impl TensorRtBackend {
 
     fn builder(&self) -> Result<Builder> {
         Ok(match &self.gpu {
-            Ok(gpu) => self.tensorrt.builder_on(&gpu.context)?,
+            // Counted, so that too little memory is told with sizes.
+            Ok(gpu) => self.tensorrt.counted_builder_on(&gpu.context, &MemoryAccount::new())?,
             Err(_) => self.tensorrt.builder()?,
         })
     }
@@ -146,7 +147,8 @@ impl Backend for TensorRtBackend {
     fn load(&self, engine: &SerializedEngine) -> Result<Arc<dyn Engine>> {
         engine.check_backend(NAME)?;
         let gpu = self.gpu()?;
-        let runtime = self.tensorrt.runtime_on(&gpu.context)?;
+        let account = MemoryAccount::new();
+        let runtime = self.tensorrt.counted_runtime_on(&gpu.context, &account)?;
         // An engine that brings its runtime along is code; it is trusted as TensorRT's own files are.
         let is_portable = engine.spec.as_ref().is_some_and(|spec| spec.options.is_version_compatible);
         if is_portable {
@@ -154,9 +156,9 @@ impl Backend for TensorRtBackend {
         }
         let loaded = runtime.deserialize_engine(&engine.bytes)?;
         let signature = tensors::signature(&loaded, engine.signature.as_ref())?;
-        let weights = engine.bytes.len() as u64;
+        let taken = Taken::by(&loaded, &account, engine.bytes.len())?;
         let (context, nvml) = (Arc::clone(&gpu.context), gpu.nvml.clone());
-        Ok(Arc::new(TensorRtEngine { engine: loaded, signature, context, nvml, weights }))
+        Ok(Arc::new(TensorRtEngine { engine: loaded, signature, context, nvml, taken }))
     }
 
     fn can_run(&self) -> bool {
@@ -181,7 +183,9 @@ impl Backend for TensorRtBackend {
 /// Loads plugins and gives the SHA-256 of their file.
 fn load_plugins(tensorrt: &TensorRt, file: &Path) -> Result<String> {
     let bytes = fs::read(file).map_err(Error::io("read", file))?;
-    tensorrt.load_plugins(file)?;
+    // The loader would look for a bare name on its own path, and maybe find another file.
+    let file = fs::canonicalize(file).map_err(Error::io("find", file))?;
+    tensorrt.load_plugins(&file)?;
     Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

@@ -12,7 +12,14 @@ use crate::error::{Error, Result};
 
 /// Passes lines of TensorRT's log on to whoever watches a build just now: the log is one for the whole process.
 #[derive(Clone, Default)]
-pub(super) struct LogRelay(Arc<Mutex<Option<BuildWatch>>>);
+pub(super) struct LogRelay(Arc<Mutex<Option<Listener>>>);
+
+#[derive(Clone)]
+struct Listener {
+    watch: BuildWatch,
+    /// The least important lines that it hears.
+    least: Severity,
+}
 
 impl LogRelay {
     /// What TensorRT writes its log to.
@@ -20,15 +27,15 @@ impl LogRelay {
         let relay = self.clone();
         Arc::new(move |severity, line| {
             // The lock is not held while the watch works: it may take its time.
-            let watch = relay.watch().clone();
-            if let (Some(watch), true) = (watch, severity <= Severity::Info) {
+            let listener = relay.listener().clone();
+            if let Some(listener) = listener.filter(|listener| severity <= listener.least) {
                 // A line of the log is no place to stop at.
-                let _ = watch.tell(BuildEvent::Said(line));
+                let _ = listener.watch.tell(BuildEvent::Said(line));
             }
         })
     }
 
-    fn watch(&self) -> std::sync::MutexGuard<'_, Option<BuildWatch>> {
+    fn listener(&self) -> std::sync::MutexGuard<'_, Option<Listener>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -55,7 +62,9 @@ impl WatchedBuild {
         if watch.tell(BuildEvent::Started { can_stop }).is_break() {
             return Err(Error::BuildStopped);
         }
-        *log.watch() = Some(watch.clone());
+        // TensorRT 8 tells nothing but its log, and at `Info` that is silent for minutes.
+        let least = if can_stop { Severity::Info } else { Severity::Verbose };
+        *log.listener() = Some(Listener { watch: watch.clone(), least });
         Ok(Self { watch: watch.clone(), log: log.clone(), was_stopped })
     }
 
@@ -83,7 +92,7 @@ fn report(
 
 impl Drop for WatchedBuild {
     fn drop(&mut self) {
-        *self.log.watch() = None;
+        *self.log.listener() = None;
         // There is nothing left to stop.
         let _ = self.watch.tell(BuildEvent::Ended);
     }

@@ -120,20 +120,23 @@ fn tensorrt(tensorrt: &TensorRtFinding) -> Fact {
 
 /// The device memory that executors of an engine take, as text of at most 80 columns.
 pub fn text_of_memory(memory: &EngineMemory, style: Style) -> String {
-    let EngineMemory { weights_bytes, activation_bytes, slot_bytes, depth, batch_size, free_bytes } = *memory;
+    let EngineMemory { weights_bytes, activation_bytes, slot_bytes, depth, batch_size, free_bytes, .. } =
+        *memory;
     let most = memory.largest_executor_count();
     let verdict = format!("at most {most} streams of batch {batch_size} fit into the device's memory");
     let each = format!(
-        "{}: {} of activations, {depth} slots of {}",
+        "{}: {} of activations, {depth} slots of {}, {} contexts of {}",
         Bytes(memory.executor_bytes()),
         Bytes(activation_bytes),
-        Bytes(slot_bytes)
+        Bytes(slot_bytes),
+        memory.context_count,
+        Bytes(memory.context_bytes)
     );
     let lines = [
         Fact::new("weights", format!("{}, once", Bytes(weights_bytes))),
         Fact::new("each stream", each),
         Fact::new("free", format!("{} besides the weights", Bytes(free_bytes))),
-        Fact::new("not in it", "what contexts and CUDA graphs take, which TensorRT does not tell".to_owned()),
+        Fact::new("not in it", "what CUDA graphs take, and the driver for itself".to_owned()),
     ];
     format!("{}\n{}", style.paint_lines(Tone::Bold, &wrap(&verdict, 80)), facts(lines, style))
 }
@@ -264,6 +267,7 @@ NVML      missing: no libnvidia-ml.so.1 in any place; it comes with the driver
             note: None,
             can_build: true,
             parser_problem: None,
+            plugins_problem: None,
         };
         assert_eq!(tensorrt(&finding).text, "TensorRT 8.6.0, builds and runs engines");
         let mixed = TensorRtFinding { parser_problem: Some("of two releases".to_owned()), ..finding.clone() };
@@ -277,13 +281,16 @@ NVML      missing: no libnvidia-ml.so.1 in any place; it comes with the driver
         let memory = EngineMemory {
             weights_bytes: 53_000_000,
             activation_bytes: 400_000_000,
+            context_bytes: 1_000_000,
+            context_count: 3,
             slot_bytes: 50_000_000,
             depth: 2,
             batch_size: 8,
             free_bytes: 2_000_000_000,
         };
         let text = text_of_memory(&memory, Style::Plain);
-        assert!(text.starts_with("at most 4 streams of batch 8 fit"), "{text}");
-        assert!(text.contains("500 MB: 400 MB of activations, 2 slots of 50.0 MB"), "{text}");
+        assert!(text.starts_with("at most 3 streams of batch 8 fit"), "{text}");
+        let each = "503 MB: 400 MB of activations, 2 slots of 50.0 MB, 3 contexts of";
+        assert!(text.contains(each), "{text}");
     }
 }

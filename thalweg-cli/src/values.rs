@@ -1,0 +1,132 @@
+//! What a value on the command line has to look like, and what is said where it does not.
+//!
+//! In: the text behind an option. Out: the value, or why it is none, as the rest of clap's sentence.
+
+use std::time::Duration;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use thalweg::backend::{CudaGraph, DataSheet, Precision, Transfers, Wait};
+use thalweg::measure::Feeding;
+use thalweg::model::DataType;
+use thalweg::model::zoo::Network;
+
+/// A list of values for one knob, or the tuner's own choice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Counts {
+    Auto,
+    These(Vec<usize>),
+}
+
+/// A list of counts, or `auto`.
+pub fn parse_counts(text: &str) -> Result<Counts, String> {
+    if text == "auto" {
+        return Ok(Counts::Auto);
+    }
+    let counts = text.split(',').map(|count| {
+        parse_count(count.trim())
+            .map_err(|_| format!("`{count}` is no count above 0; give a list like 1,2,4, or auto"))
+    });
+    counts.collect::<Result<_, _>>().map(Counts::These)
+}
+
+/// A device with a data sheet.
+pub fn parse_device(text: &str) -> Result<DataSheet, String> {
+    let known = || DataSheet::all().iter().map(|sheet| sheet.key).collect::<Vec<_>>().join(", ");
+    DataSheet::of(text).ok_or_else(|| format!("the devices are {}", known()))
+}
+
+/// A type that inputs are copied in.
+pub fn parse_input_type(text: &str) -> Result<DataType, String> {
+    match text {
+        "f32" => Ok(DataType::F32),
+        "f16" => Ok(DataType::F16),
+        "u8" => Ok(DataType::U8),
+        _ => Err("the types are f32, f16 and u8".to_owned()),
+    }
+}
+
+/// A whole number above 0.
+pub fn parse_count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "not a whole number above 0".to_owned())
+}
+
+/// A number above 0.
+pub fn parse_positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "not a number above 0".to_owned())
+}
+
+/// Milliseconds, 0 or more.
+pub fn parse_delay(text: &str) -> Result<f64, String> {
+    let delay = text.parse().ok().filter(|delay: &f64| delay.is_finite() && *delay >= 0.0);
+    delay.ok_or_else(|| "not a number of milliseconds, 0 or more".to_owned())
+}
+
+/// How inputs are fed: a number of copying threads, or `resident`.
+pub fn parse_feeding(text: &str) -> Result<Feeding, String> {
+    match text.parse() {
+        Ok(threads @ 1..) => Ok(Feeding::Copy { threads }),
+        _ if text == "resident" => Ok(Feeding::Resident),
+        _ => Err("a number of threads, or resident".to_owned()),
+    }
+}
+
+/// The name of an input and its whole shape.
+pub fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let wrong = || format!("`{text}` is not of the form name=1x3x224x224");
+    let (name, shape) = text.rsplit_once('=').ok_or_else(wrong)?;
+    let sizes = shape.split('x').map(|size| size.parse().ok().filter(|size| *size > 0));
+    let sizes: Option<Vec<usize>> = if shape.is_empty() { Some(Vec::new()) } else { sizes.collect() };
+    Ok((name.to_owned(), sizes.ok_or_else(wrong)?))
+}
+
+/// Seconds, 0 or more.
+pub fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "not a possible number of seconds".to_owned())
+}
+
+/// Seconds in which something has to be done.
+pub fn parse_span(text: &str) -> Result<Duration, String> {
+    match parse_seconds(text)? {
+        Duration::ZERO => Err("not a number of seconds above 0".to_owned()),
+        span => Ok(span),
+    }
+}
+
+/// One of the precisions by its name.
+pub fn precision_parser() -> impl TypedValueParser<Value = Precision> {
+    named(["fp32", "fp16", "int8"], Precision::ALL)
+}
+
+/// What is replayed as a CUDA graph, by its name.
+pub fn graph_parser() -> impl TypedValueParser<Value = CudaGraph> {
+    named(["off", "compute", "copies"], CudaGraph::ALL)
+}
+
+/// How submitters wait, by its name.
+pub fn wait_parser() -> impl TypedValueParser<Value = Wait> {
+    named(["block", "spin", "hybrid"], Wait::ALL)
+}
+
+/// Whether executions copy.
+pub fn transfers_parser() -> impl TypedValueParser<Value = Transfers> {
+    named(["on", "off"], Transfers::ALL)
+}
+
+/// One of these values, by the name that it prints.
+fn named<T, const N: usize>(names: [&'static str; N], all: [T; N]) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + std::fmt::Display + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).map(move |name| {
+        let value = all.iter().find(|value| value.to_string() == name);
+        *value.expect("bug: the parser let another name through")
+    })
+}
+
+/// A network of the zoo by its name.
+pub fn network_parser() -> impl TypedValueParser<Value = Network> {
+    let names = Network::ALL.map(|network| PossibleValue::new(network.name()).help(network.description()));
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<Network>())
+}
