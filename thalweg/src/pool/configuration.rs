@@ -26,7 +26,9 @@ pub struct Configuration {
     /// What is captured as a CUDA graph.
     #[serde(default)]
     pub cuda_graph: CudaGraph,
-    /// How submitters wait for executions to end.
+    /// How submitters wait for executions to end. `tune` does not search it: with two slots per stream the device has
+    /// its next execution while the submitter wakes, so throughput hardly changes, and the latency that spinning saves
+    /// is known without trying. A core that it takes from whoever fills the slots is known only to the user.
     #[serde(default)]
     pub wait: Wait,
     /// Whether executions copy. Off is for measuring only: what is asked for does not come out then.

@@ -17,6 +17,7 @@ use super::producer::{Granted, Request};
 use super::response::{Execution, Response};
 use super::scheduler::{Action, Event, Refusal, Scheduler, SchedulerSpec, SlotNumber, Ticket};
 use crate::backend::{Completion, Executor, Outcome, Rejected, Slot, SlotId, Span, StageTimes, Wait, Waker};
+use crate::error::Error;
 use crate::units::{Clock, Nanos};
 
 /// What producers, consumers and executors tell a submitter.
@@ -66,6 +67,8 @@ pub(super) struct SubmitterSpec {
 pub(super) struct Submitter {
     scheduler: Scheduler,
     executors: Vec<Box<dyn Executor>>,
+    /// What each of them does otherwise than asked.
+    remarks: Vec<Option<Arc<str>>>,
     /// Pool-wide number of the first of `executors`.
     first_executor: usize,
     depth: usize,
@@ -115,6 +118,7 @@ impl Submitter {
         assert!(home.iter().all(Option::is_some), "bug: an executor has `depth` slots");
         Self {
             scheduler: Scheduler::new(spec),
+            remarks: executors.iter().map(|executor| executor.remark().map(Arc::from)).collect(),
             executors,
             first_executor,
             depth: spec.depth,
@@ -293,7 +297,9 @@ impl Submitter {
                 let enqueue = Span { start, end: self.links.clock.now() };
                 let times = StageTimes { enqueue, ..StageTimes::default() };
                 let Rejected { slot, error } = *rejected;
-                self.complete(Completion { slot, outcome: Outcome::Failed(error), times });
+                let is_lost = matches!(error, Error::DeviceLost { .. });
+                let outcome = if is_lost { Outcome::Lost(error) } else { Outcome::Failed(error) };
+                self.complete(Completion { slot, outcome, times });
             }
         }
     }
@@ -309,7 +315,8 @@ impl Submitter {
         let completion = self.completed[number].take().expect("bug: delivery of a slot that has not run");
         let readable = self.links.clock.now();
         self.links.outstanding.fetch_sub(self.requests[number].len(), Ordering::Relaxed);
-        let execution = Arc::new(Execution::new(completion, readable, self.links.address.clone()));
+        let remark = self.remarks[number / self.depth].clone();
+        let execution = Arc::new(Execution::new(completion, readable, remark, self.links.address.clone()));
         for request in self.requests[number].drain(..) {
             // Nobody may be listening any more; the slot then comes back by itself.
             drop(self.links.responses.send(Response::new(request, Arc::clone(&execution))));

@@ -2,7 +2,8 @@
 
 use crate::backend::{CudaGraph, Transfers};
 use crate::measure::{
-    Estimate, FeedSummary, Feeding, LatencySummary, Measurement, Stability, StageSummary, Verification,
+    Estimate, FeedSummary, Feeding, LatencySummary, Measurement, Overlap, Stability, StageSummary,
+    Verification,
 };
 use crate::pool::Configuration;
 use crate::tune::{Candidate, Compliance, Ending, Limits, Standing, TuneOutcome};
@@ -206,6 +207,17 @@ pub(super) fn stages(stages: &StageSummary) -> String {
     format!("{} (medians)", shown.join(", "))
 }
 
+/// `81.3 % of the copies under another computation, two or more stages in 45.0 % of the time`
+pub(super) fn overlap(overlap: &Overlap) -> String {
+    let copies = overlap.copies_under_compute;
+    let copies = copies.map(|share| format!("{} of the copies under another computation, ", percent(share)));
+    format!(
+        "{}two or more stages in {} of the time",
+        copies.unwrap_or_default(),
+        percent(overlap.two_or_more_stages)
+    )
+}
+
 /// `7.80 cores busy, 312 MB resident`
 pub(super) fn host(measurement: &Measurement) -> String {
     let cores = format!("{} cores busy", number(measurement.host_cpu_cores));
@@ -220,8 +232,15 @@ pub(super) fn failures(measurement: &Measurement) -> Option<String> {
     let failures = &measurement.failures;
     let plural = if failures.count == 1 { "" } else { "s" };
     let first = failures.first.as_deref().map(|text| format!(", the first with: {}", printable(text)));
-    (failures.count > 0)
-        .then(|| format!("{} request{plural} failed{}", count(failures.count), first.unwrap_or_default()))
+    let lost: Vec<_> = failures.lost_streams.iter().map(usize::to_string).collect();
+    let lost = match &lost[..] {
+        [] => String::new(),
+        [one] => format!("; stream {one} failed for good"),
+        several => format!("; streams {} failed for good", several.join(", ")),
+    };
+    (failures.count > 0).then(|| {
+        format!("{} request{plural} failed{}{lost}", count(failures.count), first.unwrap_or_default())
+    })
 }
 
 /// `copied by 8 threads, 34 % of the time at 31.0 GB/s`; `None` in virtual time.
