@@ -60,7 +60,12 @@ pub fn wrong_outputs(context: &Arc<CudaContext>, hunt: Hunt) -> usize {
             if let Some(host) = slot.host.take() {
                 sequence += 1;
                 slot.launch(sequence, host);
-            } else if let Some(finished) = slot.lane.poll(&clock) {
+                // At times whoever asks for the end is quick.
+                if dice.below(2) == 0 {
+                    continue;
+                }
+            }
+            if let Some(finished) = slot.lane.poll(&clock) {
                 ended += 1;
                 wrong += usize::from(!holds(&finished.host.outputs[0], slot.sequence));
                 slot.host = Some(finished.host);

@@ -119,17 +119,16 @@ fn short_beside(configuration: &Configuration, other: &Configuration) -> String 
         CudaGraph::Off => ", no graph".to_owned(),
         graph => format!(", graph of {graph}"),
     };
-    let knobs: [(fn(&Configuration) -> usize, &str, &str); 3] = [
-        (|knobs| knobs.threads_per_stream, "thread", " per stream"),
-        (|knobs| knobs.depth, "slot", " per stream"),
-        (|knobs| knobs.submitters, "submitter", ""),
-    ];
-    let differing = knobs.into_iter().filter(|(knob, ..)| knob(configuration) != knob(other));
-    let others = differing.map(|(knob, noun, of)| {
-        let count = knob(configuration);
-        format!(", {count} {noun}{}{of}", plural(count))
-    });
-    let others: String = others.collect();
+    let knob = |value: usize, of_other: usize, noun: &str, each: &str| {
+        if value == of_other { String::new() } else { format!(", {value} {noun}{}{each}", plural(value)) }
+    };
+    let threads = configuration.threads_per_stream;
+    let others = [
+        knob(threads, other.threads_per_stream, "thread", " per stream"),
+        knob(configuration.depth, other.depth, "slot", " per stream"),
+        knob(configuration.submitters, other.submitters, "submitter", ""),
+    ]
+    .concat();
     format!("{streams} stream{}, batch {batch_size}{graph}{others}", plural(streams))
 }
 
