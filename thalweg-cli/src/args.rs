@@ -8,10 +8,10 @@ use thalweg::backend::{CudaGraph, DataSheet, Precision, Transfers, Wait};
 use thalweg::measure::Feeding;
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
-use thalweg::precision::AccuracyLimit;
+use thalweg::precision::{AccuracyLimit, HalfType};
 
 use crate::values::{
-    Counts, graph_parser, network_parser, parse_count, parse_counts, parse_delay, parse_device,
+    Counts, graph_parser, half_parser, network_parser, parse_count, parse_counts, parse_delay, parse_device,
     parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape, parse_span,
     precision_parser, transfers_parser, wait_parser,
 };
@@ -44,6 +44,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Write a well-known network with seeded random weights as an ONNX file
     Model(ModelArgs),
+    /// Convert a model to FP16 or BF16 and write it as an ONNX file
+    Convert(ConvertArgs),
     /// Build an engine and write it to a file
     Build(BuildArgs),
     /// Measure one configuration
@@ -129,6 +131,36 @@ pub struct ModelArgs {
     /// Seed of the weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// ONNX file
+    pub model: PathBuf,
+    /// The type to compute in: fp16, bf16
+    #[arg(long, value_name = "WHAT", default_value = "fp16", value_parser = half_parser())]
+    pub precision: HalfType,
+    /// File to write
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Samples to look at the ranges of values on: .npy for one input, .npz with an array per input, or a folder of
+    /// them; random without it
+    #[arg(long, value_name = "FILE|DIR")]
+    pub input: Option<PathBuf>,
+    /// Nodes and operators that stay in FP32, by name
+    #[arg(long, value_name = "NAME|OP", value_delimiter = ',')]
+    pub keep_f32: Vec<String>,
+    /// Convert FP32 inputs and outputs too
+    #[arg(long)]
+    pub half_io: bool,
+    /// Do not run the network to look at the ranges of its values
+    #[arg(long, conflicts_with = "input")]
+    pub no_ranges: bool,
+    /// Seed of random samples
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
 }
 
 #[derive(Debug, Args)]
