@@ -302,6 +302,10 @@ pub struct BuildArgs {
     pub shapes: ShapeArgs,
     #[command(flatten)]
     pub cache: CacheArgs,
+    /// How fp16 reaches TensorRT: as a flag of its builder, or by converting the model first [default: flags where
+    /// TensorRT still has them (8 and 10), else onnx]
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub precision_route: Option<PrecisionRoute>,
     /// Samples to compare a lower precision with FP32 on [default: those of --calibrate, else random]
     #[arg(long, value_name = "FILE|DIR")]
     pub input: Option<PathBuf>,
@@ -314,6 +318,14 @@ pub struct BuildArgs {
     /// Write what became of the network's layers to this file, as TensorRT's JSON
     #[arg(long, value_name = "FILE")]
     pub export_layers: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionRoute {
+    /// The builder chooses which layers compute in half
+    Flags,
+    /// The model is converted and says so itself
+    Onnx,
 }
 
 #[derive(Debug, Args)]

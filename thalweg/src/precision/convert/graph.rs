@@ -35,7 +35,9 @@ impl<'a> Rewriter<'a> {
     pub fn new(model: &'a Model, spec: &'a ConversionSpec<'a>, opset: i64) -> Self {
         let report = ConversionReport {
             precision: spec.half,
+            opset_before: opset,
             opset,
+            not_raised: None,
             half_nodes: 0,
             other_nodes: 0,
             moving_nodes: 0,
@@ -82,7 +84,7 @@ impl<'a> Rewriter<'a> {
             nodes.push(self.node(node, &decision, &mut scope, &mut wants)?);
             self.count(node, decision, &scope);
         }
-        let outputs = graph.output.iter().map(|output| output.name());
+        let outputs = graph.output.iter().map(ValueInfoProto::name);
         wants.extend(outputs.filter(|name| scope.origin(name).is_some()).map(|it| (it.to_owned(), boundary)));
         let (own, of_outer) = wants.into_iter().partition(|(name, _)| scope.own_origin(name).is_some());
         let assembly = Assembly { scope: &scope, wants: own, boundary };
@@ -357,7 +359,7 @@ impl Names {
 }
 
 /// All names of a graph and those inside it.
-fn collect(graph: &GraphProto, names: &mut HashSet<String>) {
+pub(super) fn collect(graph: &GraphProto, names: &mut HashSet<String>) {
     names.extend(graph.input.iter().chain(&graph.output).map(|value| value.name().to_owned()));
     names.extend(graph.initializer.iter().map(|tensor| tensor.name().to_owned()));
     for node in &graph.node {

@@ -9,6 +9,7 @@ mod graph;
 mod half_type;
 mod node;
 mod operators;
+mod raise;
 mod ranges;
 mod report;
 mod scope;
@@ -58,13 +59,15 @@ pub enum Boundary {
 ///
 /// # Errors
 /// [`Error::InvalidSetting`] where a name in `keep_f32` is neither a node nor an operator of the model, or where BF16
-/// is asked for and the model's operator set is older than BF16; [`Error::ExternalData`] and
+/// is asked for and the model's operator set is older than BF16 and cannot be raised; [`Error::ExternalData`] and
 /// [`Error::InvalidModel`] where the model's weights cannot be read.
 pub fn convert(model: &Model, spec: &ConversionSpec<'_>) -> Result<(Model, ConversionReport)> {
     let model = model.embedded()?;
     check_keep_f32(&model, spec.keep_f32)?;
+    let bytes_before = model.proto().encoded_len() as u64;
+    let opset_before = onnx_opset(&model);
+    let (model, not_raised) = with_opset(model, spec.half, opset_before)?;
     let opset = onnx_opset(&model);
-    check_opset(spec.half, opset)?;
     let mut proto = model.proto().clone();
     let mut rewriter = Rewriter::new(&model, spec, opset);
     proto.graph = Some(rewriter.main_graph()?);
@@ -72,7 +75,8 @@ pub fn convert(model: &Model, spec: &ConversionSpec<'_>) -> Result<(Model, Conve
         proto.ir_version = Some(IR_WITH_FREE_INITIALIZERS);
     }
     let mut report = rewriter.into_report();
-    report.bytes_before = model.proto().encoded_len() as u64;
+    (report.opset_before, report.not_raised) = (opset_before, not_raised);
+    report.bytes_before = bytes_before;
     report.bytes_after = proto.encoded_len() as u64;
     Ok((Model::from_proto(proto, model.path())?, report))
 }
@@ -84,20 +88,27 @@ fn onnx_opset(model: &Model) -> i64 {
     own.map_or(1, OperatorSetIdProto::version)
 }
 
-/// The first operator set with operators for BF16.
+/// The first operator set with operators for BF16 at all.
 const FIRST_WITH_BF16: i64 = 13;
 
-fn check_opset(half: HalfType, opset: i64) -> Result<()> {
-    if half == HalfType::Fp16 || opset >= FIRST_WITH_BF16 {
-        return Ok(());
+/// The model in an operator set that has the half type, and what the report says if that is a later one than its own
+/// could be.
+fn with_opset(model: Model, half: HalfType, opset: i64) -> Result<(Model, Option<String>)> {
+    if half == HalfType::Fp16 || opset >= raise::WITH_BF16 {
+        return Ok((model, None));
     }
-    Err(Error::InvalidSetting {
-        name: "precision",
-        value: half.to_string(),
-        reason: format!(
-            "the model's operator set {opset} has no BF16: use fp16, or export it with operator set {FIRST_WITH_BF16} or later, better 22"
-        ),
-    })
+    match raise::raised(&model, opset) {
+        Ok(raised) => Ok((Model::from_proto(raised, model.path())?, None)),
+        Err(reason) if opset >= FIRST_WITH_BF16 => Ok((model, Some(reason))),
+        Err(reason) => Err(Error::InvalidSetting {
+            name: "precision",
+            value: half.to_string(),
+            reason: format!(
+                "the model's operator set {opset} has no BF16 and cannot be raised, since {reason}: use fp16, or export the model with operator set {}",
+                raise::WITH_BF16
+            ),
+        }),
+    }
 }
 
 /// A name that fits nothing is a typing mistake.

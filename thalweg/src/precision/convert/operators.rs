@@ -170,6 +170,9 @@ const KEPT: [(&str, &str); 24] = [
     ("RoiAlign", "its coordinates need more digits than half has"),
 ];
 
+/// Operators of which TensorRT has no BF16 version: TensorRT for RTX 1.7 refuses models that have them.
+const NOT_IN_TENSORRT_BF16: [&str; 2] = ["ConvTranspose", "HardSwish"];
+
 /// What may be done with an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -191,6 +194,9 @@ pub(super) fn verdict(operator: &str, half: HalfType, opset: i64) -> Verdict {
     if let Some((_, reason)) = KEPT.iter().find(|(name, _)| *name == operator) {
         return Verdict::Kept(reason);
     }
+    if half == HalfType::Bf16 && NOT_IN_TENSORRT_BF16.contains(&operator) {
+        return Verdict::Kept("TensorRT has no BF16 version of it");
+    }
     let Some((_, kind, fp16, bf16)) = OPERATORS.iter().find(|(name, ..)| *name == operator) else {
         return Verdict::Unknown;
     };
@@ -199,6 +205,12 @@ pub(super) fn verdict(operator: &str, half: HalfType, opset: i64) -> Verdict {
         since if opset < since => Verdict::NeedsOpset(since),
         _ => Verdict::Half(*kind),
     }
+}
+
+/// Whether an operator is in one of the lists here.
+pub(super) fn is_listed(operator: &str) -> bool {
+    let rows = OPERATORS.iter().map(|row| row.0).chain(KEPT.iter().map(|row| row.0)).chain(SHAPE_READERS);
+    rows.into_iter().any(|name| name == operator)
 }
 
 /// Whether an operator's input takes the type of its first one. Others stay as they are: scales, coordinates of

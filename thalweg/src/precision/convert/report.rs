@@ -11,8 +11,12 @@ use super::{HalfType, RangeSource};
 pub struct ConversionReport {
     /// The type that was converted to.
     pub precision: HalfType,
-    /// Version of ONNX's operator set.
+    /// Version of ONNX's operator set that the model had.
+    pub opset_before: i64,
+    /// The version that it has now: for BF16 it is raised to 22, the first that has it for convolutions.
     pub opset: i64,
+    /// Why it could not be raised, if so.
+    pub not_raised: Option<String>,
     /// Nodes that take and give half now.
     pub half_nodes: usize,
     /// Nodes that have nothing to do with FP32 numbers, or only look at their shape, or make other types of them.

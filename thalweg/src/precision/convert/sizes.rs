@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::operators::is_arithmetic;
 use crate::model::DataType;
-use crate::model::proto::{GraphProto, NodeProto};
+use crate::model::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// The places of all such nodes in a graph.
 pub(super) fn nodes(graph: &GraphProto) -> HashSet<usize> {
@@ -19,7 +19,7 @@ pub(super) fn nodes(graph: &GraphProto) -> HashSet<usize> {
 
 /// Nodes that calculate with shapes and constants alone.
 fn from_shapes(graph: &GraphProto) -> HashSet<usize> {
-    let mut constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name()).collect();
+    let mut constants: HashSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
     let mut sizes: HashSet<&str> = HashSet::new();
     let mut found = HashSet::new();
     for (place, node) in graph.node.iter().enumerate() {
@@ -72,7 +72,7 @@ fn into_integers(graph: &GraphProto) -> HashSet<usize> {
 
 /// Values that are read outside of the graph's own nodes: by its caller, or in subgraphs.
 fn read_elsewhere(graph: &GraphProto) -> HashSet<&str> {
-    let mut names: HashSet<&str> = graph.output.iter().map(|output| output.name()).collect();
+    let mut names: HashSet<&str> = graph.output.iter().map(ValueInfoProto::name).collect();
     for subgraph in graph.node.iter().flat_map(subgraphs) {
         names.extend(subgraph.node.iter().flat_map(|node| &node.input).map(String::as_str));
         names.extend(read_elsewhere(subgraph));

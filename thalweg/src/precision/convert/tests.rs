@@ -184,15 +184,44 @@ fn branches_read_the_forms_that_the_graph_around_them_makes() {
     assert_eq!((report.half_nodes, report.cast_count), (4, 3));
 }
 
+fn of_opset(sketch: Sketch, opset: i64) -> Model {
+    let mut proto = sketch.proto();
+    proto.opset_import[0].version = Some(opset);
+    Model::from_proto(proto, "m.onnx").unwrap()
+}
+
 #[test]
-fn bf16_needs_an_operator_set_that_has_it() {
-    let draw = |opset: i64| {
-        let sketch = Sketch::new().input("x", "1,3").output("y").node("y = Relu(x)", &[]);
-        let mut proto = sketch.proto();
-        proto.opset_import[0].version = Some(opset);
-        Model::from_proto(proto, "m.onnx").unwrap()
+fn bf16_raises_the_operator_set_and_fp16_does_not() {
+    let draw = || {
+        let sketch = Sketch::new().input("x", "1,3,4").output("y");
+        let axes = [sketch::ints("axes", &[0])];
+        of_opset(sketch.node("a = Squeeze(x)", &axes).node("y = Softmax(a)", &[sketch::int("axis", 0)]), 11)
     };
-    assert_eq!(convert(&draw(13), &spec(HalfType::Bf16)).unwrap().1.half_nodes, 1);
-    let error = convert(&draw(11), &spec(HalfType::Bf16)).unwrap_err();
-    assert!(error.to_string().contains("operator set 11 has no BF16"), "{error}");
+    let (model, report) = convert(&draw(), &spec(HalfType::Bf16)).unwrap();
+    assert_eq!((report.opset_before, report.opset, report.not_raised), (11, 22, None));
+    let expected = [
+        "Cast x > x_bf16",
+        "Squeeze x_bf16 a_axes > a_bf16",
+        "Shape a_bf16 > y_shape",
+        "Flatten a_bf16 > y_flat_bf16",
+        "Softmax y_flat_bf16 > y_rows_bf16",
+        "Reshape y_rows_bf16 y_shape > y_bf16",
+        "Cast y_bf16 > y",
+    ];
+    assert_eq!(lines(model.graph()), expected);
+    let (_, report) = convert(&draw(), &spec(HalfType::Fp16)).unwrap();
+    assert_eq!((report.opset_before, report.opset), (11, 11));
+}
+
+#[test]
+fn an_operator_that_cannot_be_raised_is_named() {
+    let draw = |opset| {
+        let sketch = Sketch::new().input("x", "1,3").output("y").node("a = Relu(x)", &[]);
+        of_opset(sketch.node("y = Strange(a)", &[]), opset)
+    };
+    let error = convert(&draw(11), &spec(HalfType::Bf16)).unwrap_err().to_string();
+    assert!(error.contains("operator set 11 has no BF16") && error.contains("(Strange)"), "{error}");
+    let (_, report) = convert(&draw(15), &spec(HalfType::Bf16)).unwrap();
+    assert_eq!((report.opset, report.half_nodes), (15, 1));
+    assert!(report.not_raised.unwrap().contains("(Strange)"));
 }

@@ -13,11 +13,25 @@ const MOST_EXAMPLES: usize = 3;
 
 /// A conversion whose result is at `path`, as text of at most 80 columns.
 pub fn text_of_conversion(report: &ConversionReport, path: &Path, style: Style) -> String {
-    let precision = report.precision;
     let file = wording::printable(&path.display().to_string());
+    let text = style.paint_lines(Tone::Bold, &wrap(&format!("{file}: {}", verdict(report)), 80));
+    let doubt = "What this costs in accuracy was not measured: no half arithmetic runs here. `thalweg build \
+                 --input` compares the engine with FP32 on a GPU.";
+    text + "\n" + &details(report, style) + "\n" + &style.paint_lines(Tone::Dim, &wrap(doubt, 80))
+}
+
+/// A conversion on the way to an engine, as text of at most 80 columns.
+pub fn text_of_converted_nodes(report: &ConversionReport, style: Style) -> String {
+    let title = format!("converted first: {}", verdict(report));
+    format!("\n{}{}", style.paint_lines(Tone::Bold, &wrap(&title, 80)), details(report, style))
+}
+
+fn verdict(report: &ConversionReport) -> String {
     let node_count = report.half_nodes + report.other_nodes + report.moving_nodes + report.kept.len();
-    let verdict = format!("{file}: {} of {node_count} nodes compute in {precision}", report.half_nodes);
-    let mut text = style.paint_lines(Tone::Bold, &wrap(&verdict, 80)) + "\n";
+    format!("{} of {node_count} nodes compute in {}", report.half_nodes, report.precision)
+}
+
+fn details(report: &ConversionReport, style: Style) -> String {
     let lines = vec![
         Fact::new(
             "in fp32",
@@ -28,6 +42,7 @@ pub fn text_of_conversion(report: &ConversionReport, path: &Path, style: Style) 
             format!("{} nodes without fp32 values, or that only look at them", report.other_nodes),
         ),
         Fact::new("casts", format!("{} put in", report.cast_count)),
+        Fact::new("opset", opset(report)),
         Fact::new("weights", weights(report)),
         Fact::new(
             "size",
@@ -35,11 +50,16 @@ pub fn text_of_conversion(report: &ConversionReport, path: &Path, style: Style) 
         ),
         Fact::new("ranges", ranges(report)),
     ];
-    text += &facts(lines, style);
-    text += &reasons(&report.kept, style);
-    let doubt = "What this costs in accuracy was not measured: no half arithmetic runs here. `thalweg build \
-                 --input` compares the engine with FP32 on a GPU.";
-    text + "\n" + &style.paint_lines(Tone::Dim, &wrap(doubt, 80))
+    facts(lines, style) + &reasons(&report.kept, style)
+}
+
+fn opset(report: &ConversionReport) -> String {
+    let ConversionReport { opset_before, opset, not_raised, .. } = report;
+    match not_raised {
+        Some(reason) => format!("{opset}, not raised since {}", wording::printable(reason)),
+        None if opset == opset_before => opset.to_string(),
+        None => format!("{opset}, raised from {opset_before}"),
+    }
 }
 
 fn weights(report: &ConversionReport) -> String {
