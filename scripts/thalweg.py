@@ -31,8 +31,24 @@ def run(command):
 
 def model_arguments(row):
     """The model, its backend and the shapes of its open dimensions."""
-    shapes = [f"--shape={name}={shape}" for name, shape in models.settings(row, "shapes").items()]
-    return [models.path(row), "--backend=cpu", *shapes]
+    return [models.path(row), "--backend=cpu", *shape_arguments(row)]
+
+
+def shape_arguments(row):
+    """The shapes of a model's open dimensions."""
+    return [f"--shape={name}={shape}" for name, shape in models.settings(row, "shapes").items()]
+
+
+def convert(binary, row, precision, output):
+    """Converts a model and returns the report."""
+    command = [binary, "convert", models.path(row), f"--precision={precision}", "-o", output, *shape_arguments(row)]
+    return json.loads(run([*command, "--json"]))["report"]
+
+
+def build(binary, row, model, tensorrt_dir, engine):
+    """Builds an engine of a model of the table, or of one that was made of it."""
+    command = [binary, "build", model, "-o", engine, f"--tensorrt-dir={tensorrt_dir}", *shape_arguments(row)]
+    run([*command, "--optimization-level=0", "--no-cache", "--no-accuracy", "--json"])
 
 
 def save_outputs(binary, row, inputs, outputs):

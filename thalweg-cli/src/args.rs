@@ -8,12 +8,12 @@ use thalweg::backend::{CudaGraph, DataSheet, InputMemory, Precision, Transfers, 
 use thalweg::measure::Feeding;
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
-use thalweg::precision::AccuracyLimit;
+use thalweg::precision::{AccuracyLimit, HalfType};
 
 use crate::values::{
-    Counts, graph_parser, input_memory_parser, network_parser, parse_count, parse_counts, parse_delay,
-    parse_device, parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape, parse_span,
-    precision_parser, transfers_parser, wait_parser,
+    Counts, graph_parser, half_parser, input_memory_parser, network_parser, parse_count, parse_counts,
+    parse_delay, parse_device, parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape,
+    parse_span, precision_parser, transfers_parser, wait_parser,
 };
 
 /// Finds, proves and runs the fastest way to push inferences through a network on several streams.
@@ -44,6 +44,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Write a well-known network with seeded random weights as an ONNX file
     Model(ModelArgs),
+    /// Convert a model to FP16 or BF16 and write it as an ONNX file
+    Convert(ConvertArgs),
     /// Build an engine and write it to a file
     Build(BuildArgs),
     /// Measure one configuration
@@ -129,6 +131,36 @@ pub struct ModelArgs {
     /// Seed of the weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// ONNX file
+    pub model: PathBuf,
+    /// The type to compute in: fp16, bf16
+    #[arg(long, value_name = "WHAT", default_value = "fp16", value_parser = half_parser())]
+    pub precision: HalfType,
+    /// File to write
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Samples to look at the ranges of values on: .npy for one input, .npz with an array per input, or a folder of
+    /// them; random without it
+    #[arg(long, value_name = "FILE|DIR")]
+    pub input: Option<PathBuf>,
+    /// Nodes and operators that stay in FP32, by name
+    #[arg(long, value_name = "NAME|OP", value_delimiter = ',')]
+    pub keep_f32: Vec<String>,
+    /// Convert FP32 inputs and outputs too
+    #[arg(long)]
+    pub half_io: bool,
+    /// Do not run the network to look at the ranges of its values
+    #[arg(long, conflicts_with = "input")]
+    pub no_ranges: bool,
+    /// Seed of random samples
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -271,6 +303,10 @@ pub struct BuildArgs {
     pub shapes: ShapeArgs,
     #[command(flatten)]
     pub cache: CacheArgs,
+    /// How fp16 reaches TensorRT: as a flag of its builder, or by converting the model first [default: flags where
+    /// TensorRT still has them (8 and 10), else onnx]
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub precision_route: Option<PrecisionRoute>,
     /// Samples to compare a lower precision with FP32 on [default: those of --calibrate, else random]
     #[arg(long, value_name = "FILE|DIR")]
     pub input: Option<PathBuf>,
@@ -283,6 +319,14 @@ pub struct BuildArgs {
     /// Write what became of the network's layers to this file, as TensorRT's JSON
     #[arg(long, value_name = "FILE")]
     pub export_layers: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionRoute {
+    /// The builder chooses which layers compute in half
+    Flags,
+    /// The model is converted and says so itself
+    Onnx,
 }
 
 #[derive(Debug, Args)]

@@ -37,6 +37,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Doctor(args) => commands::doctor::run(&args, output),
         Command::Inspect(args) => commands::inspect::run(&args, output),
         Command::Model(args) => commands::model::run(&args, output),
+        Command::Convert(args) => commands::convert::run(&args, output),
         Command::Build(args) => commands::build::run(&args, output),
         Command::Bench(args) => commands::bench::run(&args, output),
         Command::Tune(args) => commands::tune::run(&args, output),

@@ -9,6 +9,7 @@ use thalweg::backend::{CudaGraph, DataSheet, InputMemory, Precision, Transfers, 
 use thalweg::measure::Feeding;
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
+use thalweg::precision::HalfType;
 
 /// A list of values for one knob, or the tuner's own choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +98,11 @@ pub fn parse_span(text: &str) -> Result<Duration, String> {
 /// One of the precisions by its name.
 pub fn precision_parser() -> impl TypedValueParser<Value = Precision> {
     named(["fp32", "fp16", "int8"], Precision::ALL)
+}
+
+/// One of the half types by its name.
+pub fn half_parser() -> impl TypedValueParser<Value = HalfType> {
+    named(["fp16", "bf16"], HalfType::ALL)
 }
 
 /// What is replayed as a CUDA graph, by its name.

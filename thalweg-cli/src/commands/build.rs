@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use serde_json::json;
-use thalweg::backend::{self, Backend, Engine, Precision};
-use thalweg::engine::{self, Built, MaxBatch, StoredEngine};
+use thalweg::backend::{self, Backend, BuildOptions, Engine, Precision};
+use thalweg::engine::{self, Built, EngineRequest, MaxBatch, StoredEngine};
 use thalweg::files;
 use thalweg::measure::WorkloadSpec;
 use thalweg::model::Model;
-use thalweg::precision::{self, Accuracy, Assessment};
+use thalweg::precision::{self, Accuracy, Assessment, Boundary, ConversionReport, ConversionSpec, HalfType};
 use thalweg::report;
 
+use super::convert::Look;
 use super::{build_options, cache, input_shapes, surroundings};
-use crate::args::BuildArgs;
+use crate::args::{BuildArgs, PrecisionRoute};
 use crate::output::Output;
 use crate::progress::Interrupts;
 
@@ -23,19 +24,20 @@ pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
     let interrupts = Interrupts::catch()?;
     let backend = backend::open_to_build(&args.backend, &surroundings(&args.gpu))?;
     check_device(args, backend.as_ref())?;
-    let model = Model::read(&args.model)?;
+    let routed = routed(args, backend.as_ref(), output)?;
+    let model = &routed.model;
     let (bar, watch) = interrupts.watch(model.name(), output);
     let spec = WorkloadSpec {
         input_shapes: input_shapes(&args.shapes),
         max_batch: MaxBatch::Exactly(args.batch),
-        options: build_options(&args.builder),
+        options: routed.options.clone(),
         calibrate: args.builder.calibrate.clone(),
         cache: cache(&args.cache, backend.as_ref(), output)?,
         watch: Some(watch),
         input: args.input.clone().or_else(|| args.builder.calibrate.clone()),
         ..WorkloadSpec::default()
     };
-    let built = build(backend.as_ref(), &model, &spec, !args.no_accuracy);
+    let built = build(backend.as_ref(), &routed, &spec, !args.no_accuracy);
     bar.clear();
     let (built, accuracy) = built?;
     if let Some(accuracy) = &accuracy {
@@ -45,7 +47,51 @@ pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
     if let Some(path) = &args.export_layers {
         export_layers(built.engine.as_deref(), path)?;
     }
-    show(&built, accuracy.as_ref(), &args.output, output)
+    show(
+        &Shown { built: &built, accuracy: accuracy.as_ref(), conversion: routed.report.as_ref() },
+        &args.output,
+        output,
+    )
+}
+
+/// The model that is built, and how its precision reaches the builder.
+struct Routed {
+    model: Model,
+    options: BuildOptions,
+    /// The model as it was, and what its conversion did, where it was converted.
+    original: Option<Model>,
+    report: Option<ConversionReport>,
+}
+
+/// FP16 as a flag where the backend has one, else by converting the model.
+fn routed(args: &BuildArgs, backend: &dyn Backend, output: &Output) -> anyhow::Result<Routed> {
+    let (model, options) = (Model::read(&args.model)?, build_options(&args.builder));
+    let by_types = backend.takes_types_from_model();
+    let default = if by_types { PrecisionRoute::Onnx } else { PrecisionRoute::Flags };
+    let route = args.precision_route.unwrap_or(default);
+    if options.precision != Precision::Fp16 || route == PrecisionRoute::Flags {
+        return Ok(Routed { model, options, original: None, report: None });
+    }
+    let reason = if by_types { "this TensorRT takes the types of the model alone" } else { "as asked for" };
+    output.note(&format!("converting {} to fp16 first: {reason}", model.name()));
+    let look = Look {
+        half: HalfType::Fp16,
+        input_shapes: &input_shapes(&args.shapes),
+        samples: args.input.as_deref().or(args.builder.calibrate.as_deref()),
+        seed: 0,
+    };
+    let ranges = look.ranges(&model, output)?;
+    let spec = ConversionSpec {
+        half: HalfType::Fp16,
+        keep_f32: &[],
+        boundary: Boundary::Unchanged,
+        ranges: ranges.as_ref(),
+    };
+    let (converted, report) = precision::convert(&model, &spec)?;
+    // Where there is a flag, it allows the types that the model has.
+    let precision = if by_types { Precision::Fp32 } else { Precision::Fp16 };
+    let options = BuildOptions { precision, ..options };
+    Ok(Routed { model: converted, options, original: Some(model), report: Some(report) })
 }
 
 fn check_outputs(args: &BuildArgs) -> thalweg::Result<()> {
@@ -75,10 +121,11 @@ type Ready = Built<Option<Arc<dyn Engine>>>;
 /// lower than the model's, compared with FP32.
 fn build(
     backend: &dyn Backend,
-    model: &Model,
+    routed: &Routed,
     spec: &WorkloadSpec,
     is_compared: bool,
 ) -> thalweg::Result<(Ready, Option<Accuracy>)> {
+    let model = &routed.model;
     let calibration = spec.calibration(model)?;
     let request = spec.request(model, calibration.as_ref());
     let cache = spec.cache.as_ref();
@@ -86,8 +133,10 @@ fn build(
         return Ok((engine::build_for_later(backend, &request, cache)?.map(|()| None), None));
     }
     let built = engine::build(backend, &request, cache)?;
-    let accuracy = if is_compared && spec.options.precision != Precision::Fp32 {
+    let is_lower = spec.options.precision != Precision::Fp32 || routed.original.is_some();
+    let accuracy = if is_compared && is_lower {
         let samples = spec.input.as_deref();
+        let request = EngineRequest { model: routed.original.as_ref().unwrap_or(model), ..request };
         let assessment = Assessment { backend, request, cache, samples, seed: spec.seed };
         Some(precision::assess(&built.engine, &assessment)?)
     } else {
@@ -101,12 +150,15 @@ fn export_layers(engine: Option<&dyn Engine>, path: &Path) -> anyhow::Result<()>
     Ok(files::write_whole(path, layers.as_bytes())?)
 }
 
-fn show<T>(
-    built: &Built<T>,
-    accuracy: Option<&Accuracy>,
-    path: &Path,
-    output: &Output,
-) -> anyhow::Result<()> {
+/// What a build's result consists of.
+struct Shown<'a> {
+    built: &'a Ready,
+    accuracy: Option<&'a Accuracy>,
+    conversion: Option<&'a ConversionReport>,
+}
+
+fn show(shown: &Shown<'_>, path: &Path, output: &Output) -> anyhow::Result<()> {
+    let Shown { built, accuracy, conversion } = *shown;
     let StoredEngine { engine, origin } = &built.stored;
     output.result(
         || {
@@ -120,11 +172,15 @@ fn show<T>(
                 "spec": engine.spec,
                 "signature": engine.signature,
                 "accuracy": accuracy,
+                "conversion": conversion,
             }))
         },
         |style| {
             let accuracy = accuracy.map(|accuracy| report::text_of_accuracy(accuracy, style));
-            report::text_of_build(&built.stored, &built.source, path, style) + &accuracy.unwrap_or_default()
+            let conversion = conversion.map(|conversion| report::text_of_converted_nodes(conversion, style));
+            report::text_of_build(&built.stored, &built.source, path, style)
+                + &conversion.unwrap_or_default()
+                + &accuracy.unwrap_or_default()
         },
     )
 }

@@ -186,11 +186,25 @@ fn what_needs_a_gpu_is_refused_before_the_build() {
     let Some(folder) = rtx() else { return };
     let scratch = Scratch::new();
     let output = scratch.path("x.engine");
-    build_rtx(&scratch, &folder, &output, "--precision fp16").refused(2, &["from the ONNX file"]);
+    build_rtx(&scratch, &folder, &output, "--precision fp16 --precision-route flags")
+        .refused(2, &["from the ONNX file", "thalweg convert"]);
     build_rtx(&scratch, &folder, &output, "--max-loss rel=0.1").refused(1, &["--max-loss needs a GPU"]);
     build_rtx(&scratch, &folder, &output, "--export-layers layers.json")
         .refused(1, &["--export-layers needs a GPU"]);
     assert!(!output.exists());
+}
+
+#[test]
+fn fp16_goes_through_the_model_where_tensorrt_has_no_flag() {
+    let Some(folder) = rtx() else { return };
+    let scratch = Scratch::new();
+    let output = scratch.path("x.engine");
+    let said = build_rtx(&scratch, &folder, &output, "--precision fp16 --json").succeeded();
+    assert!(said.stderr.contains("this TensorRT takes the types of the model alone"), "{said:#?}");
+    let built = said.json();
+    assert_eq!(built["spec"]["options"]["precision"], "fp32");
+    assert!(built["conversion"]["half_nodes"].as_u64() > Some(100), "{}", built["conversion"]["half_nodes"]);
+    assert!(output.is_file());
 }
 
 #[test]

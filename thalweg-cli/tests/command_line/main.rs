@@ -8,6 +8,7 @@ mod bad_models;
 mod bad_results;
 mod bad_settings;
 mod connections;
+mod conversion;
 mod ended_early;
 mod engines;
 mod knobs;

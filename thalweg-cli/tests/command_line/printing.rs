@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use crate::models::{CLASSIFIER_SHAPE, classifier, launch};
 use crate::program::{Said, Scratch, command, finish, run, start};
 
-const COMMANDS: [&str; 10] =
-    ["", "doctor", "inspect", "model", "build", "bench", "tune", "report", "completions", "man"];
+const COMMANDS: [&str; 11] =
+    ["", "doctor", "inspect", "model", "convert", "build", "bench", "tune", "report", "completions", "man"];
 
 /// Columns that help may be wide.
 const WIDTH: usize = 100;

@@ -126,6 +126,12 @@ pub trait Backend: Send + Sync {
         true
     }
 
+    /// Whether layers compute in the types of the model alone, so that a lower precision is asked for by converting the
+    /// model and not in [`BuildOptions`].
+    fn takes_types_from_model(&self) -> bool {
+        false
+    }
+
     /// What an engine's bytes depend on besides model and [`BuildSpec`], such as versions and the device's
     /// generation; `None` where building is so quick that storing engines is not worth it.
     fn build_identity(&self) -> Option<String> {

@@ -110,6 +110,12 @@ impl SampleSet {
         &self.inputs[input][start..start + size]
     }
 
+    /// A set of one of the samples.
+    pub(crate) fn only(&self, sample: usize) -> Self {
+        let inputs = (0..self.inputs.len()).map(|input| self.sample(input, sample).to_vec());
+        Self { count: 1, inputs: inputs.collect(), sizes: self.sizes.clone() }
+    }
+
     /// Bytes of one sample of all inputs.
     pub fn byte_count(&self) -> usize {
         self.sizes.iter().sum()

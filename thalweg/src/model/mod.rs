@@ -22,7 +22,7 @@ mod tensor_data;
 mod tensor_info;
 pub mod zoo;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -256,6 +256,19 @@ impl Model {
     /// contradict each other. Unknown operators are no error: what they produce is unknown.
     pub fn infer_shapes(&self, input_shapes: &BTreeMap<String, Shape>) -> Result<Shapes> {
         resolve::infer_shapes(self, input_shapes)
+    }
+
+    /// The element types of a graph's values, as far as they follow without any shape. `graph` is the main graph, or
+    /// one inside it, and `outer` has what is known around it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidModel`] where the graph contradicts itself.
+    pub(crate) fn element_types(
+        &self,
+        graph: &proto::GraphProto,
+        outer: &HashMap<String, DataType>,
+    ) -> Result<HashMap<String, DataType>> {
+        shapes::element_types_of(self, graph, outer)
     }
 
     /// What one execution at these shapes takes: FLOPs, weights and activations, per node and in total.

@@ -114,6 +114,10 @@ pub fn text(name: &str, value: &str) -> AttributeProto {
     AttributeProto { name: Some(name.into()), s: Some(value.to_owned().into()), ..Default::default() }
 }
 
+pub fn tensor(name: &str, value: TensorProto) -> AttributeProto {
+    AttributeProto { name: Some(name.into()), t: Some(value), ..Default::default() }
+}
+
 pub fn graph(name: &str, value: GraphProto) -> AttributeProto {
     AttributeProto { name: Some(name.into()), g: Some(value), ..Default::default() }
 }

@@ -137,7 +137,7 @@ fn precision_refused(precision: Precision) -> impl Fn(thalweg_nvidia::Error) -> 
             name: "precision",
             value: precision.to_string(),
             reason: format!(
-                "TensorRT {version} takes the precision of each layer from the ONNX file: convert the model, and use fp32 here"
+                "TensorRT {version} takes the precision of each layer from the ONNX file: convert the model with `thalweg convert`, and use fp32 here"
             ),
         },
         other => other.into(),

@@ -25,7 +25,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use thalweg_nvidia::cuda::{CudaContext, Driver, HostWait};
 use thalweg_nvidia::nvml::{Nvml, NvmlDevice};
-use thalweg_nvidia::tensorrt::{Builder, MemoryAccount, TensorRt};
+use thalweg_nvidia::tensorrt::{Builder, Family, MemoryAccount, TensorRt};
 
 use crate::backend::{Backend, BuildOrder, DeviceSpec, Engine, Precision, SerializedEngine, Surroundings};
 use crate::error::{Error, Result};
@@ -163,6 +163,10 @@ impl Backend for TensorRtBackend {
 
     fn can_run(&self) -> bool {
         self.gpu.is_ok()
+    }
+
+    fn takes_types_from_model(&self) -> bool {
+        matches!(self.tensorrt.family(), Family::TensorRt11 | Family::Rtx1)
     }
 
     fn build_identity(&self) -> Option<String> {

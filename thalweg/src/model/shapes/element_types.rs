@@ -1,6 +1,6 @@
 //! The element type of a node's outputs.
 
-use super::super::DataType;
+use super::super::{DataType, tensor_info};
 use super::call::Call;
 use super::rules::KNOWN_DOMAINS;
 
@@ -8,8 +8,11 @@ use super::rules::KNOWN_DOMAINS;
 pub fn of_output(call: &Call<'_>, index: usize) -> Option<DataType> {
     let input = |index: usize| call.input(index).and_then(|value| value.data_type);
     match (call.node.op_type(), index) {
-        // What these hand out is said by their subgraphs and attributes, or by nobody we know.
-        ("Loop" | "Scan" | "If" | "TfIdfVectorizer", _) => None,
+        // The first output of a loop's body is its condition, which the loop keeps to itself.
+        ("Loop", _) => body_output(call, index + 1),
+        ("Scan", _) => body_output(call, index),
+        // What these hand out is said elsewhere, or by nobody we know.
+        ("If" | "TfIdfVectorizer", _) => None,
         _ if !KNOWN_DOMAINS.contains(&call.node.domain()) => None,
         ("Cast" | "BitCast", _) => attribute(call, "to"),
         ("CastLike", _) => input(1),
@@ -48,6 +51,12 @@ pub fn of_output(call: &Call<'_>, index: usize) -> Option<DataType> {
 
 fn attribute(call: &Call<'_>, name: &str) -> Option<DataType> {
     DataType::from_onnx(i32::try_from(call.node.int(name)?).ok()?)
+}
+
+/// What the body of a loop declares about one of its outputs.
+fn body_output(call: &Call<'_>, index: usize) -> Option<DataType> {
+    let body = call.node.attribute("body")?.g.as_ref()?;
+    tensor_info::declared_type(body.output.get(index)?)
 }
 
 fn constant(call: &Call<'_>) -> Option<DataType> {

@@ -112,6 +112,23 @@ pub(super) fn infer(model: &Model, input_shapes: &BTreeMap<String, Shape>) -> Re
     })
 }
 
+/// See [`Model::element_types`].
+pub(super) fn element_types_of(
+    model: &Model,
+    graph: &GraphProto,
+    outer: &HashMap<String, DataType>,
+) -> Result<HashMap<String, DataType>> {
+    let typed = |data_type| Value { data_type: Some(data_type), ..Value::default() };
+    let mut values: HashMap<_, _> =
+        outer.iter().map(|(name, data_type)| (name.clone(), typed(*data_type))).collect();
+    let declared = graph.input.iter().filter_map(|it| Some((it.name(), tensor_info::declared_type(it)?)));
+    values.extend(declared.map(|(name, data_type)| (name.to_owned(), typed(data_type))));
+    let scope = Scope { outer: None, model, shapes: Shapes { values, ..Shapes::default() } };
+    let shapes = infer_graph(graph, scope).map_err(|reason| Error::InvalidModel { reason })?;
+    let known = shapes.values.into_iter().filter(|(name, _)| !outer.contains_key(name));
+    Ok(known.filter_map(|(name, value)| Some((name, value.data_type?))).collect())
+}
+
 /// The values of a graph so far. Subgraphs see those of the graphs around them.
 struct Scope<'a> {
     outer: Option<&'a Scope<'a>>,

@@ -1,0 +1,47 @@
+//! `thalweg convert`.
+
+use crate::models::{CLASSIFIER_SHAPE, classifier};
+use crate::program::{Scratch, run};
+
+#[test]
+fn a_model_becomes_half_as_large_and_keeps_its_inputs_and_outputs() {
+    let scratch = Scratch::new();
+    let half = scratch.path("half.onnx");
+    let line = format!("convert {{}} {CLASSIFIER_SHAPE} -o {{}} --json");
+    let report = &run(&line, &[&classifier(), &half]).succeeded().json()["report"];
+    assert!(report["half_nodes"].as_u64() > Some(100), "{}", report["half_nodes"]);
+    assert_eq!((report["cast_count"].as_u64(), report["precision"].as_str()), (Some(2), Some("fp16")));
+    assert!(report["bytes_after"].as_u64().unwrap() * 10 < report["bytes_before"].as_u64().unwrap() * 6);
+    let inspect = format!("inspect {{}} {CLASSIFIER_SHAPE} --json");
+    let of = |model| run(&inspect, &[model]).succeeded().json();
+    let (before, after) = (of(&classifier()), of(&half));
+    assert_eq!((&before["inputs"], &before["outputs"]), (&after["inputs"], &after["outputs"]));
+}
+
+#[test]
+fn the_text_says_what_stayed_and_that_accuracy_was_not_measured() {
+    let scratch = Scratch::new();
+    let half = scratch.path("half.onnx");
+    let line =
+        format!("convert {{}} {CLASSIFIER_SHAPE} -o {{}} --precision bf16 --no-ranges --keep-f32 Softmax");
+    let said = run(&line, &[&classifier(), &half]).succeeded();
+    for phrase in [
+        "nodes compute in bf16",
+        "22, raised from 11",
+        "not looked at",
+        "1 Softmax: asked for",
+        "not measured",
+    ] {
+        assert!(said.stdout.contains(phrase), "{phrase}: {said:#?}");
+    }
+    assert!(said.stdout.lines().all(|line| line.chars().count() <= 80), "{said:#?}");
+}
+
+#[test]
+fn a_name_that_nothing_has_is_refused_and_nothing_is_written() {
+    let scratch = Scratch::new();
+    let half = scratch.path("half.onnx");
+    let line = "convert {} -o {} --no-ranges --keep-f32 Sofmax";
+    run(line, &[&classifier(), &half]).refused(2, &["keep-f32 Sofmax", "no node and no operator"]);
+    assert!(!half.exists());
+}

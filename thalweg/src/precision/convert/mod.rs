@@ -1,0 +1,140 @@
+//! FP16 and BF16 as a pass over ONNX files, for runtimes that take the precision of each layer from the file.
+//!
+//! In: a [`Model`] and a [`ConversionSpec`]. Out: a model that computes in a half type wherever that is known to be
+//! sound, and a [`ConversionReport`] that says which nodes stayed in FP32 and why. A value that is read in both types
+//! is cast once, right behind the node that makes it; weights are converted here and cast never. Integers, shapes and
+//! the values that sizes are calculated from are left alone. INT8 is not this pass's business.
+
+mod graph;
+mod half_type;
+mod node;
+mod operators;
+mod raise;
+mod ranges;
+mod report;
+mod scope;
+mod sizes;
+
+use std::collections::HashSet;
+
+use prost::Message as _;
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::model::proto::{GraphProto, OperatorSetIdProto};
+use graph::Rewriter;
+
+pub use half_type::HalfType;
+pub use ranges::{RangeSource, Ranges, ValueRange};
+pub use report::{ConversionReport, KeepReason, KeptNode, WeightReport};
+
+/// The first IR version in which an initializer need not be listed among the inputs (ONNX's IR specification,
+/// "Version 4").
+const IR_WITH_FREE_INITIALIZERS: i64 = 4;
+
+/// What to convert to, and what to leave.
+#[derive(Clone, Copy, Debug)]
+pub struct ConversionSpec<'a> {
+    /// The type to compute in.
+    pub half: HalfType,
+    /// Names of nodes and of operators that stay in FP32.
+    pub keep_f32: &'a [String],
+    /// The types of the model's inputs and outputs.
+    pub boundary: Boundary,
+    /// How large the values get, where that was looked at.
+    pub ranges: Option<&'a Ranges>,
+}
+
+/// The types of a converted model's inputs and outputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Boundary {
+    /// As they were: callers need not know of the conversion.
+    #[default]
+    Unchanged,
+    /// FP32 inputs and outputs become half too, which halves what is copied.
+    Half,
+}
+
+/// Converts a model. It takes and gives the same tensors by name, and a node keeps its name.
+///
+/// # Errors
+/// [`Error::InvalidSetting`] where a name in `keep_f32` is neither a node nor an operator of the model, or where BF16
+/// is asked for and the model's operator set is older than BF16 and cannot be raised; [`Error::ExternalData`] and
+/// [`Error::InvalidModel`] where the model's weights cannot be read.
+pub fn convert(model: &Model, spec: &ConversionSpec<'_>) -> Result<(Model, ConversionReport)> {
+    let model = model.embedded()?;
+    check_keep_f32(&model, spec.keep_f32)?;
+    let bytes_before = model.proto().encoded_len() as u64;
+    let opset_before = onnx_opset(&model);
+    let (model, not_raised) = with_opset(model, spec.half, opset_before)?;
+    let opset = onnx_opset(&model);
+    let mut proto = model.proto().clone();
+    let mut rewriter = Rewriter::new(&model, spec, opset);
+    proto.graph = Some(rewriter.main_graph()?);
+    if proto.ir_version() < IR_WITH_FREE_INITIALIZERS {
+        proto.ir_version = Some(IR_WITH_FREE_INITIALIZERS);
+    }
+    let mut report = rewriter.into_report();
+    (report.opset_before, report.not_raised) = (opset_before, not_raised);
+    report.bytes_before = bytes_before;
+    report.bytes_after = proto.encoded_len() as u64;
+    Ok((Model::from_proto(proto, model.path())?, report))
+}
+
+/// The version of ONNX's own operator set.
+fn onnx_opset(model: &Model) -> i64 {
+    let sets = &model.proto().opset_import;
+    let own = sets.iter().find(|set| matches!(set.domain(), "" | "ai.onnx"));
+    own.map_or(1, OperatorSetIdProto::version)
+}
+
+/// The first operator set with operators for BF16 at all.
+const FIRST_WITH_BF16: i64 = 13;
+
+/// The model in an operator set that has the half type, and what the report says if that is a later one than its own
+/// could be.
+fn with_opset(model: Model, half: HalfType, opset: i64) -> Result<(Model, Option<String>)> {
+    if half == HalfType::Fp16 || opset >= raise::WITH_BF16 {
+        return Ok((model, None));
+    }
+    match raise::raised(&model, opset) {
+        Ok(raised) => Ok((Model::from_proto(raised, model.path())?, None)),
+        Err(reason) if opset >= FIRST_WITH_BF16 => Ok((model, Some(reason))),
+        Err(reason) => Err(Error::InvalidSetting {
+            name: "precision",
+            value: half.to_string(),
+            reason: format!(
+                "the model's operator set {opset} has no BF16 and cannot be raised, since {reason}: use fp16, or export the model with operator set {}",
+                raise::WITH_BF16
+            ),
+        }),
+    }
+}
+
+/// A name that fits nothing is a typing mistake.
+fn check_keep_f32(model: &Model, keep_f32: &[String]) -> Result<()> {
+    let mut known = HashSet::new();
+    collect_names(model.graph(), &mut known);
+    match keep_f32.iter().find(|name| !known.contains(name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(Error::InvalidSetting {
+            name: "keep-f32",
+            value: name.clone(),
+            reason:
+                "the model has no node and no operator of this name; `thalweg inspect` lists its operators"
+                    .to_owned(),
+        }),
+    }
+}
+
+fn collect_names(graph: &GraphProto, names: &mut HashSet<String>) {
+    for node in &graph.node {
+        names.extend([node.label(), node.op_type().to_owned()]);
+        for subgraph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
+            collect_names(subgraph, names);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

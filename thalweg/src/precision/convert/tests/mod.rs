@@ -1,0 +1,229 @@
+//! The pass as a whole, on small drawn graphs.
+
+mod properties;
+
+use super::*;
+use crate::model::DataType;
+use crate::model::proto::TensorProto;
+use crate::model::proto::tensor_proto::DataType as OnnxDataType;
+use crate::model::sketch::{self, Sketch};
+
+fn spec(half: HalfType) -> ConversionSpec<'static> {
+    ConversionSpec { half, keep_f32: &[], boundary: Boundary::Unchanged, ranges: None }
+}
+
+fn to_fp16(sketch: Sketch) -> (Model, ConversionReport) {
+    convert(&sketch.model(), &spec(HalfType::Fp16)).unwrap()
+}
+
+/// Operators in order, each with what it reads and makes: `Cast x > x_fp16`.
+fn lines(graph: &GraphProto) -> Vec<String> {
+    let line = |node: &crate::model::proto::NodeProto| {
+        format!("{} {} > {}", node.op_type(), node.input.join(" "), node.output.join(" "))
+    };
+    graph.node.iter().map(line).collect()
+}
+
+fn initializer<'a>(model: &'a Model, name: &str) -> Option<&'a TensorProto> {
+    model.graph().initializer.iter().find(|tensor| tensor.name() == name)
+}
+
+fn floats(name: &str, values: &[f32]) -> TensorProto {
+    TensorProto {
+        name: Some(name.into()),
+        dims: vec![i64::try_from(values.len()).unwrap()],
+        data_type: Some(OnnxDataType::Float as i32),
+        float_data: values.to_vec(),
+        ..TensorProto::default()
+    }
+}
+
+fn with_weight(mut sketch: Sketch, name: &str, values: &[f32]) -> Sketch {
+    sketch.graph.initializer.push(floats(name, values));
+    sketch
+}
+
+#[test]
+fn a_chain_is_cast_once_on_the_way_in_and_once_on_the_way_out() {
+    let sketch = Sketch::new().input("x", "1,3").output("y").weights("w", &[3, 4]);
+    let sketch = sketch.node("a = MatMul(x, w)", &[]).node("y = Relu(a)", &[]);
+    let (model, report) = to_fp16(sketch);
+    let expected =
+        ["Cast x > x_fp16", "MatMul x_fp16 w_fp16 > a_fp16", "Relu a_fp16 > y_fp16", "Cast y_fp16 > y"];
+    assert_eq!(lines(model.graph()), expected);
+    assert_eq!((report.half_nodes, report.cast_count, report.kept.len()), (2, 2, 0));
+    assert_eq!(initializer(&model, "w_fp16").unwrap().data_type(), OnnxDataType::Float16 as i32);
+    assert!(initializer(&model, "w").is_none());
+    let types: Vec<_> = model.inputs().iter().chain(model.outputs()).map(|it| it.data_type).collect();
+    assert_eq!(types, [DataType::F32; 2]);
+}
+
+#[test]
+fn readers_in_the_other_form_share_one_cast() {
+    let sketch = Sketch::new().input("x", "1,3").output("y").output("z");
+    let sketch = sketch.node("a = Relu(x)", &[]).node("b = Sigmoid(x)", &[]);
+    let sketch = sketch.node("y = Exp(a)", &[]).node("z = Pow(a, b)", &[]);
+    let (model, report) = to_fp16(sketch);
+    assert_eq!(report.cast_count, 3);
+    assert_eq!(lines(model.graph()).iter().filter(|line| *line == "Cast a_fp16 > a").count(), 1);
+    assert!(report.kept.iter().all(|node| matches!(node.reason, KeepReason::Operator { .. })));
+}
+
+#[test]
+fn inputs_and_outputs_become_half_where_asked_and_keep_their_names() {
+    let sketch = Sketch::new().input("x", "1,3").output("y").node("y = Relu(x)", &[]);
+    let spec = ConversionSpec { boundary: Boundary::Half, ..spec(HalfType::Fp16) };
+    let (model, report) = convert(&sketch.model(), &spec).unwrap();
+    assert_eq!((lines(model.graph()), report.cast_count), (vec!["Relu x > y".to_owned()], 0));
+    assert_eq!(model.inputs()[0].data_type, DataType::F16);
+    assert_eq!(model.outputs()[0].data_type, DataType::F16);
+}
+
+#[test]
+fn a_weight_that_half_cannot_hold_keeps_its_node_in_fp32() {
+    let sketch = Sketch::new().input("x", "1,2").output("y").output("z");
+    let sketch = with_weight(sketch, "huge", &[1e6, 1.0]);
+    let sketch = with_weight(sketch, "tiny", &[1e-12]);
+    let sketch = sketch.node("y = Mul(x, huge)", &[]).node("z = Add(x, tiny)", &[]);
+    let (model, report) = to_fp16(sketch);
+    assert_eq!(lines(model.graph()), ["Mul x huge > y", "Add x tiny > z"]);
+    let reasons: Vec<_> = report.kept.iter().map(|node| node.reason.to_string()).collect();
+    assert_eq!(reasons[0], "a weight is too large for half: `huge` reaches 1.000e6");
+    assert_eq!(reasons[1], "a weight is too small for half's digits: `tiny` would be off by 100.0 %");
+    assert_eq!((report.weights.clipped, report.weights.tensors), (1, 0));
+}
+
+#[test]
+fn infinities_and_nan_in_weights_stay_what_they_are() {
+    let sketch = Sketch::new().input("x", "1,3").output("y");
+    let sketch = with_weight(sketch, "mask", &[f32::NEG_INFINITY, f32::NAN, 0.0]);
+    let (model, report) = to_fp16(sketch.node("y = Add(x, mask)", &[]));
+    assert_eq!(report.half_nodes, 1);
+    let bytes = model.tensor_data(initializer(&model, "mask_fp16").unwrap()).unwrap();
+    let halves: Vec<_> = bytes.as_chunks().0.iter().map(|two| half::f16::from_le_bytes(*two)).collect();
+    assert_eq!(halves[0], half::f16::NEG_INFINITY);
+    assert!(halves[1].is_nan() && halves[2].to_f32() == 0.0);
+}
+
+#[test]
+fn a_weight_that_is_read_in_both_forms_is_there_twice() {
+    let sketch = Sketch::new().input("x", "1,3").output("y").output("z").weights("w", &[3]);
+    let sketch = sketch.node("y = Mul(x, w)", &[]).node("z = Pow(x, w)", &[]);
+    let (model, report) = to_fp16(sketch);
+    assert!(initializer(&model, "w").is_some() && initializer(&model, "w_fp16").is_some());
+    assert_eq!(report.weights.doubled_tensors, 1);
+}
+
+#[test]
+fn constants_are_converted_and_not_cast() {
+    let value = sketch::tensor("value", floats("", &[2.0]));
+    let sketch = Sketch::new().input("x", "1,3").output("y");
+    let sketch = sketch.node("c = Constant()", &[value]).node("y = Mul(x, c)", &[]);
+    let (model, report) = to_fp16(sketch);
+    assert_eq!(report.cast_count, 2);
+    assert_eq!(lines(model.graph())[1], "Mul x_fp16 c_fp16 > y_fp16");
+    assert!(initializer(&model, "c_fp16").is_some());
+}
+
+#[test]
+fn what_calculates_sizes_stays_exact() {
+    let sketch = Sketch::new().input("x", "1,3,h,w").output("y").weights("two", &[4]);
+    let sketch = sketch.node("shape = Shape(x)", &[]);
+    let sketch = sketch.node("real = Cast(shape)", &[sketch::int("to", 1)]);
+    let sketch = sketch.node("half = Mul(real, two)", &[]);
+    let sketch = sketch.node("size = Cast(half)", &[sketch::int("to", 7)]);
+    let sketch = sketch.node("a = Relu(x)", &[]).node("y = Resize(a, , , size)", &[]);
+    let (model, report) = to_fp16(sketch);
+    assert_eq!(report.kept.len(), 1);
+    assert_eq!(report.kept[0].reason, KeepReason::Size);
+    assert!(lines(model.graph()).contains(&"Mul real two > half".to_owned()));
+    assert!(lines(model.graph()).contains(&"Resize a_fp16   size > y_fp16".to_owned()));
+}
+
+#[test]
+fn nodes_and_operators_stay_where_the_user_says_so() {
+    let draw = || {
+        let mut sketch = Sketch::new().input("x", "1,3").output("y");
+        sketch = sketch.node("a = Relu(x)", &[]).node("y = Sigmoid(a)", &[]);
+        sketch.graph.node[0].name = Some("first".into());
+        sketch.model()
+    };
+    for (name, kept) in [("first", "first"), ("Sigmoid", "Sigmoid -> y")] {
+        let keep = [name.to_owned()];
+        let (_, report) =
+            convert(&draw(), &ConversionSpec { keep_f32: &keep, ..spec(HalfType::Fp16) }).unwrap();
+        assert_eq!((report.kept[0].node.as_str(), &report.kept[0].reason), (kept, &KeepReason::Asked));
+        assert_eq!(report.half_nodes, 1);
+    }
+    let keep = ["Conf".to_owned()];
+    let error = convert(&draw(), &ConversionSpec { keep_f32: &keep, ..spec(HalfType::Fp16) }).unwrap_err();
+    assert!(error.to_string().contains("no node and no operator of this name"), "{error}");
+}
+
+#[test]
+fn branches_read_the_forms_that_the_graph_around_them_makes() {
+    let branch = |operator: &str| {
+        let sketch = Sketch::new().output("inner").weights("v", &[3]);
+        sketch.node("b = Mul(a, v)", &[]).node(&format!("inner = {operator}(b)"), &[]).graph
+    };
+    let mut sketch = Sketch::new().input("x", "1,3").output("y");
+    let mut condition = sketch::value("flag", Some(""));
+    if let Some(crate::model::proto::type_proto::Value::TensorType(tensor)) =
+        condition.r#type.as_mut().and_then(|it| it.value.as_mut())
+    {
+        tensor.elem_type = Some(OnnxDataType::Bool as i32);
+    }
+    sketch.graph.input.push(condition);
+    let sketch = sketch.node("a = Relu(x)", &[]);
+    let branches =
+        [sketch::graph("then_branch", branch("Sigmoid")), sketch::graph("else_branch", branch("Exp"))];
+    let (model, report) = to_fp16(sketch.node("y = If(flag)", &branches));
+    let graph = |index: usize| model.graph().node[2].attribute[index].g.as_ref().unwrap();
+    assert_eq!(lines(model.graph())[..2], ["Cast x > x_fp16", "Relu x_fp16 > a_fp16"]);
+    let then_lines = ["Mul a_fp16 v_fp16 > b_fp16", "Sigmoid b_fp16 > inner_fp16", "Cast inner_fp16 > inner"];
+    assert_eq!(lines(graph(0)), then_lines);
+    assert_eq!(lines(graph(1)), ["Mul a_fp16 v_fp16 > b_fp16", "Cast b_fp16 > b", "Exp b > inner"]);
+    assert_eq!((report.half_nodes, report.cast_count), (4, 3));
+}
+
+fn of_opset(sketch: Sketch, opset: i64) -> Model {
+    let mut proto = sketch.proto();
+    proto.opset_import[0].version = Some(opset);
+    Model::from_proto(proto, "m.onnx").unwrap()
+}
+
+#[test]
+fn bf16_raises_the_operator_set_and_fp16_does_not() {
+    let draw = || {
+        let sketch = Sketch::new().input("x", "1,3,4").output("y");
+        let axes = [sketch::ints("axes", &[0])];
+        of_opset(sketch.node("a = Squeeze(x)", &axes).node("y = Softmax(a)", &[sketch::int("axis", 0)]), 11)
+    };
+    let (model, report) = convert(&draw(), &spec(HalfType::Bf16)).unwrap();
+    assert_eq!((report.opset_before, report.opset, report.not_raised), (11, 22, None));
+    let expected = [
+        "Squeeze x a_axes > a",
+        "Shape a > y_shape",
+        "Flatten a > y_flat",
+        "Cast y_flat > y_flat_bf16",
+        "Softmax y_flat_bf16 > y_rows_bf16",
+        "Reshape y_rows_bf16 y_shape > y_bf16",
+        "Cast y_bf16 > y",
+    ];
+    assert_eq!(lines(model.graph()), expected);
+    let (_, report) = convert(&draw(), &spec(HalfType::Fp16)).unwrap();
+    assert_eq!((report.opset_before, report.opset), (11, 11));
+}
+
+#[test]
+fn an_operator_that_cannot_be_raised_is_named() {
+    let draw = |opset| {
+        let sketch = Sketch::new().input("x", "1,3").output("y").node("a = Relu(x)", &[]);
+        of_opset(sketch.node("y = Strange(a)", &[]), opset)
+    };
+    let error = convert(&draw(11), &spec(HalfType::Bf16)).unwrap_err().to_string();
+    assert!(error.contains("operator set 11 has no BF16") && error.contains("(Strange)"), "{error}");
+    let (_, report) = convert(&draw(15), &spec(HalfType::Bf16)).unwrap();
+    assert_eq!((report.opset, report.half_nodes), (15, 1));
+    assert!(report.not_raised.unwrap().contains("(Strange)"));
+}
