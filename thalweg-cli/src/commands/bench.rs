@@ -38,6 +38,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
         Some(tuned) => tuned.configuration,
         None => configuration(args, backend.device().core_count),
     };
+    check_feeding(args.workload.feed, &configuration)?;
     let (bar, watch) = interrupts.watch(&network.name(), output);
     let spec = WorkloadSpec {
         input_shapes: match &tuned {
@@ -51,7 +52,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
         watch: Some(watch),
         input: args.workload.input.clone(),
         seed: args.workload.seed,
-        feeding: feeding(args.workload.feed, &configuration)?,
+        feeding: args.workload.feed,
     };
     let workload = network.prepare(backend.as_ref(), &spec);
     bar.clear();
@@ -159,15 +160,14 @@ fn configuration(args: &BenchArgs, core_count: usize) -> Configuration {
 }
 
 /// Without transfers a slot keeps its first inputs, so nothing else may be asked of it.
-fn feeding(asked: Option<Feeding>, configuration: &Configuration) -> thalweg::Result<Option<Feeding>> {
+fn check_feeding(asked: Option<Feeding>, configuration: &Configuration) -> thalweg::Result<()> {
     match (configuration.transfers, asked) {
-        (Transfers::On, asked) => Ok(asked),
-        (Transfers::Off, None | Some(Feeding::Resident)) => Ok(Some(Feeding::Resident)),
         (Transfers::Off, Some(Feeding::Copy { threads })) => Err(Error::InvalidSetting {
             name: "feed",
             value: threads.to_string(),
             reason: "with --transfers off a slot keeps the inputs that it had first: use resident".to_owned(),
         }),
+        _ => Ok(()),
     }
 }
 

@@ -12,7 +12,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::feed::Feed;
 use super::observation::Observation;
-use super::{Arrival, Load, Measurement, Workload, virtual_run};
+use super::{Arrival, Feeding, Load, Measurement, Workload, virtual_run};
+use crate::backend::Transfers;
 use crate::error::{Error, Result};
 use crate::pool::{Configuration, ExecutionPool, NoResponse, Order};
 use crate::units::{Clock, Nanos};
@@ -83,9 +84,8 @@ impl Experiment<'_> {
         let mut observation = Observation::new(self, clock.clone(), pool.take_observer());
 
         let (permit, permits) = unbounded();
-        let Workload { inputs, feeding, .. } = self.workload;
-        let (producer, load, feeding) = (pool.producer(), self.load, *feeding);
-        let asks_ahead = self.asks_ahead();
+        let (producer, load, inputs) = (pool.producer(), self.load, &self.workload.inputs);
+        let (feeding, asks_ahead) = (self.feeding(), self.asks_ahead());
         let sender = Feed { producer, load, feeding, inputs, clock, asks_ahead, permits };
         let fed = std::thread::scope(|scope| {
             let sender = scope.spawn(|| sender.run());
@@ -96,6 +96,14 @@ impl Experiment<'_> {
             observed.and(stopped).and(sent)
         })?;
         Ok(Measurement { feed: Some(fed), ..observation.summarise(self)? })
+    }
+
+    /// How inputs get into the slots. Without transfers a slot computes on its first ones for ever.
+    fn feeding(&self) -> Feeding {
+        match self.configuration.transfers {
+            Transfers::On => self.workload.feeding,
+            Transfers::Off => Feeding::Resident,
+        }
     }
 
     /// Whether the sender may ask for room before it has something to send. Not where requests share a slot, which
