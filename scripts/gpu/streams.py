@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 """Measures ResNet-50 FP16 on a GPU over batch sizes, streams and CUDA graphs, Thalweg and trtexec in turn on one plan.
 
-Usage: streams.py [--thalweg PATH] [--trtexec PATH] [--engine FILE] [--rounds N] [--seconds S] [--feed auto|resident|N]
-                  [--batches N,...] [--json FILE]
+Usage: streams.py [--thalweg PATH] [--trtexec PATH] [--engine FILE] [--rounds N] [--seconds S]
+                  [--cell BATCH,STREAMS,GRAPH...] [--variant NAME=OPTIONS...] [--json FILE]
 
 Thalweg copies each request's samples into its slot and compares outputs; trtexec sends one set of buffers again and
-again. `--feed resident` makes Thalweg fill each slot once. A cell's ratio is paired by round: geometric mean and the
-lower end of its 95 % interval (Student's t). trtexec knows one kind of graph, which both of Thalweg's stand beside.
-`--json` adds this run's rounds to the file's, so that several calls of a few minutes make one table.
+again. A variant is Thalweg with options of `bench`, such as `--variant 'spin=--depth=3 --wait=spin'` or
+`--variant resident=--feed=resident`, and each is measured in every cell. A cell's ratio is paired by round: geometric
+mean and the lower end of its 95 % interval (Student's t). trtexec knows one kind of graph, which both of Thalweg's
+stand beside. `--json` adds this run's rounds to the file's, so that several calls of a few minutes make one table.
 
 Needs: TensorRT on the loader's path. Builds the engine (batch 1 to 128) where the file is not there yet.
 """
 
 import argparse
+import itertools
 import json
 import math
 import re
@@ -40,19 +42,15 @@ def build(thalweg, engine):
     print(run([thalweg, "build", model, "-o", engine, "--batch", 128, "--precision", "fp16", "--no-cache"]), flush=True)
 
 
-def thalweg(arguments, batch, streams, graph):
-    command = [arguments.thalweg, "bench", "--backend=tensorrt", f"--engine={arguments.engine}", "--json"]
+def thalweg(arguments, options, batch, streams, graph):
+    command = [arguments.thalweg, "bench", "--backend=tensorrt", f"--engine={arguments.engine}", "--json", *options]
     shape = [f"--batch={batch}", f"--streams={streams}", f"--cuda-graph={graph}"]
-    feed = [] if arguments.feed == "auto" else [f"--feed={arguments.feed}"]
-    one = json.loads(run([*command, *shape, *feed, "--warm-up=0.3", f"--duration={arguments.seconds}"]))
-    counters = one.get("counters") or {}
+    one = json.loads(run([*command, *shape, "--warm-up=0.3", f"--duration={arguments.seconds}"]))
+    kept = ("stages", "host_cpu_cores", "feed", "counters")
     return {
         "value": one["throughput_inferences_per_s"]["value"],
-        "stages": one["stages"],
-        "host_cpu_cores": one["host_cpu_cores"],
-        "feed": one["feed"],
-        "counters": counters,
         "verified_slots": one["verification"]["verified_slots"],
+        **{key: one[key] for key in kept},
     }
 
 
@@ -65,18 +63,26 @@ def trtexec(arguments, batch, streams, graph):
     return {"value": float(queries[1]) * batch, "enqueue_ms": float(enqueue[1]) if enqueue else None}
 
 
-def measure_round(arguments, number, cells):
-    for batch in arguments.batches:
-        for streams in STREAMS:
-            runs = [("thalweg", graph) for graph in GRAPHS]
-            runs += [("trtexec", graph) for graph in ("off", "graph")] if arguments.trtexec else []
-            # Every other round the other way round, so that what comes first is no advantage.
-            for program, graph in runs if number % 2 == 0 else reversed(runs):
-                key = f"{program},{batch},{streams},{graph}"
-                try:
-                    cells.setdefault(key, []).append(globals()[program](arguments, batch, streams, graph))
-                except RuntimeError as failure:
-                    print(f"{key}: {failure}", file=sys.stderr, flush=True)
+def runs_of(arguments):
+    """Key and command of everything that is measured, trtexec once for both kinds of graph."""
+    runs = {}
+    for batch, streams, graph in arguments.cell:
+        for name, options in arguments.variant:
+            runs[f"{name},{batch},{streams},{graph}"] = lambda *cell, options=options: thalweg(arguments, options, *cell)
+        if arguments.trtexec:
+            kind = "off" if graph == "off" else "graph"
+            runs[f"trtexec,{batch},{streams},{kind}"] = lambda *cell: trtexec(arguments, *cell)
+    return list(runs.items())
+
+
+def measure_round(runs, number, cells):
+    # Every other round the other way round, so that what comes first is no advantage.
+    for key, measure in runs if number % 2 == 0 else reversed(runs):
+        _, batch, streams, graph = key.split(",")
+        try:
+            cells.setdefault(key, []).append(measure(int(batch), int(streams), graph))
+        except RuntimeError as failure:
+            print(f"{key}: {failure}", file=sys.stderr, flush=True)
 
 
 def ratio(ours, theirs):
@@ -90,22 +96,33 @@ def ratio(ours, theirs):
 
 
 def print_table(cells):
-    median = lambda runs: statistics.median(one["value"] for one in runs)  # noqa: E731
-    print(f"{'batch':>5} {'streams':>7} {'graph':>8} {'thalweg':>9} {'trtexec':>9} {'ratio':>6} {'lower':>6} {'feed':>5}")
+    median = lambda runs: statistics.median([one["value"] for one in runs] or [math.nan])  # noqa: E731
+    heads = f"{'thalweg':>9} {'trtexec':>9} {'ratio':>6} {'lower':>6} {'feed':>5}"
+    print(f"{'variant':10} {'batch':>5} {'streams':>7} {'graph':>8} {heads}")
     best = {}
     for key, ours in cells.items():
-        program, batch, streams, graph = key.split(",")
-        if program != "thalweg":
+        name, batch, streams, graph = key.split(",")
+        if name == "trtexec" or not ours:
             continue
         theirs = cells.get(f"trtexec,{batch},{streams},{'off' if graph == 'off' else 'graph'}", [])
         middle, lower = ratio(ours, theirs) if theirs else (math.nan, math.nan)
-        best.setdefault(batch, []).append((median(ours), median(theirs) if theirs else math.nan))
+        best.setdefault((name, batch), []).append((median(ours), median(theirs)))
         feed = statistics.median(one["feed"]["busy_share"] for one in ours)
-        columns = f"{median(ours):9.0f} {median(theirs) if theirs else math.nan:9.0f} {middle:6.3f} {lower:6.3f} {feed:5.2f}"
-        print(f"{batch:>5} {streams:>7} {graph:>8} {columns}")
-    for batch, values in best.items():
+        columns = f"{median(ours):9.0f} {median(theirs):9.0f} {middle:6.3f} {lower:6.3f} {feed:5.2f}"
+        print(f"{name:10} {batch:>5} {streams:>7} {graph:>8} {columns}")
+    for (name, batch), values in best.items():
         ours, theirs = max(value[0] for value in values), max(value[1] for value in values)
-        print(f"best of batch {batch}: {ours:.0f} against {theirs:.0f}, ratio {ours / theirs:.3f}")
+        print(f"best of {name} at batch {batch}: {ours:.0f} against {theirs:.0f}, ratio {ours / theirs:.3f}")
+
+
+def cell(text):
+    batch, streams, graph = text.split(",")
+    return int(batch), int(streams), graph
+
+
+def variant(text):
+    name, options = text.split("=", 1)
+    return name, options.split()
 
 
 def main():
@@ -115,16 +132,17 @@ def main():
     parser.add_argument("--engine", type=Path, default=Path("resnet50-fp16.plan"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=1, help="trtexec takes whole seconds")
-    parser.add_argument("--feed", default="auto")
-    parser.add_argument("--batches", type=lambda text: [int(word) for word in text.split(",")], default=list(BATCHES))
+    parser.add_argument("--cell", type=cell, nargs="*", default=list(itertools.product(BATCHES, STREAMS, GRAPHS)))
+    parser.add_argument("--variant", type=variant, action="append")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    arguments.variant = arguments.variant or [("thalweg", [])]
     if not arguments.engine.is_file():
         build(arguments.thalweg, arguments.engine)
     is_continued = arguments.json and arguments.json.is_file()
     cells = json.loads(arguments.json.read_text()) if is_continued else {}
     for number in range(arguments.rounds):
-        measure_round(arguments, number, cells)
+        measure_round(runs_of(arguments), number, cells)
         if arguments.json:
             arguments.json.write_text(json.dumps(cells))
     print_table(cells)

@@ -341,6 +341,12 @@ impl Error {
         }
     }
 
+    /// Whether work cannot be captured as a graph, but may well run without one: neither is the memory full nor is the
+    /// device broken.
+    pub fn is_only_the_capture(&self) -> bool {
+        matches!(self, Self::CannotCapture { .. }) && !self.is_out_of_memory() && !self.is_sticky()
+    }
+
     /// Whether CUDA cannot be used any more in this process: what is finished can be saved, nothing else can run.
     pub fn is_sticky(&self) -> bool {
         match self {
@@ -392,5 +398,16 @@ mod tests {
         assert!(said("Error Code 2: OutOfMemory (no further information)").is_out_of_memory());
         assert!(!said("The engine plan file is not compatible with this version").is_out_of_memory());
         assert!(!Error::NoActivationMemory.is_out_of_memory());
+    }
+
+    #[test]
+    fn a_capture_that_fails_for_want_of_memory_or_with_the_device_is_no_mere_capture() {
+        let capture = |code| {
+            let cause = Error::Status { function: "cuStreamEndCapture", code, name: None };
+            Error::CannotCapture { cause: Box::new(cause) }
+        };
+        assert!(capture(901).is_only_the_capture());
+        assert!(!capture(CUDA_OUT_OF_MEMORY).is_only_the_capture() && !capture(700).is_only_the_capture());
+        assert!(!Error::NoSuchJob.is_only_the_capture());
     }
 }

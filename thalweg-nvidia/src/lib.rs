@@ -4,7 +4,8 @@
 //! machine has. A library that is missing is an [`Error`] with the places that were searched and a remedy,
 //! never a panic, so everything here compiles and runs on a machine with no NVIDIA software.
 //!
-//! All `unsafe` of the project is in this crate, and every public item of it is safe. It knows nothing of
+//! All `unsafe` of the project is in this crate, and every public item of it is safe, but for one hidden switch that
+//! plants a bug for a test. It knows nothing of
 //! models, pools or tuning. It builds on Unix; the file names it looks for are those of Linux.
 
 pub mod cuda;
@@ -22,6 +23,9 @@ pub mod version;
 
 #[cfg(test)]
 mod stand_in;
+// Tests that run over the stand-in and on a GPU call this crate by its name.
+#[cfg(test)]
+extern crate self as thalweg_nvidia;
 
 pub use error::{Error, Result};
 pub use kind::LibraryKind;

@@ -6,6 +6,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "marks are bytes that wrap around")]
 
 mod device;
+mod sequence;
 
 use std::sync::Arc;
 use std::thread;
@@ -20,6 +21,7 @@ use thalweg_nvidia::execution::{
 use thalweg_nvidia::nvml::{GpmSampler, Nvml, NvmlDevice};
 
 use device::{alone, context, stream};
+use sequence::{Bug, Hunt, wrong_outputs};
 
 const MIB: usize = 1 << 20;
 const GIB: f64 = (1_u64 << 30) as f64;
@@ -223,6 +225,22 @@ fn four_threads_never_mix_up_their_lanes_while_another_captures_graphs() {
     }
     println!("{capture_count} captures meanwhile");
     drivers.into_iter().for_each(|driver| driver.join().unwrap());
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn thousands_of_numbers_come_out_in_their_own_outputs_and_a_planted_early_return_is_caught() {
+    let _alone = alone();
+    let context = context();
+    for graph in [GraphScope::Off, GraphScope::Compute, GraphScope::Copies] {
+        // A copy of so much takes some ten microseconds on a large GPU.
+        let hunt = Hunt { graph, executions: 5000, ballast_byte_count: 16 * MIB, bug: Bug::None };
+        assert_eq!(wrong_outputs(&context, hunt), 0, "{graph:?}");
+        let planted = Hunt { executions: 500, bug: Bug::EarlyReturn, ..hunt };
+        let wrong = wrong_outputs(&context, planted);
+        println!("{graph:?}: {wrong} of 500 outputs are wrong with the planted bug");
+        assert!(wrong > 0, "{graph:?}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod device;
 
 use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use thalweg_nvidia::cuda::{
     CudaContext, DeviceBuffer, EventClock, EventWait, PinnedMemory, Stream, StreamPriority,
@@ -123,6 +124,17 @@ fn engine(device: &Arc<CudaContext>) -> Engine {
 
 /// Runs the noise through a context, at a batch size, and gives the outputs.
 fn run(context: ExecutionContext, stream: &Arc<Stream>, batch: i64, graph: GraphScope) -> Vec<f32> {
+    run_again_and_again(context, stream, batch, graph, 1).swap_remove(0)
+}
+
+/// The same several times.
+fn run_again_and_again(
+    context: ExecutionContext,
+    stream: &Arc<Stream>,
+    batch: i64,
+    graph: GraphScope,
+    rounds: usize,
+) -> Vec<Vec<f32>> {
     let input = noise(batch);
     let output_bytes = usize::try_from(batch).unwrap() * 2 * size_of::<f32>();
     let compute =
@@ -144,12 +156,18 @@ fn run(context: ExecutionContext, stream: &Arc<Stream>, batch: i64, graph: Graph
     };
     let job = lane.prepare(job, &mut host).unwrap();
     host.inputs[0][..input.len()].copy_from_slice(&input);
-    lane.launch(job, host).unwrap();
     let clock = EventClock::new(stream.context()).unwrap();
-    let finished = lane.wait(&clock).unwrap();
-    finished.outcome.unwrap();
-    let bytes = &finished.host.outputs[0][..output_bytes];
-    bytes.chunks_exact(4).map(|value| f32::from_ne_bytes(value.try_into().unwrap())).collect()
+    let mut outputs = Vec::new();
+    for _ in 0..rounds {
+        host.outputs[0].fill(0xff);
+        lane.launch(job, host).unwrap();
+        let finished = lane.wait(&clock).unwrap();
+        finished.outcome.unwrap();
+        host = finished.host;
+        let values = host.outputs[0][..output_bytes].chunks_exact(4);
+        outputs.push(values.map(|value| f32::from_ne_bytes(value.try_into().unwrap())).collect());
+    }
+    outputs
 }
 
 #[test]
@@ -225,6 +243,61 @@ fn two_contexts_use_one_profile_at_the_same_time() {
     let second = engine.create_execution_context(Activations::OwnedByContext).unwrap();
     let outputs = [first, second].map(|context| run(context, &stream(&device), 2, GraphScope::Off));
     assert_eq!(outputs[0], outputs[1]);
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn four_streams_at_once_give_the_bits_that_one_gives() {
+    let _alone = alone();
+    let device = context();
+    let engine = engine(&device);
+    let bits = |outputs: &[f32]| outputs.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    let make = || (engine.create_execution_context(Activations::OwnedByContext).unwrap(), stream(&device));
+    for graph in [GraphScope::Off, GraphScope::Compute, GraphScope::Copies] {
+        for batch in [1, LARGEST_BATCH] {
+            let (alone, its_stream) = make();
+            let reference = bits(&run(alone, &its_stream, batch, graph));
+            let contexts: Vec<_> = (0..4).map(|_| make()).collect();
+            thread::scope(|scope| {
+                let run = |(context, stream)| run_again_and_again(context, &stream, batch, graph, 100);
+                let streams: Vec<_> = contexts.into_iter().map(|it| scope.spawn(move || run(it))).collect();
+                for (index, stream) in streams.into_iter().enumerate() {
+                    for outputs in stream.join().unwrap() {
+                        assert_eq!(bits(&outputs), reference, "{graph:?}, batch {batch}, stream {index}");
+                    }
+                }
+            });
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn two_hundred_sets_of_streams_leave_no_memory_behind() {
+    let _alone = alone();
+    let device = context();
+    let engine = engine(&device);
+    let cycle = || {
+        for graph in [GraphScope::Off, GraphScope::Compute, GraphScope::Copies] {
+            let context = engine.create_execution_context(Activations::OwnedByContext).unwrap();
+            run(context, &stream(&device), LARGEST_BATCH, graph);
+        }
+    };
+    // The first ones load kernels and fill the pools of the driver and the allocator, which stay.
+    (0..20).for_each(|_| cycle());
+    let before = (device.memory().unwrap().free_bytes, resident_bytes());
+    (0..200).for_each(|_| cycle());
+    let after = (device.memory().unwrap().free_bytes, resident_bytes());
+    println!("free on the device and resident on the host, in bytes: {before:?} and {after:?}");
+    assert!(before.0.saturating_sub(after.0) < 16 << 20, "{before:?} {after:?}");
+    assert!(after.1.saturating_sub(before.1) < 64 << 20, "{before:?} {after:?}");
+}
+
+/// Memory of this process, from Linux's `/proc/self/statm`, which counts pages.
+fn resident_bytes() -> u64 {
+    const PAGE: u64 = 4096;
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * PAGE
 }
 
 #[test]

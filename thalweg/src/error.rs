@@ -123,6 +123,32 @@ pub enum Error {
         reason: String,
     },
 
+    /// The device has no memory for so many streams.
+    #[error(
+        "{streams} streams do not fit into the device's memory, {fits} do: {reason}; use fewer streams or slots, or a smaller batch"
+    )]
+    DoesNotFit {
+        /// Streams that were asked for.
+        streams: usize,
+        /// The most that fit.
+        fits: usize,
+        /// What they take and what there is, or what the device said.
+        reason: String,
+    },
+
+    /// The device has failed for good: nothing runs on it any more in this process.
+    #[error(
+        "the device failed for good on stream {stream}, slot {slot}: {reason}; what has come out is kept, only a new process can go on"
+    )]
+    DeviceLost {
+        /// The executor that saw it, counted from 0.
+        stream: usize,
+        /// The slot in it, counted from 0.
+        slot: usize,
+        /// What the device said.
+        reason: String,
+    },
+
     /// One execution failed on the device. Its inputs are still in the slot.
     #[error("execution failed on stream {stream}, slot {slot}: {reason}")]
     Execution {
@@ -297,6 +323,8 @@ impl Error {
             Self::Bug(_) => Blame::Bug,
             Self::Io { .. }
             | Self::Execution { .. }
+            | Self::DoesNotFit { .. }
+            | Self::DeviceLost { .. }
             | Self::WrongResult { .. }
             | Self::QueueFull { .. }
             | Self::Stopped
@@ -313,7 +341,11 @@ impl Error {
 
     /// Whether the device has too little memory left: less work, or fewer processes on it, would do.
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self, Self::Nvidia(error) if error.is_out_of_memory())
+        match self {
+            Self::DoesNotFit { .. } => true,
+            Self::Nvidia(error) => error.is_out_of_memory(),
+            _ => false,
+        }
     }
 
     /// For `map_err`: an I/O error with what was tried and on which path.

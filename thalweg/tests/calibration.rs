@@ -38,6 +38,11 @@ const KNOBS: [Knob; 7] = [
     ("cache_reach", |p| &mut p.kernels.cache_reach),
 ];
 
+/// What it costs to turn a knob by a factor of e, in the unit of the loss. Twelve cells do not settle seven knobs: without
+/// it a fit wanders along valleys in which its own cells hardly change and the others do. Changing one knob by a half
+/// costs as much as being off by another 1.3 % everywhere.
+const RESERVE: f64 = 0.001;
+
 struct Bench {
     model: Model,
     engine: SerializedEngine,
@@ -81,20 +86,29 @@ impl Bench {
         errors.sum::<f64>() / (rows.len() * STREAMS.len()) as f64
     }
 
+    /// What a fit makes small: the loss, and a little of how far it went from round numbers.
+    fn cost(&self, mut parameters: Parameters, rows: &[usize]) -> f64 {
+        let loss = self.loss(parameters, rows);
+        let mut round = neutral();
+        let distances =
+            KNOBS.iter().map(|(_, knob)| (*knob(&mut parameters) / *knob(&mut round)).ln().powi(2));
+        loss + RESERVE * distances.sum::<f64>()
+    }
+
     /// Turns one knob after the other as long as that helps, in ever smaller steps.
     fn fit(&self, rows: &[usize]) -> (Parameters, f64) {
         let mut best = neutral();
-        let mut least = self.loss(best, rows);
+        let mut least = self.cost(best, rows);
         let mut step = 1.5_f64;
-        while step > 1.04 {
+        while step > 1.03 {
             let before = least;
             for (_, knob) in KNOBS {
                 for factor in [step, 1.0 / step] {
                     let mut tried = best;
                     *knob(&mut tried) *= factor;
-                    let loss = self.loss(tried, rows);
-                    if loss < least {
-                        (best, least) = (tried, loss);
+                    let cost = self.cost(tried, rows);
+                    if cost < least {
+                        (best, least) = (tried, cost);
                         break;
                     }
                 }
@@ -103,7 +117,7 @@ impl Bench {
                 step = step.sqrt();
             }
         }
-        (best, least)
+        (best, self.loss(best, rows))
     }
 }
 
@@ -158,16 +172,20 @@ fn fit_to_all_rows() {
     let bench = Bench::new();
     let rows = [0, 1, 2, 3];
     let (parameters, loss) = bench.fit(&rows);
-    println!("fit {:.1} %: {:.4?}", 100.0 * loss.sqrt(), values(parameters));
-    for (row, cells) in bench.simulate(parameters, &rows).into_iter().enumerate() {
-        let ratios: Vec<f64> = cells.iter().zip(MEASURED[row]).map(|(cell, it)| cell / it).collect();
-        println!("batch {:3}: simulated {cells:8.0?}, over measured {ratios:.2?}", BATCHES[row]);
+    let preset = Parameters::preset("h100").expect("a preset");
+    for (name, parameters, loss) in [("fit", parameters, loss), ("preset", preset, bench.loss(preset, &rows))]
+    {
+        println!("{name} {:.1} %: {:.4?}", 100.0 * loss.sqrt(), values(parameters));
+        for (row, cells) in bench.simulate(parameters, &rows).into_iter().enumerate() {
+            let ratios: Vec<f64> = cells.iter().zip(MEASURED[row]).map(|(cell, it)| cell / it).collect();
+            println!("batch {:3}: simulated {cells:8.0?}, over measured {ratios:.2?}", BATCHES[row]);
+        }
     }
 }
 
 fn values(mut parameters: Parameters) -> Vec<(&'static str, f64)> {
     KNOBS
         .iter()
-        .map(|(name, knob)| (*name, *knob(&mut parameters) * if name.ends_with("_s") { 1e6 } else { 1.0 }))
+        .map(|(name, knob)| (*name, *knob(&mut parameters) * if name.ends_with("_us") { 1e6 } else { 1.0 }))
         .collect()
 }

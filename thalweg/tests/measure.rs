@@ -11,6 +11,7 @@ use thalweg::Error;
 use thalweg::backend::{DeviceSpec, Engine};
 use thalweg::measure::{
     Arrival, Feeding, Load, Measurement, Pacing, Reference, SampleSet, Stability, StopSignal, Workload,
+    measure_what_fits,
 };
 use thalweg::model::ModelIdentity;
 use thalweg::pool::Configuration;
@@ -83,9 +84,47 @@ fn a_measurement_ends_when_all_streams_are_lost() {
     let ended = measure(&workload, configuration, saturating_load(&configuration, None));
     assert!(started.elapsed() < Duration::from_secs(2), "it does not wait for ever");
     match ended {
-        Ok(measurement) => assert!(measurement.failures.count >= 2, "{:?}", measurement.failures),
+        Ok(measurement) => {
+            assert!(measurement.failures.count >= 2, "{:?}", measurement.failures);
+            assert_eq!(measurement.failures.lost_streams, [0, 1].into());
+            assert!(measurement.remarks[0].contains("ended before its time"), "{:?}", measurement.remarks);
+        }
         Err(error) => assert!(error.to_string().contains("the stream broke"), "{error}"),
     }
+}
+
+#[test]
+fn what_came_in_before_all_streams_were_lost_is_kept() {
+    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]).breaking_after(60));
+    let configuration = Configuration { streams: 2, ..Configuration::default() };
+    let measured = measure(&workload, configuration, saturating_load(&configuration, None)).unwrap();
+    assert!(!measured.windows.is_empty() && measured.records.len() >= 8, "{}", measured.records.len());
+    assert_eq!(measured.failures.lost_streams.len(), 2);
+    assert!(measured.verification.verified_samples > 0);
+}
+
+#[test]
+fn streams_that_do_not_fit_are_fewer_streams_and_a_remark() {
+    let workload = workload(Doubler::new(2).with_delays(&[EXECUTION]).with_room_for(3));
+    let wanted = Configuration { streams: 8, submitters: 4, batch_size: 2, ..Configuration::default() };
+    let load = |configuration: &Configuration| saturating_load(configuration, None);
+    let stop = StopSignal::default();
+    let measured = measure_what_fits(&workload, wanted, &load, short(), &stop).unwrap();
+    assert_eq!(measured.configuration, Configuration { streams: 3, submitters: 3, ..wanted });
+    assert_eq!(measured.load, saturating_load(&measured.configuration, None));
+    let remark = "Of 8 streams 3 fit into the device's memory and were run: each takes all there is.";
+    assert_eq!(measured.remarks, [remark]);
+    let error = workload.experiment(wanted, load(&wanted), short()).run(&stop).unwrap_err();
+    assert!(matches!(error, Error::DoesNotFit { streams: 8, fits: 3, .. }), "{error}");
+}
+
+#[test]
+fn what_a_stream_does_otherwise_than_asked_is_in_the_measurement_once() {
+    let remark = "Stream 1 runs without a CUDA graph: it is made of threads.";
+    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]).with_remark(1, remark));
+    let configuration = Configuration { streams: 2, ..Configuration::default() };
+    let measured = measure(&workload, configuration, saturating_load(&configuration, None)).unwrap();
+    assert_eq!(measured.remarks, [remark]);
 }
 
 #[test]

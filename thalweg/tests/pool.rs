@@ -221,6 +221,19 @@ fn a_dropped_reservation_gives_its_room_back() {
 }
 
 #[test]
+fn room_that_was_asked_for_and_never_fetched_comes_back() {
+    let pool = start(Doubler::new(1), Configuration { depth: 1, ..Configuration::default() });
+    let producer = pool.producer();
+    // The only slot is granted, and nobody reads the answer.
+    let asked = producer.request(1).expect("the pool runs");
+    std::thread::sleep(Duration::from_millis(20));
+    drop(asked);
+    send(&producer, 1, 3.0);
+    let mut responses = pool.responses(Order::Completion);
+    assert_doubled(&responses.next().expect("the slot came back"));
+}
+
+#[test]
 fn requests_and_configurations_that_cannot_be_are_refused_by_name() {
     let refusal = |configuration: Configuration| {
         let engine = Arc::new(Doubler::new(4));

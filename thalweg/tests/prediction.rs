@@ -3,28 +3,28 @@
 
 mod draws;
 
-use draws::{ALLOWED_SHARE, Draw, gain, score};
+use draws::{ALLOWED_SHARE, Draw, Score, gain, score};
 
 /// The seeds with the smallest share of the optimum.
-const WORST: [u64; 10] = [108, 142, 187, 156, 151, 98, 117, 55, 183, 96];
+const WORST: [u64; 10] = [31, 79, 119, 187, 47, 56, 166, 125, 130, 161];
 
-/// What the tuner reached at least on them, less what another noise may change.
-const REACHED: f64 = 0.83;
+/// What the tuner reached at least on them, 93 %, less what another noise may change. Most reach 97 %.
+const REACHED: f64 = 0.9;
 
 #[test]
 fn the_tuner_does_no_worse_on_its_worst_draws() {
-    for seed in WORST {
-        let score = score(&Draw::of(seed));
-        println!("seed {seed}: {:.1} % in {:.1} %", 100.0 * score.reached, 100.0 * score.spent);
-        assert!(
-            score.reached >= REACHED,
-            "seed {seed}: {:.3}, {} not {}",
-            score.reached,
-            score.pick,
-            score.optimum
-        );
-        assert!(score.spent <= ALLOWED_SHARE, "seed {seed}: {:.3}", score.spent);
-    }
+    let (one_half, other_half) = WORST.split_at(WORST.len() / 2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| one_half.iter().for_each(check));
+        other_half.iter().for_each(check);
+    });
+}
+
+fn check(seed: &u64) {
+    let Score { reached, spent, pick, optimum, .. } = score(&Draw::of(*seed));
+    println!("seed {seed}: {:.1} % in {:.1} %", 100.0 * reached, 100.0 * spent);
+    assert!(reached >= REACHED, "seed {seed}: {reached:.3}, {pick} not {optimum}");
+    assert!(spent <= ALLOWED_SHARE, "seed {seed}: {spent:.3}");
 }
 
 #[test]

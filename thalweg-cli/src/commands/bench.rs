@@ -7,7 +7,9 @@ use thalweg::Error;
 use thalweg::backend::{self, Backend, Transfers};
 use thalweg::engine::{MaxBatch, StoredEngine};
 use thalweg::files::OutputFolder;
-use thalweg::measure::{Arrival, Feeding, Load, Measurement, Pacing, Workload, WorkloadSpec};
+use thalweg::measure::{
+    Arrival, Feeding, Load, Measurement, Pacing, Workload, WorkloadSpec, measure_what_fits,
+};
 use thalweg::model::Model;
 use thalweg::pool::Configuration;
 use thalweg::report;
@@ -58,11 +60,26 @@ pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
         workload.reference.write(path, workload.engine.signature())?;
     }
     note_memory(&workload, &configuration, output)?;
-    let load = load(&args.load, tuned.as_ref(), &configuration);
+    let load = |configuration: &Configuration| load(&args.load, tuned.as_ref(), configuration);
     let bar = Bar::spin(format!("measuring {configuration}"), output);
-    let measurement = workload.experiment(configuration, load, pacing(args)).run(&interrupts.stop);
+    let measurement = measure_what_fits(&workload, configuration, &load, pacing(args), &interrupts.stop);
     bar.clear();
-    show(&measurement?, args, folder.as_ref(), output)
+    let measurement = measurement?;
+    show(&measurement, args, folder.as_ref(), output)?;
+    check_streams(&measurement)
+}
+
+/// A measurement in which streams were lost is shown and kept, but it is none of what was asked for.
+fn check_streams(measurement: &Measurement) -> anyhow::Result<()> {
+    let failures = &measurement.failures;
+    let lost = failures.lost_streams.len();
+    anyhow::ensure!(
+        lost == 0,
+        "{lost} of {} streams failed for good, so the figures are of a part of the streams or of the time: {}",
+        measurement.configuration.streams,
+        failures.first.as_deref().unwrap_or("no reason given")
+    );
+    Ok(())
 }
 
 /// Tells the device memory that the streams will take.
@@ -136,6 +153,7 @@ fn configuration(args: &BenchArgs, core_count: usize) -> Configuration {
         cuda_graph: args.cuda_graph,
         wait: args.wait,
         transfers: args.transfers,
+        input_memory: args.input_memory,
         batching_delay: milliseconds(args.batching_delay_ms),
     }
 }

@@ -4,6 +4,8 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Child;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -116,4 +118,22 @@ fn an_interrupted_measurement_shows_what_it_has_or_says_that_there_is_nothing() 
         Some(0) => assert!(said.json()["throughput_inferences_per_s"].is_object(), "{said:#?}"),
         _ => said.refused(1, &["interrupted before anything was measured"]),
     }
+}
+
+#[test]
+fn a_measurement_interrupted_in_its_first_window_keeps_what_came_in() {
+    let scratch = Scratch::new();
+    let model = launch(&scratch);
+    let line = "bench {} --json --warm-up 0 --duration 600 --out {}";
+    let mut bench = start(command(line, &[&model, &scratch.path("out")]));
+    let threads = format!("/proc/{}/task", bench.id());
+    wait_until(&mut bench, "a thread that drives streams", || has_submitter(Path::new(&threads)));
+    thread::sleep(Duration::from_secs(1));
+    interrupt(&bench);
+    let said = finish(bench).succeeded().json();
+    assert_eq!(said["windows"].as_array().unwrap().len(), 1);
+    assert!(said["remarks"][0].as_str().unwrap().starts_with("The measurement ended before its time"));
+    let stored = fs::read(scratch.path("out/measurement.json")).unwrap();
+    let stored: Value = serde_json::from_slice(&stored).unwrap();
+    assert!(stored["records"].as_array().unwrap().len() >= 8);
 }

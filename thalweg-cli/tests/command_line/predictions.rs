@@ -28,3 +28,42 @@ fn a_device_that_nobody_knows_is_refused_with_those_that_are() {
     let said = run("predict {} --device h900", &[&launch(&scratch)]);
     said.refused(2, &["the devices are h100, a100, l4, orin"]);
 }
+
+#[test]
+fn what_was_measured_anchors_the_prediction_on_the_same_device() {
+    let scratch = Scratch::new();
+    let (model, out) = (launch(&scratch), scratch.path("bench"));
+    let bench = "bench {} --backend simulated:h100 --batch 4 --duration 0.5 --warm-up 0.1 --out {}";
+    run(bench, &[&model, &out]).succeeded();
+    let measurement = out.join("measurement.json");
+    let text = std::fs::read_to_string(&measurement).unwrap();
+    let measured: serde_json::Value = serde_json::from_str(&text).unwrap();
+
+    let line = "predict {} --device h100,l4 --batch 4 --measured {} --json";
+    let said = run(line, &[&model, &measurement]).succeeded();
+    let rate = |index: usize| said.json()[index]["one_stream_inferences_per_s"].as_f64().unwrap();
+    let expected = measured["throughput_inferences_per_s"]["value"].as_f64().unwrap();
+    assert!((rate(0) / expected - 1.0).abs() < 1e-9, "{} is not {expected}", rate(0));
+    let anchor = said.json()[0]["anchor"].as_f64().unwrap();
+    assert_eq!(said.json()[1]["anchor"].as_f64(), Some(anchor));
+
+    let said = run("predict {} --device h100 --batch 4 --measured {}", &[&model, &measurement]).succeeded();
+    assert!(said.stdout.contains("which is measured over predicted"), "{}", said.stdout);
+}
+
+#[test]
+fn a_measurement_that_anchors_nothing_is_refused() {
+    let scratch = Scratch::new();
+    let model = launch(&scratch);
+    let foreign = scratch.file("list.json", "[1, 2]");
+    let line = "predict {} --device h100 --measured {}";
+    run(line, &[&model, &foreign]).refused(1, &["list.json is not the measurement.json of a bench"]);
+    let absent = scratch.path("absent.json");
+    run(line, &[&model, &absent]).refused(1, &["cannot read", "absent.json"]);
+
+    let out = scratch.path("bench");
+    run("bench {} --backend cpu --duration 0.2 --warm-up 0 --out {}", &[&model, &out]).succeeded();
+    let on_cpu = out.join("measurement.json");
+    run(line, &[&model, &on_cpu])
+        .refused(1, &["no data sheet is known for the measured device", "--measured"]);
+}

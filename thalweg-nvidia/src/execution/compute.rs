@@ -62,6 +62,26 @@ impl Compute {
         unsafe { Self::new(stream, copy) }
     }
 
+    /// As [`copies`](Self::copies), some time later: before it, the first of `ballast` is copied to the second as often
+    /// as `count` says, anew for each call. With it tests let stages take any time they like.
+    pub fn late_copies(
+        stream: Arc<Stream>,
+        ballast: [DeviceBuffer; 2],
+        mut count: impl FnMut() -> usize + Send + 'static,
+    ) -> Arc<Self> {
+        let copy = move |call: &Call<'_>| {
+            for _ in 0..count() {
+                // SAFETY: both belong to this closure, which is dropped when no work of it is left.
+                unsafe { call.stream.enqueue_copy(&ballast[0], &ballast[1]) }?;
+            }
+            let mut pairs = call.inputs.iter().zip(call.outputs);
+            // SAFETY: the buffers of a call live until its work is done.
+            pairs.try_for_each(|(input, output)| unsafe { call.stream.enqueue_copy(input, output) })
+        };
+        // SAFETY: only the buffers of the call and the closure's own are used.
+        unsafe { Self::new(stream, copy) }
+    }
+
     /// The stream that it runs on: what it uses besides the buffers of the lanes is used in the order of this stream.
     pub fn stream(&self) -> &Arc<Stream> {
         &self.stream

@@ -7,6 +7,12 @@ use super::*;
 use crate::cuda::{CudaContext, EventClock, EventWait, PinnedMemory, Stream, StreamPriority};
 use crate::stand_in::cuda::{DriverStandIn, Live};
 
+/// The hunt that runs on a GPU too.
+#[path = "../../tests/sequence/mod.rs"]
+mod sequence;
+
+use sequence::{Bug, Hunt, wrong_outputs};
+
 const BYTE_COUNT: usize = 64;
 
 /// A lane that copies its input to its output on the device.
@@ -207,6 +213,29 @@ fn a_broken_device_keeps_the_outputs_and_gives_the_inputs_back() {
 }
 
 #[test]
+fn a_lane_that_finds_no_memory_leaves_nothing_behind_and_the_others_run() {
+    for (full, kind) in [("cuMemAlloc", "device"), ("cuEventCreate", "driver")] {
+        let mut bench = Bench::new(&format!("lane-full-{kind}"), &Streams::One);
+        let job = bench.prepare(GraphScope::Off);
+        let before = bench.stand_in.live();
+        bench.stand_in.fail(full, 2);
+        let stream = Arc::clone(bench.compute.stream());
+        let spec = LaneSpec {
+            streams: LaneStreams::single(&stream),
+            input_byte_counts: vec![BYTE_COUNT; 3],
+            output_byte_counts: vec![BYTE_COUNT],
+            wait: EventWait::AsContext,
+        };
+        let error = Lane::new(&spec).map(drop).unwrap_err();
+        assert!(error.is_out_of_memory() && !error.is_sticky(), "{error}");
+        assert_eq!(bench.stand_in.live(), before, "{kind}");
+        let host = bench.filled(3);
+        bench.lane.launch(job, host).unwrap();
+        assert_eq!(bench.lane.wait(&bench.clock).unwrap().host.outputs[0][0], 3);
+    }
+}
+
+#[test]
 fn a_capture_that_fails_says_so_and_the_job_runs_without_a_graph() {
     let mut bench = Bench::new("lane-capture", &Streams::One);
     bench.stand_in.fail("cuStreamEndCapture", 901);
@@ -373,4 +402,24 @@ fn the_compute_stage_learns_which_batch_it_runs() {
     let host = bench.filled(0);
     bench.lane.launch(job, host).unwrap();
     assert_eq!(receiver.recv().unwrap(), 3);
+}
+
+#[test]
+fn each_number_comes_out_in_its_own_output_however_long_stages_take() {
+    for graph in [GraphScope::Off, GraphScope::Compute, GraphScope::Copies] {
+        let stand_in = DriverStandIn::new(&format!("hunt-{graph:?}"));
+        stand_in.set_delay(3);
+        let hunt = Hunt { graph, executions: 400, ballast_byte_count: BYTE_COUNT, bug: Bug::None };
+        assert_eq!(wrong_outputs(&stand_in.context(), hunt), 0, "{graph:?}");
+    }
+}
+
+#[test]
+fn buffers_that_come_back_too_early_are_caught() {
+    for graph in [GraphScope::Off, GraphScope::Compute, GraphScope::Copies] {
+        let stand_in = DriverStandIn::new(&format!("hunt-planted-{graph:?}"));
+        let hunt = Hunt { graph, executions: 40, ballast_byte_count: BYTE_COUNT, bug: Bug::EarlyReturn };
+        let wrong = wrong_outputs(&stand_in.context(), hunt);
+        assert!(wrong > 0, "{graph:?}");
+    }
 }

@@ -10,6 +10,7 @@ pub mod cpu;
 mod data_sheet;
 mod examination;
 mod executor_spec;
+mod fitting;
 mod host;
 mod memory;
 mod order;
@@ -35,7 +36,7 @@ pub use data_sheet::DataSheet;
 pub use examination::{
     Examination, FoundLibrary, GpuFinding, GpuState, LibraryFinding, TensorRtFinding, examine,
 };
-pub use executor_spec::{CudaGraph, ExecutorSpec, Transfers, Wait};
+pub use executor_spec::{CudaGraph, ExecutorSpec, InputMemory, Transfers, Wait};
 pub use host::HostTensor;
 pub use memory::EngineMemory;
 pub use order::{BuildEvent, BuildOrder, BuildWatch, Calibration};
@@ -146,7 +147,8 @@ pub trait Engine: Send + Sync {
     /// Makes all executors of a pool at once, since they may share resources of the device.
     ///
     /// # Errors
-    /// Where the device lacks memory or threads for them.
+    /// [`Error::DoesNotFit`] where the device lacks memory for them, with the number that fits; whatever else the
+    /// backend says.
     fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>>;
 
     /// What became of the network's layers, as the builder's own JSON; `None` where it does not tell.
@@ -184,7 +186,8 @@ pub trait Executor: Send {
     /// Starts an execution of the first [`Slot::batch_size`] samples and returns at once.
     ///
     /// # Errors
-    /// Where it could not be started; the slot comes back untouched.
+    /// Where it could not be started; the slot comes back untouched. [`Error::DeviceLost`] says that the executor can
+    /// run no more.
     fn enqueue(&mut self, slot: Slot) -> Result<(), Box<Rejected>>;
 
     /// The oldest finished execution, if there is one.
@@ -197,6 +200,11 @@ pub trait Executor: Send {
     /// The submitter polls no more until it is woken. An executor that wakes it after each execution anyway has
     /// nothing to do here.
     fn expect_sleep(&mut self) {}
+
+    /// What it does otherwise than its [`ExecutorSpec`] asks, as a whole sentence; `None` where it obeys.
+    fn remark(&self) -> Option<&str> {
+        None
+    }
 
     /// Whoever can say what the device does while executors of this pool run. `None` where nobody can.
     fn observer(&self) -> Option<Box<dyn Observer>> {

@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::feed::Feed;
 use super::observation::Observation;
-use super::{Load, Measurement, Workload, virtual_run};
+use super::{Arrival, Load, Measurement, Workload, virtual_run};
 use crate::error::{Error, Result};
 use crate::pool::{Configuration, ExecutionPool, NoResponse, Order};
 use crate::units::{Clock, Nanos};
@@ -85,7 +85,8 @@ impl Experiment<'_> {
         let (permit, permits) = unbounded();
         let Workload { inputs, feeding, .. } = self.workload;
         let (producer, load, feeding) = (pool.producer(), self.load, *feeding);
-        let sender = Feed { producer, load, feeding, inputs, clock, permits };
+        let asks_ahead = self.asks_ahead();
+        let sender = Feed { producer, load, feeding, inputs, clock, asks_ahead, permits };
         let fed = std::thread::scope(|scope| {
             let sender = scope.spawn(|| sender.run());
             let observed = read(&mut observation, &pool, permit, &|| sender.is_finished(), stop);
@@ -95,6 +96,14 @@ impl Experiment<'_> {
             observed.and(stopped).and(sent)
         })?;
         Ok(Measurement { feed: Some(fed), ..observation.summarise(self)? })
+    }
+
+    /// Whether the sender may ask for room before it has something to send. Not where requests share a slot, which
+    /// would wait for it, nor where it would ask one submitter and the other has room first.
+    fn asks_ahead(&self) -> bool {
+        let is_closed = matches!(self.load.arrival, Arrival::Concurrency(_));
+        let fills_slots = self.load.samples_per_request == self.configuration.batch_size;
+        is_closed && fills_slots && self.configuration.submitters == 1
     }
 }
 

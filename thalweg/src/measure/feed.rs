@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Load, SampleSet};
 use crate::backend::{DeviceSpec, SlotId};
 use crate::error::{Error, Result};
-use crate::pool::{Producer, Reservation};
+use crate::pool::{Producer, Reservation, RoomRequest};
 use crate::units::{Clock, Nanos};
 
 /// Threads that copy for a device of its own memory, where there are cores enough. Eight reach about 50 GB/s, as
@@ -91,6 +91,8 @@ pub(super) struct Feed<'a> {
     pub feeding: Feeding,
     pub inputs: &'a SampleSet,
     pub clock: Clock,
+    /// Whether to ask for the next room before there is something to fill it with.
+    pub asks_ahead: bool,
     /// One message per request that may be sent; disconnected at the end.
     pub permits: Receiver<()>,
 }
@@ -124,8 +126,15 @@ impl Feed<'_> {
         let mut filled = Filled::default();
         let mut send_times = self.load.send_times(0);
         let mut first_sample = 0;
-        while let Some(intended) = self.next_send(start, send_times.as_mut()) {
-            let mut reservation = match self.producer.reserve(self.load.samples_per_request) {
+        let mut asked = None;
+        loop {
+            if self.asks_ahead {
+                asked = Some(self.producer.request(self.load.samples_per_request));
+            }
+            let Some(intended) = self.next_send(start, send_times.as_mut()) else { break };
+            let request = asked.take();
+            let request = request.unwrap_or_else(|| self.producer.request(self.load.samples_per_request));
+            let mut reservation = match request.and_then(RoomRequest::wait) {
                 // The streams may be gone; what they failed with is on its way to the observer.
                 Err(Error::Stopped | Error::NoExecutor { .. }) => break,
                 other => other?,

@@ -1,8 +1,10 @@
 //! What a measurement is, as plain data: raw records, and everything computed from them.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use super::{FeedSummary, Load};
+use super::{FeedSummary, Load, Overlap};
 use crate::backend::{Counters, DeviceSpec, SlotId, StageTimes};
 use crate::model::ModelIdentity;
 use crate::pool::Configuration;
@@ -178,6 +180,9 @@ pub struct Measurement {
     pub latency: LatencySummary,
     /// Median times of the stages.
     pub stages: StageSummary,
+    /// How much of the stages ran at the same time; `None` where none has a length.
+    #[serde(default)]
+    pub overlap: Option<Overlap>,
     /// CPU time of the whole process per second of wall time: 1.0 is one core busy.
     pub host_cpu_cores: f64,
     /// Resident memory of the whole process at the end, in bytes, where the system tells.
@@ -208,4 +213,8 @@ pub struct Failures {
     pub count: u64,
     /// Text of the first.
     pub first: Option<String>,
+    /// Streams that failed for good, in ascending order. Where there are any, the measurement is none of the whole
+    /// configuration.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub lost_streams: BTreeSet<usize>,
 }

@@ -10,11 +10,13 @@ mod feed;
 mod load;
 mod measurement;
 mod observation;
+mod overlap;
 mod rate;
 mod samples;
 pub mod stats;
 mod verify;
 mod virtual_run;
+mod what_fits;
 mod windows;
 mod workload;
 
@@ -24,6 +26,8 @@ pub use load::{Arrival, Load};
 pub use measurement::{
     Estimate, Failures, LatencySummary, Measurement, Record, Stability, StageSummary, Verification, Window,
 };
+pub use overlap::Overlap;
 pub use samples::SampleSet;
 pub use verify::Reference;
+pub use what_fits::measure_what_fits;
 pub use workload::{Workload, WorkloadSpec};

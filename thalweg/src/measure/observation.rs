@@ -5,7 +5,7 @@
 
 use super::measurement::{Estimate, Failures, Record, StageSummary, Verification};
 use super::windows::{STABLE_WINDOWS, WindowCutter};
-use super::{Arrival, Experiment, LatencySummary, Measurement, Stability, rate, stats};
+use super::{Arrival, Experiment, LatencySummary, Measurement, Overlap, Stability, rate, stats};
 use crate::backend::{Counters, Observer, SlotId};
 use crate::error::{Error, Result};
 use crate::pool::Response;
@@ -23,6 +23,10 @@ const BLOCKS: usize = 24;
 /// Failures without a single success after which a measurement gives up.
 const FAILURES_TO_GIVE_UP: u64 = 16;
 
+/// The remark on a measurement that was stopped, or whose streams were all lost.
+const ENDED_EARLY: &str =
+    "The measurement ended before its time; the figures are of what had come in by then.";
+
 /// What has been seen of a measurement so far.
 pub(super) struct Observation<'a> {
     experiment: &'a Experiment<'a>,
@@ -32,6 +36,7 @@ pub(super) struct Observation<'a> {
     verification_time: Nanos,
     verified_slots: Vec<SlotId>,
     failures: Failures,
+    remarks: Vec<String>,
     /// CPU time of the process when the first window started.
     cpu_at_start: Option<Nanos>,
     cpu_at_end: Nanos,
@@ -55,6 +60,7 @@ impl<'a> Observation<'a> {
             verification_time: Nanos::ZERO,
             verified_slots: Vec::new(),
             failures: Failures::default(),
+            remarks: Vec::new(),
             cpu_at_start: None,
             cpu_at_end: Nanos::ZERO,
             observer,
@@ -75,8 +81,12 @@ impl<'a> Observation<'a> {
         if let Some(error) = response.error() {
             self.failures.count += 1;
             self.failures.first.get_or_insert_with(|| error.to_string());
+            if response.has_lost_its_stream() {
+                self.failures.lost_streams.insert(response.slot().executor);
+            }
             return Ok(());
         }
+        self.note(response);
         self.verify(response)?;
         let record = Record {
             sequence: response.sequence(),
@@ -96,8 +106,20 @@ impl<'a> Observation<'a> {
         Ok(())
     }
 
+    /// Keeps what the response's stream does otherwise than asked.
+    fn note(&mut self, response: &Response) {
+        let Some(remark) = response.remark() else { return };
+        if !self.remarks.iter().any(|known| known == remark) {
+            self.remarks.push(remark.to_owned());
+        }
+    }
+
     /// Nothing more is taken in.
     pub(super) fn end(&mut self, cpu_time: Nanos) {
+        if !self.is_complete() {
+            self.windows.end_early();
+            self.remarks.push(ENDED_EARLY.to_owned());
+        }
         self.cpu_at_end = cpu_time;
         self.counters = self.observer.as_mut().map(|observer| observer.read());
     }
@@ -158,6 +180,7 @@ impl<'a> Observation<'a> {
             executions_per_s: throughput.value * executions_per_inference(&records),
             latency,
             stages: stage_summary(&records),
+            overlap: Overlap::of(&records),
             host_cpu_cores: cpu.as_seconds() / wall.as_seconds(),
             host_memory_bytes: if experiment.workload.engine.is_simulated() {
                 None
@@ -167,7 +190,7 @@ impl<'a> Observation<'a> {
             counters: self.counters,
             verification: self.verification,
             failures: self.failures,
-            remarks: Vec::new(),
+            remarks: self.remarks,
             windows,
             used_windows,
             records,
@@ -187,11 +210,10 @@ fn throughput(records: &[Record], start: Nanos, end: Nanos) -> Estimate {
             record.samples as f64;
     }
     let rates: Vec<f64> = inferences.iter().map(|count| count / Nanos(block).as_seconds()).collect();
-    let all = || (wall, records.iter().map(|record| record.samples as f64).sum());
-    let (time, samples) = rate::whole_rounds(records).unwrap_or_else(all);
-    let value = samples / time.as_seconds();
+    let all = || records.iter().map(|record| record.samples as f64).sum::<f64>() / wall.as_seconds();
+    let value = rate::of_streams(records).unwrap_or_else(all);
     match stats::block_bootstrap_mean(&rates, 0) {
-        // The blocks take all of the time, the point estimate whole rounds of it.
+        // The blocks take all of the time, the point estimate whole rounds of each stream.
         Some(Estimate { lower, upper, .. }) => {
             Estimate { value, lower: lower.min(value), upper: upper.max(value) }
         }

@@ -88,6 +88,14 @@ impl WindowCutter {
         self.nominal_end = self.latest + self.length;
     }
 
+    /// Nothing more comes, sooner than planned. What there is of the first window becomes a window; later ones have
+    /// others before them, so nothing but a part of a window is lost.
+    pub(super) fn end_early(&mut self) {
+        if self.windows.is_empty() && self.start.is_some() {
+            self.close();
+        }
+    }
+
     pub(super) fn window_count(&self) -> usize {
         self.windows.len()
     }
@@ -178,6 +186,17 @@ mod tests {
     fn a_slow_network_gets_longer_windows() {
         let (windows, _, _) = cut((1..30).map(|i| i * 700)).finish();
         assert!(windows.iter().all(|window| window.inferences >= REQUESTS_PER_WINDOW as u64), "{windows:?}");
+    }
+
+    #[test]
+    fn an_early_end_keeps_what_there_is_of_the_first_window() {
+        let mut cutter = cut((1..24).map(|i| i * 70));
+        cutter.end_early();
+        let (windows, used, records) = cutter.finish();
+        assert_eq!((windows.len(), used, records.len()), (1, 1, 9));
+        let mut cutter = cut((1..20).map(|i| i * 70));
+        cutter.end_early();
+        assert_eq!(cutter.finish().0.len(), 0, "too few requests for a window");
     }
 
     #[test]

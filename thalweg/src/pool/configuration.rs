@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{CudaGraph, Transfers, Wait};
+use crate::backend::{CudaGraph, InputMemory, Transfers, Wait};
 use crate::error::{Error, Result};
 use crate::model::Signature;
 use crate::units::Nanos;
@@ -26,12 +26,17 @@ pub struct Configuration {
     /// What is captured as a CUDA graph.
     #[serde(default)]
     pub cuda_graph: CudaGraph,
-    /// How submitters wait for executions to end.
+    /// How submitters wait for executions to end. `tune` does not search it: with two slots per stream the device has
+    /// its next execution while the submitter wakes, so throughput hardly changes, and the latency that spinning saves
+    /// is known without trying. A core that it takes from whoever fills the slots is known only to the user.
     #[serde(default)]
     pub wait: Wait,
     /// Whether executions copy. Off is for measuring only: what is asked for does not come out then.
     #[serde(default)]
     pub transfers: Transfers,
+    /// What kind of host memory slots take inputs in.
+    #[serde(default)]
+    pub input_memory: InputMemory,
     /// How long a slot that is not full waits for more samples, counted from its first one.
     #[serde(rename = "batching_delay_ns")]
     pub batching_delay: Nanos,
@@ -49,6 +54,7 @@ impl Default for Configuration {
             cuda_graph: CudaGraph::Off,
             wait: Wait::Block,
             transfers: Transfers::On,
+            input_memory: InputMemory::Cached,
             batching_delay: Nanos::ZERO,
         }
     }
@@ -112,6 +118,9 @@ impl fmt::Display for Configuration {
         }
         if self.transfers != default.transfers {
             f.write_str(", without transfers")?;
+        }
+        if self.input_memory != default.input_memory {
+            write!(f, ", {} inputs", self.input_memory)?;
         }
         if self.batching_delay != default.batching_delay {
             write!(f, ", batching delay {}", self.batching_delay)?;

@@ -14,11 +14,28 @@ use crate::error::{Error, Result};
 use crate::model::Signature;
 use crate::units::{Clock, Nanos};
 
-/// What a submitter answers a reservation with.
+/// What a submitter answers a reservation with: a slot that goes back where it came from unless it is committed,
+/// also if nobody ever reads the answer.
 pub(super) struct Granted {
-    pub(super) slot: Slot,
+    slot: Option<Slot>,
     /// Samples that are in the slot already.
-    pub(super) offset: usize,
+    offset: usize,
+    home: Sender<Message>,
+}
+
+impl Granted {
+    pub(super) fn new(slot: Slot, offset: usize, home: Sender<Message>) -> Self {
+        Self { slot: Some(slot), offset, home }
+    }
+}
+
+impl Drop for Granted {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            // The submitter waits for every slot that is out, so it is still there.
+            drop(self.home.send(Message::Abandon { slot }));
+        }
+    }
 }
 
 /// What the pool keeps of a request until it is answered.
@@ -80,8 +97,12 @@ impl Producer {
         self.request(samples)?.wait()
     }
 
-    /// The first half of [`reserve`](Self::reserve): asks, and does not wait for the answer.
-    pub(super) fn request(&self, samples: usize) -> Result<RoomRequest> {
+    /// The first half of [`reserve`](Self::reserve): asks, and does not wait for the answer. Who asks for a whole
+    /// slot before there is something to fill it with saves the way to the submitter and back.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve), as far as it is known at once.
+    pub fn request(&self, samples: usize) -> Result<RoomRequest> {
         let entrance = &self.entrance;
         if !(1..=entrance.batch_size).contains(&samples) {
             return Err(Error::InvalidSetting {
@@ -94,8 +115,7 @@ impl Producer {
         submitter.outstanding.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = bounded(1);
         submitter.sender.send(Message::Reserve { samples, reply }).map_err(|_| Error::Stopped)?;
-        let (sender, entrance) = (submitter.sender.clone(), Arc::clone(entrance));
-        Ok(RoomRequest { samples, answer, sender, entrance })
+        Ok(RoomRequest { samples, answer, entrance: Arc::clone(entrance) })
     }
 
     fn least_busy(&self) -> &SubmitterAddress {
@@ -109,12 +129,15 @@ impl Producer {
 pub struct RoomRequest {
     samples: usize,
     answer: Receiver<Result<Granted, Refusal>>,
-    sender: Sender<Message>,
     entrance: Arc<Entrance>,
 }
 
 impl RoomRequest {
-    fn wait(&self) -> Result<Reservation> {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// As [`Producer::reserve`].
+    pub fn wait(self) -> Result<Reservation> {
         // No answer comes from a submitter that has ended.
         self.accept(self.answer.recv().map_err(|_| Error::Stopped)?)
     }
@@ -130,10 +153,9 @@ impl RoomRequest {
     fn accept(&self, answer: Result<Granted, Refusal>) -> Result<Reservation> {
         let entrance = &self.entrance;
         match answer {
-            Ok(Granted { slot, offset }) => Ok(Reservation {
-                slot: Some(slot),
-                samples: offset..offset + self.samples,
-                sender: self.sender.clone(),
+            Ok(granted) => Ok(Reservation {
+                samples: granted.offset..granted.offset + self.samples,
+                granted,
                 entrance: Arc::clone(entrance),
             }),
             Err(Refusal::QueueFull) => Err(Error::QueueFull { capacity: entrance.queue_capacity }),
@@ -145,16 +167,15 @@ impl RoomRequest {
 
 /// Room for a request's samples in a slot. Dropping it without committing gives the room back.
 pub struct Reservation {
-    slot: Option<Slot>,
+    granted: Granted,
     samples: Range<usize>,
-    sender: Sender<Message>,
     entrance: Arc<Entrance>,
 }
 
 impl Reservation {
     /// The slot that the room is in.
     pub fn slot(&self) -> SlotId {
-        self.slot.as_ref().expect("bug: the slot leaves with the reservation").id
+        self.granted.slot.as_ref().expect("bug: the slot leaves with the reservation").id
     }
 
     /// The samples of the slot's batch that are this request's.
@@ -177,7 +198,7 @@ impl Reservation {
     /// # Panics
     /// Where there is no such input.
     pub fn input_at(&mut self, index: usize) -> &mut [u8] {
-        let slot = self.slot.as_mut().expect("bug: the slot leaves with the reservation");
+        let slot = self.granted.slot.as_mut().expect("bug: the slot leaves with the reservation");
         slot.inputs[index].samples_mut(self.samples.clone())
     }
 
@@ -211,17 +232,9 @@ impl Reservation {
         let sequence = self.entrance.next_sequence.fetch_add(1, Ordering::Relaxed);
         let submitted = self.entrance.clock.now();
         let request = Request { sequence, tag, samples: self.samples.clone(), intended, submitted };
-        let slot = self.slot.take().expect("bug: the slot leaves with the reservation");
+        let slot = self.granted.slot.take().expect("bug: the slot leaves with the reservation");
         // The submitter waits for every slot that is out, so it is still there.
-        drop(self.sender.send(Message::Commit { slot, request }));
+        drop(self.granted.home.send(Message::Commit { slot, request }));
         sequence
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            drop(self.sender.send(Message::Abandon { slot }));
-        }
     }
 }

@@ -21,13 +21,19 @@ pub(super) struct Execution {
     outcome: Outcome,
     times: StageTimes,
     readable: Nanos,
+    remark: Option<Arc<str>>,
     submitter: Sender<Message>,
 }
 
 impl Execution {
-    pub(super) fn new(completion: Completion, readable: Nanos, submitter: Sender<Message>) -> Self {
+    pub(super) fn new(
+        completion: Completion,
+        readable: Nanos,
+        remark: Option<Arc<str>>,
+        submitter: Sender<Message>,
+    ) -> Self {
         let Completion { slot, outcome, times } = completion;
-        Self { slot: Some(slot), outcome, times, readable, submitter }
+        Self { slot: Some(slot), outcome, times, readable, remark, submitter }
     }
 
     fn slot(&self) -> &Slot {
@@ -106,6 +112,16 @@ impl Response {
             Outcome::Done => None,
             Outcome::Failed(error) | Outcome::Lost(error) => Some(error),
         }
+    }
+
+    /// Whether its stream has failed for good and runs nothing any more.
+    pub fn has_lost_its_stream(&self) -> bool {
+        matches!(self.execution.outcome, Outcome::Lost(_))
+    }
+
+    /// What its stream does otherwise than the pool's configuration asks, as a whole sentence.
+    pub fn remark(&self) -> Option<&str> {
+        self.execution.remark.as_deref()
     }
 
     /// The outputs of the whole execution, in the order of [`Signature::outputs`](crate::model::Signature::outputs).

@@ -10,13 +10,14 @@ use std::hint;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::patience::Patience;
 use super::producer::{Granted, Request};
 use super::response::{Execution, Response};
 use super::scheduler::{Action, Event, Refusal, Scheduler, SchedulerSpec, SlotNumber, Ticket};
 use crate::backend::{Completion, Executor, Outcome, Rejected, Slot, SlotId, Span, StageTimes, Wait, Waker};
+use crate::error::Error;
 use crate::units::{Clock, Nanos};
 
 /// What producers, consumers and executors tell a submitter.
@@ -66,6 +67,8 @@ pub(super) struct SubmitterSpec {
 pub(super) struct Submitter {
     scheduler: Scheduler,
     executors: Vec<Box<dyn Executor>>,
+    /// What each of them does otherwise than asked.
+    remarks: Vec<Option<Arc<str>>>,
     /// Pool-wide number of the first of `executors`.
     first_executor: usize,
     depth: usize,
@@ -115,6 +118,7 @@ impl Submitter {
         assert!(home.iter().all(Option::is_some), "bug: an executor has `depth` slots");
         Self {
             scheduler: Scheduler::new(spec),
+            remarks: executors.iter().map(|executor| executor.remark().map(Arc::from)).collect(),
             executors,
             first_executor,
             depth: spec.depth,
@@ -263,7 +267,8 @@ impl Submitter {
         match action {
             Action::Grant { ticket, slot, offset } => {
                 let slot = self.give_out(slot);
-                self.reply(ticket, Ok(Granted { slot, offset }));
+                let granted = Granted::new(slot, offset, self.links.address.clone());
+                self.reply(ticket, Ok(granted));
             }
             Action::Refuse { ticket, refusal } => {
                 self.links.outstanding.fetch_sub(1, Ordering::Relaxed);
@@ -278,10 +283,8 @@ impl Submitter {
     fn reply(&mut self, ticket: Ticket, answer: Result<Granted, Refusal>) {
         let position = self.waiting.iter().position(|(waiting, _)| *waiting == ticket);
         let (_, reply) = position.and_then(|at| self.waiting.remove(at)).expect("bug: an unknown ticket");
-        // The producer may be gone; then what it was granted comes back at once.
-        if let Err(SendError(Ok(granted))) = reply.send(answer) {
-            self.receive(Message::Abandon { slot: granted.slot });
-        }
+        // The producer may be gone; then what it was granted comes back by itself.
+        drop(reply.send(answer));
     }
 
     fn enqueue(&mut self, number: SlotNumber, samples: usize) {
@@ -294,7 +297,9 @@ impl Submitter {
                 let enqueue = Span { start, end: self.links.clock.now() };
                 let times = StageTimes { enqueue, ..StageTimes::default() };
                 let Rejected { slot, error } = *rejected;
-                self.complete(Completion { slot, outcome: Outcome::Failed(error), times });
+                let is_lost = matches!(error, Error::DeviceLost { .. });
+                let outcome = if is_lost { Outcome::Lost(error) } else { Outcome::Failed(error) };
+                self.complete(Completion { slot, outcome, times });
             }
         }
     }
@@ -310,7 +315,8 @@ impl Submitter {
         let completion = self.completed[number].take().expect("bug: delivery of a slot that has not run");
         let readable = self.links.clock.now();
         self.links.outstanding.fetch_sub(self.requests[number].len(), Ordering::Relaxed);
-        let execution = Arc::new(Execution::new(completion, readable, self.links.address.clone()));
+        let remark = self.remarks[number / self.depth].clone();
+        let execution = Arc::new(Execution::new(completion, readable, remark, self.links.address.clone()));
         for request in self.requests[number].drain(..) {
             // Nobody may be listening any more; the slot then comes back by itself.
             drop(self.links.responses.send(Response::new(request, Arc::clone(&execution))));

@@ -34,6 +34,13 @@ const DEFINITIONS: &[(&str, &str)] = &[
     ("H2D, D2H", "Copies of the inputs from host to device, and of the outputs back."),
     ("compute", "Time in which the device runs the network for one execution."),
     (
+        "overlap",
+        "From the times of the stages, each execution counted once. Copies under another computation: of the time \
+         of all copies together, the share in which another execution computed. Two or more stages: of the time in \
+         which any H2D, compute or D2H ran, the share in which at least two did. Neither says that overlapping pays: \
+         stages that share the device take longer.",
+    ),
+    (
         "stream",
         "Executions in one stream run one after the other; streams run at the same time. On a GPU it is a \
          CUDA stream, on a CPU a share of the cores.",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::backend::{DeviceSpec, SlotId, Span, StageTimes};
 use crate::measure::{
-    Arrival, Estimate, Failures, LatencySummary, Load, Measurement, Record, Stability, StageSummary,
+    Arrival, Estimate, Failures, LatencySummary, Load, Measurement, Overlap, Record, Stability, StageSummary,
     Verification, Window,
 };
 use crate::model::ModelIdentity;
@@ -164,6 +164,7 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
             worst_relative_error: 2.13e-7,
         },
         failures: Failures::default(),
+        overlap: Overlap::of(&records),
         remarks: Vec::new(),
         windows,
         used_windows: 3,

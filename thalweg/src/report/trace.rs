@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::execution::{Execution, executions, took_place};
 use crate::backend::Span;
-use crate::measure::Record;
+use crate::measure::{Overlap, Record};
 use crate::units::Nanos;
 
 /// Process of the lanes on the device.
@@ -21,7 +21,7 @@ const LANES_PER_STREAM: usize = 3;
 
 /// Records as Chrome trace event JSON: per stream the lanes H2D, compute and D2H on the device and an
 /// enqueue lane on the host (an executor is driven by one thread, so its spans never overlap), and every
-/// request as an async span. Times are in microseconds, sorted.
+/// request as an async span. Times are in microseconds, sorted. How much ran at the same time is in `otherData`.
 pub fn trace(records: &[Record]) -> String {
     let mut events = names(records);
     let mut timed: Vec<(Nanos, Value)> = records.iter().flat_map(request).collect();
@@ -29,7 +29,11 @@ pub fn trace(records: &[Record]) -> String {
     timed.sort_by_key(|(at, _)| *at);
     events.extend(timed.into_iter().map(|(_, event)| event));
     let lines: Vec<_> = events.iter().map(Value::to_string).collect();
-    format!("{{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n{}\n]}}\n", lines.join(",\n"))
+    let about = json!({ "overlap": Overlap::of(records) });
+    format!(
+        "{{\"displayTimeUnit\":\"ms\",\"otherData\":{about},\"traceEvents\":[\n{}\n]}}\n",
+        lines.join(",\n")
+    )
 }
 
 fn stages(execution: Execution) -> Vec<(Nanos, Value)> {
@@ -160,6 +164,14 @@ mod tests {
             }
         }
         assert!(open.is_empty());
+    }
+
+    #[test]
+    fn says_how_much_ran_at_the_same_time() {
+        let records = samples::records(&samples::configuration(4, 1), 50);
+        let trace: Value = serde_json::from_str(&trace(&records)).unwrap();
+        let share = trace["otherData"]["overlap"]["two_or_more_stages"].as_f64().unwrap();
+        assert_eq!(Some(share), Overlap::of(&records).map(|it| it.two_or_more_stages));
     }
 
     #[test]

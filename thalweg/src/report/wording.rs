@@ -2,7 +2,8 @@
 
 use crate::backend::{CudaGraph, Transfers};
 use crate::measure::{
-    Estimate, FeedSummary, Feeding, LatencySummary, Measurement, Stability, StageSummary, Verification,
+    Estimate, FeedSummary, Feeding, LatencySummary, Measurement, Overlap, Stability, StageSummary,
+    Verification,
 };
 use crate::pool::Configuration;
 use crate::tune::{Candidate, Compliance, Ending, Limits, Standing, TuneOutcome};
@@ -109,14 +110,32 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// `4 streams, batch 2`
-pub(super) fn short(configuration: &Configuration) -> String {
-    let plural = if configuration.streams == 1 { "" } else { "s" };
-    let graph = match configuration.cuda_graph {
-        CudaGraph::Off => String::new(),
+/// `4 streams, batch 2`, its CUDA graph, and of the other knobs those that differ from another configuration's.
+fn short_beside(configuration: &Configuration, other: &Configuration) -> String {
+    let Configuration { streams, batch_size, cuda_graph, .. } = *configuration;
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    let graph = match cuda_graph {
+        CudaGraph::Off if other.cuda_graph == CudaGraph::Off => String::new(),
+        CudaGraph::Off => ", no graph".to_owned(),
         graph => format!(", graph of {graph}"),
     };
-    format!("{} stream{plural}, batch {}{graph}", configuration.streams, configuration.batch_size)
+    let knob = |value: usize, of_other: usize, noun: &str, each: &str| {
+        if value == of_other { String::new() } else { format!(", {value} {noun}{}{each}", plural(value)) }
+    };
+    let threads = configuration.threads_per_stream;
+    let others = [
+        knob(threads, other.threads_per_stream, "thread", " per stream"),
+        knob(configuration.depth, other.depth, "slot", " per stream"),
+        knob(configuration.submitters, other.submitters, "submitter", ""),
+    ]
+    .concat();
+    format!("{streams} stream{}, batch {batch_size}{graph}{others}", plural(streams))
+}
+
+/// A candidate with what sets it apart from the winner.
+pub(super) fn beside_winner(outcome: &TuneOutcome, candidate: &Candidate) -> String {
+    let winner = outcome.winner.and_then(|winner| outcome.candidates.get(winner)).unwrap_or(candidate);
+    short_beside(&candidate.configuration, &winner.configuration)
 }
 
 /// The p99, or the largest latency where there are too few requests for one, with its name.
@@ -187,6 +206,17 @@ pub(super) fn stages(stages: &StageSummary) -> String {
     format!("{} (medians)", shown.join(", "))
 }
 
+/// `81.3 % of the copies under another computation, two or more stages in 45.0 % of the time`
+pub(super) fn overlap(overlap: &Overlap) -> String {
+    let copies = overlap.copies_under_compute;
+    let copies = copies.map(|share| format!("{} of the copies under another computation, ", percent(share)));
+    format!(
+        "{}two or more stages in {} of the time",
+        copies.unwrap_or_default(),
+        percent(overlap.two_or_more_stages)
+    )
+}
+
 /// `7.80 cores busy, 312 MB resident`
 pub(super) fn host(measurement: &Measurement) -> String {
     let cores = format!("{} cores busy", number(measurement.host_cpu_cores));
@@ -201,8 +231,15 @@ pub(super) fn failures(measurement: &Measurement) -> Option<String> {
     let failures = &measurement.failures;
     let plural = if failures.count == 1 { "" } else { "s" };
     let first = failures.first.as_deref().map(|text| format!(", the first with: {}", printable(text)));
-    (failures.count > 0)
-        .then(|| format!("{} request{plural} failed{}", count(failures.count), first.unwrap_or_default()))
+    let lost: Vec<_> = failures.lost_streams.iter().map(usize::to_string).collect();
+    let lost = match &lost[..] {
+        [] => String::new(),
+        [one] => format!("; stream {one} failed for good"),
+        several => format!("; streams {} failed for good", several.join(", ")),
+    };
+    (failures.count > 0).then(|| {
+        format!("{} request{plural} failed{}{lost}", count(failures.count), first.unwrap_or_default())
+    })
 }
 
 /// `copied by 8 threads, 34 % of the time at 31.0 GB/s`; `None` in virtual time.
@@ -331,6 +368,21 @@ mod tests {
         assert_eq!(number(0.004), "4.0e-3");
         assert_eq!(number(f64::NAN), NONE);
         assert_eq!(number(f64::INFINITY), NONE);
+    }
+
+    #[test]
+    fn a_configuration_beside_another_names_what_differs() {
+        let winner = Configuration {
+            streams: 4,
+            cuda_graph: CudaGraph::Compute,
+            submitters: 2,
+            ..Configuration::default()
+        };
+        assert_eq!(short_beside(&winner, &winner), "4 streams, batch 1, graph of compute");
+        let plain = Configuration { cuda_graph: CudaGraph::Off, submitters: 1, ..winner };
+        assert_eq!(short_beside(&plain, &winner), "4 streams, batch 1, no graph, 1 submitter");
+        let threads = Configuration { streams: 1, threads_per_stream: 4, ..plain };
+        assert_eq!(short_beside(&threads, &plain), "1 stream, batch 1, 4 threads per stream");
     }
 
     #[test]

@@ -6,11 +6,13 @@
 //! until the largest is not worth it: the method of Jones, Schonlau and Welch ("Efficient Global Optimization of
 //! Expensive Black-Box Functions", Journal of Global Optimization 13, 1998), on logarithms of throughputs.
 
+use super::outcome::is_calmer;
 use super::{Limits, Slice};
 use crate::backend::CudaGraph;
 use crate::capacity::{Observation, Prediction, Predictor};
 use crate::measure::distribution::normal_cdf;
 use crate::pool::Configuration;
+use crate::units::Nanos;
 
 /// An expected improvement below this is not worth a slice: a tenth of what repeated runs differ by.
 const WORTHWHILE: f64 = 0.001;
@@ -32,6 +34,22 @@ const HOPELESS: f64 = 0.5;
 /// Standard deviations of a 95 % interval to each side.
 const TWO_SIDED: f64 = 1.96;
 
+/// A candidate is worth a slice for its shorter latency alone where its throughput is predicted to be at most this
+/// part below the leader's: the search's indifference, since a prediction is a mean.
+const TIE: f64 = 0.01;
+
+/// So many are measured for their latency at most.
+const MOST_CALMER: usize = 2;
+
+/// The best candidate known that may win.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leader {
+    /// Inferences per second.
+    pub throughput: f64,
+    /// Median of its requests.
+    pub latency: Nanos,
+}
+
 /// What is known about candidates without measuring them.
 #[derive(Clone, Debug)]
 pub(super) struct Exploration {
@@ -40,6 +58,8 @@ pub(super) struct Exploration {
     predictor: Predictor,
     /// Candidates to measure before predictions count, next one last.
     probes: Vec<usize>,
+    /// How many were measured for their latency.
+    calmer_count: usize,
     is_measured: Vec<bool>,
     /// For each candidate what was predicted last, and for a measured one what was predicted before that.
     predictions: Vec<Option<Prediction>>,
@@ -56,6 +76,7 @@ impl Exploration {
             power_limit_watts,
             predictor: Predictor::new(),
             probes,
+            calmer_count: 0,
             is_measured: vec![false; count],
             predictions: vec![None; count],
         }
@@ -88,9 +109,9 @@ impl Exploration {
         }
     }
 
-    /// The candidate to measure next, where the best one known has this throughput; `None` where none is worth it.
-    /// Without anything to predict from, each is.
-    pub fn choose(&mut self, candidates: &[Configuration], best: Option<f64>) -> Option<usize> {
+    /// The candidate to measure next, with this as the best one known; `None` where none is worth it. Without
+    /// anything to predict from, each is.
+    pub fn choose(&mut self, candidates: &[Configuration], leader: Option<Leader>) -> Option<usize> {
         while let Some(probe) = self.probes.pop() {
             if !self.is_measured[probe] {
                 self.predict(probe, candidates);
@@ -100,16 +121,38 @@ impl Exploration {
         if self.predictor.configuration_count() == 0 {
             return self.unmeasured().next();
         }
-        if best.is_some() && self.measured_count() >= self.most_explored() {
-            return None;
-        }
+        let best = leader.map(|leader| leader.throughput);
         self.predict_all(candidates, best);
+        let is_enough = best.is_some() && self.measured_count() >= self.most_explored();
+        let faster = if is_enough { None } else { self.most_promising(best) };
+        faster.or_else(|| self.calmer(leader?))
+    }
+
+    /// The candidate with the most to hope for.
+    fn most_promising(&self, best: Option<f64>) -> Option<usize> {
         let worth = |candidate: usize| self.worth(candidate, best).map(|worth| (worth, candidate));
         let chosen = self.unmeasured().filter_map(worth).max_by(|a, b| {
             let ((fits_a, gain_a), (fits_b, gain_b)) = (a.0, b.0);
             fits_a.cmp(&fits_b).then(gain_a.total_cmp(&gain_b)).then(b.1.cmp(&a.1))
         });
         chosen.map(|(_, candidate)| candidate)
+    }
+
+    /// A candidate that is predicted to be as fast as the leader and to answer sooner: the soonest.
+    fn calmer(&mut self, leader: Leader) -> Option<usize> {
+        if self.calmer_count == MOST_CALMER {
+            return None;
+        }
+        let latency = |candidate: usize| {
+            let prediction = self.predictions[candidate].as_ref()?;
+            let is_tie = prediction.throughput.value >= (1.0 - TIE) * leader.throughput;
+            let is_wanted =
+                is_tie && is_calmer(prediction.latency, leader.latency) && self.excess(prediction) <= 1.0;
+            is_wanted.then_some((prediction.latency, candidate))
+        };
+        let (_, soonest) = self.unmeasured().filter_map(latency).min()?;
+        self.calmer_count += 1;
+        Some(soonest)
     }
 
     fn unmeasured(&self) -> impl Iterator<Item = usize> + '_ {
@@ -260,14 +303,23 @@ mod tests {
         }
     }
 
+    /// By Little's law.
+    fn slice_latency(configuration: &Configuration, throughput: f64) -> Nanos {
+        let in_flight = configuration.streams * configuration.depth * configuration.batch_size;
+        Nanos::from_seconds(in_flight as f64 / throughput)
+    }
+
     fn explore(measure: impl Fn(&Configuration) -> Slice, limits: Limits) -> (Exploration, Vec<usize>) {
         let candidates = space();
         let mut exploration = Exploration::new(&candidates, limits, None);
-        let (mut best, mut order): (Option<f64>, _) = (None, Vec::new());
-        while let Some(candidate) = exploration.choose(&candidates, best) {
+        let (mut leader, mut order): (Option<Leader>, _) = (None, Vec::new());
+        while let Some(candidate) = exploration.choose(&candidates, leader) {
             let slice = measure(&candidates[candidate]);
-            let value = slice.throughput_inferences_per_s.value;
-            best = Some(best.map_or(value, |best| best.max(value)));
+            let throughput = slice.throughput_inferences_per_s.value;
+            if leader.is_none_or(|leader| leader.throughput < throughput) {
+                leader =
+                    Some(Leader { throughput, latency: slice_latency(&candidates[candidate], throughput) });
+            }
             exploration.learn(candidate, candidates[candidate], &slice);
             order.push(candidate);
         }

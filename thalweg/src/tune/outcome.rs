@@ -34,6 +34,15 @@ pub enum Compliance {
     Unproven,
 }
 
+/// A latency below this part of another is worth a throughput that is smaller by no more than the search cares for:
+/// what differs by less may be noise.
+const CALMER: f64 = 0.9;
+
+/// Whether a latency is shorter than another by enough to matter.
+pub(super) fn is_calmer(latency: Nanos, than: Nanos) -> bool {
+    latency.as_seconds() < CALMER * than.as_seconds()
+}
+
 /// Why a candidate was measured no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

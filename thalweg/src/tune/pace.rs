@@ -53,8 +53,9 @@ const LAST_LOOK: f64 = 0.3;
 /// Windows of the last measurement: as many as a verdict on stability asks for, and two to settle.
 const LAST_LOOK_WINDOWS: usize = 5;
 
-/// Part of a slice that warms up before its window.
-const WARM_UP: f64 = 0.2;
+/// Part of a slice that warms up before its window. All streams start together and run in step for their first two
+/// executions or so, which can be faster than what follows.
+const WARM_UP: f64 = 0.35;
 
 /// Executions that a slice should see: with fewer, the one that is cut at its end is over 10 % of it.
 const LEAST_EXECUTIONS: f64 = 10.0;
@@ -104,19 +105,24 @@ fn share(time: Duration, count: usize) -> Duration {
     time.div_f64(count.max(1) as f64).clamp(SHORTEST_SLICE, LONGEST_SLICE)
 }
 
+/// The longest slice for a slow network where so much time is left.
+pub(super) fn longest_slice(left: Duration) -> Duration {
+    left.mul_f64(LARGEST_SHARE)
+}
+
 /// A slice long enough for a slow network: `length`, or what the least number of executions takes at the
-/// expected throughput, but never more than a good part of the time that is left.
+/// expected throughput, but not more than `most`.
 pub(super) fn stretched(
     length: Duration,
     trial: &Configuration,
     throughput: Option<f64>,
-    left: Duration,
+    most: Duration,
 ) -> Duration {
     let Some(throughput) = throughput.filter(|throughput| *throughput > 0.0) else { return length };
     let executions = LEAST_EXECUTIONS.max(LEAST_EXECUTIONS_PER_SLOT * (trial.streams * trial.depth) as f64);
     let seconds = executions * trial.batch_size as f64 / throughput;
     let needed = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-    length.max(needed.min(left.mul_f64(LARGEST_SHARE)))
+    length.max(needed.min(most))
 }
 
 /// A trial whose warm-up and window last this long together.
@@ -148,7 +154,7 @@ mod tests {
     fn a_slow_network_gets_the_time_for_ten_executions() {
         let configuration = Configuration { batch_size: 4, ..Configuration::default() };
         let second = Duration::from_secs(1);
-        let stretch = |throughput| stretched(second, &configuration, throughput, MINUTE);
+        let stretch = |throughput| stretched(second, &configuration, throughput, longest_slice(MINUTE));
         assert_eq!(stretch(Some(8.0)), Duration::from_secs(5));
         assert_eq!(stretch(Some(0.1)), MINUTE / 4);
         assert_eq!(stretch(Some(1_000.0)), second);

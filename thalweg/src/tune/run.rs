@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::journal::{Entry, Header, JOURNAL_FILE, JOURNAL_VERSION, Journal, Reading};
+use super::outcome::is_calmer;
 use super::summary::{Roles, pareto, rank};
 use super::verdict::verdict;
 use super::{
@@ -41,17 +42,10 @@ impl<'a, 'i> Run<'a, 'i> {
         instruments: &'a mut Instruments<'i>,
         progress: &'a mut dyn FnMut(Progress<'_>),
     ) -> Result<Self> {
-        let candidates = job.space.candidates(&job.signature, &job.device)?;
-        let candidate_count = candidates.len();
+        let (mut search, baseline) = fresh_search(job)?;
+        let of_space = |index: &usize| search.standing(*index) != Standing::Baseline;
+        let candidate_count = (0..search.candidates().len()).filter(of_space).count();
         let (journal, entries) = open_journal(job)?;
-        let mut search = if predicts(&job.device) {
-            Search::guided(candidates, job.limits, job.policy, power_limit_watts(&job.device))
-        } else {
-            Search::new(candidates, job.limits, job.policy)
-        };
-        let baseline = baseline(&job.signature, &job.device);
-        let known = search.candidates().iter().position(|candidate| *candidate == baseline);
-        let baseline = known.unwrap_or_else(|| search.add_baseline(baseline));
         let (resumed_slices, elapsed) = replay(&mut search, entries, &job.folder.path().join(JOURNAL_FILE))?;
         progress(Progress::Started { candidate_count, resumed_slices });
         let earlier = elapsed.to_duration();
@@ -82,11 +76,14 @@ impl<'a, 'i> Run<'a, 'i> {
                 _ => self.slice_length(left),
             };
             paced = Some((self.search.round(), length));
+            // Predictions are learnt from every slice, so none may be too short to be true.
+            let most = pace::longest_slice(if self.search.is_guided() { end } else { left });
+            let trial = self.trial(candidate, length, most);
             // The first slice is taken in any case, or there would be nothing to report.
-            if left < length && self.has_slices() {
+            if left < trial.duration() && self.has_slices() {
                 return self.ended(Ending::TimeUp);
             }
-            if !self.race_once(candidate, length, left)? {
+            if !self.race_once(candidate, &trial)? {
                 return self.ended(Ending::Interrupted);
             }
         }
@@ -103,8 +100,7 @@ impl<'a, 'i> Run<'a, 'i> {
     }
 
     /// One slice of the race; false where the user stopped it.
-    fn race_once(&mut self, candidate: usize, length: Duration, left: Duration) -> Result<bool> {
-        let trial = self.trial(candidate, length, left);
+    fn race_once(&mut self, candidate: usize, trial: &Trial) -> Result<bool> {
         let elapsed = self.elapsed();
         (self.progress)(Progress::Measuring {
             round: self.search.round(),
@@ -112,7 +108,7 @@ impl<'a, 'i> Run<'a, 'i> {
             configuration: &trial.configuration,
             elapsed,
         });
-        let Some((slice, _)) = self.measure(&trial)? else { return Ok(false) };
+        let Some((slice, _)) = self.measure(trial)? else { return Ok(false) };
         self.journal.add(&Entry::Slice(self.reading(candidate, &slice)))?;
         let before = self.standings();
         self.search.record(candidate, slice.clone());
@@ -149,7 +145,10 @@ impl<'a, 'i> Run<'a, 'i> {
         for _ in 0..MOST_FINALS {
             let roles = self.roles();
             // Where the race was decided early, its time is there for the finals too.
-            let end = self.job.budget.max(self.elapsed() + reserve);
+            let last_look = roles
+                .winner
+                .map_or(Duration::ZERO, |winner| self.final_trial(winner, Duration::ZERO).duration());
+            let end = self.job.budget.max(self.elapsed() + reserve).saturating_sub(last_look);
             held = (roles, self.final_rounds(roles, end)?);
             let has_time = self.elapsed() + reserve <= self.job.budget && !(self.instruments.is_stopped)();
             if self.roles().winner == roles.winner || !has_time {
@@ -170,7 +169,8 @@ impl<'a, 'i> Run<'a, 'i> {
     fn roles(&self) -> Roles {
         let winner = self.search.winner();
         let runner_up = winner.and_then(|winner| self.search.runner_up(winner));
-        Roles { winner, runner_up, baseline: self.baseline }
+        let calmer = winner.and_then(|winner| self.search.calmer(winner));
+        Roles { winner, runner_up, calmer, baseline: self.baseline }
     }
 
     fn is_out(&self, candidate: usize) -> bool {
@@ -188,7 +188,7 @@ impl<'a, 'i> Run<'a, 'i> {
         let length = pace::final_slice(pace::reserve(self.job.budget), step_count, self.overhead);
         for (step, (round, finalist)) in schedule.into_iter().enumerate() {
             let left = end.saturating_sub(self.elapsed());
-            let trial = self.trial(finalist, length, left);
+            let trial = self.final_trial(finalist, length);
             if trial.duration() > left {
                 break;
             }
@@ -203,6 +203,7 @@ impl<'a, 'i> Run<'a, 'i> {
 
     fn finalists(&self, roles: Roles) -> Vec<usize> {
         let mut finalists: Vec<usize> = roles.winner.into_iter().chain(roles.runner_up).collect();
+        finalists.extend(roles.calmer.filter(|calmer| !finalists.contains(calmer)));
         let is_able = self.search.failure(roles.baseline).is_none();
         if !finalists.is_empty() && is_able && !finalists.contains(&roles.baseline) {
             finalists.push(roles.baseline);
@@ -210,21 +211,39 @@ impl<'a, 'i> Run<'a, 'i> {
         finalists
     }
 
-    /// The runner-up takes over where it proved to be faster and keeps the limits no less surely.
+    /// The runner-up takes over where it proved to be faster and keeps the limits no less surely. Then a calmer one
+    /// does where the finals show a tie.
     fn settle_order(&self, roles: &mut Roles, finals: &Finals) {
         let (Some(winner), Some(runner_up)) = (roles.winner, roles.runner_up) else { return };
-        let is_faster = finals.ratio(runner_up, winner).is_some_and(|ratio| ratio.lower > 1.0);
-        let compliance = self.search.compliance(runner_up);
-        let is_as_sure = compliance == Compliance::Keeps || compliance == self.search.compliance(winner);
-        if is_faster && is_as_sure && !self.is_out(runner_up) {
+        let ratio = |other| finals.ratio(other, winner);
+        if ratio(runner_up).is_some_and(|ratio| ratio.lower > 1.0) && self.may_replace(runner_up, winner) {
             (roles.winner, roles.runner_up) = (Some(runner_up), Some(winner));
         }
+        self.settle_tie(roles, finals);
+    }
+
+    fn settle_tie(&self, roles: &mut Roles, finals: &Finals) {
+        let (Some(winner), Some(calmer)) = (roles.winner, roles.calmer) else { return };
+        let p50 = |candidate| self.search.latency(candidate).map(|latency| latency.p50);
+        let is_soon = p50(calmer).zip(p50(winner)).is_some_and(|(own, other)| is_calmer(own, other));
+        let least = 1.0 - self.job.policy.indifference;
+        let is_tie = finals.ratio(calmer, winner).is_some_and(|ratio| ratio.value >= least);
+        if is_soon && is_tie && self.may_replace(calmer, winner) {
+            (roles.winner, roles.runner_up) = (Some(calmer), Some(winner));
+        }
+    }
+
+    fn may_replace(&self, other: usize, winner: usize) -> bool {
+        let compliance = self.search.compliance(other);
+        let is_as_sure = compliance == Compliance::Keeps || compliance == self.search.compliance(winner);
+        is_as_sure && !self.is_out(other)
     }
 
     fn last_look(&mut self, winner: usize) -> Result<Option<Measurement>> {
         let reserve = pace::reserve(self.job.budget);
         let left = self.job.budget.saturating_sub(self.elapsed());
-        let slice = self.trial(winner, pace::last_look_window(reserve), left);
+        let length = pace::last_look_window(reserve);
+        let slice = self.trial(winner, length, left.max(length));
         let trial = pace::last_look(slice, left);
         (self.progress)(Progress::LastLook { configuration: &trial.configuration });
         let measured = self.measure_finalist(winner, &trial)?;
@@ -262,11 +281,17 @@ impl<'a, 'i> Run<'a, 'i> {
         }
     }
 
-    fn trial(&self, candidate: usize, length: Duration, left: Duration) -> Trial {
+    /// As long as it takes: a slice that is too short would flatter whoever has many streams.
+    fn final_trial(&self, finalist: usize, length: Duration) -> Trial {
+        self.trial(finalist, length, Duration::MAX)
+    }
+
+    /// Of this length, or of up to `most` where the network is slow.
+    fn trial(&self, candidate: usize, length: Duration, most: Duration) -> Trial {
         let configuration = self.search.candidates()[candidate];
         let load = saturating_load(&configuration, self.job.samples_per_request);
         let expected = self.expected_throughput(candidate);
-        pace::trial(configuration, load, pace::stretched(length, &configuration, expected, left))
+        pace::trial(configuration, load, pace::stretched(length, &configuration, expected, most))
     }
 
     /// The candidate's own throughput, or the middle of those that are known.
@@ -354,6 +379,20 @@ impl<'a, 'i> Run<'a, 'i> {
             candidates: ranking.candidates,
         }
     }
+}
+
+/// A search that knows nothing yet, and the index of the baseline in it.
+fn fresh_search(job: &TuneJob) -> Result<(Search, usize)> {
+    let candidates = job.space.candidates(&job.signature, &job.device)?;
+    let mut search = if predicts(&job.device) {
+        Search::guided(candidates, job.limits, job.policy, power_limit_watts(&job.device))
+    } else {
+        Search::new(candidates, job.limits, job.policy)
+    };
+    let baseline = baseline(&job.signature, &job.device);
+    let known = search.candidates().iter().position(|candidate| *candidate == baseline);
+    let baseline = known.unwrap_or_else(|| search.add_baseline(baseline));
+    Ok((search, baseline))
 }
 
 /// Whether measurements on this device say what predictions need. On the `cpu` backend streams share cores, caches

@@ -13,7 +13,8 @@
 //! in a freshly shuffled order, and drop those that are slower than another with confidence. Differences
 //! are taken within rounds, so drift of the machine cancels (see `race.rs`).
 
-use super::explore::{Exploration, expected_improvement};
+use super::explore::{Exploration, Leader, expected_improvement};
+use super::outcome::is_calmer;
 use super::race::Race;
 use super::slice::{compliance, is_doubtful, latency_of};
 use super::{Compliance, Limits, Slice, Standing};
@@ -279,6 +280,27 @@ impl Search {
         (p50, self.candidates[candidate])
     }
 
+    /// Of the others that look as fast for all that matters, the one with the shortest latency, where that is
+    /// shorter than `winner`'s.
+    pub fn calmer(&self, winner: usize) -> Option<usize> {
+        let race = self.race();
+        let own = race.score(winner)?;
+        let p50 = self.latency(winner)?.p50;
+        let compliance = self.compliance(winner);
+        let is_wanted = |candidate: &usize| {
+            let is_fast = race.score(*candidate).is_some_and(|score| score > own + (1.0 - self.tie()).ln());
+            is_fast
+                && self.compliance(*candidate) == compliance
+                && self.latency(*candidate).is_some_and(|latency| is_calmer(latency.p50, p50))
+        };
+        self.possible(&race).into_iter().filter(is_wanted).min_by_key(|candidate| self.simplicity(*candidate))
+    }
+
+    /// What may turn out to be a tie: as much noise as there are differences that do not matter.
+    fn tie(&self) -> f64 {
+        2.0 * self.policy.indifference
+    }
+
     fn race(&self) -> Race {
         let reading = |(round, slice): &(Option<usize>, Slice)| {
             let reading = slice.throughput_inferences_per_s.value.ln();
@@ -314,22 +336,25 @@ impl Search {
 
     /// Queues the next candidate that is worth measuring though it was not in the race, if there is one.
     fn explore(&mut self) {
-        let best = self.best_known();
+        let leader = self.leader();
         let Some(exploration) = &mut self.exploration else { return };
-        self.queue.extend(exploration.choose(&self.candidates, best));
+        self.queue.extend(exploration.choose(&self.candidates, leader));
     }
 
-    /// The highest throughput of a candidate that may win.
-    fn best_known(&self) -> Option<f64> {
+    /// The candidate with the highest throughput of those that may win.
+    fn leader(&self) -> Option<Leader> {
         let may_win = |candidate: &usize| {
             matches!(self.standings[*candidate], Standing::Contender | Standing::Slower)
                 && !is_doubtful(&self.limits, self.good_slices(*candidate))
         };
         let throughput = |candidate: usize| {
             let last = self.good_slices(candidate).last()?;
-            Some(last.throughput_inferences_per_s.value)
+            Some((last.throughput_inferences_per_s.value, candidate))
         };
-        (0..self.candidates.len()).filter(may_win).filter_map(throughput).reduce(f64::max)
+        let known = (0..self.candidates.len()).filter(may_win).filter_map(throughput);
+        let (throughput, fastest) = known.max_by(|a, b| a.0.total_cmp(&b.0))?;
+        let latency = self.latency(fastest).map_or(Nanos::ZERO, |latency| latency.p50);
+        Some(Leader { throughput, latency })
     }
 
     fn update_standing(&mut self, candidate: usize) {

@@ -190,6 +190,7 @@ pub fn measurement(trial: &Trial, throughput: f64) -> Measurement {
         verification: Verification::default(),
         failures: Failures::default(),
         remarks: Vec::new(),
+        overlap: None,
         windows: Vec::new(),
         used_windows: 1,
         records,

@@ -1,6 +1,7 @@
 //! The sentence that says what won and why. Comparisons are measured; the one cause it names, the resource that
 //! limits the number of streams, is predicted from what was measured and marked so.
 
+use super::outcome::is_calmer;
 use super::summary::{Ranking, closest};
 use super::{Candidate, Compliance, Limits, Standing};
 use crate::capacity::Curve;
@@ -71,12 +72,28 @@ fn runner_up_clause(ranking: &Ranking) -> Option<String> {
     let runner_up = ranking.runner_up.as_ref()?;
     let configuration = ranking.candidates[runner_up.candidate].configuration;
     let Estimate { value, lower, upper } = runner_up.ratio;
+    if let Some(text) = tie_clause(ranking, value) {
+        return Some(text);
+    }
     if lower <= 1.0 && 1.0 <= upper {
         return Some(format!("{configuration} cannot be told apart from it"));
     }
     // Turned round, so that it reads like the other comparisons.
     let (share, least, most) = (percent(1.0 / value), percent(1.0 / upper), percent(1.0 / lower));
     Some(format!("the runner-up, {configuration}, reaches {share} ({least} to {most}) of it"))
+}
+
+/// Where the winner won by its latency: what it is as fast as.
+fn tie_clause(ranking: &Ranking, ratio: f64) -> Option<String> {
+    let (winner, runner_up) = (ranking.winner?, ranking.runner_up.as_ref()?.candidate);
+    let p50 = |index: usize| Some(ranking.candidates[index].latency.as_ref()?.p50);
+    let (own, other) = (p50(winner)?, p50(runner_up)?);
+    let configuration = ranking.candidates[runner_up].configuration;
+    ((ratio - 1.0).abs() <= AS_FAST && is_calmer(own, other)).then(|| {
+        format!(
+            "{configuration} is as fast within 1 % and takes {other} for a request instead of {own} (medians)"
+        )
+    })
 }
 
 /// For each knob: the best that another value of it reached.
@@ -196,9 +213,18 @@ mod tests {
         assert_eq!(
             verdict(&ranking(), &Limits::default(), None),
             "2 streams x batch 4, 1 thread per stream: 400 inferences/s, 1.60 times (1.57 to 1.63) one stream at the \
-             smallest batch; 2 streams x batch 8, 1 thread per stream cannot be told apart from it; \
+             smallest batch; 2 streams x batch 8, 1 thread per stream is as fast within 1 % and takes 9.00 ms for a \
+             request instead of 5.00 ms (medians); \
              the best with 1 stream reaches 80 %, at batch 8 is as fast"
         );
+    }
+
+    #[test]
+    fn a_runner_up_that_is_no_slower_to_answer_cannot_be_told_apart() {
+        let mut ranking = ranking();
+        ranking.candidates[1].latency = ranking.candidates[0].latency;
+        let text = verdict(&ranking, &Limits::default(), None);
+        assert!(text.contains("batch 8, 1 thread per stream cannot be told apart from it"), "{text}");
     }
 
     #[test]

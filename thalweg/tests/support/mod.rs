@@ -33,6 +33,10 @@ pub struct Doubler {
     lifetime: Option<usize>,
     /// A stream that gives wrong outputs.
     wrong_stream: Option<usize>,
+    /// The most streams that it makes.
+    room: usize,
+    /// A stream that does otherwise than asked, and what it says of that.
+    remark: Option<(usize, String)>,
 }
 
 impl Doubler {
@@ -53,7 +57,14 @@ impl Doubler {
             outputs: vec![tensor("y")],
             batch_sizes: 1..=max_batch_size,
         };
-        Self { signature, delays: vec![Duration::ZERO], lifetime: None, wrong_stream: None }
+        Self {
+            signature,
+            delays: vec![Duration::ZERO],
+            lifetime: None,
+            wrong_stream: None,
+            room: usize::MAX,
+            remark: None,
+        }
     }
 
     pub fn with_delays(self, delays: &[Duration]) -> Self {
@@ -62,6 +73,14 @@ impl Doubler {
 
     pub fn breaking_after(self, executions: usize) -> Self {
         Self { lifetime: Some(executions), ..self }
+    }
+
+    pub fn with_room_for(self, streams: usize) -> Self {
+        Self { room: streams, ..self }
+    }
+
+    pub fn with_remark(self, stream: usize, remark: &str) -> Self {
+        Self { remark: Some((stream, remark.to_owned())), ..self }
     }
 
     pub fn wrong_on_stream(self, stream: usize) -> Self {
@@ -75,13 +94,20 @@ impl Engine for Doubler {
     }
 
     fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>, Error> {
+        if spec.streams > self.room {
+            let reason = "each takes all there is".to_owned();
+            return Err(Error::DoesNotFit { streams: spec.streams, fits: self.room, reason });
+        }
         let executor = |stream: usize| -> Box<dyn Executor> {
             let script = Script {
                 delay: self.delays[stream.min(self.delays.len() - 1)],
                 lifetime: self.lifetime.unwrap_or(usize::MAX),
                 is_wrong: self.wrong_stream == Some(stream),
             };
-            Box::new(DoublingExecutor::new(stream, &self.signature, spec, script))
+            let remark = self.remark.clone().filter(|(of, _)| *of == stream).map(|(_, remark)| remark);
+            let mut executor = DoublingExecutor::new(stream, &self.signature, spec, script);
+            executor.remark = remark;
+            Box::new(executor)
         };
         Ok((0..spec.streams).map(executor).collect())
     }
@@ -101,6 +127,7 @@ struct DoublingExecutor {
     done: Receiver<Completion>,
     waker: Sender<Waker>,
     thread: Option<JoinHandle<()>>,
+    remark: Option<String>,
 }
 
 impl DoublingExecutor {
@@ -125,6 +152,7 @@ impl DoublingExecutor {
             done,
             waker,
             thread: Some(thread),
+            remark: None,
         }
     }
 }
@@ -190,6 +218,10 @@ impl Executor for DoublingExecutor {
 
     fn poll(&mut self) -> Option<Completion> {
         self.done.try_recv().ok()
+    }
+
+    fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
     }
 
     fn wake_with(&mut self, waker: Waker) {

@@ -57,6 +57,8 @@ pub(super) struct Device {
     /// Running phases by the amount of common work at which they end.
     working: BinaryHeap<Reverse<(Key, usize)>>,
     work_done_s: f64,
+    /// Streams between the first and the last kernel of an execution.
+    active_count: usize,
     /// What running phases hold together.
     load: Holding,
     /// Busy share of the SMs, averaged over the clock's memory.
@@ -143,6 +145,7 @@ impl Device {
             event_count: 0,
             working: BinaryHeap::new(),
             work_done_s: 0.0,
+            active_count: 0,
             load: Holding::default(),
             average_busy: 0.0,
             totals: Totals::default(),
@@ -169,7 +172,11 @@ impl Device {
     /// A factor around 1 that differs from call to call: the sum of two dice, so that no library function
     /// of the machine decides about its last digit.
     pub fn jitter(&mut self) -> f64 {
-        1.0 + self.parameters.jitter * (self.random.unit() + self.random.unit() - 1.0)
+        self.around_one(self.parameters.jitter)
+    }
+
+    fn around_one(&mut self, share: f64) -> f64 {
+        1.0 + share * (self.random.unit() + self.random.unit() - 1.0)
     }
 
     pub fn submit(&mut self, lane: usize, submission: Submission) {
@@ -218,10 +225,10 @@ impl Device {
             Event::CopiedIn => self.end_copy_in(),
             Event::CopiedOut => self.end_copy_out(),
             Event::Started(run) => {
-                let crowding = self.crowding();
+                let (crowding, luck) = (self.crowding(), self.luck());
                 let started = self.run(run);
                 started.holding = started.current().holding(crowding);
-                let work_s = started.holding.work_s * started.slowness;
+                let work_s = started.holding.work_s * started.slowness * luck;
                 self.event_count += 1;
                 self.working.push(Reverse((Key(self.work_done_s + work_s, self.event_count), run)));
                 self.weigh();
@@ -271,6 +278,7 @@ impl Device {
         }
         let Some(run) = self.lanes[lane].ready.pop_front() else { return };
         self.lanes[lane].computing = Some(run);
+        self.active_count += 1;
         self.run(run).times.compute.start = self.now();
         self.start_phase(run);
     }
@@ -291,8 +299,19 @@ impl Device {
 
     /// How much longer everything but DRAM takes for each of the streams that are active now.
     fn crowding(&self) -> f64 {
-        let active = self.lanes.iter().filter(|lane| lane.computing.is_some()).count().max(1) as f64;
-        1.0 + self.parameters.kernels.crowding * (1.0 - 1.0 / active)
+        1.0 + self.parameters.kernels.crowding * self.company()
+    }
+
+    /// Which of several streams gets SMs and DRAM first is chance. Without it streams would keep for thousands of
+    /// executions whatever order they happened to start in, and equal configurations would differ by a tenth.
+    fn luck(&mut self) -> f64 {
+        let company = self.company();
+        if company > 0.0 { self.around_one(self.parameters.kernels.unevenness * company) } else { 1.0 }
+    }
+
+    /// Nothing for one active stream, half for two, all for very many.
+    fn company(&self) -> f64 {
+        1.0 - 1.0 / self.active_count.max(1) as f64
     }
 
     fn next_phase_end(&self) -> f64 {
@@ -314,6 +333,7 @@ impl Device {
         self.run(run).times.compute.end = now;
         let lane = self.run(run).lane;
         self.lanes[lane].computing = None;
+        self.active_count -= 1;
         self.start_computing(lane);
         self.d2h.waiting.push_back(run);
         self.start_copy_out();
@@ -359,18 +379,21 @@ impl Device {
 
     /// Lets time pass in which nothing starts or ends.
     fn pass(&mut self, to_s: f64) {
-        let seconds = (to_s - self.now_s).max(0.0);
-        let (rate, busy) = (self.rate(), self.load.sm_share.min(1.0));
+        let seconds = to_s - self.now_s;
+        if seconds <= 0.0 {
+            return;
+        }
+        let (rate, clock, busy) = (self.rate(), self.clock(), self.load.sm_share.min(1.0));
         self.work_done_s += seconds * rate;
-        self.now_s = self.now_s.max(to_s);
+        self.now_s = to_s;
         self.totals.sm_share_s += seconds * busy;
         self.totals.sm_resident_s += seconds * self.load.resident_share.min(1.0);
         self.totals.dram_s += seconds * (self.load.dram_share * rate).min(1.0);
         self.totals.tensor_s += seconds * (self.load.tensor_share * rate).min(1.0);
-        self.totals.clock_s += seconds * self.clock();
-        self.totals.throttled_s += if self.clock() < 1.0 { seconds } else { 0.0 };
-        let clock = self.parameters.clock;
-        self.average_busy += (busy - self.average_busy) * (seconds / clock.memory_s).min(1.0);
+        self.totals.clock_s += seconds * clock;
+        self.totals.throttled_s += if clock < 1.0 { seconds } else { 0.0 };
+        let memory_s = self.parameters.clock.memory_s;
+        self.average_busy += (busy - self.average_busy) * (seconds / memory_s).min(1.0);
     }
 
     /// Share of the highest clock.

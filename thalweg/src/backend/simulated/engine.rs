@@ -74,17 +74,17 @@ impl SimulatedEngine {
     fn check_memory(&self, spec: &ExecutorSpec) -> Result<()> {
         let needed = self.memory(spec)?;
         let available = self.parameters.sheet.memory;
-        if needed > available {
-            return Err(Error::InvalidSetting {
-                name: "streams",
-                value: spec.streams.to_string(),
-                reason: format!(
-                    "they need {needed} of device memory at batch {}, of {available}",
-                    spec.batch_size
-                ),
-            });
+        if needed <= available {
+            return Ok(());
         }
-        Ok(())
+        let fits_with = |streams: &usize| {
+            self.memory(&ExecutorSpec { streams: *streams, ..spec.clone() }).is_ok_and(|it| it <= available)
+        };
+        Err(Error::DoesNotFit {
+            streams: spec.streams,
+            fits: (1..spec.streams).rev().find(fits_with).unwrap_or(0),
+            reason: format!("at batch {} they need {needed} of {available}", spec.batch_size),
+        })
     }
 
     /// Weights once; for each executor the activations, and for each of its slots inputs and outputs.

@@ -9,6 +9,7 @@ use thalweg_nvidia::tensorrt::{self, Activations, MemoryAccount};
 
 use super::executor::TensorRtExecutor;
 use super::{build, tensors};
+use crate::backend::fitting::make_all;
 use crate::backend::{CudaGraph, Engine, EngineMemory, Executor, ExecutorSpec};
 use crate::error::{Error, Result};
 use crate::model::{Signature, TensorSpec};
@@ -72,7 +73,7 @@ impl Engine for TensorRtEngine {
         let executor = |stream| -> Result<Box<dyn Executor>> {
             Ok(Box::new(TensorRtExecutor::new(Arc::clone(&self), stream, spec)?))
         };
-        (0..spec.streams).map(executor).collect()
+        make_all(spec.streams, executor)
     }
 }
 
@@ -133,16 +134,15 @@ impl TensorRtEngine {
         if spec.streams as u64 <= memory.largest_executor_count() {
             return Ok(());
         }
-        Err(Error::InvalidSetting {
-            name: "streams",
-            value: spec.streams.to_string(),
+        Err(Error::DoesNotFit {
+            streams: spec.streams,
+            fits: usize::try_from(memory.largest_executor_count()).unwrap_or(usize::MAX),
             reason: format!(
-                "each takes {} of device memory at batch {} besides {} of weights, and {} are free: at most {} fit",
+                "each takes {} at batch {} besides {} of weights, and {} are free",
                 Bytes(memory.executor_bytes()),
                 spec.batch_size,
                 Bytes(memory.weights_bytes),
                 Bytes(memory.free_bytes),
-                memory.largest_executor_count(),
             ),
         })
     }

@@ -16,8 +16,8 @@ use super::meter::Meter;
 use super::waiter::Waiter;
 use crate::backend::residency::Residency;
 use crate::backend::{
-    Completion, CudaGraph, Executor, ExecutorSpec, HostTensor, Observer, Outcome, Rejected, Slot, SlotId,
-    Span, StageTimes, Wait, Waker,
+    Completion, CudaGraph, Executor, ExecutorSpec, HostTensor, InputMemory, Observer, Outcome, Rejected,
+    Slot, SlotId, Span, StageTimes, Wait, Waker,
 };
 use crate::error::{Error, Result};
 use crate::units::Clock;
@@ -34,6 +34,7 @@ pub(super) struct TensorRtExecutor {
     /// Indices of the slots that run, in the order in which they were enqueued.
     running: VecDeque<usize>,
     is_lost: bool,
+    remark: Option<String>,
     residency: Residency,
     wait: Wait,
     /// `None` where the submitter never sleeps while something runs.
@@ -59,12 +60,7 @@ impl TensorRtExecutor {
         let memory = engine.activation_memory()?;
         let compute = engine.compute(&streams.compute, &memory)?;
         let maker = SlotMaker { engine: &engine, stream, spec, streams, memory, compute };
-        let (mut lanes, mut slots) = (Vec::new(), Vec::new());
-        for index in 0..spec.depth {
-            let (lane, slot) = maker.make(index)?;
-            lanes.push(lane);
-            slots.push(slot);
-        }
+        let (lanes, mut slots, remark) = maker.make_all()?;
         // They are handed out from the end.
         slots.reverse();
         Ok(Self {
@@ -75,6 +71,7 @@ impl TensorRtExecutor {
             slots,
             running: VecDeque::new(),
             is_lost: false,
+            remark,
             residency: Residency::new(spec),
             wait: spec.wait,
             waiter: (spec.wait != Wait::Spin).then(|| Waiter::start(stream)).transpose()?,
@@ -96,9 +93,19 @@ impl TensorRtExecutor {
             Ok(()) => Ok(()),
             Err(refused) => {
                 put_buffers(slot, refused.host);
-                Err(refused.error.into())
+                Err(self.refusal(slot.id, refused.error))
             }
         }
+    }
+
+    /// TensorRT tells a failure of the device in words only, so the device itself is asked.
+    fn refusal(&mut self, slot: SlotId, error: thalweg_nvidia::Error) -> Error {
+        let is_broken = |error: &thalweg_nvidia::Error| error.is_sticky();
+        if !is_broken(&error) && !self.engine.context.memory().as_ref().is_err_and(is_broken) {
+            return error.into();
+        }
+        self.is_lost = true;
+        Error::DeviceLost { stream: slot.executor, slot: slot.index, reason: error.to_string() }
     }
 
     fn watch(&mut self, index: usize) {
@@ -129,12 +136,12 @@ impl TensorRtExecutor {
 
     /// Errors that the context keeps leave nothing to go on with.
     fn failure(&mut self, slot: usize, error: &thalweg_nvidia::Error) -> Outcome {
-        let failed = Error::Execution { stream: self.stream, slot, reason: error.to_string() };
+        let (stream, reason) = (self.stream, error.to_string());
         if error.is_sticky() {
             self.is_lost = true;
-            Outcome::Lost(failed)
+            Outcome::Lost(Error::DeviceLost { stream, slot, reason })
         } else {
-            Outcome::Failed(failed)
+            Outcome::Failed(Error::Execution { stream, slot, reason })
         }
     }
 }
@@ -146,10 +153,10 @@ impl Executor for TensorRtExecutor {
 
     fn enqueue(&mut self, mut slot: Slot) -> Result<(), Box<Rejected>> {
         if self.is_lost {
-            let error = Error::Execution {
+            let error = Error::DeviceLost {
                 stream: self.stream,
                 slot: slot.id.index,
-                reason: "the device has failed before".to_owned(),
+                reason: "it has failed before".to_owned(),
             };
             return Err(Box::new(Rejected { slot, error }));
         }
@@ -189,6 +196,10 @@ impl Executor for TensorRtExecutor {
         }
     }
 
+    fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
+    }
+
     fn observer(&self) -> Option<Box<dyn Observer>> {
         Some(Box::new(Meter::new(self.engine.nvml.clone())))
     }
@@ -222,7 +233,23 @@ struct SlotMaker<'a> {
 }
 
 impl SlotMaker<'_> {
-    fn make(&self, index: usize) -> Result<(SlotLane, Slot)> {
+    /// All slots, and a remark where their work could not be captured: the executor runs without a graph then.
+    fn make_all(&self) -> Result<(Vec<SlotLane>, Vec<Slot>, Option<String>)> {
+        let make = |graph| -> Result<(Vec<_>, Vec<_>)> {
+            let made = (0..self.spec.depth).map(|index| self.make(index, graph));
+            Ok(made.collect::<Result<Vec<_>>>()?.into_iter().unzip())
+        };
+        match make(self.spec.cuda_graph) {
+            Err(Error::Nvidia(error)) if error.is_only_the_capture() => {
+                let (lanes, slots) = make(CudaGraph::Off)?;
+                let remark = format!("Stream {} runs without a CUDA graph: {error}.", self.stream);
+                Ok((lanes, slots, Some(remark)))
+            }
+            made => made.map(|(lanes, slots)| (lanes, slots, None)),
+        }
+    }
+
+    fn make(&self, index: usize, graph: CudaGraph) -> Result<(SlotLane, Slot)> {
         let (engine, batch_size) = (self.engine, self.spec.batch_size);
         let mut lane = Lane::new(&LaneSpec {
             streams: self.streams.clone(),
@@ -230,8 +257,11 @@ impl SlotMaker<'_> {
             output_byte_counts: byte_counts(&engine.signature.outputs, batch_size),
             wait: EventWait::Block,
         })?;
-        let mut host = lane.host_buffers(PinnedMemory::Cached)?;
-        let scope = match self.spec.cuda_graph {
+        let mut host = lane.host_buffers(match self.spec.input_memory {
+            InputMemory::Cached => PinnedMemory::Cached,
+            InputMemory::WriteCombined => PinnedMemory::WriteCombined,
+        })?;
+        let scope = match graph {
             CudaGraph::Off => GraphScope::Off,
             CudaGraph::Compute => GraphScope::Compute,
             CudaGraph::Copies => GraphScope::Copies,

@@ -62,10 +62,13 @@ fn measurement(heading: &'static str, measurement: &Measurement) -> FactGroup {
         ),
         fact("latency", latency(measurement)),
         fact("stages", wording::stages(&measurement.stages)),
+    ];
+    facts.extend(measurement.overlap.as_ref().map(|it| fact("overlap", wording::overlap(it))));
+    facts.extend([
         fact("host", wording::host(measurement)),
         fact("verification", wording::verification(&measurement.verification)),
         fact("stability", wording::stability(measurement)),
-    ];
+    ]);
     facts.extend(wording::feed(measurement).map(|text| fact("inputs", text)));
     facts.extend(wording::starvation(measurement).map(|text| fact("starved", text.to_owned())));
     facts.extend(wording::failures(measurement).map(|text| fact("failures", text)));

@@ -196,7 +196,8 @@ fn time_figure(name: &str, span: Nanos, note: String) -> Figure {
 
 fn speed_up_figure(outcome: &TuneOutcome, baseline: &Comparison) -> Figure {
     let other = outcome.candidates.get(baseline.candidate);
-    let other = other.map_or(String::new(), |it| format!(", against {}", wording::short(&it.configuration)));
+    let other =
+        other.map_or(String::new(), |it| format!(", against {}", wording::beside_winner(outcome, it)));
     Figure {
         label: "Speed-up".to_owned(),
         value: wording::number(baseline.ratio.value),

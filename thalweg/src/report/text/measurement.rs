@@ -67,10 +67,13 @@ fn measurement_facts(measurement: &Measurement) -> Vec<Fact> {
     let mut facts = vec![
         Fact::new("throughput", format!("{inferences} inferences/s, {executions} executions/s")),
         Fact::new("stages", wording::stages(&measurement.stages)),
+    ];
+    facts.extend(measurement.overlap.as_ref().map(|it| Fact::new("overlap", wording::overlap(it))));
+    facts.extend([
         Fact::new("host", wording::host(measurement)),
         Fact::new("verification", wording::verification(&measurement.verification)),
         Fact::toned("stability", wording::stability(measurement), tone),
-    ];
+    ]);
     if let Some(failures) = wording::failures(measurement) {
         facts.push(Fact::toned("failures", failures, Tone::Warning));
     }
@@ -115,6 +118,8 @@ latency     p50     p90      p95      p99    p99.9  largest    mean  requests
 throughput    13,348 ± 147 inferences/s, 6,674 executions/s
 stages        enqueue 12.0 us, H2D 47.9 us, compute 528 us, D2H 18.0 us
               (medians)
+overlap       99.8 % of the copies under another computation, two or more stages
+              in 99.5 % of the time
 host          2.38 cores busy, 1.31 GB resident
 verification  4,096 of 5,000 samples compared with the single-stream reference,
               worst relative error 2.1e-7
@@ -134,7 +139,8 @@ device        NVIDIA H100 80GB HBM3, tensorrt backend, 16 cores, 85.5 GB, CUDA
         measurement.device.backend = "simulated".to_owned();
         measurement.stability = Stability::Unstable { throughput_spread: 1.31, latency_spread: 1.84 };
         measurement.verification = Verification::default();
-        measurement.failures = Failures { count: 3, first: Some("out of\u{1b}[2J memory".to_owned()) };
+        measurement.failures =
+            Failures { count: 3, first: Some("out of\u{1b}[2J memory".to_owned()), lost_streams: [1].into() };
         let expected = "\
 Simulated: no device ran this.
 4,425 inferences/s (95 % interval 4,377 to 4,474), largest latency 769 us
@@ -147,12 +153,15 @@ latency     p50     p90     p95  p99  p99.9  largest    mean  requests
 throughput    4,425 ± 49 inferences/s, 4,425 executions/s
 stages        enqueue 12.0 us, H2D 36.2 us, compute 398 us, D2H 13.6 us
               (medians)
+overlap       94.9 % of the copies under another computation, two or more stages
+              in 98.1 % of the time
 host          2.38 cores busy, 1.31 GB resident
 verification  no outputs were compared with a reference
 stability     not stable: the last of 5 windows differ by 31.0 % in throughput
               and 84.0 % in latency; all of them were used, so trust the numbers
               less
-failures      3 requests failed, the first with: out of [2J memory
+failures      3 requests failed, the first with: out of [2J memory; stream 1
+              failed for good
 load          closed loop, 4 outstanding, 1 per request
 model         models/resnet50-v1.5.onnx
 device        NVIDIA H100 80GB HBM3, simulated backend, 16 cores, 85.5 GB, CUDA

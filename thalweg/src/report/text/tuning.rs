@@ -76,7 +76,7 @@ fn candidate_numbers(candidate: &Candidate) -> String {
 /// `3.42 times (3.31 to 3.53) the default, 1 stream, batch 1`
 fn comparison(outcome: &TuneOutcome, comparison: &Comparison, name: &str) -> String {
     let other = outcome.candidates.get(comparison.candidate);
-    let other = other.map_or(String::new(), |it| format!(" ({})", wording::short(&it.configuration)));
+    let other = other.map_or(String::new(), |it| format!(" ({})", wording::beside_winner(outcome, it)));
     format!("{} the throughput of {name}{other}", wording::times(&comparison.ratio))
 }
 
@@ -211,7 +211,7 @@ confirmed     30,386 inferences/s (95 % interval 30,052 to 30,720), p99 3.61 ms;
 verification  4,096 of 5,000 samples compared with the single-stream reference,
               worst relative error 2.1e-7
 default       13.6 times (13.3 to 13.9) the throughput of the default (1 stream,
-              batch 1)
+              batch 1, 1 submitter)
 runner-up     1.03 times (1.02 to 1.04) the throughput of the runner-up (4
               streams, batch 16)
 limits        p99 at most 4.00 ms; kept with 95 % confidence

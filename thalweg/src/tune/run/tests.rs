@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use super::super::journal::JOURNAL_FILE;
 use super::super::synthetic::{Folder, NOISE, cpu, measurement, model, normal, signature};
-use super::super::{Policy, Space, TunedConfig, tune_with};
+use super::super::{Policy, Space, TunedConfig, tune, tune_with};
 use super::*;
+use crate::backend::simulated::SimulatedBackend;
+use crate::engine::MaxBatch;
+use crate::measure::{StopSignal, Workload, WorkloadSpec};
+use crate::model::Model;
+use crate::model::zoo::Network;
 use crate::pool::Configuration;
 use crate::random::Random;
 
@@ -242,4 +247,84 @@ fn a_minute_is_enough_for_a_space_of_forty() {
     assert_eq!(outcome.candidates.len(), 36);
     assert!(outcome.candidates.iter().all(|candidate| candidate.slice_count > 0));
     assert!(machine.clock.get() <= Duration::from_secs(61), "{:?}", machine.clock.get());
+}
+
+/// A network on a simulated device, whose search predictions guide.
+fn simulated() -> Workload {
+    let model = Model::from_proto(Network::Underfilled.generate(0), "network.onnx").unwrap();
+    let backend = SimulatedBackend::preset("h100").unwrap();
+    let spec = WorkloadSpec { max_batch: MaxBatch::Exactly(8), ..WorkloadSpec::default() };
+    Workload::prepare(&backend, &model, &spec).unwrap()
+}
+
+fn simulated_job(workload: &Workload, folder: &Folder) -> TuneJob {
+    TuneJob {
+        model: workload.model.clone(),
+        device: workload.device.clone(),
+        signature: workload.engine.signature().clone(),
+        space: Space::for_device(&workload.device, workload.engine.signature()),
+        budget: Duration::from_secs(10),
+        ..job(folder)
+    }
+}
+
+#[test]
+fn a_guided_search_decides_the_same_from_its_journal_line_by_line() {
+    let folder = Folder::new("run-guided");
+    let workload = simulated();
+    let job = simulated_job(&workload, &folder);
+    let outcome = tune(&job, &workload, &StopSignal::default(), &mut |_| {}).unwrap();
+    drop(job);
+
+    let resumed = TuneJob { earlier: Earlier::Resume, ..simulated_job(&workload, &folder) };
+    let (_journal, entries) = open_journal(&resumed).unwrap();
+    let (mut search, _) = fresh_search(&resumed).unwrap();
+    let mut slice_count = 0;
+    for entry in entries {
+        match entry {
+            Entry::Slice(reading) => {
+                assert_eq!(search.next(), Some(reading.candidate), "slice {slice_count}");
+                assert_eq!(search.prediction(reading.candidate), reading.predicted.as_ref());
+                search.record(reading.candidate, reading.slice);
+                slice_count += 1;
+            }
+            Entry::Final(reading) => search.record_aside(reading.candidate, reading.slice),
+            Entry::Note { .. } | Entry::Ended { .. } => {}
+        }
+    }
+    assert!(search.is_decided() && slice_count >= 10, "{slice_count}");
+    let finalists = [outcome.winner, outcome.runner_up.map(|it| it.candidate)].into_iter().flatten();
+    let finalists: Vec<_> = finalists.map(|index| outcome.candidates[index].configuration).collect();
+    let winner = search.candidates()[search.winner().unwrap()];
+    assert!(finalists.contains(&winner), "{winner} is none of {finalists:?}");
+}
+
+#[test]
+fn a_guided_search_that_was_killed_asks_for_what_it_would_have_asked_for() {
+    let folder = Folder::new("run-guided-cut");
+    let workload = simulated();
+    let job = simulated_job(&workload, &folder);
+    tune(&job, &workload, &StopSignal::default(), &mut |_| {}).unwrap();
+    drop(job);
+    // Killed after nine measurements.
+    let path = folder.path().join(JOURNAL_FILE);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    std::fs::write(&path, lines[..10].join("\n") + "\n").unwrap();
+    let tenth: serde_json::Value = serde_json::from_str(lines[10]).unwrap();
+
+    let asked = Cell::new(None);
+    let mut measure = |trial: &Trial| {
+        asked.set(asked.get().or(Some(trial.configuration)));
+        Err(Error::Interrupted)
+    };
+    let mut instruments =
+        Instruments { measure: &mut measure, elapsed: &|| Duration::ZERO, is_stopped: &|| false };
+    let resumed = TuneJob { earlier: Earlier::Resume, ..simulated_job(&workload, &folder) };
+    let outcome = tune_with(&resumed, &mut instruments, &mut |_| {}).unwrap();
+    assert_eq!(outcome.ending, Ending::Interrupted);
+    assert_eq!(
+        asked.get().map(|it: Configuration| it.to_string()).as_deref(),
+        tenth["configuration"].as_str()
+    );
 }
