@@ -206,7 +206,7 @@ def main():
     parser.add_argument("--foreign", type=Path)
     parser.add_argument("--samples", type=Path)
     parser.add_argument("--small", default="launch", help="network of `thalweg model` for compute-sanitizer")
-    parser.add_argument("--jobs", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2, help="builds at once; they time kernels, so six take six times as long")
     parser.add_argument("--limit", type=float, default=400)
     parser.add_argument("--logs", type=Path)
     arguments = parser.parse_args()

@@ -48,7 +48,7 @@ fn what_was_measured_anchors_the_prediction_on_the_same_device() {
     assert_eq!(said.json()[1]["anchor"].as_f64(), Some(anchor));
 
     let said = run("predict {} --device h100 --batch 4 --measured {}", &[&model, &measurement]).succeeded();
-    assert!(said.stdout.contains("which is measured over predicted"), "{}", said.stdout);
+    assert!(said.stdout.contains("All are multiplied by"), "{}", said.stdout);
 }
 
 #[test]
