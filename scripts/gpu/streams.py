@@ -80,14 +80,19 @@ def measure_round(runs, number, cells):
     for key, measure in runs if number % 2 == 0 else reversed(runs):
         _, batch, streams, graph = key.split(",")
         try:
-            cells.setdefault(key, []).append(measure(int(batch), int(streams), graph))
+            cells.setdefault(key, [])
+            cells[key].append(measure(int(batch), int(streams), graph))
         except RuntimeError as failure:
+            # The place is kept, so that rounds stay pairs.
+            cells[key].append(None)
             print(f"{key}: {failure}", file=sys.stderr, flush=True)
 
 
 def ratio(ours, theirs):
     """Geometric mean of the rounds' ratios and the lower end of its 95 % interval."""
-    logs = [math.log(a["value"] / b["value"]) for a, b in zip(ours, theirs)]
+    logs = [math.log(a["value"] / b["value"]) for a, b in zip(ours, theirs) if a and b]
+    if not logs:
+        return math.nan, math.nan
     mean = statistics.fmean(logs)
     if len(logs) < 2:
         return math.exp(mean), math.nan
@@ -96,18 +101,18 @@ def ratio(ours, theirs):
 
 
 def print_table(cells):
-    median = lambda runs: statistics.median([one["value"] for one in runs] or [math.nan])  # noqa: E731
+    median = lambda runs: statistics.median([one["value"] for one in runs if one] or [math.nan])  # noqa: E731
     heads = f"{'thalweg':>9} {'trtexec':>9} {'ratio':>6} {'lower':>6} {'feed':>5}"
     print(f"{'variant':10} {'batch':>5} {'streams':>7} {'graph':>8} {heads}")
     best = {}
     for key, ours in cells.items():
         name, batch, streams, graph = key.split(",")
-        if name == "trtexec" or not ours:
+        if name == "trtexec" or not any(ours):
             continue
         theirs = cells.get(f"trtexec,{batch},{streams},{'off' if graph == 'off' else 'graph'}", [])
         middle, lower = ratio(ours, theirs) if theirs else (math.nan, math.nan)
         best.setdefault((name, batch), []).append((median(ours), median(theirs)))
-        feed = statistics.median(one["feed"]["busy_share"] for one in ours)
+        feed = statistics.median(one["feed"]["busy_share"] for one in ours if one)
         columns = f"{median(ours):9.0f} {median(theirs):9.0f} {middle:6.3f} {lower:6.3f} {feed:5.2f}"
         print(f"{name:10} {batch:>5} {streams:>7} {graph:>8} {columns}")
     for (name, batch), values in best.items():

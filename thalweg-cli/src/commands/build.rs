@@ -21,10 +21,11 @@ use crate::progress::Interrupts;
 
 pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
     check_outputs(args)?;
-    let interrupts = Interrupts::catch()?;
     let backend = backend::open_to_build(&args.backend, &surroundings(&args.gpu))?;
     check_device(args, backend.as_ref())?;
     let routed = routed(args, backend.as_ref(), output)?;
+    // From here on: a conversion may be ended like any other program.
+    let interrupts = Interrupts::catch()?;
     let model = &routed.model;
     let (bar, watch) = interrupts.watch(model.name(), output);
     let spec = WorkloadSpec {
@@ -66,6 +67,11 @@ struct Routed {
 /// FP16 as a flag where the backend has one, else by converting the model.
 fn routed(args: &BuildArgs, backend: &dyn Backend, output: &Output) -> anyhow::Result<Routed> {
     let (model, options) = (Model::read(&args.model)?, build_options(&args.builder));
+    ensure!(
+        args.precision_route.is_none() || options.precision == Precision::Fp16,
+        "--precision-route is for --precision fp16: {} has one way only",
+        options.precision
+    );
     let by_types = backend.takes_types_from_model();
     let default = if by_types { PrecisionRoute::Onnx } else { PrecisionRoute::Flags };
     let route = args.precision_route.unwrap_or(default);

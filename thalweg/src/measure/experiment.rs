@@ -71,8 +71,8 @@ impl Experiment<'_> {
     ///
     /// # Errors
     /// [`Error::WrongResult`] where an output differs from the reference, [`Error::Execution`] where not
-    /// a single request succeeded, [`Error::Interrupted`] where `stop` came before the first window was
-    /// full, and whatever the backend says where the pool cannot be made.
+    /// a single request succeeded, [`Error::Interrupted`] where `stop` came before there was
+    /// enough to say anything, and whatever the backend says where the pool cannot be made.
     pub fn run(&self, stop: &StopSignal) -> Result<Measurement> {
         self.load.check()?;
         if self.workload.engine.is_simulated() {
@@ -106,12 +106,13 @@ impl Experiment<'_> {
         }
     }
 
-    /// Whether the sender may ask for room before it has something to send. Not where requests share a slot, which
+    /// Whether the sender may ask for room before it has something to send. Only where every slot is wanted: else it
+    /// would get room on a busy stream while another one is about to be idle. Not where requests share a slot, which
     /// would wait for it, nor where it would ask one submitter and the other has room first.
     fn asks_ahead(&self) -> bool {
-        let is_closed = matches!(self.load.arrival, Arrival::Concurrency(_));
-        let fills_slots = self.load.samples_per_request == self.configuration.batch_size;
-        is_closed && fills_slots && self.configuration.submitters == 1
+        let Configuration { streams, depth, batch_size, submitters, .. } = self.configuration;
+        let wants_all = matches!(self.load.arrival, Arrival::Concurrency(count) if count >= streams * depth);
+        wants_all && self.load.samples_per_request == batch_size && submitters == 1
     }
 }
 
