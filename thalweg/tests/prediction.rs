@@ -6,9 +6,10 @@ mod draws;
 use draws::{ALLOWED_SHARE, Draw, Score, gain, score};
 
 /// The seeds with the smallest share of the optimum.
-const WORST: [u64; 10] = [31, 79, 119, 187, 47, 56, 166, 125, 130, 161];
+const WORST: [u64; 10] = [117, 183, 130, 100, 12, 137, 5, 187, 60, 119];
 
-/// What the tuner reached at least on them, 93 %, less what another noise may change. Most reach 97 %.
+/// What the tuner reached at least on them, 92.7 %, less what another noise may change. Which ones miss 97 % is luck:
+/// with the noise of this test all but seed 130 reach it.
 const REACHED: f64 = 0.9;
 
 #[test]
