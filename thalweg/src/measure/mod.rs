@@ -5,6 +5,7 @@
 //! next is left to [`tune`](crate::tune).
 
 pub mod distribution;
+mod execution;
 mod experiment;
 mod feed;
 mod load;
@@ -20,6 +21,7 @@ mod what_fits;
 mod windows;
 mod workload;
 
+pub(crate) use execution::{Execution, executions, took_place};
 pub use experiment::{Experiment, Pacing, StopSignal};
 pub use feed::{FeedSummary, Feeding};
 pub use load::{Arrival, Load};
@@ -27,6 +29,7 @@ pub use measurement::{
     Estimate, Failures, LatencySummary, Measurement, Record, Stability, StageSummary, Verification, Window,
 };
 pub use overlap::Overlap;
+pub(crate) use overlap::{Running, sweep};
 pub use samples::SampleSet;
 pub use verify::Reference;
 pub use what_fits::measure_what_fits;

@@ -2,12 +2,10 @@
 //!
 //! In: records. Out: two shares of time. Whether an overlap pays is left to the throughput.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
-use super::Record;
-use crate::backend::{SlotId, Span, StageTimes};
+use super::{Record, executions, took_place};
+use crate::backend::StageTimes;
 use crate::units::Nanos;
 
 /// Which share of the time stages of different executions ran beside each other.
@@ -22,87 +20,66 @@ pub struct Overlap {
 
 impl Overlap {
     /// The overlap in these records, each execution counted once; `None` where no stage has a length.
+    ///
+    /// An execution's own copies never lie under its own computation, so a copy beside any computation is one beside
+    /// another execution's.
     pub fn of(records: &[Record]) -> Option<Self> {
-        let mut sweep = Sweep::default();
-        let mut edges: Vec<Edge> = executions(records).flat_map(|times| edges(&times)).collect();
-        // At the same moment ends come before starts: stages that only touch do not overlap.
-        edges.sort_unstable_by_key(|edge| (edge.at, edge.is_start));
-        for edge in edges {
-            sweep.step(edge);
-        }
-        sweep.overlap()
+        let (mut copy_time, mut hidden_copy_time, mut any_time, mut several_time) = (0, 0, 0, 0);
+        sweep(executions(records).iter().map(|execution| execution.times), |span, running| {
+            copy_time += span.0 * running.copies;
+            hidden_copy_time += if running.computations > 0 { span.0 * running.copies } else { 0 };
+            let stages = running.copies + running.computations;
+            any_time += if stages > 0 { span.0 } else { 0 };
+            several_time += if stages > 1 { span.0 } else { 0 };
+        });
+        let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+        Some(Self {
+            copies_under_compute: share(hidden_copy_time, copy_time),
+            two_or_more_stages: share(several_time, any_time)?,
+        })
     }
 }
 
-/// Each execution once, though several requests may share it.
-fn executions(records: &[Record]) -> impl Iterator<Item = StageTimes> {
-    let mut seen: BTreeSet<(SlotId, Nanos)> = BTreeSet::new();
-    records.iter().filter(move |it| seen.insert((it.slot, it.stages.compute.end))).map(|it| it.stages)
+/// How many stages run at the same time.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Running {
+    pub(crate) copies: u64,
+    pub(crate) computations: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Copy,
-    Compute,
+/// Goes through the time from the first start to the last end, and shows each span in which the same number of stages
+/// runs.
+pub(crate) fn sweep(times: impl Iterator<Item = StageTimes>, mut show: impl FnMut(Nanos, Running)) {
+    let mut edges: Vec<Edge> = times.flat_map(|times| edges(&times)).collect();
+    // At the same moment ends come before starts: stages that only touch do not overlap.
+    edges.sort_unstable_by_key(|edge| (edge.at, edge.is_start));
+    let (mut now, mut running) = (Nanos::ZERO, Running::default());
+    for edge in edges {
+        show(edge.at - now, running);
+        now = edge.at;
+        let count = if edge.is_copy { &mut running.copies } else { &mut running.computations };
+        *count = if edge.is_start { *count + 1 } else { *count - 1 };
+    }
 }
 
 /// A stage starts or ends.
-#[derive(Clone, Copy)]
 struct Edge {
     at: Nanos,
     is_start: bool,
-    stage: Stage,
+    is_copy: bool,
 }
 
 fn edges(times: &StageTimes) -> impl Iterator<Item = Edge> + use<> {
-    let stages = [(Stage::Copy, times.h2d), (Stage::Compute, times.compute), (Stage::Copy, times.d2h)];
-    let took_place = |(_, span): &(Stage, Span)| span.end > span.start;
-    stages.into_iter().filter(took_place).flat_map(|(stage, span)| {
-        [(span.start, true), (span.end, false)].map(|(at, is_start)| Edge { at, is_start, stage })
+    let stages = [(times.h2d, true), (times.compute, false), (times.d2h, true)];
+    stages.into_iter().filter(|(span, _)| took_place(*span)).flat_map(|(span, is_copy)| {
+        [(span.start, true), (span.end, false)].map(|(at, is_start)| Edge { at, is_start, is_copy })
     })
-}
-
-/// What runs while time goes on. An execution's own copies never lie under its own computation, so a copy beside any
-/// computation is one beside another execution's.
-#[derive(Default)]
-struct Sweep {
-    now: Nanos,
-    copies: u64,
-    computations: u64,
-    copy_time: u64,
-    hidden_copy_time: u64,
-    any_time: u64,
-    several_time: u64,
-}
-
-impl Sweep {
-    fn step(&mut self, edge: Edge) {
-        let length = (edge.at - self.now).0;
-        let running = self.copies + self.computations;
-        self.copy_time += length * self.copies;
-        self.hidden_copy_time += if self.computations > 0 { length * self.copies } else { 0 };
-        self.any_time += if running > 0 { length } else { 0 };
-        self.several_time += if running > 1 { length } else { 0 };
-        self.now = edge.at;
-        let count = match edge.stage {
-            Stage::Copy => &mut self.copies,
-            Stage::Compute => &mut self.computations,
-        };
-        *count = if edge.is_start { *count + 1 } else { *count - 1 };
-    }
-
-    fn overlap(&self) -> Option<Overlap> {
-        let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
-        Some(Overlap {
-            copies_under_compute: share(self.hidden_copy_time, self.copy_time),
-            two_or_more_stages: share(self.several_time, self.any_time)?,
-        })
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::{SlotId, Span};
 
     fn record(executor: usize, h2d: (u64, u64), compute: (u64, u64), d2h: (u64, u64)) -> Record {
         let span = |(start, end)| Span { start: Nanos(start), end: Nanos(end) };

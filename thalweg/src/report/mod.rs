@@ -6,7 +6,6 @@
 //! `serde` types already.
 
 mod definitions;
-mod execution;
 mod html;
 #[cfg(test)]
 mod samples;

@@ -7,9 +7,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::execution::{Execution, executions, took_place};
 use crate::backend::Span;
-use crate::measure::{Overlap, Record};
+use crate::measure::{Execution, Overlap, Record, executions, took_place};
 use crate::units::Nanos;
 
 /// Process of the lanes on the device.

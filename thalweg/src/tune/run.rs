@@ -400,7 +400,7 @@ fn fresh_search(job: &TuneJob) -> Result<(Search, usize)> {
 /// Whether measurements on this device say what predictions need. On the `cpu` backend streams share cores, caches
 /// and a memory bus with threads of their own, which the model of a GPU does not describe.
 fn predicts(device: &DeviceSpec) -> bool {
-    device.backend != "cpu"
+    !device.is_host()
 }
 
 fn open_journal(job: &TuneJob) -> Result<(Journal, Vec<Entry>)> {

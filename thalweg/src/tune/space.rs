@@ -51,7 +51,7 @@ impl Space {
     /// per stream are powers of two and the number of cores; elsewhere streams are 1, 2, 4 and 8.
     pub fn for_device(device: &DeviceSpec, signature: &Signature) -> Self {
         let cores = device.core_count.max(1);
-        let uses_cores = device.backend == "cpu";
+        let uses_cores = device.is_host();
         let per_core = powers_of_two(1, cores);
         Self {
             streams: if uses_cores { per_core.clone() } else { DEVICE_STREAMS.to_vec() },
@@ -167,7 +167,7 @@ impl Space {
         let mut batches = self.batch_sizes.clone();
         batches.sort_unstable();
         let medium_batch = batches[batches.len() / 2] as f64;
-        let full = if device.backend == "cpu" {
+        let full = if device.is_host() {
             device.core_count.max(1)
         } else {
             self.streams.iter().copied().max().unwrap_or(1)
@@ -183,7 +183,7 @@ impl Space {
 
 /// What one would run without tuning: one stream, the smallest batch, all cores for it.
 pub fn baseline(signature: &Signature, device: &DeviceSpec) -> Configuration {
-    let threads_per_stream = if device.backend == "cpu" { device.core_count.max(1) } else { 1 };
+    let threads_per_stream = if device.is_host() { device.core_count.max(1) } else { 1 };
     Configuration {
         batch_size: *signature.batch_sizes.start(),
         threads_per_stream,

@@ -9,8 +9,7 @@ use serde::Serialize;
 
 use super::svg::{Scale, tick_labels};
 use crate::backend::Span;
-use crate::measure::Measurement;
-use crate::report::execution::{Execution, executions, took_place};
+use crate::measure::{Execution, Measurement, Running, executions, sweep, took_place};
 use crate::report::wording;
 use crate::units::Nanos;
 
@@ -252,32 +251,19 @@ struct Overlap {
 }
 
 impl Overlap {
-    /// Walks over all starts and ends in order of time.
     fn of(executions: &[Execution]) -> Self {
-        let mut changes = Vec::new();
-        for (class, _, span) in executions.iter().flat_map(stages_of) {
-            if took_place(span) {
-                changes.push((span.start, class == "compute", 1));
-                changes.push((span.end, class == "compute", -1));
-            }
-        }
-        changes.sort_unstable();
         let mut overlap = Self::default();
-        let (mut computes, mut copies, mut last) = (0, 0, Nanos::ZERO);
-        for (at, is_compute, change) in changes {
-            overlap.add(at - last, computes, copies);
-            *(if is_compute { &mut computes } else { &mut copies }) += change;
-            last = at;
-        }
+        sweep(executions.iter().map(|execution| execution.times), |span, running| overlap.add(span, running));
         overlap
     }
 
-    fn add(&mut self, span: Nanos, computes: i32, copies: i32) {
+    fn add(&mut self, span: Nanos, running: Running) {
+        let Running { copies, computations } = running;
         let counted = [
-            (&mut self.computing, computes > 0),
-            (&mut self.computing_twice, computes > 1),
+            (&mut self.computing, computations > 0),
+            (&mut self.computing_twice, computations > 1),
             (&mut self.copying, copies > 0),
-            (&mut self.copying_while_computing, copies > 0 && computes > 0),
+            (&mut self.copying_while_computing, copies > 0 && computations > 0),
         ];
         for (total, _) in counted.into_iter().filter(|(_, counts)| *counts) {
             *total += span;

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeSet;
 
+use super::Record;
 use crate::backend::{SlotId, Span, StageTimes};
-use crate::measure::Record;
 
 /// One execution, whatever number of requests it served.
 #[derive(Clone, Copy)]
-pub(super) struct Execution {
-    pub(super) slot: SlotId,
-    pub(super) batch_size: usize,
-    pub(super) times: StageTimes,
+pub(crate) struct Execution {
+    pub(crate) slot: SlotId,
+    pub(crate) batch_size: usize,
+    pub(crate) times: StageTimes,
 }
 
 /// Each execution once, in the order of its first record: the requests of a batch share their slot and
 /// their times.
-pub(super) fn executions(records: &[Record]) -> Vec<Execution> {
+pub(crate) fn executions(records: &[Record]) -> Vec<Execution> {
     let mut seen = BTreeSet::new();
     let is_first = |record: &&Record| {
         let times = record.stages;
@@ -30,6 +30,6 @@ pub(super) fn executions(records: &[Record]) -> Vec<Execution> {
 }
 
 /// Whether a stage took place: copies on a CPU, for example, do not.
-pub(super) fn took_place(span: Span) -> bool {
+pub(crate) fn took_place(span: Span) -> bool {
     span.end > span.start
 }
