@@ -12,7 +12,7 @@ use std::process;
 use thalweg::backend::CudaGraph;
 use thalweg::tune::TunedConfig;
 
-use crate::args::{BenchArgs, Command, TuneArgs};
+use crate::args::{Command, RunArgs, TuneArgs};
 use crate::output::Output;
 use crate::values::Counts;
 
@@ -51,7 +51,11 @@ pub fn raise_if_needed(command: &Command, output: &Output) {
 /// The most CUDA streams that a command makes; 0 where it runs nothing on a GPU.
 fn most_cuda_streams(command: &Command) -> usize {
     match command {
-        Command::Bench(args) if may_be_a_gpu(&args.workload.backend) => of_bench(args),
+        Command::Bench(args) if may_be_a_gpu(&args.run.workload.backend) => of_run(&args.run),
+        // It tries twice the streams, and up to all of them with another kind of graph.
+        Command::Diagnose(args) if may_be_a_gpu(&args.run.workload.backend) => {
+            2 * CUDA_STREAMS * of_run(&args.run)
+        }
         Command::Tune(args) if may_be_a_gpu(&args.workload.backend) => of_tune(args),
         _ => 0,
     }
@@ -62,7 +66,7 @@ fn may_be_a_gpu(backend: &str) -> bool {
     matches!(backend, "auto" | "tensorrt")
 }
 
-fn of_bench(args: &BenchArgs) -> usize {
+fn of_run(args: &RunArgs) -> usize {
     // A file that cannot be read is refused later, with the reason.
     match args.tuned.as_deref().map(TunedConfig::read) {
         Some(Ok(tuned)) => cuda_streams(tuned.configuration.streams, tuned.configuration.cuda_graph),

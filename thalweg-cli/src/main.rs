@@ -40,6 +40,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Convert(args) => commands::convert::run(&args, output),
         Command::Build(args) => commands::build::run(&args, output),
         Command::Bench(args) => commands::bench::run(&args, output),
+        Command::Diagnose(args) => commands::diagnose::run(&args, output),
         Command::Tune(args) => commands::tune::run(&args, output),
         Command::Predict(args) => commands::predict::run(&args, output),
         Command::Report(args) => commands::report::run(&args, output),

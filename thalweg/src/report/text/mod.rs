@@ -4,6 +4,7 @@
 
 mod build;
 mod conversion;
+mod diagnosis;
 mod examination;
 mod inspection;
 mod measurement;
@@ -16,6 +17,7 @@ use super::definitions;
 
 pub use build::{text_of_accuracy, text_of_build};
 pub use conversion::{text_of_conversion, text_of_converted_nodes};
+pub use diagnosis::text_of_diagnosis;
 pub use examination::{text_of_examination, text_of_memory};
 pub use inspection::text_of_inspection;
 pub use measurement::text_of_measurement;

@@ -1,0 +1,119 @@
+//! The text for a diagnosis: verdict, evidence, remedies and what came of them.
+
+use super::{Fact, Style, Tone, align_numbers, bare_table, facts, lines_of, wrap};
+use crate::diagnose::{Diagnosis, Quantity, Reading, Remedy, Tried};
+use crate::report::verdicts;
+use crate::report::wording::{self, NONE};
+use crate::units::Nanos;
+
+/// Remedies that are listed; the rest is in the JSON.
+const REMEDIES_SHOWN: usize = 8;
+
+/// A diagnosis as text of at most 80 columns.
+pub fn text_of_diagnosis(diagnosis: &Diagnosis, style: Style) -> String {
+    let mut text = String::new();
+    if diagnosis.measurement.device.backend.starts_with("simulated") {
+        text += &style.paint_lines(Tone::Warning, "Simulated: no device ran this.");
+    }
+    for remark in wording::remarks(&diagnosis.measurement) {
+        text += &style.paint_lines(Tone::Warning, &wrap(&remark, 80));
+    }
+    text += &style.paint_lines(Tone::Bold, &wrap(&verdicts::verdict(diagnosis), 80));
+    text += &facts(summary(diagnosis), style);
+    text.push('\n');
+    text += &table(limit_rows(diagnosis), &["limit", "reached", "if it were twice as far"], 1..3, style);
+    text.push('\n');
+    text += &table(evidence_rows(diagnosis), &["evidence", "", "source"], 1..2, style);
+    text += &missing(diagnosis);
+    if !diagnosis.remedies.is_empty() {
+        text.push('\n');
+        text += &table(remedy_rows(diagnosis), &["remedy", "predicted", "measured"], 1..2, style);
+    }
+    text.push('\n');
+    let tone = if diagnosis.gained.is_some() { Tone::Good } else { Tone::Dim };
+    text + &style.paint_lines(tone, &wrap(&verdicts::gained(diagnosis), 80))
+}
+
+fn summary(diagnosis: &Diagnosis) -> Vec<Fact> {
+    let throughput = &diagnosis.measurement.throughput_inferences_per_s;
+    let judgement = &diagnosis.judgement;
+    let mut facts = vec![
+        Fact::new("setup", wording::printable(&diagnosis.setup.configuration.to_string())),
+        Fact::new("load", diagnosis.setup.load.to_string()),
+        Fact::new("throughput", format!("{} inferences/s", wording::with_half_width(throughput))),
+        Fact::new("confidence", judgement.confidence.to_string()),
+    ];
+    let caveats =
+        judgement.missing.iter().map(|it| Fact::toned("caveat", wording::printable(it), Tone::Warning));
+    facts.extend(caveats);
+    facts.extend(judgement.findings.iter().map(|it| Fact::new("also", wording::printable(it))));
+    facts
+}
+
+fn limit_rows(diagnosis: &Diagnosis) -> Vec<[String; 3]> {
+    let row = |reading: &crate::diagnose::LimitReading| {
+        let gain = format!("{} times", wording::number(reading.gain_if_doubled));
+        [verdicts::limit(diagnosis, reading.limit), wording::percent(reading.pressure), gain]
+    };
+    diagnosis.judgement.limits.iter().map(row).collect()
+}
+
+fn evidence_rows(diagnosis: &Diagnosis) -> Vec<[String; 3]> {
+    let known = diagnosis.evidence.readings.iter().filter_map(|reading| Some((reading, reading.value?)));
+    let row = |(reading, value): (&Reading, f64)| {
+        [reading.quantity.to_string(), value_of(reading.quantity, value), wording::printable(&reading.source)]
+    };
+    known.map(row).collect()
+}
+
+/// A number with its unit.
+fn value_of(quantity: Quantity, value: f64) -> String {
+    match quantity.unit() {
+        "share" => wording::percent(value),
+        "s" => Nanos::from_seconds(value).to_string(),
+        "bytes/s" => format!("{} GB/s", wording::number(value / 1e9)),
+        unit if unit.starts_with('1') => format!("{} {unit}", wording::number(value)).replace(" 1/s", "/s"),
+        unit => format!("{} {unit}", wording::number(value)),
+    }
+}
+
+/// What is not available, by reason.
+fn missing(diagnosis: &Diagnosis) -> String {
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+    for reading in diagnosis.evidence.readings.iter().filter(|reading| reading.value.is_none()) {
+        let name = reading.quantity.to_string();
+        match reasons.iter_mut().find(|(reason, _)| *reason == reading.source) {
+            Some((_, names)) => names.push(name),
+            None => reasons.push((&reading.source, vec![name])),
+        }
+    }
+    let line = |(reason, names): &(&str, Vec<String>)| {
+        let line = format!("not available: {}, because {}", names.join(", "), wording::printable(reason));
+        wrap(&line, 80) + "\n"
+    };
+    reasons.iter().map(line).collect()
+}
+
+fn remedy_rows(diagnosis: &Diagnosis) -> Vec<[String; 3]> {
+    let row = |remedy: &Remedy| {
+        let measured = match &remedy.tried {
+            None => NONE.to_owned(),
+            Some(Tried::Ratio(ratio)) => wording::times(ratio),
+            Some(Tried::Failed(reason)) => format!("failed: {}", wording::printable(reason)),
+        };
+        [remedy.to_string(), wording::times(&remedy.predicted), measured]
+    };
+    diagnosis.remedies.iter().take(REMEDIES_SHOWN).map(row).collect()
+}
+
+fn table(rows: Vec<[String; 3]>, head: &[&str; 3], numbers: std::ops::Range<usize>, style: Style) -> String {
+    let mut table = bare_table();
+    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+    table.set_width(super::WIDTH);
+    table.set_header(head);
+    table.add_rows(rows);
+    align_numbers(&mut table, numbers);
+    let mut lines = lines_of(&table);
+    lines[0] = style.paint(Tone::Dim, &lines[0]);
+    lines.join("\n") + "\n"
+}
