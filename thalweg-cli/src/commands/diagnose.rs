@@ -63,7 +63,8 @@ fn show(
 ) -> anyhow::Result<()> {
     if let Some(folder) = folder {
         folder.write(file::DIAGNOSIS, &serde_json::to_vec(diagnosis)?)?;
-        output.written(folder.path(), &[file::DIAGNOSIS]);
+        folder.write(file::REPORT, report::html_of_diagnosis(diagnosis)?.as_bytes())?;
+        output.written(folder.path(), &[file::DIAGNOSIS, file::REPORT]);
     }
     output.result(|| serde_json::to_value(diagnosis), |style| report::text_of_diagnosis(diagnosis, style))?;
     if let Some(gained) = &diagnosis.gained {

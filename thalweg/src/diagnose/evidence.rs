@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::{Counters, Span};
 use crate::capacity::DRAM_CEILING;
-use crate::measure::{Arrival, Measurement, executions, took_place};
+use crate::measure::stats::percentile;
+use crate::measure::{Arrival, Measurement, Record, executions, took_place};
 use crate::units::Nanos;
 
 /// What a [`Reading`] says.
@@ -25,7 +26,8 @@ pub enum Quantity {
     SlotsInUse,
     /// Share of the time in which slots were being filled.
     FeedBusy,
-    /// Share of the time in which a submitting thread was in an enqueue call, averaged over the threads.
+    /// Share of the time in which a submitting thread was in an enqueue call. Several threads in it at once count once:
+    /// the driver's lock lets only one of them launch.
     SubmitterBusy,
     /// Share of the time in which a copy to the device ran.
     H2dBusy,
@@ -42,7 +44,7 @@ pub enum Quantity {
     ComputeTime,
     /// Copy of the outputs of one execution.
     D2hTime,
-    /// From the end of an execution to the start of the next in the same slot, where that is quick.
+    /// What the host adds to a slot's round: seeing the end of an execution, and starting the next.
     TurnaroundTime,
     /// How full the device is: SMs with a resident warp, or busy cores on the `cpu` backend.
     DeviceFill,
@@ -203,14 +205,12 @@ impl Evidence {
             Some(feed) => self.put(Quantity::FeedBusy, feed.busy_share, "host clock, sending thread"),
             None => self.put_missing(Quantity::FeedBusy, "in virtual time filling takes none"),
         }
-        let enqueue = measurement.stages.enqueue.as_seconds();
-        let busy =
-            executions(&measurement.records).into_iter().map(|it| it.times.enqueue.duration().as_seconds());
-        let busy: f64 = busy.sum::<f64>() / seconds(measurement);
+        let calls = executions(&measurement.records).into_iter().map(|it| it.times.enqueue).collect();
+        let any = covered(calls).as_seconds() / seconds(measurement);
         // Without records the median stands for the mean.
-        let busy = if busy > 0.0 { busy } else { enqueue * measurement.executions_per_s };
-        let submitters = measurement.configuration.submitters as f64;
-        self.put(Quantity::SubmitterBusy, (busy / submitters).min(1.0), "host clock, enqueue calls");
+        let median = measurement.stages.enqueue.as_seconds() * measurement.executions_per_s;
+        let busy = if any > 0.0 { any } else { median / measurement.configuration.submitters as f64 };
+        self.put(Quantity::SubmitterBusy, busy.min(1.0), "host clock, enqueue calls");
         let cores = measurement.host_cpu_cores;
         self.put(Quantity::HostCores, cores, "CPU time of the process");
     }
@@ -242,11 +242,7 @@ impl Evidence {
         let streams = measurement.configuration.streams as f64;
         self.put(Quantity::StreamsComputing, (computing / seconds / streams).min(1.0), source);
         if let Some(turnaround) = turnaround(measurement) {
-            self.put(
-                Quantity::TurnaroundTime,
-                turnaround.as_seconds(),
-                "host and device clock, quickest tenth",
-            );
+            self.put(Quantity::TurnaroundTime, turnaround.as_seconds(), "host and device clock, median");
         }
     }
 
@@ -302,28 +298,69 @@ fn covered(mut spans: Vec<Span>) -> Nanos {
     for span in spans {
         let start = span.start.max(reached);
         if span.end > start {
-            total = total + (span.end - start);
+            total += span.end - start;
             reached = span.end;
         }
     }
     total
 }
 
-/// Part of the turnarounds that are quick: the others wait for a busy thread or for something to run.
-const QUICK_PART: f64 = 0.1;
-
-/// From the end of an execution on the device to the next enqueue call of the same slot.
+/// What the host adds to each round of a slot: from the end of an execution to readable outputs, and from a request's
+/// arrival to its enqueue call. Time in which a thread was in another enqueue call is no part of it, since that is the
+/// submitting thread's own pressure.
 fn turnaround(measurement: &Measurement) -> Option<Nanos> {
-    let mut executions = executions(&measurement.records);
-    executions.sort_unstable_by_key(|it| (it.slot, it.times.enqueue.start));
-    let gaps = executions.windows(2).filter(|pair| pair[0].slot == pair[1].slot).filter_map(|pair| {
-        let end = pair[0].times.d2h.end.max(pair[0].times.compute.end);
-        let next = pair[1].times.enqueue.start;
-        (next >= end).then(|| next - end)
-    });
-    let mut gaps: Vec<Nanos> = gaps.collect();
-    gaps.sort_unstable();
-    (!gaps.is_empty()).then(|| crate::measure::stats::percentile(&gaps, QUICK_PART))
+    let mut calls: Vec<Span> =
+        executions(&measurement.records).into_iter().map(|it| it.times.enqueue).collect();
+    calls.sort_unstable_by_key(|span| span.start);
+    let calls = Calls::of(calls);
+    let idle =
+        |start: Nanos, end: Nanos| if end > start { calls.idle_between(start, end) } else { Nanos::ZERO };
+    let of_record = |record: &Record| {
+        let times = &record.stages;
+        let end = times.d2h.end.max(times.compute.end);
+        idle(end, record.readable) + idle(record.submitted, times.enqueue.start)
+    };
+    let mut waits: Vec<Nanos> = measurement.records.iter().map(of_record).collect();
+    waits.sort_unstable();
+    (!waits.is_empty()).then(|| percentile(&waits, 0.5))
+}
+
+/// Enqueue calls that do not overlap, by time, with the time in calls before each.
+struct Calls {
+    spans: Vec<Span>,
+    before: Vec<Nanos>,
+}
+
+impl Calls {
+    /// Of calls by their start; those of several threads may overlap.
+    fn of(sorted: Vec<Span>) -> Self {
+        let mut spans: Vec<Span> = Vec::new();
+        for call in sorted {
+            match spans.last_mut() {
+                Some(last) if call.start <= last.end => last.end = last.end.max(call.end),
+                _ => spans.push(call),
+            }
+        }
+        let before = spans.iter().scan(Nanos::ZERO, |sum, span| {
+            let before = *sum;
+            *sum += span.duration();
+            Some(before)
+        });
+        let before = before.collect();
+        Self { spans, before }
+    }
+
+    /// Time in calls up to a moment.
+    fn until(&self, moment: Nanos) -> Nanos {
+        let index = self.spans.partition_point(|span| span.start < moment);
+        let Some(last) = index.checked_sub(1) else { return Nanos::ZERO };
+        let span = self.spans[last];
+        self.before[last] + (moment.min(span.end) - span.start)
+    }
+
+    fn idle_between(&self, start: Nanos, end: Nanos) -> Nanos {
+        (end - start) - (self.until(end) - self.until(start))
+    }
 }
 
 #[cfg(test)]
@@ -335,6 +372,15 @@ mod tests {
         let span = |start, end| Span { start: Nanos(start), end: Nanos(end) };
         assert_eq!(covered(vec![span(0, 10), span(5, 12), span(20, 21), span(6, 7)]), Nanos(13));
         assert_eq!(covered(Vec::new()), Nanos(0));
+    }
+
+    #[test]
+    fn time_in_calls_is_no_idle_time() {
+        let span = |start, end| Span { start: Nanos(start), end: Nanos(end) };
+        let calls = Calls::of(vec![span(10, 20), span(15, 25), span(40, 50)]);
+        assert_eq!(calls.idle_between(Nanos(0), Nanos(60)), Nanos(60 - 25));
+        assert_eq!(calls.idle_between(Nanos(12), Nanos(45)), Nanos(33 - 13 - 5));
+        assert_eq!(calls.idle_between(Nanos(12), Nanos(22)), Nanos(0));
     }
 
     #[test]

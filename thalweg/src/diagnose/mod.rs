@@ -25,8 +25,8 @@ use crate::pool::Configuration;
 
 pub use evidence::{Evidence, Quantity, Reading};
 pub use limits::{Limit, Limits};
-pub use remedies::{Knob, Remedy, Setup, Tried, remedies};
-pub use rules::{Confidence, HEALTHY_GAIN, Judgement, LimitReading, Verdict, judge};
+pub use remedies::{Knob, Remedy, Setup, Tried, advice, remedies};
+pub use rules::{Confidence, HEALTHY_GAIN, Judgement, LimitReading, Verdict, judge, weigh};
 
 use trial::{Entrant, race};
 
@@ -82,6 +82,8 @@ pub struct Diagnosis {
     pub remedies: Vec<Remedy>,
     /// The best that was tried; `None` where nothing that was tried helped.
     pub gained: Option<Gained>,
+    /// What would help and no knob of the pool does, in whole sentences.
+    pub advice: Vec<String>,
     /// The setup as it was.
     pub setup: Setup,
     /// The measurement of it, without its records.
@@ -112,8 +114,10 @@ pub fn diagnose(
     let limits = Limits::of(&evidence, &setup.configuration);
     let mut remedies = remedies(&measurement, setup.feeding, &limits);
     let gained = try_out(case, &setup, &mut remedies, stop, progress)?;
+    weigh(&mut judgement, &remedies);
+    let advice = advice(judgement.verdict, &measurement.device);
     let measurement = Measurement { records: Vec::new(), ..measurement };
-    Ok(Diagnosis { judgement, evidence, remedies, gained, setup, measurement })
+    Ok(Diagnosis { judgement, evidence, remedies, gained, advice, setup, measurement })
 }
 
 /// Where no counter says how full the device is, twice the streams do: on an empty device they gain twice, on a full
@@ -160,7 +164,7 @@ fn try_out(
     for (remedy, tried) in chosen.iter_mut().zip(compare(&setups)?) {
         remedy.tried = Some(bench.explained(&remedy.setup, tried));
     }
-    chosen.retain(|remedy| remedy.ratio().is_some_and(|ratio| ratio.lower > 1.0));
+    chosen.retain(|remedy| remedy.ratio().is_some_and(|ratio| ratio.lower >= WORTH_TRYING));
     chosen.sort_by(|a, b| {
         b.ratio().map(|it| it.value).partial_cmp(&a.ratio().map(|it| it.value)).unwrap_or(Equal)
     });

@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Verdict;
 use super::limits::{Limit, Limits};
 use crate::backend::{CudaGraph, DeviceSpec};
 use crate::capacity::{Observation, Predictor};
@@ -124,6 +125,31 @@ pub fn remedies(measurement: &Measurement, feeding: Feeding, limits: &Limits) ->
     remedies
 }
 
+/// What would help a verdict and cannot be tried by turning a knob of the pool.
+pub fn advice(verdict: Verdict, device: &DeviceSpec) -> Vec<String> {
+    let advice: &[&str] = match verdict {
+        Verdict::ComputeBound if device.is_host() => {
+            &["8-bit arithmetic computes more per second on these cores", "so do more cores"]
+        }
+        Verdict::ComputeBound => {
+            &["a lower precision computes more per second: build with --precision fp16 or int8"]
+        }
+        Verdict::MemoryBound => &["a lower precision moves fewer bytes: build with --precision fp16 or int8"],
+        Verdict::TransferBound => &[
+            "smaller inputs are copied faster: 8-bit images have a quarter of the bytes of FP32, and the network can \
+             convert them itself",
+        ],
+        Verdict::Throttled => &[
+            "see what holds the clocks back (power limit, cooling), and compare no figures across clock states",
+        ],
+        Verdict::InputStarved => &["have more threads prepare inputs, and keep more requests outstanding"],
+        Verdict::EnqueueBound | Verdict::Underfilled | Verdict::SynchronisationBound | Verdict::Healthy => {
+            &[]
+        }
+    };
+    advice.iter().map(|&text| text.to_owned()).collect()
+}
+
 /// One turn of every knob.
 fn changes(base: &Setup, device: &DeviceSpec) -> Vec<(Knob, Setup)> {
     let configuration = base.configuration;
@@ -229,6 +255,9 @@ impl Forecast<'_> {
         let gain = match knob {
             Knob::Feed | Knob::Load => self.of_limits(Limit::Input),
             Knob::Depth => self.below_input(self.of_limits(Limit::Slots)),
+            Knob::CudaGraph if self.base.configuration.cuda_graph == CudaGraph::Off => {
+                self.below_input(self.limits.gain_of_graph())
+            }
             Knob::Streams | Knob::Batch | Knob::CudaGraph | Knob::Submitters => {
                 self.below_input(self.of_capacity(&setup.configuration)?)
             }

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{Limit, Limits};
-use super::{Evidence, Quantity};
+use super::{Evidence, Knob, Quantity, Remedy};
 use crate::pool::Configuration;
 
 /// Below this gain nothing is worth naming: twice of anything would give less than a tenth. It is also about what the
@@ -181,6 +181,32 @@ pub fn judge(evidence: &Evidence, configuration: &Configuration) -> Judgement {
     }
 }
 
+/// Part of a verdict's gain that its own remedies have to show when they are tried.
+const CONFIRMS: f64 = 0.25;
+
+/// Holds a verdict against what came of trying the remedies that it calls for.
+pub fn weigh(judgement: &mut Judgement, remedies: &[Remedy]) {
+    let levers: &[Knob] = match judgement.verdict {
+        Verdict::Underfilled => &[Knob::Streams, Knob::Batch],
+        Verdict::EnqueueBound => &[Knob::CudaGraph, Knob::Batch, Knob::Submitters],
+        Verdict::SynchronisationBound => &[Knob::Depth, Knob::Streams],
+        Verdict::InputStarved => &[Knob::Feed, Knob::Load],
+        // No knob of the pool moves these limits.
+        Verdict::ComputeBound
+        | Verdict::MemoryBound
+        | Verdict::TransferBound
+        | Verdict::Throttled
+        | Verdict::Healthy => &[],
+    };
+    let called_for = remedies.iter().filter(|remedy| levers.contains(&remedy.knob));
+    let best = called_for.filter_map(Remedy::ratio).map(|ratio| ratio.upper).reduce(f64::max);
+    let promised = judgement.limits[0].gain_if_doubled - 1.0;
+    if best.is_some_and(|best| best - 1.0 < CONFIRMS * promised) {
+        judgement.confidence = Confidence::Low;
+        judgement.findings.push("what this verdict calls for was tried and hardly helped".to_owned());
+    }
+}
+
 fn confidence(limits: &[LimitReading], verdict: Verdict, lacks_evidence: bool) -> Confidence {
     let gap = match verdict {
         Verdict::Healthy => HEALTHY_GAIN - limits[0].gain_if_doubled,
@@ -197,28 +223,22 @@ fn confidence(limits: &[LimitReading], verdict: Verdict, lacks_evidence: bool) -
 
 /// What could turn the verdict into another one and is not known.
 fn missing(evidence: &Evidence, verdict: Verdict) -> Vec<String> {
-    let is_about_device = matches!(
-        verdict,
-        Verdict::ComputeBound
-            | Verdict::MemoryBound
-            | Verdict::Underfilled
-            | Verdict::Throttled
-            | Verdict::Healthy
-    );
-    if !is_about_device {
-        return Vec::new();
-    }
-    let needed = [
-        (Quantity::DeviceFill, "how full the SMs are is not known"),
-        (Quantity::DramFill, "how busy DRAM is is not known, so compute and DRAM cannot be told apart"),
-        (Quantity::StreamsComputing, "how long streams computed is not known"),
-    ];
-    let reason = |quantity| evidence.reading(quantity).map_or("", |reading| reading.source.as_str());
-    let lacks = |(quantity, _): &(Quantity, &str)| {
-        evidence.value(*quantity).is_none()
-            && evidence.reading(*quantity).is_some_and(|it| it.value.is_none())
+    let fill = (Quantity::DeviceFill, "how full the device is is not known");
+    let dram = (Quantity::DramFill, "how busy DRAM is is not known, so it may be DRAM that the SMs wait for");
+    let times = (Quantity::StreamsComputing, "how long the streams computed is not known");
+    let needed: &[(Quantity, &str)] = match verdict {
+        Verdict::ComputeBound | Verdict::Healthy | Verdict::Throttled => &[fill, dram, times],
+        Verdict::MemoryBound | Verdict::Underfilled => &[fill, times],
+        Verdict::TransferBound
+        | Verdict::EnqueueBound
+        | Verdict::SynchronisationBound
+        | Verdict::InputStarved => &[],
     };
-    needed.into_iter().filter(lacks).map(|(quantity, text)| format!("{text}: {}", reason(quantity))).collect()
+    let lacks = |(quantity, text): &(Quantity, &str)| {
+        let reading = evidence.reading(*quantity).filter(|reading| reading.value.is_none())?;
+        Some(format!("{text}: {}", reading.source))
+    };
+    needed.iter().filter_map(lacks).collect()
 }
 
 fn findings(evidence: &Evidence, verdict: Verdict, limits: &[LimitReading]) -> Vec<String> {
@@ -251,3 +271,6 @@ fn findings(evidence: &Evidence, verdict: Verdict, limits: &[LimitReading]) -> V
     }
     findings
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
 //! What a diagnosis is in sentences, for the text and the HTML report.
 
-use super::wording;
-use crate::diagnose::{Diagnosis, Limit, Verdict};
+use super::wording::{self, NONE};
+use crate::diagnose::{Diagnosis, Limit, Quantity, Remedy, Tried, Verdict};
+use crate::units::Nanos;
 
 /// `Underfilled: nothing is full, too little work is on the device at once. With twice the streams …`
 pub(super) fn verdict(diagnosis: &Diagnosis) -> String {
@@ -51,6 +52,26 @@ pub(super) fn gained(diagnosis: &Diagnosis) -> String {
         }
         None if was_tried => "Nothing that was tried is faster.".to_owned(),
         None => "Nothing was tried.".to_owned(),
+    }
+}
+
+/// A reading's number with its unit.
+pub(super) fn value(quantity: Quantity, value: f64) -> String {
+    match quantity.unit() {
+        "share" => wording::percent(value),
+        "s" => Nanos::from_seconds(value).to_string(),
+        "bytes/s" => format!("{} GB/s", wording::number(value / 1e9)),
+        unit if unit.starts_with('1') => format!("{} {unit}", wording::number(value)).replace(" 1/s", "/s"),
+        unit => format!("{} {unit}", wording::number(value)),
+    }
+}
+
+/// What came of a remedy: a ratio, a reason, or nothing.
+pub(super) fn tried(remedy: &Remedy) -> String {
+    match &remedy.tried {
+        None => NONE.to_owned(),
+        Some(Tried::Ratio(ratio)) => wording::times(ratio),
+        Some(Tried::Failed(reason)) => format!("failed: {}", wording::printable(reason)),
     }
 }
 

@@ -1,10 +1,9 @@
 //! The text for a diagnosis: verdict, evidence, remedies and what came of them.
 
 use super::{Fact, Style, Tone, align_numbers, bare_table, facts, lines_of, wrap};
-use crate::diagnose::{Diagnosis, Quantity, Reading, Remedy, Tried};
+use crate::diagnose::{Diagnosis, Reading, Remedy};
 use crate::report::verdicts;
-use crate::report::wording::{self, NONE};
-use crate::units::Nanos;
+use crate::report::wording;
 
 /// Remedies that are listed; the rest is in the JSON.
 const REMEDIES_SHOWN: usize = 8;
@@ -47,6 +46,7 @@ fn summary(diagnosis: &Diagnosis) -> Vec<Fact> {
         judgement.missing.iter().map(|it| Fact::toned("caveat", wording::printable(it), Tone::Warning));
     facts.extend(caveats);
     facts.extend(judgement.findings.iter().map(|it| Fact::new("also", wording::printable(it))));
+    facts.extend(diagnosis.advice.iter().map(|it| Fact::new("advice", it.as_str())));
     facts
 }
 
@@ -61,20 +61,13 @@ fn limit_rows(diagnosis: &Diagnosis) -> Vec<[String; 3]> {
 fn evidence_rows(diagnosis: &Diagnosis) -> Vec<[String; 3]> {
     let known = diagnosis.evidence.readings.iter().filter_map(|reading| Some((reading, reading.value?)));
     let row = |(reading, value): (&Reading, f64)| {
-        [reading.quantity.to_string(), value_of(reading.quantity, value), wording::printable(&reading.source)]
+        [
+            reading.quantity.to_string(),
+            verdicts::value(reading.quantity, value),
+            wording::printable(&reading.source),
+        ]
     };
     known.map(row).collect()
-}
-
-/// A number with its unit.
-fn value_of(quantity: Quantity, value: f64) -> String {
-    match quantity.unit() {
-        "share" => wording::percent(value),
-        "s" => Nanos::from_seconds(value).to_string(),
-        "bytes/s" => format!("{} GB/s", wording::number(value / 1e9)),
-        unit if unit.starts_with('1') => format!("{} {unit}", wording::number(value)).replace(" 1/s", "/s"),
-        unit => format!("{} {unit}", wording::number(value)),
-    }
 }
 
 /// What is not available, by reason.
@@ -95,14 +88,8 @@ fn missing(diagnosis: &Diagnosis) -> String {
 }
 
 fn remedy_rows(diagnosis: &Diagnosis) -> Vec<[String; 3]> {
-    let row = |remedy: &Remedy| {
-        let measured = match &remedy.tried {
-            None => NONE.to_owned(),
-            Some(Tried::Ratio(ratio)) => wording::times(ratio),
-            Some(Tried::Failed(reason)) => format!("failed: {}", wording::printable(reason)),
-        };
-        [remedy.to_string(), wording::times(&remedy.predicted), measured]
-    };
+    let row =
+        |remedy: &Remedy| [remedy.to_string(), wording::times(&remedy.predicted), verdicts::tried(remedy)];
     diagnosis.remedies.iter().take(REMEDIES_SHOWN).map(row).collect()
 }
 
