@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use cases::{Case, Labelled, suite, suite_path};
-use thalweg::diagnose::Verdict;
+use thalweg::diagnose::{Evidence, Quantity, Verdict};
 
 /// Cases of each verdict that the suite keeps.
 const PER_VERDICT: usize = 12;
@@ -98,6 +98,7 @@ fn score(shows_details: bool) {
             part.map(|(labelled, judgement, _)| (labelled, judgement.verdict)).collect();
         print_matrix(name, &pairs);
     }
+    print_trtexec(&judged.iter().map(|(labelled, _, evidence)| (labelled, evidence)).collect::<Vec<_>>());
     for (labelled, judgement, evidence) in judged.iter().filter(|(labelled, judgement, _)| {
         shows_details && labelled.is_tuned_on && !labelled.right().contains(&judgement.verdict)
     }) {
@@ -114,6 +115,30 @@ fn score(shows_details: bool) {
         }
         println!();
     }
+}
+
+/// What `trtexec` would print of the same measurements: it compares medians of one execution
+/// (`printEpilog` in NVIDIA/TensorRT, samples/common/sampleReporting.cpp), and is silent where none is large.
+fn print_trtexec(cases: &[(&Labelled, &Evidence)]) {
+    let time = |evidence: &Evidence, quantity| evidence.value(quantity).unwrap_or(0.0);
+    let said = |evidence: &Evidence| {
+        let compute = time(evidence, Quantity::ComputeTime);
+        let copies = time(evidence, Quantity::H2dTime).max(time(evidence, Quantity::D2hTime));
+        let is_enqueue_bound = time(evidence, Quantity::EnqueueTime) > 0.8 * compute;
+        is_enqueue_bound
+            .then_some(Verdict::EnqueueBound)
+            .or((copies >= compute).then_some(Verdict::TransferBound))
+    };
+    let silent = cases.iter().filter(|(_, evidence)| said(evidence).is_none()).count();
+    let is_right = |(labelled, evidence): &&(&Labelled, &Evidence)| {
+        said(evidence).is_some_and(|verdict| labelled.right().contains(&verdict))
+    };
+    let right = cases.iter().filter(is_right).count();
+    println!(
+        "\ntrtexec's rules on the same measurements: {right} of {} right, {silent} times silent, {} times wrong",
+        cases.len(),
+        cases.len() - right - silent
+    );
 }
 
 fn print_matrix(name: &str, pairs: &[(&Labelled, Verdict)]) {

@@ -5,7 +5,7 @@ use std::env;
 use thalweg::diagnose::{Case, Diagnosis, Progress, Setup};
 use thalweg::engine::MaxBatch;
 use thalweg::files::OutputFolder;
-use thalweg::measure::Feeding;
+use thalweg::measure::{Arrival, Feeding};
 use thalweg::model::ModelIdentity;
 use thalweg::pool::Configuration;
 use thalweg::report;
@@ -29,6 +29,7 @@ pub fn run(args: &DiagnoseArgs, output: &Output) -> anyhow::Result<()> {
     let max_batch = if is_quick { MaxBatch::UpTo(ROOM * batch) } else { MaxBatch::Exactly(batch) };
     let workload = bench.prepare(max_batch, &interrupts, output)?;
     let larger = |batch: usize| {
+        output.note(&format!("building an engine for batch {batch}, to try it"));
         bench.prepare(MaxBatch::Exactly(batch), &interrupts, output).map_err(|error| format!("{error:#}"))
     };
     let case = Case {
@@ -67,43 +68,52 @@ fn show(
         output.written(folder.path(), &[file::DIAGNOSIS, file::REPORT]);
     }
     output.result(|| serde_json::to_value(diagnosis), |style| report::text_of_diagnosis(diagnosis, style))?;
-    if let Some(gained) = &diagnosis.gained {
-        let model = args.run.tuned.as_ref().map(|_| &diagnosis.measurement.model);
-        output.note(&format!("next: {}", bench_command(env::args().skip(1), model, &gained.setup)));
+    if diagnosis.gained.is_some() {
+        let names_no_model = args.run.tuned.is_some() && args.run.model.is_none();
+        let model = names_no_model.then_some(&diagnosis.measurement.model);
+        output.note(&format!("next: {}", bench_command(env::args().skip(1), diagnosis, model)));
     }
     Ok(())
 }
 
-/// Options of `diagnose` that a setup replaces, or that `bench` does not have. All take a value.
-const REPLACED: [&str; 13] = [
+/// Options of `diagnose` that a setup always replaces, or that `bench` does not have. All take a value.
+const REPLACED: [&str; 9] = [
     "--streams",
     "--batch",
     "--depth",
     "--submitters",
-    "--threads-per-stream",
     "--cuda-graph",
-    "--feed",
-    "--concurrency",
-    "--rate",
-    "--spacing",
     "--request-samples",
     "--tuned",
     "--try",
+    "--out",
 ];
 
-/// The command that runs a setup: the words of this one, with the setup's options instead of their own. A model that
-/// was named by a tuned configuration is named itself.
+/// Options that say how requests come.
+const LOAD: [&str; 3] = ["--concurrency", "--rate", "--spacing"];
+
+/// The command that runs what was gained: the words of this one, with the setup's options instead of their own. A
+/// model that was named by a tuned configuration is named itself.
 fn bench_command(
     words: impl Iterator<Item = String>,
+    diagnosis: &Diagnosis,
     model: Option<&ModelIdentity>,
-    setup: &Setup,
 ) -> String {
+    let before = &diagnosis.setup;
+    let after = diagnosis.gained.as_ref().map_or(before, |gained| &gained.setup);
+    let is_host = diagnosis.measurement.device.is_host();
+    let is_replaced = |name: &str| {
+        REPLACED.contains(&name)
+            || (LOAD.contains(&name) && (is_full(after) || after.load.arrival != before.load.arrival))
+            || (name == "--feed" && after.feeding != before.feeding)
+            || (name == "--threads-per-stream" && is_host)
+    };
     let mut kept = Vec::new();
     let mut words = words.filter(|word| !matches!(word.as_str(), "diagnose" | "--json" | "--quiet" | "-q"));
     while let Some(word) = words.next() {
         match word.split_once('=') {
-            Some((name, _)) if REPLACED.contains(&name) || name == "--out" => {}
-            None if REPLACED.contains(&word.as_str()) || word == "--out" => drop(words.next()),
+            Some((name, _)) if is_replaced(name) => {}
+            None if is_replaced(&word) => drop(words.next()),
             _ => kept.push(quoted(&word)),
         }
     }
@@ -114,17 +124,25 @@ fn bench_command(
             kept.push(quoted(&format!("--shape={name}={}", sizes.join("x"))));
         }
     }
-    format!("thalweg bench {}{}", kept.join(" "), options(setup))
+    format!("thalweg bench {}{}", kept.join(" "), options(before, after, is_host))
 }
 
-fn options(setup: &Setup) -> String {
-    let Setup { configuration, feeding, load } = setup;
+/// Whether the load keeps every slot supplied, as `bench` does where nobody says otherwise.
+fn is_full(setup: &Setup) -> bool {
+    let Configuration { streams, depth, batch_size, .. } = setup.configuration;
+    let room = streams * depth * batch_size / setup.load.samples_per_request.max(1);
+    matches!(setup.load.arrival, Arrival::Concurrency(count) if count >= room)
+}
+
+fn options(before: &Setup, after: &Setup, is_host: bool) -> String {
+    let Setup { configuration, feeding, load } = after;
     let default = Configuration::default();
     let mut text = format!(" --streams {} --batch {}", configuration.streams, configuration.batch_size);
+    let threads = if is_host { configuration.threads_per_stream } else { default.threads_per_stream };
     let counts = [
         ("depth", configuration.depth, default.depth),
         ("submitters", configuration.submitters, default.submitters),
-        ("threads-per-stream", configuration.threads_per_stream, default.threads_per_stream),
+        ("threads-per-stream", threads, default.threads_per_stream),
         ("request-samples", load.samples_per_request, configuration.batch_size),
     ];
     for (name, count, default) in counts {
@@ -135,7 +153,7 @@ fn options(setup: &Setup) -> String {
     if configuration.cuda_graph != default.cuda_graph {
         text += &format!(" --cuda-graph {}", configuration.cuda_graph);
     }
-    if let Feeding::Copy { threads } = feeding {
+    if let (true, Feeding::Copy { threads }) = (*feeding != before.feeding, feeding) {
         text += &format!(" --feed {threads}");
     }
     text
@@ -145,4 +163,15 @@ fn options(setup: &Setup) -> String {
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:=,+-".contains(c);
     if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_a_shell_would_split_are_quoted() {
+        assert_eq!(quoted("a.onnx"), "a.onnx");
+        assert_eq!(quoted("my model's.onnx"), "'my model'\\''s.onnx'");
+    }
 }

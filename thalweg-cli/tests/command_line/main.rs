@@ -9,6 +9,7 @@ mod bad_results;
 mod bad_settings;
 mod connections;
 mod conversion;
+mod diagnoses;
 mod ended_early;
 mod engines;
 mod knobs;

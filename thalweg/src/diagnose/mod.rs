@@ -148,8 +148,12 @@ fn try_out(
     stop: &StopSignal,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Option<Gained>> {
-    let mut chosen: Vec<&mut Remedy> =
-        remedies.iter_mut().filter(|it| it.predicted.upper >= WORTH_TRYING).take(case.tries).collect();
+    let can_run = |setup: &Setup| {
+        let batches = &case.workload.engine.signature().batch_sizes;
+        case.larger.is_some() || batches.contains(&setup.configuration.batch_size)
+    };
+    let is_worth_it = |it: &&mut Remedy| it.predicted.upper >= WORTH_TRYING && can_run(&it.setup);
+    let mut chosen: Vec<&mut Remedy> = remedies.iter_mut().filter(is_worth_it).take(case.tries).collect();
     if chosen.is_empty() {
         return Ok(None);
     }

@@ -104,3 +104,32 @@ fn table(rows: Vec<[String; 3]>, head: &[&str; 3], numbers: std::ops::Range<usiz
     lines[0] = style.paint(Tone::Dim, &lines[0]);
     lines.join("\n") + "\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::Quantity;
+    use crate::report::samples;
+
+    #[test]
+    fn says_the_verdict_first_and_fits_80_columns() {
+        let text = text_of_diagnosis(&samples::diagnosis(), Style::Plain);
+        assert!(text.starts_with("Underfilled: nothing is full"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains("also        the SM clock is 3.8 % below its highest (power cap)\n"), "{text}");
+        assert!(text.contains("DRAM") && text.contains("14.3 %"), "{text}");
+        assert!(text.contains("1.52 times (1.50 to 1.54)") && text.contains("Gained 1.52 times"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_available_is_named_with_its_reason_and_cannot_drive_the_terminal() {
+        let mut diagnosis = samples::diagnosis();
+        let fill = Quantity::DeviceFill;
+        diagnosis.evidence.put_missing(fill, "NVML said\u{1b}[2J no");
+        diagnosis.judgement = crate::diagnose::judge(&diagnosis.evidence, &diagnosis.setup.configuration);
+        let text = text_of_diagnosis(&diagnosis, Style::Plain);
+        assert!(text.contains("not available: device fill, because NVML said [2J no\n"), "{text}");
+        assert!(text.contains("confidence  low\n"), "{text}");
+        assert!(text.contains("failed: out of [2J memory") && !text.contains('\u{1b}'), "{text}");
+    }
+}
