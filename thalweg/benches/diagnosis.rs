@@ -1,9 +1,10 @@
 //! The labelled suite of simulated workloads: writing its labels, and judging the rules by them.
 //!
 //! `cargo bench -p thalweg --bench diagnosis` prints a confusion matrix over `suite/simulated.json`, for the cases that
-//! the rules were tuned on and for those that were only evaluated. With `-- label 0 400` it draws the cases of these seeds, finds out by
-//! ablation what is true of each, and adds them to the file; no rule is asked for that. `-- details` explains what the rules got
-//! wrong of the cases that they may be tuned on, `-- evidence` prints what they see of those.
+//! the rules were tuned on and for those that were only evaluated. With `-- label 0 400` it draws the cases of these
+//! seeds, finds out by ablation what is true of each, and adds them to the file; no rule is asked for that. `-- details`
+//! explains what the rules got wrong of the cases that they may be tuned on, `-- evidence` prints what they see of those,
+//! and `-- evidence 400 500` of others that are not in the suite.
 
 #[path = "../tests/cases/mod.rs"]
 mod cases;
@@ -13,8 +14,8 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use cases::{Case, Labelled, suite, suite_path};
-use thalweg::diagnose::{Evidence, Quantity, Verdict};
+use cases::{Case, Labelled, is_tuned_on, suite, suite_path};
+use thalweg::diagnose::{Evidence, Verdict, trtexec_verdict};
 
 /// Cases of each verdict that the suite keeps.
 const PER_VERDICT: usize = 12;
@@ -25,7 +26,8 @@ fn main() {
     let asks = |word: &str| arguments.iter().any(|argument| argument == word);
     match seeds.as_slice() {
         [first, last] if asks("label") => label(*first..*last),
-        _ if asks("evidence") => print_evidence(),
+        [first, last] if asks("evidence") => print_evidence(Some(*first..*last)),
+        _ if asks("evidence") => print_evidence(None),
         _ => score(asks("details")),
     }
 }
@@ -61,14 +63,18 @@ fn label(seeds: Range<u64>) {
     std::fs::write(suite_path(), format!("[\n{}\n]\n", lines.join(",\n"))).expect("the suite's file");
 }
 
-/// Prints what the rules see of the cases that they may be tuned on, one JSON object a line.
-fn print_evidence() {
-    let suite = suite();
+/// Prints what the rules see of cases that they may be tuned on, one JSON object a line: of the suite's, or of these
+/// seeds, which need not be in the suite.
+fn print_evidence(seeds: Option<Range<u64>>) {
+    let suite = if seeds.is_none() { suite() } else { Vec::new() };
+    let seeds: Vec<u64> = seeds.map_or_else(|| suite.iter().map(|it| it.seed).collect(), Range::collect);
     let next = AtomicUsize::new(0);
     in_parallel(|| {
-        while let Some(labelled) = suite.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if labelled.is_tuned_on {
-                let case = Case::of(labelled.seed);
+        while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if is_tuned_on(*seed) {
+                let case = Case::of(*seed);
+                let known = suite.iter().find(|labelled| labelled.seed == *seed);
+                let labelled = known.cloned().unwrap_or_else(|| case.labelled());
                 let (_, evidence) = case.judged();
                 let line = serde_json::json!({
                     "case": labelled, "configuration": case.configuration, "evidence": evidence,
@@ -117,27 +123,18 @@ fn score(shows_details: bool) {
     }
 }
 
-/// What `trtexec` would print of the same measurements: it compares medians of one execution
-/// (`printEpilog` in NVIDIA/TensorRT, samples/common/sampleReporting.cpp), and is silent where none is large.
+/// What `trtexec` would print of the same measurements; it is silent where no median stands out.
 fn print_trtexec(cases: &[(&Labelled, &Evidence)]) {
-    let time = |evidence: &Evidence, quantity| evidence.value(quantity).unwrap_or(0.0);
-    let said = |evidence: &Evidence| {
-        let compute = time(evidence, Quantity::ComputeTime);
-        let copies = time(evidence, Quantity::H2dTime).max(time(evidence, Quantity::D2hTime));
-        let is_enqueue_bound = time(evidence, Quantity::EnqueueTime) > 0.8 * compute;
-        is_enqueue_bound
-            .then_some(Verdict::EnqueueBound)
-            .or((copies >= compute).then_some(Verdict::TransferBound))
-    };
-    let silent = cases.iter().filter(|(_, evidence)| said(evidence).is_none()).count();
-    let is_right = |(labelled, evidence): &&(&Labelled, &Evidence)| {
-        said(evidence).is_some_and(|verdict| labelled.right().contains(&verdict))
-    };
-    let right = cases.iter().filter(is_right).count();
+    let said: Vec<(&Labelled, Verdict)> = cases
+        .iter()
+        .filter_map(|(labelled, evidence)| Some((*labelled, trtexec_verdict(evidence)?)))
+        .collect();
+    let right = said.iter().filter(|(labelled, verdict)| labelled.right().contains(verdict)).count();
     println!(
-        "\ntrtexec's rules on the same measurements: {right} of {} right, {silent} times silent, {} times wrong",
+        "\ntrtexec's rules on the same measurements: {right} of {} right, {} times wrong, {} times silent",
         cases.len(),
-        cases.len() - right - silent
+        said.len() - right,
+        cases.len() - said.len()
     );
 }
 

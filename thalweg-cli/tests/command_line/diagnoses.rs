@@ -67,7 +67,7 @@ fn its_folder_has_the_data_and_a_page() {
     let scratch = Scratch::new();
     let out = scratch.path("out");
     run(&format!("{QUICK} --try 0 --out {{}}"), &[&launch(&scratch), &out]).succeeded();
-    assert_eq!(scratch.names_in("out"), ["diagnosis.json", "report.html"]);
+    assert_eq!(scratch.names_in("out"), [".lock", "diagnosis.json", "report.html"]);
     let page = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert!(page.contains("How close each limit is") && page.contains("<h2>Evidence</h2>"));
 }

@@ -36,6 +36,9 @@ pub enum Quantity {
     /// Share of the time in which a stream was between the first and the last kernel of an execution, averaged over
     /// the streams.
     StreamsComputing,
+    /// Share of the time in which any stream was computing: what `nvidia-smi` calls GPU utilisation, which is 1 for one
+    /// small kernel after the other.
+    DeviceComputing,
     /// Host time of starting one execution.
     EnqueueTime,
     /// Copy of the inputs of one execution.
@@ -90,6 +93,7 @@ impl fmt::Display for Quantity {
             Self::H2dBusy => "H2D copy engine",
             Self::D2hBusy => "D2H copy engine",
             Self::StreamsComputing => "streams computing",
+            Self::DeviceComputing => "any stream computing",
             Self::EnqueueTime => "enqueue",
             Self::H2dTime => "H2D",
             Self::ComputeTime => "compute",
@@ -228,7 +232,9 @@ impl Evidence {
             self.put(quantity, time.as_seconds(), source);
         }
         if measurement.records.is_empty() {
-            for quantity in [Quantity::H2dBusy, Quantity::D2hBusy, Quantity::StreamsComputing] {
+            let of_records =
+                [Quantity::H2dBusy, Quantity::D2hBusy, Quantity::StreamsComputing, Quantity::DeviceComputing];
+            for quantity in of_records {
                 self.put_missing(quantity, "the measurement has no records of requests");
             }
             return;
@@ -238,6 +244,8 @@ impl Evidence {
         let share = |spans: Vec<Span>| (covered(spans).as_seconds() / seconds).min(1.0);
         self.put(Quantity::H2dBusy, share(executions.iter().map(|it| it.times.h2d).collect()), source);
         self.put(Quantity::D2hBusy, share(executions.iter().map(|it| it.times.d2h).collect()), source);
+        let computing = share(executions.iter().map(|it| it.times.compute).collect());
+        self.put(Quantity::DeviceComputing, computing, source);
         let computing: f64 = executions.iter().map(|it| it.times.compute.duration().as_seconds()).sum();
         let streams = measurement.configuration.streams as f64;
         self.put(Quantity::StreamsComputing, (computing / seconds / streams).min(1.0), source);

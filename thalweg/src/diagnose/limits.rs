@@ -14,15 +14,15 @@ use crate::backend::CudaGraph;
 use crate::measure::Estimate;
 use crate::pool::Configuration;
 
-/// Exponent of the soft minimum: at 12 two bounds of the same height cost 6 % of the throughput. Stages of one engine
+/// Exponent of the soft minimum: at 16 two bounds of the same height cost 4 % of the throughput. Stages of one engine
 /// hardly differ from execution to execution, so queues are short: random times (mean value analysis) would cost a
-/// seventh with six executions under way. This and the next three were fitted to the cases of the suite that are marked
+/// seventh with six executions under way. This and the next three were fitted to simulated cases that the suite marks
 /// for it; none of them is sharp, half or twice as much costs a few per cent of accuracy.
-const SHARPNESS: f64 = 12.0;
+const SHARPNESS: f64 = 16.0;
 
 /// How fast kernels get with a device of twice the size, as a power of how full it is on average: fill 0.9 means that
 /// most of the time it was full, fill 0.5 that kernels hardly ever were.
-const ELASTICITY: f64 = 5.0;
+const ELASTICITY: f64 = 4.0;
 
 /// How much of the SMs' fill is waiting for DRAM, as a power of how full that is: an SM that waits counts as busy.
 const DRAM_WAIT: f64 = 6.0;
@@ -203,7 +203,7 @@ impl Limits {
 
     fn doubled(&self, limit: Limit) -> Change {
         match limit {
-            Limit::Input => Change { input: 0.5, ..NOTHING },
+            Limit::Input => Change { input: 0.5, compute: self.more_company_of_requests(), ..NOTHING },
             Limit::Submission => {
                 Change { enqueue: 0.5, compute: 1.0 - LATE_KERNELS * self.launch_share(), ..NOTHING }
             }
@@ -221,9 +221,7 @@ impl Limits {
                 Change { sms: 0.5, compute: 1.0 - elasticity / 2.0, ..NOTHING }
             }
             Limit::Streams => {
-                let company = |streams: f64| 1.0 + DISTURBANCE * (1.0 - streams.recip());
-                let streams = self.configuration.streams as f64;
-                let compute = company(2.0 * streams) / company(streams);
+                let compute = company(2.0 * self.computing()) / company(self.computing());
                 Change { streams: 0.5, slots: 0.5, compute, ..NOTHING }
             }
         }
@@ -274,6 +272,20 @@ impl Limits {
         ]
     }
 
+    /// Executions that compute at once, on average while any does.
+    fn computing(&self) -> f64 {
+        (self.executions_per_s * self.compute).max(1.0)
+    }
+
+    /// What twice the requests of a closed loop add to the time of kernels, where streams lie idle for want of them.
+    fn more_company_of_requests(&self) -> f64 {
+        if self.served.is_some() || self.asked >= 1.0 {
+            return 1.0;
+        }
+        let streams = self.configuration.streams as f64;
+        company((2.0 * self.computing()).min(streams)) / company(self.computing().min(streams))
+    }
+
     /// How full the SMs are of work of their own.
     fn own_sms(&self) -> f64 {
         self.sms * (1.0 - self.dram.powf(DRAM_WAIT))
@@ -291,4 +303,9 @@ impl Limits {
         let launches = self.compute / self.enqueue;
         ((LAUNCHED_AHEAD - launches) / (LAUNCHED_AHEAD - LAUNCHED_LATE)).clamp(0.0, 1.0)
     }
+}
+
+/// How much longer kernels take beside those of other streams, when so many executions compute at once.
+fn company(computing: f64) -> f64 {
+    1.0 + DISTURBANCE * (1.0 - computing.recip())
 }

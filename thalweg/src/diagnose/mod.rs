@@ -26,7 +26,7 @@ use crate::pool::Configuration;
 pub use evidence::{Evidence, Quantity, Reading};
 pub use limits::{Limit, Limits};
 pub use remedies::{Knob, Remedy, Setup, Tried, advice, remedies};
-pub use rules::{Confidence, HEALTHY_GAIN, Judgement, LimitReading, Verdict, judge, weigh};
+pub use rules::{Confidence, HEALTHY_GAIN, Judgement, LimitReading, Verdict, judge, trtexec_verdict, weigh};
 
 use trial::{Entrant, race};
 

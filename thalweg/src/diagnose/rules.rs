@@ -242,34 +242,82 @@ fn missing(evidence: &Evidence, verdict: Verdict) -> Vec<String> {
 }
 
 fn findings(evidence: &Evidence, verdict: Verdict, limits: &[LimitReading]) -> Vec<String> {
-    let mut findings = Vec::new();
-    let first = limits[0].gain_if_doubled;
-    for also in limits.iter().skip(1) {
-        let gain = also.gain_if_doubled;
-        if verdict != Verdict::Healthy && gain >= HEALTHY_GAIN && gain - 1.0 >= ALSO_LIMITS * (first - 1.0) {
-            findings.push(format!("it is {} as well", Verdict::of(also.limit)));
-        }
-    }
-    if let Some(clock) = evidence.value(Quantity::ClockShare).filter(|clock| *clock < FULL_CLOCK) {
-        let reasons = match evidence.throttle_reasons.as_slice() {
-            [] => "no reason given".to_owned(),
-            reasons => reasons.join(", "),
-        };
-        let lost = 100.0 * (1.0 - clock);
-        findings.push(format!("the SM clock is {lost:.1} % below its highest ({reasons})"));
-    }
-    let fill = evidence.value(Quantity::DeviceFill).filter(|fill| *fill >= BUSY_SMS);
-    if let (Some(fill), Some(tensor)) = (fill, evidence.value(Quantity::TensorActivity))
-        && tensor < IDLE_PIPES * fill
-    {
-        findings.push(format!(
-            "the SMs hold work in {:.0} % of the time, their tensor pipes compute in {:.0} %: kernels are small or wait \
-             for memory, so a larger batch may use them better",
-            100.0 * fill,
-            100.0 * tensor
-        ));
-    }
+    let mut findings = other_limits(verdict, limits);
+    findings.extend(held_clock(evidence));
+    findings.extend(idle_pipes(evidence));
+    findings.extend(hint_of_nvidia_smi(evidence));
+    findings.extend(hint_of_trtexec(evidence, verdict));
     findings
+}
+
+fn other_limits(verdict: Verdict, limits: &[LimitReading]) -> Vec<String> {
+    if verdict == Verdict::Healthy {
+        return Vec::new();
+    }
+    let least = (1.0 + ALSO_LIMITS * (limits[0].gain_if_doubled - 1.0)).max(HEALTHY_GAIN);
+    let others = limits.iter().skip(1).filter(|also| also.gain_if_doubled >= least);
+    others.map(|also| format!("it is {} as well", Verdict::of(also.limit))).collect()
+}
+
+fn held_clock(evidence: &Evidence) -> Option<String> {
+    let clock = evidence.value(Quantity::ClockShare).filter(|clock| *clock < FULL_CLOCK)?;
+    let reasons = match evidence.throttle_reasons.as_slice() {
+        [] => "no reason given".to_owned(),
+        reasons => reasons.join(", "),
+    };
+    Some(format!("the SM clock is {:.1} % below its highest ({reasons})", 100.0 * (1.0 - clock)))
+}
+
+fn idle_pipes(evidence: &Evidence) -> Option<String> {
+    let fill = evidence.value(Quantity::DeviceFill).filter(|fill| *fill >= BUSY_SMS)?;
+    let tensor = evidence.value(Quantity::TensorActivity).filter(|tensor| *tensor < IDLE_PIPES * fill)?;
+    Some(format!(
+        "the SMs hold work in {:.0} % of the time, their tensor pipes compute in {:.0} %: kernels are small or wait for \
+         memory, so a larger batch may use them better",
+        100.0 * fill,
+        100.0 * tensor
+    ))
+}
+
+/// `nvidia-smi` shows the share of the time in which any kernel ran.
+fn hint_of_nvidia_smi(evidence: &Evidence) -> Option<String> {
+    // The cores of a CPU have no such figure; only a GPU counts its tensor pipes.
+    evidence.value(Quantity::TensorActivity)?;
+    let shown = evidence.value(Quantity::DeviceComputing).filter(|shown| *shown >= LOOKS_BUSY)?;
+    let fill = evidence.value(Quantity::DeviceFill).filter(|fill| *fill < LOOKS_BUSY / 2.0)?;
+    let (shown, fill) = (100.0 * shown, 100.0 * fill);
+    Some(format!(
+        "nvidia-smi would show about {shown:.0} % utilisation, though only {fill:.0} % of the SMs hold work"
+    ))
+}
+
+/// From here on a figure of utilisation looks as if nothing more were to be had.
+const LOOKS_BUSY: f64 = 0.8;
+
+/// Where `trtexec` would say something else, or nothing.
+fn hint_of_trtexec(evidence: &Evidence, verdict: Verdict) -> Option<String> {
+    let is_in_its_rules = matches!(verdict, Verdict::EnqueueBound | Verdict::TransferBound);
+    let said = trtexec_verdict(evidence);
+    if said == Some(verdict) || (said.is_none() && !is_in_its_rules) {
+        return None;
+    }
+    let said = said.map_or("would not say so".to_owned(), |said| format!("would call it {said}"));
+    Some(format!("trtexec {said}: it compares the medians of one execution, not how busy each part is"))
+}
+
+/// Enqueue time over compute time from which on `trtexec` warns (`kENQUEUE_BOUND_REPORTING_THRESHOLD` in
+/// NVIDIA/TensorRT, samples/common/sampleReporting.cpp).
+const TRTEXEC_ENQUEUE: f64 = 0.8;
+
+/// What `trtexec` would print of the same times, by the rules of its `printEpilog`; `None` where it prints nothing.
+pub fn trtexec_verdict(evidence: &Evidence) -> Option<Verdict> {
+    let time = |quantity| evidence.value(quantity).unwrap_or(0.0);
+    let compute = evidence.value(Quantity::ComputeTime)?;
+    let copies = time(Quantity::H2dTime).max(time(Quantity::D2hTime));
+    let is_enqueue_bound = time(Quantity::EnqueueTime) > TRTEXEC_ENQUEUE * compute;
+    is_enqueue_bound
+        .then_some(Verdict::EnqueueBound)
+        .or((copies >= compute).then_some(Verdict::TransferBound))
 }
 
 #[cfg(test)]

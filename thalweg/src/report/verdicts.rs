@@ -4,7 +4,7 @@ use super::wording::{self, NONE};
 use crate::diagnose::{Diagnosis, Limit, Quantity, Remedy, Tried, Verdict};
 use crate::units::Nanos;
 
-/// `Underfilled: nothing is full, too little work is on the device at once. With twice the streams …`
+/// `Underfilled: nothing is full, too little work is on the device at once. Were that limit (streams) twice …`
 pub(super) fn verdict(diagnosis: &Diagnosis) -> String {
     let judgement = &diagnosis.judgement;
     let first = &judgement.limits[0];
@@ -17,7 +17,7 @@ pub(super) fn verdict(diagnosis: &Diagnosis) -> String {
             "{name}: {meaning}. Twice of the closest limit ({limit}) would run {gain} times as fast."
         );
     }
-    format!("{name}: {meaning}. With twice of that limit ({limit}) it would run {gain} times as fast.")
+    format!("{name}: {meaning}. Were that limit ({limit}) twice as far, it would run {gain} times as fast.")
 }
 
 fn meaning(verdict: Verdict, is_host: bool) -> &'static str {

@@ -92,7 +92,7 @@ pub fn suite() -> Vec<Labelled> {
 }
 
 /// Half of all seeds, by the last step of SplitMix64.
-fn is_tuned_on(seed: u64) -> bool {
+pub fn is_tuned_on(seed: u64) -> bool {
     let mut bits = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -125,6 +125,22 @@ fn copies_that_fill_their_engine_need_no_counter() {
 }
 
 #[test]
+fn a_copy_engine_that_several_streams_fill_is_where_trtexec_is_silent() {
+    // Each copy takes half as long as the kernels, and four streams want the same engine.
+    let seen = evidence(&[
+        (Quantity::Executions, 2_000.0),
+        (Quantity::H2dBusy, 1.0),
+        (Quantity::H2dTime, 500e-6),
+        (Quantity::ComputeTime, 1e-3),
+        (Quantity::EnqueueTime, 20e-6),
+    ]);
+    assert_eq!(trtexec_verdict(&seen), None);
+    let judgement = judge(&seen, &pool(4, 1, CudaGraph::Compute));
+    assert_eq!(judgement.verdict, Verdict::TransferBound);
+    assert!(judgement.findings.iter().any(|it| it.starts_with("trtexec would not say so")));
+}
+
+#[test]
 fn where_nothing_would_gain_a_tenth_it_is_healthy() {
     let seen = evidence(&[
         (Quantity::Executions, 1_000.0),

@@ -82,7 +82,7 @@ impl Page {
             verdict: verdicts::verdict(diagnosis),
             configuration: diagnosis.setup.to_string(),
             figures,
-            charts: throughput_over_time(measurement).into_iter().collect(),
+            charts: Vec::new(),
             timeline: None,
             table: None,
             tables: PlainTable::of(diagnosis),
@@ -150,7 +150,7 @@ fn gain_figure(gained: &Gained) -> Figure {
         label: "Gained".to_owned(),
         value: wording::number(gained.ratio.value),
         unit: "times as it was".to_owned(),
-        note: format!("95 % interval {}, with {}", wording::interval(&gained.ratio), gained.setup),
+        note: format!("95 % interval {}", wording::interval(&gained.ratio)),
     }
 }
 
@@ -160,7 +160,7 @@ fn confidence_figure(judgement: &Judgement) -> Figure {
         label: "Confidence".to_owned(),
         value: judgement.confidence.to_string(),
         unit: String::new(),
-        note: format!("{}: {} of the limit is reached", first.limit, wording::percent(first.pressure)),
+        note: format!("{} {} reached", first.limit, wording::percent(first.pressure)),
     }
 }
 
