@@ -56,7 +56,7 @@ pub enum Command {
     Tune(TuneArgs),
     /// Compare devices on paper, from data sheets: nothing is run
     Predict(PredictArgs),
-    /// Show the result of an earlier `bench` or `tune` again
+    /// Show the result of an earlier `bench`, `diagnose` or `tune` again
     Report(ReportArgs),
     /// Print a completion script for a shell
     Completions {
@@ -501,7 +501,7 @@ pub struct TuneArgs {
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Folder that `bench` or `tune` wrote with --out
+    /// Folder that `bench`, `diagnose` or `tune` wrote with --out
     pub folder: PathBuf,
     /// Explain every number
     #[arg(long)]

@@ -68,6 +68,8 @@ fn its_folder_has_the_data_and_a_page() {
     let out = scratch.path("out");
     run(&format!("{QUICK} --try 0 --out {{}}"), &[&launch(&scratch), &out]).succeeded();
     assert_eq!(scratch.names_in("out"), [".lock", "diagnosis.json", "report.html"]);
+    let shown = run("report {}", &[&out]).succeeded();
+    assert!(shown.stdout.contains("Enqueue-bound: "), "{}", shown.stdout);
     let page = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert!(page.contains("How close each limit is") && page.contains("<h2>Evidence</h2>"));
 }

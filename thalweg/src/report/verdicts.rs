@@ -4,20 +4,16 @@ use super::wording::{self, NONE};
 use crate::diagnose::{Diagnosis, Limit, Quantity, Remedy, Tried, Verdict};
 use crate::units::Nanos;
 
-/// `Underfilled: nothing is full, too little work is on the device at once. Were that limit (streams) twice …`
+/// `Underfilled: nothing is full, too little work is on the device at once. If that limit (streams) were …`
 pub(super) fn verdict(diagnosis: &Diagnosis) -> String {
     let judgement = &diagnosis.judgement;
-    let first = &judgement.limits[0];
     let name = capitalised(&judgement.verdict.to_string());
     let meaning = meaning(judgement.verdict, diagnosis.measurement.device.is_host());
+    let Some(first) = judgement.limits.first() else { return format!("{name}: {meaning}.") };
     let gain = wording::number(first.gain_if_doubled);
     let limit = limit(diagnosis, first.limit);
-    if judgement.verdict == Verdict::Healthy {
-        return format!(
-            "{name}: {meaning}. Twice of the closest limit ({limit}) would run {gain} times as fast."
-        );
-    }
-    format!("{name}: {meaning}. Were that limit ({limit}) twice as far, it would run {gain} times as fast.")
+    let which = if judgement.verdict == Verdict::Healthy { "the closest of them" } else { "that limit" };
+    format!("{name}: {meaning}. If {which} ({limit}) were twice as far, it would run {gain} times as fast.")
 }
 
 fn meaning(verdict: Verdict, is_host: bool) -> &'static str {
@@ -31,7 +27,7 @@ fn meaning(verdict: Verdict, is_host: bool) -> &'static str {
         Verdict::SynchronisationBound => "streams wait for the host between executions",
         Verdict::InputStarved => "there is not enough to run, the device could do more",
         Verdict::Throttled => "clocks are held back",
-        Verdict::Healthy => "it runs close to several limits at once, and no single one is worth moving",
+        Verdict::Healthy => "it runs close to its limits, and no single one is worth moving",
     }
 }
 

@@ -73,7 +73,7 @@ impl Page {
         let measurement = &diagnosis.measurement;
         let mut figures = vec![throughput_figure(&measurement.throughput_inferences_per_s)];
         figures.extend(diagnosis.gained.as_ref().map(gain_figure));
-        figures.push(confidence_figure(&diagnosis.judgement));
+        figures.extend(confidence_figure(&diagnosis.judgement));
         Self {
             title: format!("{} on {}", diagnosis.judgement.verdict, measurement.device.name),
             kicker: kicker("diagnose", &measurement.model, &measurement.device),
@@ -154,14 +154,14 @@ fn gain_figure(gained: &Gained) -> Figure {
     }
 }
 
-fn confidence_figure(judgement: &Judgement) -> Figure {
-    let first = &judgement.limits[0];
-    Figure {
+fn confidence_figure(judgement: &Judgement) -> Option<Figure> {
+    let first = judgement.limits.first()?;
+    Some(Figure {
         label: "Confidence".to_owned(),
         value: judgement.confidence.to_string(),
         unit: String::new(),
         note: format!("{} {} reached", first.limit, wording::percent(first.pressure)),
-    }
+    })
 }
 
 fn warnings(measurement: &Measurement) -> Vec<String> {
