@@ -45,26 +45,28 @@ class Checks:
         return " | ".join(lines_with(text, "fit", "memory", "throughput"))
 
     def profile(self):
-        text = self.run([*self.bench, "--batch=256", "--duration=1"], code=1, log="profile")
+        text = self.run([*self.bench, "--batch=256", "--duration=1"], code=2, log="profile")
         return last_line(text)
 
     def interrupted(self):
         """SIGINT in a run and in a search; the search goes on from its journal."""
         out = self.folder / "bench"
         command = [*self.bench, "--streams=4", "--batch=8", "--duration=30", f"--out={out}"]
-        code, text, seconds = self.interrupt(command, after=12, signal=signal.SIGINT, log="interrupted-bench")
+        code, text, seconds = self.interrupt(command, after=8, signal=signal.SIGINT, log="interrupted-bench")
         left = sorted(path.name for path in out.iterdir()) if out.exists() else []
         said = f"bench: {code} after {seconds:.1f} s, {left}: {last_line(text)}"
         out = self.folder / "tune"
-        command = [*self.tune, "--time=60", f"--out={out}"]
-        self.run([*self.tune, "--time=5", f"--out={self.folder / 'first'}"])  # builds the engine
-        code, text, seconds = self.interrupt(command, after=25, signal=signal.SIGINT, log="interrupted-tune")
-        return f"{said} | tune: {code} after {seconds:.1f} s: {last_line(text)} | {self.resumed(out, 40)}"
+        self.run(self.search("first", 5))  # builds the engine
+        code, text, seconds = self.interrupt(self.search(out, 40), 10, signal.SIGINT, log="interrupted-tune")
+        return f"{said} | tune: {code} after {seconds:.1f} s: {last_line(text)} | {self.resumed(out)}"
 
-    def resumed(self, out, seconds):
+    def search(self, out, seconds):
+        return [*self.tune, f"--time={seconds}", f"--out={self.folder / out}"]
+
+    def resumed(self, out):
         count = len((out / "journal.jsonl").read_text().splitlines())
-        text = self.run([*self.tune, f"--time={seconds}", f"--out={out}", "--resume"], log=f"resumed-{out.name}")
-        return f"{count} lines of journal, resumed: {first_line(text)} | {last_line(text)}"
+        text = self.run([*self.search(out, 40), "--resume"], log=f"resumed-{out.name}")
+        return f"{count} lines of journal, resumed: {first_line(text)} | " + " | ".join(lines_with(text, "ending"))
 
     def sticky(self):
         """An error in one stream that ends the CUDA context, in a run and in a search."""
@@ -76,10 +78,9 @@ class Checks:
         command = [*self.bench, "--streams=4", "--batch=8", "--duration=30"]
         said = f"bench: {last_line(self.run(command, code=1, log='sticky-bench', **faulty(10)))}"
         out = self.folder / "sticky"
-        command = [*self.tune, "--time=60", f"--out={out}"]
-        self.run([*self.tune, "--time=5", f"--out={self.folder / 'second'}"])  # builds the engine
-        text = self.run(command, code=1, log="sticky-tune", **faulty(25))
-        return f"{said} | tune: {last_line(text)} | {self.resumed(out, 40)}"
+        self.run(self.search("second", 5))  # builds the engine
+        text = self.run(self.search(out, 40), code=1, log="sticky-tune", **faulty(10))
+        return f"{said} | tune: {last_line(text)} | {self.resumed(out)}"
 
 
 def main():

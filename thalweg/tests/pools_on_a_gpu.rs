@@ -40,7 +40,6 @@ fn engine() -> Arc<dyn Engine> {
             input_shapes: BTreeMap::from([("x".to_owned(), vec![1, 3, 48, 192])]),
             max_batch_size: LARGEST_BATCH,
             options: BuildOptions { optimization_level: Some(1), ..BuildOptions::default() },
-            ..BuildSpec::default()
         };
         backend.load(&backend.build(&BuildOrder::new(&model, &spec)).unwrap()).unwrap()
     };
