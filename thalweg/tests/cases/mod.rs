@@ -264,6 +264,7 @@ fn drawn(mut parameters: Parameters, random: &mut Random) -> Parameters {
 }
 
 /// What is short.
+#[derive(Clone, Copy)]
 enum Scarce {
     Bus,
     Dram,
