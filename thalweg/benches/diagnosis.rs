@@ -4,7 +4,8 @@
 //! the rules were tuned on and for those that were only evaluated. With `-- label 0 400` it draws the cases of these
 //! seeds, finds out by ablation what is true of each, and adds them to the file; no rule is asked for that. `-- details`
 //! explains what the rules got wrong of the cases that they may be tuned on, `-- evidence` prints what they see of those,
-//! and `-- evidence 400 500` of others that are not in the suite.
+//! and `-- evidence 400 500` of others that are not in the suite. `-- remedies` tries each case's first remedy and compares
+//! what it gave with what was predicted.
 
 #[path = "../tests/cases/mod.rs"]
 mod cases;
@@ -28,6 +29,7 @@ fn main() {
         [first, last] if asks("label") => label(*first..*last),
         [first, last] if asks("evidence") => print_evidence(Some(*first..*last)),
         _ if asks("evidence") => print_evidence(None),
+        _ if asks("remedies") => score_remedies(),
         _ => score(asks("details")),
     }
 }
@@ -136,6 +138,35 @@ fn print_trtexec(cases: &[(&Labelled, &Evidence)]) {
         said.len() - right,
         cases.len() - said.len()
     );
+}
+
+/// How well the gain of each case's first remedy is predicted.
+fn score_remedies() {
+    let suite = suite();
+    let tried = Mutex::new(Vec::new());
+    let next = AtomicUsize::new(0);
+    in_parallel(|| {
+        while let Some(labelled) = suite.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Some(gain) = Case::of(labelled.seed).first_remedy() {
+                tried.lock().expect("no thread panicked").push((labelled.is_tuned_on, gain));
+            }
+        }
+    });
+    let tried = tried.into_inner().expect("no thread panicked");
+    let is_near = |predicted: f64, truth: f64| (predicted - truth).abs() <= (0.15 * truth).max(0.05);
+    println!("gain of the first remedy, predicted within max(0.05, 15 %):");
+    for (name, least) in [("all that were tried", 0.0), ("a gain of 1.2 or more", 1.2)] {
+        for (part, is_tuned_on) in [("tuned on", true), ("evaluated only", false)] {
+            let of: Vec<(f64, f64)> = tried
+                .iter()
+                .filter(|(tuned_on, (_, truth))| *tuned_on == is_tuned_on && *truth >= least)
+                .map(|(_, gain)| *gain)
+                .collect();
+            let near = of.iter().filter(|(predicted, truth)| is_near(*predicted, *truth)).count();
+            let nothing = of.iter().filter(|(_, truth)| is_near(1.0, *truth)).count();
+            println!("  {name:22} {part:15} {near} of {}; always 1.0: {nothing}", of.len());
+        }
+    }
 }
 
 fn print_matrix(name: &str, pairs: &[(&Labelled, Verdict)]) {

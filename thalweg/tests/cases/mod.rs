@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thalweg::backend::simulated::{Parameters, SimulatedBackend};
 use thalweg::backend::{CudaGraph, DataSheet};
-use thalweg::diagnose::{Evidence, HEALTHY_GAIN, Judgement, Limit, Verdict, judge};
+use thalweg::diagnose::{self, Evidence, HEALTHY_GAIN, Judgement, Limit, Setup, Verdict, judge};
 use thalweg::engine::MaxBatch;
 use thalweg::measure::{Arrival, Load, Measurement, Pacing, StopSignal, Workload, WorkloadSpec};
 use thalweg::model::Model;
@@ -179,6 +179,23 @@ impl Case {
     pub fn judged_without_counters(&self) -> Judgement {
         let measurement = Measurement { counters: None, ..self.measure() };
         judge(&Evidence::of(&measurement), &self.configuration)
+    }
+
+    /// Tries the first remedy: what was predicted of it and what it gave; `None` where none is worth trying.
+    pub fn first_remedy(&self) -> Option<(f64, f64)> {
+        // Room for the batches that remedies ask for.
+        let batch = 4 * self.configuration.batch_size;
+        let workload = workload(self.network, self.parameters, batch);
+        let case = diagnose::Case {
+            workload: &workload,
+            setup: Setup { configuration: self.configuration, feeding: workload.feeding, load: self.load },
+            pacing: Pacing::default(),
+            tries: 1,
+            seed: self.seed,
+            larger: None,
+        };
+        let diagnosis = diagnose::diagnose(&case, &StopSignal::default(), &mut |_| {}).expect("it runs");
+        diagnosis.remedies.iter().find_map(|it| Some((it.predicted.value, it.ratio()?.value)))
     }
 
     pub fn throughput(&self) -> f64 {
