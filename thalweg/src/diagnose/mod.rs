@@ -55,7 +55,7 @@ pub struct Case<'a> {
 pub enum Progress<'a> {
     /// The setup as it is.
     Measuring(&'a Setup),
-    /// Twice the streams, since nothing else tells how full the device is.
+    /// Twice the streams, since nothing else tells how full the device is; or one, to predict from.
     Probing(&'a Setup),
     /// Remedies, in turns with the setup as it is.
     Trying(&'a Setup),
@@ -112,7 +112,8 @@ pub fn diagnose(
         judgement = judge(&evidence, &setup.configuration);
     }
     let limits = Limits::of(&evidence, &setup.configuration);
-    let mut remedies = remedies(&measurement, setup.feeding, &limits);
+    let alone = alone(case, &setup, stop, progress);
+    let mut remedies = remedies(&measurement, alone.as_ref(), setup.feeding, &limits);
     let gained = try_out(case, &setup, &mut remedies, stop, progress)?;
     weigh(&mut judgement, &remedies);
     let advice = advice(judgement.verdict, &measurement.device);
@@ -138,6 +139,22 @@ fn probe(
         evidence.put(Quantity::DeviceFill, fill, source);
     }
     Ok(())
+}
+
+/// One stream by itself: what several do beside each other says little about one, and predictions start from one. A
+/// failure costs precision and nothing else.
+fn alone(
+    case: &Case<'_>,
+    setup: &Setup,
+    stop: &StopSignal,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Option<Measurement> {
+    if case.tries == 0 || setup.configuration.streams == 1 {
+        return None;
+    }
+    let setup = setup.with(Configuration { streams: 1, submitters: 1, ..setup.configuration });
+    progress(Progress::Probing(&setup));
+    trial::measure(&Entrant { workload: case.workload, setup }, stop).ok()
 }
 
 /// Tries the first remedies, and then all together that helped.

@@ -1,8 +1,8 @@
 //! What may help: each remedy turns one knob and says what it should gain, before anybody tries.
 //!
 //! In: a measurement and how close it is to its limits. Out: [`Remedy`]s, the most promising first. Gains come from
-//! [`capacity`](crate::capacity), which knows streams, batches and graphs, and are held below what untouched limits
-//! allow. Whether they come true is left to [`trial`](super::trial).
+//! [`capacity`](crate::capacity), which knows batches and graphs, or from the limits, and are held below what untouched
+//! limits allow. Whether they come true is left to [`trial`](super::trial).
 
 use std::fmt;
 
@@ -109,12 +109,19 @@ impl fmt::Display for Remedy {
     }
 }
 
-/// All changes that can be made to this measurement's setup, the most promising first.
-pub fn remedies(measurement: &Measurement, feeding: Feeding, limits: &Limits) -> Vec<Remedy> {
+/// All changes that can be made to this measurement's setup, the most promising first. Where that has several streams, a
+/// measurement of one `alone` makes predictions better.
+pub fn remedies(
+    measurement: &Measurement,
+    alone: Option<&Measurement>,
+    feeding: Feeding,
+    limits: &Limits,
+) -> Vec<Remedy> {
     let base = Setup { configuration: measurement.configuration, feeding, load: measurement.load };
     let mut predictor = Predictor::new();
-    predictor.learn(Observation::of(measurement));
-    let forecast = Forecast { predictor, limits, base };
+    predictor.learn_all(alone.into_iter().chain([measurement]).map(Observation::of));
+    let is_host = measurement.device.is_host();
+    let forecast = Forecast { predictor, limits, base, is_host };
     let mut remedies: Vec<Remedy> = changes(&base, &measurement.device)
         .into_iter()
         .filter_map(|(knob, setup)| {
@@ -248,6 +255,8 @@ struct Forecast<'a> {
     predictor: Predictor,
     limits: &'a Limits,
     base: Setup,
+    /// Streams share cores there, and limits do not know how.
+    is_host: bool,
 }
 
 impl Forecast<'_> {
@@ -258,7 +267,9 @@ impl Forecast<'_> {
             Knob::CudaGraph if self.base.configuration.cuda_graph == CudaGraph::Off => {
                 self.below_input(self.limits.gain_of_graph())
             }
-            Knob::Streams | Knob::Batch | Knob::CudaGraph | Knob::Submitters => {
+            Knob::Streams if !self.is_host => self.below_input(self.of_limits(Limit::Streams)),
+            Knob::Submitters => self.below_input(self.of_submitters()),
+            Knob::Streams | Knob::Batch | Knob::CudaGraph => {
                 self.below_input(self.of_capacity(&setup.configuration)?)
             }
         };
@@ -271,7 +282,13 @@ impl Forecast<'_> {
         Estimate { value, lower: value - half, upper: value + half }
     }
 
-    /// By what capacity knows from this measurement.
+    /// Two threads launch no faster than one as far as the driver's lock goes, and twice as fast where it does not.
+    fn of_submitters(&self) -> Estimate {
+        let upper = self.limits.gain(Limit::Submission);
+        Estimate { value: 1.0_f64.midpoint(upper), lower: 1.0, upper }
+    }
+
+    /// By what capacity knows from what was measured.
     fn of_capacity(&self, configuration: &Configuration) -> Option<Estimate> {
         let base = self.predictor.predict(&self.base.configuration)?.throughput.value;
         let Estimate { value, lower, upper } = self.predictor.predict(configuration)?.throughput;

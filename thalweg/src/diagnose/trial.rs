@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::remedies::{Setup, Tried};
 use crate::error::{Error, Result};
 use crate::measure::stats::paired_ratio;
-use crate::measure::{Pacing, StopSignal, Workload};
+use crate::measure::{Measurement, Pacing, StopSignal, Workload};
 use crate::random::Random;
 
 /// Rounds: with five pairs a 95 % interval is 2.8 standard errors wide to each side, with three it would be 4.3.
@@ -83,14 +83,19 @@ fn outcome(rounds: &[Vec<Option<f64>>], index: usize, failures: &[Option<String>
 
 /// Inferences per second of one turn.
 fn turn(entrant: &Entrant<'_>, stop: &StopSignal) -> Result<f64> {
+    let measurement = measure(entrant, stop)?;
+    match measurement.failures.first {
+        Some(reason) => Err(Error::Execution { stream: 0, slot: 0, reason }),
+        None => Ok(measurement.throughput_inferences_per_s.value),
+    }
+}
+
+/// One turn by itself.
+pub(super) fn measure(entrant: &Entrant<'_>, stop: &StopSignal) -> Result<Measurement> {
     let Setup { configuration, feeding, load } = entrant.setup;
     let sample_s = entrant.workload.reference.sample_time().as_seconds();
     let in_turn = LEAST_EXECUTIONS * (configuration.streams * configuration.batch_size) as f64;
     let window = TURN.max(Duration::from_secs_f64(sample_s * in_turn));
     let pacing = Pacing { warm_up: (window / 5).max(LEAST_WARM_UP), window, max_windows: 1 };
-    let measurement = entrant.workload.experiment(configuration, load, pacing).fed(feeding).run(stop)?;
-    match measurement.failures.first {
-        Some(reason) => Err(Error::Execution { stream: 0, slot: 0, reason }),
-        None => Ok(measurement.throughput_inferences_per_s.value),
-    }
+    entrant.workload.experiment(configuration, load, pacing).fed(feeding).run(stop)
 }

@@ -311,7 +311,7 @@ pub(super) fn diagnosis() -> Diagnosis {
     let evidence = Evidence::of(&measured);
     let judgement = diagnose::judge(&evidence, &setup.configuration);
     let limits = diagnose::Limits::of(&evidence, &setup.configuration);
-    let mut remedies = diagnose::remedies(&measured, feeding, &limits);
+    let mut remedies = diagnose::remedies(&measured, None, feeding, &limits);
     remedies[0].tried = Some(Tried::Ratio(around(1.52, 0.01)));
     remedies[1].tried = Some(Tried::Failed("out of\u{1b}[2J memory".to_owned()));
     let gained = Some(Gained { setup: remedies[0].setup, ratio: around(1.52, 0.01) });
