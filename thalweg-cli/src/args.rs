@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use thalweg::backend::{CudaGraph, DataSheet, Precision, Transfers, Wait};
-use thalweg::measure::Feeding;
+use thalweg::export::Format;
+use thalweg::measure::{Feeding, ObjectionKind};
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
 use thalweg::precision::{AccuracyLimit, HalfType};
 
 use crate::values::{
-    Counts, graph_parser, half_parser, network_parser, parse_count, parse_counts, parse_delay, parse_device,
-    parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape, parse_span,
-    precision_parser, transfers_parser, wait_parser,
+    Counts, format_parser, graph_parser, half_parser, network_parser, objection_parser, parse_count,
+    parse_counts, parse_delay, parse_device, parse_feeding, parse_input_type, parse_positive, parse_seconds,
+    parse_shape, parse_span, precision_parser, transfers_parser, wait_parser,
 };
 
 /// Finds, proves and runs the fastest way to push inferences through a network on several streams.
@@ -54,6 +55,10 @@ pub enum Command {
     Tune(TuneArgs),
     /// Compare devices on paper, from data sheets: nothing is run
     Predict(PredictArgs),
+    /// Turn a tuned configuration into a file for Triton, trtexec or C++
+    Export(ExportArgs),
+    /// Say which of two results is faster, by how much, and whether they can be compared
+    Compare(CompareArgs),
     /// Show the result of an earlier `bench` or `tune` again
     Report(ReportArgs),
     /// Print a completion script for a shell
@@ -474,6 +479,35 @@ pub struct TuneArgs {
     /// Continue the journal in the folder
     #[arg(long)]
     pub resume: bool,
+    /// Write the winner for these too: triton, trtexec, cpp
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = format_parser())]
+    pub export: Vec<Format>,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The tuned.json of `tune`
+    pub tuned: PathBuf,
+    /// What it is for: triton, trtexec or cpp
+    #[arg(long, value_name = "FORMAT", value_parser = format_parser())]
+    pub to: Format,
+    /// File to write; printed without it
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Result of `bench` or `tune`: measurement.json, outcome.json or the folder with it
+    pub first: PathBuf,
+    /// The one that is compared with it
+    pub second: PathBuf,
+    /// Fail where the second has less than so many times the throughput of the first
+    #[arg(long, value_name = "RATIO", value_parser = parse_positive, allow_negative_numbers = true)]
+    pub fail_below: Option<f64>,
+    /// Compare although this differs, or is in doubt
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = objection_parser())]
+    pub despite: Vec<ObjectionKind>,
 }
 
 #[derive(Debug, Args)]

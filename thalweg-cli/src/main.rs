@@ -42,6 +42,8 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Bench(args) => commands::bench::run(&args, output),
         Command::Tune(args) => commands::tune::run(&args, output),
         Command::Predict(args) => commands::predict::run(&args, output),
+        Command::Compare(args) => commands::compare::run(&args, output),
+        Command::Export(args) => commands::export::run(&args, output),
         Command::Report(args) => commands::report::run(&args, output),
         Command::Completions { shell } => commands::print_completions(shell),
         Command::Man => commands::print_manual(),

@@ -40,6 +40,7 @@ pub mod backend;
 pub mod capacity;
 pub mod engine;
 pub mod error;
+pub mod export;
 pub mod files;
 pub mod measure;
 pub mod model;

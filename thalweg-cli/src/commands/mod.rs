@@ -2,8 +2,10 @@
 
 pub mod bench;
 pub mod build;
+pub mod compare;
 pub mod convert;
 pub mod doctor;
+pub mod export;
 pub mod inspect;
 pub mod model;
 pub mod predict;

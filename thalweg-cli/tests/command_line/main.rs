@@ -7,6 +7,7 @@ mod bad_inputs;
 mod bad_models;
 mod bad_results;
 mod bad_settings;
+mod comparisons;
 mod connections;
 mod conversion;
 mod ended_early;

@@ -230,6 +230,7 @@ pub(super) fn outcome() -> TuneOutcome {
         schema_version: 1,
         model: model(),
         device: device(),
+        signature: None,
         limits: Limits { p99: Some(limit), memory_bytes: None },
         samples_per_request: None,
         search_time: Nanos(61_200_000_000),

@@ -20,7 +20,7 @@ mod slice;
 mod space;
 mod summary;
 #[cfg(test)]
-mod synthetic;
+pub(crate) mod synthetic;
 #[cfg(test)]
 mod synthetic_gpu;
 mod tuned;

@@ -367,6 +367,7 @@ impl<'a, 'i> Run<'a, 'i> {
             schema_version: OUTCOME_VERSION,
             model: self.job.model.clone(),
             device: self.job.device.clone(),
+            signature: Some(self.job.signature.clone()),
             limits: self.job.limits,
             samples_per_request: self.job.samples_per_request,
             search_time: Nanos::from_duration(self.elapsed()),
