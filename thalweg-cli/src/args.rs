@@ -1,5 +1,6 @@
 //! What can be typed: commands, options and their help.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,12 +9,12 @@ use thalweg::backend::{CudaGraph, DataSheet, InputMemory, Precision, Transfers, 
 use thalweg::measure::Feeding;
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
-use thalweg::precision::{AccuracyLimit, HalfType};
+use thalweg::precision::{AccuracyLimit, CalibrationMethod, HalfType};
 
 use crate::values::{
-    Counts, graph_parser, half_parser, input_memory_parser, network_parser, parse_count, parse_counts,
+    Counts, graph_parser, input_memory_parser, method_parser, network_parser, parse_count, parse_counts,
     parse_delay, parse_device, parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape,
-    parse_span, precision_parser, transfers_parser, wait_parser,
+    parse_span, precision_parser, target_parser, transfers_parser, wait_parser,
 };
 
 /// Finds, proves and runs the fastest way to push inferences through a network on several streams.
@@ -44,7 +45,7 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Write a well-known network with seeded random weights as an ONNX file
     Model(ModelArgs),
-    /// Convert a model to FP16 or BF16 and write it as an ONNX file
+    /// Convert a model to FP16, BF16 or INT8 and write it as an ONNX file
     Convert(ConvertArgs),
     /// Build an engine and write it to a file
     Build(BuildArgs),
@@ -137,16 +138,27 @@ pub struct ModelArgs {
 pub struct ConvertArgs {
     /// ONNX file
     pub model: PathBuf,
-    /// The type to compute in: fp16, bf16
-    #[arg(long, value_name = "WHAT", default_value = "fp16", value_parser = half_parser())]
-    pub precision: HalfType,
+    /// The type to compute in: fp16, bf16, int8
+    #[arg(long, value_name = "WHAT", default_value = "fp16", value_parser = target_parser())]
+    pub precision: Target,
     /// File to write
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
-    /// Samples to look at the ranges of values on: .npy for one input, .npz with an array per input, or a folder of
-    /// them; random without it
+    /// Samples to look at the ranges of values on (fp16, bf16) or to compare the result on (int8): .npy for one input,
+    /// .npz with an array per input, or a folder of them [default: those of --calibrate, else random]
     #[arg(long, value_name = "FILE|DIR")]
     pub input: Option<PathBuf>,
+    /// Samples for the ranges of int8, in the same form; random without it
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "calibration_table")]
+    pub calibrate: Option<PathBuf>,
+    #[command(flatten)]
+    pub quantization: QuantizationArgs,
+    /// Fail where int8 is further from FP32: cosine=0.999, top1=0.99 or rel=0.01
+    #[arg(long, value_name = "LIMIT", value_delimiter = ',')]
+    pub max_loss: Vec<AccuracyLimit>,
+    /// Do not compare int8 with FP32 on the processor
+    #[arg(long, conflicts_with = "max_loss")]
+    pub no_accuracy: bool,
     /// Nodes and operators that stay in FP32, by name
     #[arg(long, value_name = "NAME|OP", value_delimiter = ',')]
     pub keep_f32: Vec<String>,
@@ -161,6 +173,39 @@ pub struct ConvertArgs {
     pub seed: u64,
     #[command(flatten)]
     pub shapes: ShapeArgs,
+}
+
+/// What a model is converted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    Half(HalfType),
+    Int8,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Half(half) => half.fmt(f),
+            Self::Int8 => f.write_str("int8"),
+        }
+    }
+}
+
+/// How a model becomes one of eight bits.
+#[derive(Debug, Args)]
+pub struct QuantizationArgs {
+    /// How the thresholds of int8 are chosen: mse, entropy, percentile (99.99 %), minmax
+    #[arg(long, value_name = "HOW", default_value = "mse", value_parser = method_parser())]
+    pub calibration_method: CalibrationMethod,
+    /// Take the thresholds from this file instead of samples: JSON of ours, or a calibration cache of TensorRT's
+    #[arg(long, value_name = "FILE")]
+    pub calibration_table: Option<PathBuf>,
+    /// Write the thresholds to this file: as a calibration cache of TensorRT's where it ends in .cache, else as JSON
+    #[arg(long, value_name = "FILE")]
+    pub save_calibration_table: Option<PathBuf>,
+    /// Quantise the first and the last layers too, which stay in FP32 otherwise
+    #[arg(long)]
+    pub quantize_ends: bool,
 }
 
 #[derive(Debug, Args)]

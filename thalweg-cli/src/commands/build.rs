@@ -86,7 +86,8 @@ fn routed(args: &BuildArgs, backend: &dyn Backend, output: &Output) -> anyhow::R
         samples: args.input.as_deref().or(args.builder.calibrate.as_deref()),
         seed: 0,
     };
-    let ranges = look.ranges(&model, output)?;
+    let (ranges, remark) = look.ranges(&model)?;
+    remark.iter().for_each(|remark| output.warning(remark));
     let spec = ConversionSpec {
         half: HalfType::Fp16,
         keep_f32: &[],

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod inspect;
 pub mod model;
 pub mod predict;
+mod quantize;
 pub mod report;
 pub mod tune;
 

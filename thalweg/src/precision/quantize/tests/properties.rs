@@ -1,0 +1,172 @@
+//! What holds for every graph, tried on random ones and on hostile ones.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::*;
+use crate::measure::{Reference, SampleSet};
+use crate::precision::probe::cpu_engine;
+use crate::precision::{CalibrationMethod, SampleSource, compare};
+use crate::random::Random;
+
+const GRAPHS: u64 = 40;
+const WIDTH: usize = 16;
+
+/// What eight bits may cost on these graphs, whose weights are random: each layer adds an error of about 1 %.
+const LEAST_COSINE: f64 = 0.98;
+
+/// A graph of random nodes over tensors of `[1, 16]`.
+struct Draft {
+    random: Random,
+    sketch: Sketch,
+    values: Vec<String>,
+}
+
+impl Draft {
+    fn model(seed: u64) -> Model {
+        let sketch = Sketch::new().input("x", "1,16").declared_output("y", "1,16");
+        let mut draft = Self { random: Random::new(seed), sketch, values: vec!["x".to_owned()] };
+        for _ in 0..12 {
+            draft.grow();
+        }
+        let last = draft.values.last().unwrap().clone();
+        draft.sketch.node(&format!("y = Identity({last})"), &[]).model()
+    }
+
+    fn pick(&mut self) -> String {
+        // Late values more often, so that the graphs get deep.
+        let place = self.random.below(self.values.len()).max(self.random.below(self.values.len()));
+        self.values[place].clone()
+    }
+
+    fn grow(&mut self) {
+        let name = format!("v{}", self.values.len());
+        let (a, b) = (self.pick(), self.pick());
+        let line = match self.random.below(6) {
+            0 => format!("{name} = Relu({a})"),
+            1 => format!("{name} = Add({a}, {b})"),
+            2 => format!("{name} = Tanh({a})"),
+            3 => format!("{name} = Gemm({a}, {}, {})", self.weight(&[WIDTH, WIDTH]), self.weight(&[WIDTH])),
+            _ => format!("{name} = MatMul({a}, {})", self.weight(&[WIDTH, WIDTH])),
+        };
+        self.sketch = self.sketch.clone().node(&line, &[]);
+        self.values.push(name);
+    }
+
+    /// A weight of this shape: a new one, or one that the graph has already.
+    fn weight(&mut self, dims: &[usize]) -> String {
+        let dims: Vec<i64> = dims.iter().map(|size| i64::try_from(*size).unwrap()).collect();
+        let known = self.sketch.graph.initializer.iter().find(|tensor| tensor.dims == dims);
+        if let Some(known) = known.filter(|_| self.random.below(3) == 0) {
+            return known.name().to_owned();
+        }
+        let name = format!("k{}", self.sketch.graph.initializer.len());
+        self.sketch = self.sketch.clone().weights(&name, &dims);
+        let tensor = self.sketch.graph.initializer.last_mut().unwrap();
+        for number in &mut tensor.float_data {
+            *number = (self.random.unit() as f32 - 0.5) / 2.0;
+        }
+        name
+    }
+}
+
+fn outputs(model: &Model) -> Vec<f64> {
+    let engine = cpu_engine(model, &BTreeMap::new()).unwrap();
+    let samples = SampleSet::random(engine.signature(), 1, 7);
+    Reference::compute(&engine, &samples).unwrap().output(0, 0).to_vec()
+}
+
+fn calibrated(model: &Model, spec: &QuantizationSpec<'_>) -> CalibrationTable {
+    let values = quantizable_values(model, spec).unwrap();
+    let input_shapes = BTreeMap::new();
+    let source = SampleSource { input_shapes: &input_shapes, path: None, seed: 7 };
+    CalibrationTable::measure(model, &values, CalibrationMethod::MinMax, &source).unwrap()
+}
+
+/// Every name is made once, before it is read, and QuantizeLinear stands once behind a value.
+fn assert_is_sound(graph: &GraphProto) {
+    let initializers = graph.initializer.iter().map(TensorProto::name);
+    let mut known: HashSet<&str> = initializers.chain(graph.input.iter().map(|it| it.name())).collect();
+    let mut quantized = HashSet::new();
+    let mut names = HashSet::new();
+    for node in &graph.node {
+        for name in node.input.iter().filter(|name| !name.is_empty()) {
+            assert!(known.contains(name.as_str()), "{} reads {name} too early", node.label());
+        }
+        for name in &node.output {
+            assert!(known.insert(name), "{name} is made twice");
+        }
+        assert!(node.name().is_empty() || names.insert(node.name()), "two nodes are called {}", node.name());
+        if node.op_type() == "QuantizeLinear" {
+            assert!(quantized.insert(&node.input[0]), "{} is quantised twice", node.input[0]);
+        }
+    }
+}
+
+#[test]
+fn a_random_graph_stays_valid_and_gives_the_same_within_the_limit() {
+    let mut quantized_nodes = 0;
+    for seed in 0..GRAPHS {
+        let model = Draft::model(seed);
+        let table = calibrated(&model, &all());
+        let expected = outputs(&model);
+        for weights in [WeightForm::Int8, WeightForm::Fp32] {
+            let (quantized, report) =
+                quantize(&model, &table, &QuantizationSpec { weights, ..all() }).unwrap();
+            assert_is_sound(quantized.graph());
+            let types = quantized.element_types(quantized.graph(), &HashMap::new()).unwrap();
+            assert_eq!(types.get("y"), Some(&crate::model::DataType::F32));
+            let got = outputs(&quantized);
+            let cosine = compare("y", &[&expected], &[&got], false).unwrap().cosine;
+            assert!(cosine >= LEAST_COSINE, "seed {seed}: {cosine}");
+            quantized_nodes += report.quantized_nodes();
+        }
+    }
+    assert!(quantized_nodes > 100, "{quantized_nodes}");
+}
+
+#[test]
+fn names_that_are_taken_are_not_given_again() {
+    let sketch = Sketch::new().input("x", "1,4").output("y").output("x_int8").weights("w", &[4, 4]);
+    let sketch = sketch.weights("w_int8", &[4, 4]).node("x_int8 = Relu(x)", &[]);
+    let sketch = sketch.node("a = MatMul(x, w)", &[]).node("y = MatMul(a, w_int8)", &[]);
+    let (quantized, _) = quantized(&sketch.model(), &all());
+    assert_is_sound(quantized.graph());
+    assert_eq!(quantized.outputs().len(), 2);
+}
+
+#[test]
+fn a_hostile_model_is_quantised_where_that_is_sound() {
+    let mut sketch = Sketch::new().input("x", "1,4").declared_output("y", "1,4");
+    let extremes: [(&str, [f32; 4]); 4] = [
+        ("tiny", [1e-42, 0.0, -1e-44, 1e-45]),
+        ("huge", [f32::MAX, 1.0, -f32::MAX, 1e-30]),
+        ("odd", [f32::NAN, f32::NEG_INFINITY, 0.0, 1.0]),
+        ("nothing", [0.0; 4]),
+    ];
+    for (name, numbers) in extremes {
+        sketch = sketch.weights(name, &[4, 4]);
+        let tensor = sketch.graph.initializer.last_mut().unwrap();
+        tensor.float_data = numbers.repeat(4);
+    }
+    let sketch = sketch.node("a = MatMul(x, tiny)", &[]).node("b = MatMul(x, huge)", &[]);
+    let sketch = sketch.node("c = MatMul(x, odd)", &[]).node("d = MatMul(x, nothing)", &[]);
+    let sketch = sketch.node("e = MatMul(d, nothing)", &[]).node("f = MatMul(c, tiny)", &[]);
+    let sketch = sketch.node("y = Sum(a, b, e, f)", &[]);
+    let model = sketch.model();
+    let table = calibrated(&model, &all());
+    let (quantized, report) = quantize(&model, &table, &all()).unwrap();
+    assert_is_sound(quantized.graph());
+    assert_eq!(report.quantized_nodes(), 3);
+    assert!(matches!(reason_of(&report, "MatMul -> c"), SkipReason::WeightNotFinite { .. }));
+    assert_eq!(reason_of(&report, "MatMul -> e"), SkipReason::NoRange { value: "d".to_owned() });
+    assert_eq!(reason_of(&report, "MatMul -> f"), SkipReason::NoRange { value: "c".to_owned() });
+    let scales = quantized.graph().initializer.iter().filter(|tensor| tensor.name().ends_with("_scale"));
+    for scale in scales {
+        let bytes = quantized.tensor_data(scale).unwrap();
+        assert!(
+            crate::precision::onnx::floats(&bytes).iter().all(|scale| scale.is_normal()),
+            "{}",
+            scale.name()
+        );
+    }
+}

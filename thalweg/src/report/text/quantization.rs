@@ -1,0 +1,95 @@
+//! The text of `thalweg convert --precision int8`: what reads eight bits now, and why the rest does not.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{Fact, Style, Tone, facts, wrap};
+use crate::precision::{QuantizationReport, SkippedNode};
+use crate::report::wording;
+use crate::units::Bytes;
+
+/// Skipped nodes that are named one by one for each reason; the rest is counted.
+const MOST_EXAMPLES: usize = 3;
+
+/// A quantisation whose result is at `path`, as text of at most 80 columns.
+pub fn text_of_quantization(report: &QuantizationReport, path: &Path, style: Style) -> String {
+    let file = wording::printable(&path.display().to_string());
+    style.paint_lines(Tone::Bold, &wrap(&format!("{file}: {}", verdict(report)), 80))
+        + "\n"
+        + &details(report, style)
+}
+
+/// A quantisation on the way to an engine, as text of at most 80 columns.
+pub fn text_of_quantized_nodes(report: &QuantizationReport, style: Style) -> String {
+    let title = format!("converted first: {}", verdict(report));
+    format!("\n{}{}", style.paint_lines(Tone::Bold, &wrap(&title, 80)), details(report, style))
+}
+
+fn verdict(report: &QuantizationReport) -> String {
+    let count = report.quantized_nodes();
+    let weighted_count = count + report.skipped.len();
+    format!("{count} of {weighted_count} convolutions and matrix products read int8")
+}
+
+fn details(report: &QuantizationReport, style: Style) -> String {
+    let operators = report.quantized.iter().map(|(operator, count)| format!("{count} {operator}"));
+    let operators: Vec<_> = operators.collect();
+    let lines = vec![
+        Fact::new("in int8", if operators.is_empty() { "nothing".to_owned() } else { operators.join(", ") }),
+        Fact::new("values", format!("{} quantised, each once for all that read it", report.value_count)),
+        Fact::new("residuals", format!("{} with their other branch in int8", report.residual_count)),
+        Fact::new("others", format!("{} nodes as they were", report.other_nodes)),
+        Fact::new("opset", opset(report)),
+        Fact::new("weights", weights(report)),
+        Fact::new(
+            "size",
+            format!("{} before, {} now", Bytes(report.bytes_before), Bytes(report.bytes_after)),
+        ),
+        Fact::new("ranges", ranges(report)),
+    ];
+    facts(lines, style) + &reasons(&report.skipped)
+}
+
+fn opset(report: &QuantizationReport) -> String {
+    let QuantizationReport { opset_before, opset, .. } = report;
+    if opset == opset_before { opset.to_string() } else { format!("{opset}, raised from {opset_before}") }
+}
+
+fn weights(report: &QuantizationReport) -> String {
+    let it = &report.weights;
+    let mut text = format!("{} tensors converted, {} elements", it.tensors, it.elements);
+    text += &format!(", the worst off by {:.1} %", it.relative_error * 100.0);
+    if it.doubled_tensors > 0 {
+        text += &format!("; {} tensors are there in fp32 too", it.doubled_tensors);
+    }
+    text
+}
+
+fn ranges(report: &QuantizationReport) -> String {
+    let method = report.method.map_or_else(|| "from a table".to_owned(), |method| format!("by {method}"));
+    match &report.source {
+        None => method,
+        Some(source) if source.is_random => {
+            format!(
+                "{method}, {} random samples; real ones would say more (--calibrate)",
+                source.sample_count
+            )
+        }
+        Some(source) => format!("{method}, {} samples", source.sample_count),
+    }
+}
+
+fn reasons(skipped: &[SkippedNode]) -> String {
+    let mut by_reason: BTreeMap<&str, Vec<&SkippedNode>> = BTreeMap::new();
+    for node in skipped {
+        by_reason.entry(node.reason.summary()).or_default().push(node);
+    }
+    let line = |(reason, nodes): (&str, Vec<&SkippedNode>)| {
+        let named: Vec<_> =
+            nodes.iter().take(MOST_EXAMPLES).map(|node| wording::printable(&node.node)).collect();
+        let more = if nodes.len() > named.len() { ", ..." } else { "" };
+        wrap(&format!("{} in fp32: {reason} ({}{more})", nodes.len(), named.join(", ")), 80)
+    };
+    let lines: Vec<_> = by_reason.into_iter().map(line).collect();
+    if lines.is_empty() { String::new() } else { format!("\n{}\n", lines.join("\n")) }
+}
