@@ -49,6 +49,8 @@ pub enum Command {
     Convert(ConvertArgs),
     /// Build an engine and write it to a file
     Build(BuildArgs),
+    /// Compare what two models or engines give for the same samples
+    Accuracy(AccuracyArgs),
     /// Measure one configuration
     Bench(BenchArgs),
     /// Find the best configuration under a latency and memory limit
@@ -173,6 +175,32 @@ pub struct ConvertArgs {
     pub seed: u64,
     #[command(flatten)]
     pub shapes: ShapeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct AccuracyArgs {
+    /// What is right: an ONNX file, or an engine that `build` wrote or TensorRT's own tools
+    pub reference: PathBuf,
+    /// What is compared with it, in the same form
+    pub other: PathBuf,
+    /// What runs them: auto, tensorrt or cpu
+    #[arg(long, default_value = "auto")]
+    pub backend: String,
+    #[command(flatten)]
+    pub gpu: GpuArgs,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
+    /// Samples to compare on: .npy for one input, .npz with an array per input, or a folder of them; random without it
+    #[arg(long, value_name = "FILE|DIR")]
+    pub input: Option<PathBuf>,
+    /// Seed of random samples
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Fail where the second is further from the first: cosine=0.999, top1=0.99 or rel=0.01
+    #[arg(long, value_name = "LIMIT", value_delimiter = ',')]
+    pub max_loss: Vec<AccuracyLimit>,
 }
 
 /// What a model is converted to.
@@ -348,10 +376,12 @@ pub struct BuildArgs {
     pub shapes: ShapeArgs,
     #[command(flatten)]
     pub cache: CacheArgs,
-    /// How fp16 reaches TensorRT: as a flag of its builder, or by converting the model first [default: flags where
-    /// TensorRT still has them (8 and 10), else onnx]
+    /// How fp16 and int8 reach TensorRT: as a flag of its builder, or by converting the model first [default: flags
+    /// where TensorRT still has them (8 and 10), else onnx]
     #[arg(long, value_name = "HOW", value_enum)]
     pub precision_route: Option<PrecisionRoute>,
+    #[command(flatten)]
+    pub quantization: QuantizationArgs,
     /// Samples to compare a lower precision with FP32 on [default: those of --calibrate, else random]
     #[arg(long, value_name = "FILE|DIR")]
     pub input: Option<PathBuf>,
@@ -368,7 +398,7 @@ pub struct BuildArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PrecisionRoute {
-    /// The builder chooses which layers compute in half
+    /// The builder chooses which layers compute in a lower precision
     Flags,
     /// The model is converted and says so itself
     Onnx,

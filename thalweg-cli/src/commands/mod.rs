@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod accuracy;
 pub mod bench;
 pub mod build;
 pub mod convert;

@@ -63,7 +63,7 @@ impl Draft {
         self.sketch = self.sketch.clone().weights(&name, &dims);
         let tensor = self.sketch.graph.initializer.last_mut().unwrap();
         for number in &mut tensor.float_data {
-            *number = (self.random.unit() as f32 - 0.5) / 2.0;
+            *number = self.random.below(1024) as f32 / 2048.0 - 0.25;
         }
         name
     }
@@ -85,7 +85,8 @@ fn calibrated(model: &Model, spec: &QuantizationSpec<'_>) -> CalibrationTable {
 /// Every name is made once, before it is read, and QuantizeLinear stands once behind a value.
 fn assert_is_sound(graph: &GraphProto) {
     let initializers = graph.initializer.iter().map(TensorProto::name);
-    let mut known: HashSet<&str> = initializers.chain(graph.input.iter().map(|it| it.name())).collect();
+    let mut known: HashSet<&str> =
+        initializers.chain(graph.input.iter().map(crate::model::proto::ValueInfoProto::name)).collect();
     let mut quantized = HashSet::new();
     let mut names = HashSet::new();
     for node in &graph.node {
