@@ -10,7 +10,7 @@ symmetric, weights per channel, by the same methods; checks ours with `onnx.chec
 without optimisations, so that Q and DQ round and nothing else differs; and compares with the original by the cosine of
 the worst sample of the worst output. Ours is there twice: with the first and last layers in FP32, as by default, and
 with everything quantised that ONNX Runtime quantises of them. With --tensorrt-dir it says whether TensorRT builds ours.
-Time and memory are those of the whole process. Prints a table in Markdown and exits with 1 where fewer than --least
+Processor time and memory are those of the whole process. Prints a table in Markdown and exits with 1 where fewer than --least
 models are at least as good as ONNX Runtime's, by the better one of its methods.
 """
 
@@ -18,7 +18,7 @@ import argparse
 import os
 import subprocess
 import sys
-import time
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +44,7 @@ class Quantized:
     seconds: float = NOT_A_NUMBER
     megabytes: float = NOT_A_NUMBER
     problem: str = ""
+    way: str = ""
 
 
 @dataclass
@@ -65,14 +66,17 @@ class Check:
 
 
 def timed(command):
-    """Runs a command; returns how long it took, its largest memory in megabytes, and what it said last if it failed."""
-    start = time.monotonic()
-    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    said = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    problem = "" if process.returncode == 0 else (said.strip().splitlines() or ["it said nothing"])[-1]
-    return time.monotonic() - start, usage.ru_maxrss * 1024 / 1e6, problem
+    """Runs a command; returns its processor time in seconds, its largest memory in megabytes, what it said last if it
+    failed, and what it wrote."""
+    with tempfile.TemporaryFile("w+") as wrote, tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen([str(word) for word in command], stdout=wrote, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wrote.seek(0)
+        said.seek(0)
+        lines = said.read().strip().splitlines() or ["it said nothing"]
+        problem = "" if process.returncode == 0 else lines[-1]
+        return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6, problem, wrote.read()
 
 
 def cosine(a, b):
@@ -91,8 +95,8 @@ def worst_cosine(path, expected, held_out):
 
 def quantized(command, path, expected, held_out):
     """Runs a tool and compares what it made."""
-    seconds, megabytes, problem = timed(command)
-    result = Quantized(seconds=seconds, megabytes=megabytes, problem=problem)
+    seconds, megabytes, problem, wrote = timed(command)
+    result = Quantized(seconds=seconds, megabytes=megabytes, problem=problem, way=wrote.strip())
     if not problem:
         try:
             result.cosine = worst_cosine(path, expected, held_out)
@@ -149,11 +153,12 @@ def shown(result):
 
 def print_table(lines):
     ours, theirs = list(lines[0].ours), list(lines[0].theirs)
-    heads = [f"ours, {name}" for name in ours] + [f"ONNX Runtime, {name}" for name in theirs]
+    heads = [f"ours, {name}" for name in ours] + [f"ONNX Runtime, {name}" for name in theirs] + ["its way"]
     print("| model | " + " | ".join(heads) + " | s, ours | s, theirs | MB, ours | MB, theirs | TensorRT builds | |")
     print("| --- |" + " ---: |" * (len(heads) + 4) + " --- | --- |")
     for line in lines:
         cells = [shown(line.ours[name]) for name in ours] + [shown(line.theirs[name]) for name in theirs]
+        cells.append(line.theirs["minmax"].way)
         mine, other = line.ours["default"], line.theirs["minmax"]
         costs = f"{mine.seconds:.1f} | {other.seconds:.1f} | {mine.megabytes:.0f} | {other.megabytes:.0f}"
         verdict = "at least as good" if line.is_good() else "worse"

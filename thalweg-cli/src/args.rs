@@ -140,7 +140,7 @@ pub struct ModelArgs {
 pub struct ConvertArgs {
     /// ONNX file
     pub model: PathBuf,
-    /// The type to compute in: fp16, bf16, int8
+    /// The type to compute in: fp16, bf16, int8; with auto, int8 as far as --max-loss allows, else FP32
     #[arg(long, value_name = "WHAT", default_value = "fp16", value_parser = target_parser())]
     pub precision: Target,
     /// File to write
@@ -155,7 +155,7 @@ pub struct ConvertArgs {
     pub calibrate: Option<PathBuf>,
     #[command(flatten)]
     pub quantization: QuantizationArgs,
-    /// Fail where int8 is further from FP32: cosine=0.999, top1=0.99 or rel=0.01
+    /// Fail where int8 is further from FP32, or with auto keep to it: cosine=0.999, top1=0.99 or rel=0.01
     #[arg(long, value_name = "LIMIT", value_delimiter = ',')]
     pub max_loss: Vec<AccuracyLimit>,
     /// Do not compare int8 with FP32 on the processor
@@ -167,6 +167,9 @@ pub struct ConvertArgs {
     /// Convert FP32 inputs and outputs too
     #[arg(long)]
     pub half_io: bool,
+    /// The device on whose data sheet auto weighs a node's time
+    #[arg(long, value_name = "DEVICE", default_value = "h100", value_parser = parse_device)]
+    pub for_device: DataSheet,
     /// Do not run the network to look at the ranges of its values
     #[arg(long, conflicts_with = "input")]
     pub no_ranges: bool,
@@ -208,6 +211,7 @@ pub struct AccuracyArgs {
 pub enum Target {
     Half(HalfType),
     Int8,
+    Auto,
 }
 
 impl fmt::Display for Target {
@@ -215,6 +219,7 @@ impl fmt::Display for Target {
         match self {
             Self::Half(half) => half.fmt(f),
             Self::Int8 => f.write_str("int8"),
+            Self::Auto => f.write_str("auto"),
         }
     }
 }
@@ -234,6 +239,9 @@ pub struct QuantizationArgs {
     /// Quantise the first and the last layers too, which stay in FP32 otherwise
     #[arg(long)]
     pub quantize_ends: bool,
+    /// Leave weights in FP32 with a QuantizeLinear behind them, as TensorRT 8 needs it; `build` knows when
+    #[arg(long)]
+    pub fp32_weights: bool,
 }
 
 #[derive(Debug, Args)]

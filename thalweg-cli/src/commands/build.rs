@@ -13,7 +13,7 @@ use thalweg::measure::WorkloadSpec;
 use thalweg::model::Model;
 use thalweg::precision::{
     self, Accuracy, Assessment, Boundary, ConversionReport, ConversionSpec, HalfType, QuantizationReport,
-    SampleSource, WeightForm,
+    SampleSource,
 };
 use thalweg::report;
 
@@ -130,7 +130,7 @@ fn in_int8(args: &BuildArgs, backend: &dyn Backend, model: &Model) -> anyhow::Re
         args: &args.quantization,
         source: SampleSource { input_shapes: &input_shapes(&args.shapes), path, seed: 0 },
         keep_f32: &[],
-        weights: if backend.takes_int8_weights() { WeightForm::Int8 } else { WeightForm::Fp32 },
+        takes_int8_weights: backend.takes_int8_weights(),
     };
     quantization.check_outputs()?;
     let (converted, report) = quantization.run(model)?;

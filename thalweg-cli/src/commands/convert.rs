@@ -7,7 +7,8 @@ use anyhow::ensure;
 use serde_json::json;
 use thalweg::model::Model;
 use thalweg::precision::{
-    self, Boundary, ConversionReport, ConversionSpec, HalfType, Ranges, SampleSource, WeightForm,
+    self, Accuracy, Boundary, ConversionReport, ConversionSpec, HalfType, Mix, QuantizationReport, Ranges,
+    SampleSource,
 };
 use thalweg::{files, report};
 
@@ -22,7 +23,7 @@ pub fn run(args: &ConvertArgs, output: &Output) -> anyhow::Result<()> {
     let model = Model::read(&args.model)?;
     match args.precision {
         Target::Half(half) => to_half(args, half, &model, output),
-        Target::Int8 => to_int8(args, &model, output),
+        Target::Int8 | Target::Auto => to_int8(args, &model, output),
     }
 }
 
@@ -69,40 +70,57 @@ fn to_int8(args: &ConvertArgs, model: &Model, output: &Output) -> anyhow::Result
         !is_for_half,
         "--half-io and --no-ranges are for --precision fp16 and bf16: int8 needs its ranges"
     );
-    let input_shapes = input_shapes(&args.shapes);
-    let source =
-        SampleSource { input_shapes: &input_shapes, path: args.calibrate.as_deref(), seed: args.seed };
-    let quantization = Quantization {
-        args: &args.quantization,
-        source,
-        keep_f32: &args.keep_f32,
-        weights: WeightForm::Int8,
-    };
-    quantization.check_outputs()?;
+    let is_auto = args.precision == Target::Auto;
+    ensure!(!is_auto || !args.max_loss.is_empty(), "--precision auto keeps to a limit: add --max-loss");
     let bar = Bar::spin(format!("quantising {}", model.name()), output);
-    let quantized = quantization.run(model);
+    let quantized = quantized(args, model, is_auto);
     bar.clear();
-    let (quantized, report) = quantized?;
-    let accuracy = if args.no_accuracy {
-        None
-    } else {
-        let source = SampleSource { path: args.input.as_deref().or(source.path), ..source };
-        let bar = Bar::spin(format!("comparing {} with the original", model.name()), output);
-        let accuracy = precision::assess_on_cpu(model, &quantized, &source);
-        bar.clear();
-        Some(accuracy?)
-    };
+    let Quantized { model, report, accuracy, mix } = quantized?;
     if let Some(accuracy) = &accuracy {
         args.max_loss.iter().try_for_each(|limit| limit.check(accuracy))?;
     }
-    quantized.write(&args.output)?;
+    model.write(&args.output)?;
     output.result(
-        || Ok(json!({ "model": args.output, "report": report, "accuracy": accuracy })),
+        || Ok(json!({ "model": args.output, "report": report, "accuracy": accuracy, "mix": mix })),
         |style| {
+            let mix = mix.as_ref().map(|mix| report::text_of_mix(mix, style));
             let accuracy = accuracy.as_ref().map(|accuracy| report::text_of_accuracy(accuracy, style));
-            report::text_of_quantization(&report, &args.output, style) + &accuracy.unwrap_or_default()
+            report::text_of_quantization(&report, &args.output, style)
+                + &mix.unwrap_or_default()
+                + &accuracy.unwrap_or_default()
         },
     )
+}
+
+/// A model in eight bits and what is known of it.
+struct Quantized {
+    model: Model,
+    report: QuantizationReport,
+    /// Beside the original, on the processor.
+    accuracy: Option<Accuracy>,
+    /// What was weighed, where nodes were chosen.
+    mix: Option<Mix>,
+}
+
+fn quantized(args: &ConvertArgs, original: &Model, is_auto: bool) -> thalweg::Result<Quantized> {
+    let input_shapes = input_shapes(&args.shapes);
+    let source =
+        SampleSource { input_shapes: &input_shapes, path: args.calibrate.as_deref(), seed: args.seed };
+    let quantization =
+        Quantization { args: &args.quantization, source, keep_f32: &args.keep_f32, takes_int8_weights: true };
+    quantization.check_outputs()?;
+    let compared_on = SampleSource { path: args.input.as_deref().or(source.path), ..source };
+    if is_auto {
+        let (model, report, mix) =
+            quantization.run_within(original, &args.max_loss, compared_on, args.for_device)?;
+        return Ok(Quantized { model, report, accuracy: Some(mix.accuracy.clone()), mix: Some(mix) });
+    }
+    let (model, report) = quantization.run(original)?;
+    let accuracy = match args.no_accuracy {
+        true => None,
+        false => Some(precision::assess_on_cpu(original, &model, &compared_on)?),
+    };
+    Ok(Quantized { model, report, accuracy, mix: None })
 }
 
 /// What the ranges of values are looked at with.

@@ -81,3 +81,18 @@ fn options_of_the_other_precision_are_refused() {
     let line = "convert {} -o {} --precision int8 --half-io";
     run(line, &[&classifier(), &out]).refused(1, &["for --precision fp16 and bf16"]);
 }
+
+#[test]
+fn auto_keeps_to_the_limit_and_says_what_went_back() {
+    let scratch = Scratch::new();
+    let mixed = scratch.path("mixed.onnx");
+    let line =
+        format!("convert {{}} {CLASSIFIER_SHAPE} --precision auto -o {{}} --max-loss cosine=0.9995 --json");
+    let json = run(&line, &[&classifier(), &mixed]).succeeded().json();
+    assert!(json["accuracy"]["outputs"][0]["cosine"].as_f64() >= Some(0.9995), "{}", json["accuracy"]);
+    let (kept, all) = (json["mix"]["kept"].as_u64(), json["mix"]["nodes"].as_array().unwrap().len());
+    let quantized = json["report"]["quantized"]["Conv"].as_u64().unwrap_or(0);
+    assert_eq!(kept.map(|kept| kept + quantized), u64::try_from(all).ok());
+    let line = format!("convert {{}} {CLASSIFIER_SHAPE} --precision auto -o {{}}");
+    run(&line, &[&classifier(), &mixed]).refused(1, &["add --max-loss"]);
+}

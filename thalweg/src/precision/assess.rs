@@ -70,7 +70,13 @@ pub fn assess_on_cpu(original: &Model, converted: &Model, source: &SampleSource<
     assess_engines("original on the cpu backend".to_owned(), &reference, &engine, source.path, source.seed)
 }
 
-fn judged(reference: String, expected: &Outputs, got: &Outputs, samples: Option<&Path>) -> Result<Accuracy> {
+/// How far the outputs are from those that are right.
+pub(super) fn judged(
+    reference: String,
+    expected: &Outputs,
+    got: &Outputs,
+    samples: Option<&Path>,
+) -> Result<Accuracy> {
     let outputs: Result<Vec<_>> = got.signature.outputs.iter().map(|it| judge(it, expected, got)).collect();
     Ok(Accuracy {
         reference,
@@ -80,20 +86,28 @@ fn judged(reference: String, expected: &Outputs, got: &Outputs, samples: Option<
     })
 }
 
+/// The samples of a NumPy file or a folder of them, or random ones from a seed.
+pub(super) fn samples_for(engine: &Arc<dyn Engine>, samples: Option<&Path>, seed: u64) -> Result<SampleSet> {
+    match samples {
+        Some(path) => SampleSet::read(path, engine.signature()),
+        None => Ok(SampleSet::random(engine.signature(), RANDOM_SAMPLES, seed)),
+    }
+}
+
 /// What an engine gave for every sample.
-struct Outputs {
+pub(super) struct Outputs {
     signature: Signature,
     values: Reference,
 }
 
 impl Outputs {
     fn of(engine: &Arc<dyn Engine>, samples: Option<&Path>, seed: u64) -> Result<Self> {
-        let signature = engine.signature().clone();
-        let samples = match samples {
-            Some(path) => SampleSet::read(path, &signature)?,
-            None => SampleSet::random(&signature, RANDOM_SAMPLES, seed),
-        };
-        Ok(Self { values: Reference::compute(engine, &samples)?, signature })
+        Self::for_samples(engine, &samples_for(engine, samples, seed)?)
+    }
+
+    /// What it gives for these.
+    pub fn for_samples(engine: &Arc<dyn Engine>, samples: &SampleSet) -> Result<Self> {
+        Ok(Self { values: Reference::compute(engine, samples)?, signature: engine.signature().clone() })
     }
 
     /// One output of every sample.

@@ -9,6 +9,7 @@ mod accuracy;
 mod assess;
 mod calibration;
 mod convert;
+mod mix;
 mod onnx;
 mod probe;
 mod quantize;
@@ -20,6 +21,7 @@ pub use convert::{
     Boundary, ConversionReport, ConversionSpec, HalfType, KeepReason, KeptNode, RangeSource, Ranges,
     ValueRange, WeightReport, convert,
 };
+pub use mix::{Mix, MixSpec, NodeSensitivity, choose_mix};
 pub use probe::SampleSource;
 pub use quantize::{
     Ends, QuantizationReport, QuantizationSpec, QuantizedWeights, SkipReason, SkippedNode, WeightForm,

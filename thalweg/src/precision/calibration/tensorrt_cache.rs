@@ -11,9 +11,10 @@ pub(super) const START: &str = "TRT-";
 /// The first line that TensorRT 8.6 writes for its entropy calibrator; builders of other versions warn and read on.
 const HEADER: &str = "TRT-8600-EntropyCalibration2";
 
-/// Thresholds as such a file.
+/// Thresholds as such a file. A name with a line break has no place in it.
 pub(super) fn write(thresholds: &BTreeMap<String, f32>) -> String {
-    let lines = thresholds.iter().map(|(name, threshold)| {
+    let named = thresholds.iter().filter(|(name, _)| !name.contains(['\n', '\r']));
+    let lines = named.map(|(name, threshold)| {
         let bits = (threshold / LARGEST_STEP).to_bits();
         format!("{name}: {bits:08x}\n")
     });

@@ -31,6 +31,8 @@ pub use report::{QuantizationReport, QuantizedWeights, SkipReason, SkippedNode};
 pub struct QuantizationSpec<'a> {
     /// Names of nodes and of operators that stay in FP32.
     pub keep_f32: &'a [String],
+    /// Names of nodes that stay in FP32 because they lose too much, as [`choose_mix`](super::choose_mix) finds them.
+    pub too_sensitive: &'a [String],
     /// What becomes of the first and the last layers.
     pub ends: Ends,
     /// How weights are stored.
@@ -66,6 +68,16 @@ pub fn quantizable_values(model: &Model, spec: &QuantizationSpec<'_>) -> Result<
     let model = model.embedded()?;
     check_keep_f32(&model, spec.keep_f32)?;
     Ok(Plan::of(&model, spec, None)?.values())
+}
+
+/// The names of the nodes that [`quantize`] would quantise, in the model's order.
+pub(super) fn quantized_nodes(
+    model: &Model,
+    table: &CalibrationTable,
+    spec: &QuantizationSpec<'_>,
+) -> Result<Vec<String>> {
+    let plan = Plan::of(model, spec, Some(table))?;
+    Ok(plan.nodes.iter().map(|planned| model.graph().node[planned.place].label()).collect())
 }
 
 /// Quantises a model. It takes and gives the same tensors, in FP32 as before; a node keeps its name.

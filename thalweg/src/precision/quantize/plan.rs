@@ -179,6 +179,9 @@ impl<'a> Survey<'a> {
         if spec.keep_f32.iter().any(|name| *name == node.label() || name == node.op_type()) {
             return Err(SkipReason::Asked);
         }
+        if spec.too_sensitive.contains(&node.label()) {
+            return Err(SkipReason::TooSensitive);
+        }
         let [value, name, ..] = &node.input[..] else { return Err(SkipReason::NoWeight) };
         if [value, name].iter().any(|name| self.comes_from(name, "DequantizeLinear")) {
             return Err(SkipReason::Quantized);

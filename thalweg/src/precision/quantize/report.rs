@@ -73,6 +73,8 @@ pub struct SkippedNode {
 pub enum SkipReason {
     /// The user said so.
     Asked,
+    /// It loses too much for the limit.
+    TooSensitive,
     /// It reads the network's inputs with no such layer in between.
     First,
     /// It makes the network's outputs with no such layer in between.
@@ -104,6 +106,7 @@ impl SkipReason {
     pub fn summary(&self) -> &'static str {
         match self {
             Self::Asked => "asked for",
+            Self::TooSensitive => "loses too much for the limit",
             Self::First => "reads the network's input",
             Self::Last => "makes the network's output",
             Self::Subgraph => "is in a subgraph, where no range can be looked at",

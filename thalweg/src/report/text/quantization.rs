@@ -3,13 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Fact, Style, Tone, facts, wrap};
-use crate::precision::{QuantizationReport, SkippedNode};
+use super::inspection::tail_of;
+use super::{Fact, Style, Tone, align_numbers, bare_table, facts, lines_of, wrap};
+use crate::precision::{Mix, QuantizationReport, SkippedNode};
 use crate::report::wording;
 use crate::units::Bytes;
 
 /// Skipped nodes that are named one by one for each reason; the rest is counted.
 const MOST_EXAMPLES: usize = 3;
+
+/// Nodes of a mix that are shown.
+const MOST_NODES: usize = 10;
+
+/// Columns for the name of a node.
+const NAME_WIDTH: usize = 32;
 
 /// A quantisation whose result is at `path`, as text of at most 80 columns.
 pub fn text_of_quantization(report: &QuantizationReport, path: &Path, style: Style) -> String {
@@ -23,6 +30,30 @@ pub fn text_of_quantization(report: &QuantizationReport, path: &Path, style: Sty
 pub fn text_of_quantized_nodes(report: &QuantizationReport, style: Style) -> String {
     let title = format!("converted first: {}", verdict(report));
     format!("\n{}{}", style.paint_lines(Tone::Bold, &wrap(&title, 80)), details(report, style))
+}
+
+/// Which nodes went back to FP32, as text of at most 80 columns.
+pub fn text_of_mix(mix: &Mix, style: Style) -> String {
+    let title = format!(
+        "{} of {} nodes went back to fp32; {} mixes were measured",
+        mix.kept,
+        mix.nodes.len(),
+        mix.tried
+    );
+    let mut table = bare_table();
+    table.add_row(["most lost for the time saved", "operator", "lost cosine", "saved ns", ""]);
+    for (place, node) in mix.nodes.iter().enumerate().take(MOST_NODES) {
+        table.add_row([
+            tail_of(&node.node, NAME_WIDTH),
+            wording::printable(&node.operator),
+            format!("{:.1e}", node.lost_cosine),
+            format!("{:.1}", node.saved_ns),
+            if place < mix.kept { "fp32" } else { "int8" }.to_owned(),
+        ]);
+    }
+    align_numbers(&mut table, 2..4);
+    let lines = lines_of(&table).join("\n");
+    format!("\n{}{lines}\n", style.paint_lines(Tone::Bold, &wrap(&title, 80)))
 }
 
 fn verdict(report: &QuantizationReport) -> String {

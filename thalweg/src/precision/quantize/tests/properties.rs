@@ -171,3 +171,36 @@ fn a_hostile_model_is_quantised_where_that_is_sound() {
         );
     }
 }
+
+/// What is compared on the `cpu` backend is only as good as its Q and DQ: halves go to the even neighbour, what is beyond
+/// is cut off, and each channel has its scale.
+#[test]
+fn the_cpu_backend_rounds_as_onnx_says() {
+    let mut sketch = Sketch::new().input("x", "1,4").declared_output("y", "2,4");
+    let initializer = |name: &str, dims: &[i64], data_type: OnnxDataType, bytes: Vec<u8>| TensorProto {
+        name: Some(name.into()),
+        dims: dims.to_vec(),
+        data_type: Some(data_type as i32),
+        raw_data: Some(bytes.into()),
+        ..TensorProto::default()
+    };
+    let floats =
+        |numbers: &[f32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+    let far = [0.5, 1.5, 200.0, -200.0_f32];
+    sketch.graph.initializer = vec![
+        initializer("far", &[4], OnnxDataType::Float, floats(&far)),
+        initializer("none", &[], OnnxDataType::Float, floats(&[0.0])),
+        initializer("one", &[], OnnxDataType::Float, floats(&[1.0])),
+        initializer("zero", &[], OnnxDataType::Int8, vec![0]),
+        initializer("w", &[2, 1], OnnxDataType::Int8, vec![2, 0xfd]),
+        initializer("scales", &[2], OnnxDataType::Float, floats(&[1.0, 10.0])),
+    ];
+    let sketch = sketch.node("gone = Mul(x, none)", &[]).node("there = Add(gone, far)", &[]);
+    let sketch = sketch.node("q = QuantizeLinear(there, one, zero)", &[]);
+    let sketch = sketch.node("d = DequantizeLinear(q, one, zero)", &[]);
+    let sketch = sketch.node("v = DequantizeLinear(w, scales)", &[sketch::int("axis", 0)]);
+    let model = sketch.node("y = Mul(v, d)", &[]).model();
+    let rounded = [0.0, 2.0, 127.0, -128.0];
+    let expected: Vec<f64> = [2.0, -30.0].iter().flat_map(|v| rounded.map(|d| v * d)).collect();
+    assert_eq!(outputs(&model), expected);
+}
