@@ -15,10 +15,9 @@ models are at least as good as ONNX Runtime's, by the better one of its methods.
 """
 
 import argparse
-import os
+import json
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,18 +64,25 @@ class Check:
         return self.ours["default"].cosine >= self.best(self.theirs) or not self.best(self.theirs) > -1
 
 
+# Runs a command and says what it took. A process of its own, and a small one: until it starts the command, a child has
+# the memory of its parent, and that counts as its own.
+WATCHED = """
+import json, resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([code, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6]))
+"""
+
+
 def timed(command):
     """Runs a command; returns its processor time in seconds, its largest memory in megabytes, what it said last if it
     failed, and what it wrote."""
-    with tempfile.TemporaryFile("w+") as wrote, tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen([str(word) for word in command], stdout=wrote, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        wrote.seek(0)
-        said.seek(0)
-        lines = said.read().strip().splitlines() or ["it said nothing"]
-        problem = "" if process.returncode == 0 else lines[-1]
-        return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6, problem, wrote.read()
+    command = [sys.executable, "-c", WATCHED, *(str(word) for word in command)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *wrote, usage = done.stdout.strip().splitlines()
+    code, seconds, megabytes = json.loads(usage)
+    said = done.stderr.strip().splitlines() or ["it said nothing"]
+    return seconds, megabytes, said[-1] if code else "", wrote[-1] if wrote else ""
 
 
 def cosine(a, b):
@@ -96,7 +102,7 @@ def worst_cosine(path, expected, held_out):
 def quantized(command, path, expected, held_out):
     """Runs a tool and compares what it made."""
     seconds, megabytes, problem, wrote = timed(command)
-    result = Quantized(seconds=seconds, megabytes=megabytes, problem=problem, way=wrote.strip())
+    result = Quantized(seconds=seconds, megabytes=megabytes, problem=problem, way=wrote)
     if not problem:
         try:
             result.cosine = worst_cosine(path, expected, held_out)
