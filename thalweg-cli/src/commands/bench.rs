@@ -154,7 +154,6 @@ fn configuration(args: &BenchArgs, core_count: usize) -> Configuration {
         cuda_graph: args.cuda_graph,
         wait: args.wait,
         transfers: args.transfers,
-        input_memory: args.input_memory,
         batching_delay: milliseconds(args.batching_delay_ms),
     }
 }

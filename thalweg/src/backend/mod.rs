@@ -36,8 +36,8 @@ pub use data_sheet::DataSheet;
 pub use examination::{
     Examination, FoundLibrary, GpuFinding, GpuState, LibraryFinding, TensorRtFinding, examine,
 };
-pub use executor_spec::{CudaGraph, ExecutorSpec, InputMemory, Transfers, Wait};
-pub use host::HostTensor;
+pub use executor_spec::{CudaGraph, ExecutorSpec, Transfers, Wait};
+pub use host::{HostCopy, HostTensor};
 pub use memory::EngineMemory;
 pub use order::{BuildEvent, BuildOrder, BuildWatch, Calibration};
 
