@@ -117,3 +117,11 @@ pub struct QuantizationArgs {
     #[arg(long)]
     pub fp32_weights: bool,
 }
+
+impl QuantizationArgs {
+    /// Whether something was asked for that only a quantisation of the model can do.
+    pub fn are_given(&self) -> bool {
+        let files = [&self.calibration_table, &self.save_calibration_table];
+        files.iter().any(|file| file.is_some()) || self.quantize_ends || self.fp32_weights
+    }
+}

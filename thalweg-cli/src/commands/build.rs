@@ -90,8 +90,10 @@ fn routed(args: &BuildArgs, backend: &dyn Backend, output: &Output) -> anyhow::R
     let default = if by_types { PrecisionRoute::Onnx } else { PrecisionRoute::Flags };
     let route = args.precision_route.unwrap_or(default);
     if precision == Precision::Fp32 || route == PrecisionRoute::Flags {
-        let table = &args.quantization.calibration_table;
-        ensure!(table.is_none(), "--calibration-table is for --precision int8 --precision-route onnx");
+        ensure!(
+            !args.quantization.are_given(),
+            "calibration tables, --quantize-ends and --fp32-weights are for --precision int8 --precision-route onnx"
+        );
         return Ok(Routed { model, options, original: None, conversion: None });
     }
     let reason = if by_types { "this TensorRT takes the types of the model alone" } else { "as asked for" };

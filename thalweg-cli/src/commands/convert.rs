@@ -28,8 +28,11 @@ pub fn run(args: &ConvertArgs, output: &Output) -> anyhow::Result<()> {
 }
 
 fn to_half(args: &ConvertArgs, half: HalfType, model: &Model, output: &Output) -> anyhow::Result<()> {
-    let is_for_int8 = args.calibrate.is_some() || !args.max_loss.is_empty();
-    ensure!(!is_for_int8, "--calibrate and --max-loss are for --precision int8: {half} does not run here");
+    let is_for_int8 = args.calibrate.is_some() || !args.max_loss.is_empty() || args.quantization.are_given();
+    ensure!(
+        !is_for_int8,
+        "--calibrate, --max-loss and the like are for --precision int8: {half} does not run here"
+    );
     let bar = Bar::spin(format!("converting {} to {half}", model.name()), output);
     let converted = converted_to_half(args, half, model);
     bar.clear();
