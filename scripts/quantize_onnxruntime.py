@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Quantises a model with ONNX Runtime's own tool, in the form that TensorRT takes.
 
-Usage: quantize_onnxruntime.py MODEL OUTPUT SAMPLES [--method minmax|entropy|percentile]
+Usage: quantize_onnxruntime.py MODEL OUTPUT SAMPLES [--method minmax|entropy|percentile] [--operators OP ...]
 Needs: pip install numpy onnx onnxruntime
 
 Q and DQ in signed 8-bit integers, symmetric, weights per channel: ONNX Runtime's page on quantisation asks for this
@@ -69,6 +69,7 @@ def quantize(model, arguments, per_channel):
         activation_type=QuantType.QInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=METHODS[arguments.method],
+        op_types_to_quantize=arguments.operators,
         extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
     )
     reference.session(arguments.output, threads=1, optimised=False)
@@ -89,6 +90,7 @@ def parse_arguments():
     parser.add_argument("output", type=Path)
     parser.add_argument("samples", type=Path)
     parser.add_argument("--method", choices=METHODS, default="minmax")
+    parser.add_argument("--operators", nargs="+", metavar="OP", help="quantise these alone (default: all it can)")
     return parser.parse_args()
 
 

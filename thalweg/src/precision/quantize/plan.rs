@@ -146,6 +146,8 @@ struct Survey<'a> {
     types: HashMap<String, DataType>,
     /// FP32 initializers and constants, also by the names that `Identity` gives them.
     weights: HashMap<&'a str, TensorProto>,
+    /// Values that follow from initializers and constants alone.
+    fixed: HashSet<&'a str>,
     /// The place of the node that makes a value.
     makers: HashMap<&'a str, usize>,
     /// How many nodes, subgraphs and outputs read a value.
@@ -167,6 +169,7 @@ impl<'a> Survey<'a> {
             graph,
             types,
             weights: weights(graph),
+            fixed: fixed(graph),
             makers: graph.node.iter().enumerate().flat_map(makers).collect(),
             readers: readers(graph),
             has_before: with_weighted_before(graph),
@@ -231,7 +234,7 @@ impl<'a> Survey<'a> {
 
     /// Whether a value is made while the network runs.
     fn is_activation(&self, name: &str) -> bool {
-        self.types.get(name) == Some(&DataType::F32) && !self.weights.contains_key(name)
+        self.types.get(name) == Some(&DataType::F32) && !self.fixed.contains(name)
     }
 
     /// Whether a value is what this operator gives, moved perhaps.
@@ -312,6 +315,19 @@ fn weights(graph: &GraphProto) -> HashMap<&str, TensorProto> {
         }
     }
     weights
+}
+
+/// Values that do not depend on the graph's inputs.
+fn fixed(graph: &GraphProto) -> HashSet<&str> {
+    let mut fixed: HashSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
+    for node in &graph.node {
+        let is_random = node.op_type().starts_with("Random") || subgraphs(node).next().is_some();
+        let mut given = node.input.iter().filter(|name| !name.is_empty());
+        if !is_random && given.all(|name| fixed.contains(name.as_str())) {
+            fixed.extend(node.output.iter().map(String::as_str));
+        }
+    }
+    fixed
 }
 
 /// All names that a node or the subgraphs in it read.

@@ -88,6 +88,16 @@ fn a_residual_addition_gets_its_other_branch_in_eight_bits() {
 }
 
 #[test]
+fn a_bias_that_is_reshaped_first_does_not_hide_the_residual_addition() {
+    let sketch = convolutions(Sketch::new().input("x", "1,2,4,4").output("y"), &["w"]).weights("b", &[2]);
+    let sketch = sketch.integers("shape", &[1, 2, 1, 1]).node("c = Reshape(b, shape)", &[]);
+    let sketch = sketch.node("d = Conv(x, w)", &[]).node("e = Add(d, c)", &[]);
+    let (quantized, report) = quantized(&sketch.node("y = Add(x, e)", &[]).model(), &all());
+    assert!(lines(quantized.graph()).contains(&"Add x_dequantized e".to_owned()));
+    assert_eq!(report.residual_count, 1);
+}
+
+#[test]
 fn of_two_convolutions_the_later_one_takes_the_addition_along() {
     let sketch = convolutions(Sketch::new().input("x", "1,2,4,4").output("y"), &["w", "v"]);
     let sketch = sketch.node("short = Conv(x, w)", &[]).node("b = Relu(x)", &[]);
