@@ -154,6 +154,9 @@ pub struct WorkloadArgs {
     pub backend: String,
     #[command(flatten)]
     pub gpu: GpuArgs,
+    /// Leave the GPU's performance counters alone, to see what reading them costs; clocks and power are read still
+    #[arg(long)]
+    pub no_counters: bool,
     #[command(flatten)]
     pub builder: BuilderArgs,
     #[command(flatten)]

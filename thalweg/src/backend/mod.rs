@@ -52,6 +52,8 @@ pub struct Surroundings {
     pub plugins: Vec<PathBuf>,
     /// Which GPU: CUDA's number for it or its UUID. `None` for the first.
     pub device: Option<String>,
+    /// Whether the GPU's performance counters are left alone: to see what reading them costs.
+    pub leaves_counters: bool,
 }
 
 impl Surroundings {

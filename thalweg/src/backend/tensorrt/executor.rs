@@ -201,7 +201,7 @@ impl Executor for TensorRtExecutor {
     }
 
     fn observer(&self) -> Option<Box<dyn Observer>> {
-        Some(Box::new(Meter::new(self.engine.nvml.clone())))
+        Some(Box::new(Meter::new(self.engine.nvml.clone(), self.engine.leaves_counters)))
     }
 }
 
