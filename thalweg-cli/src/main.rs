@@ -39,6 +39,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Model(args) => commands::model::run(&args, output),
         Command::Convert(args) => commands::convert::run(&args, output),
         Command::Build(args) => commands::build::run(&args, output),
+        Command::Accuracy(args) => commands::accuracy::run(&args, output),
         Command::Bench(args) => commands::bench::run(&args, output),
         Command::Tune(args) => commands::tune::run(&args, output),
         Command::Predict(args) => commands::predict::run(&args, output),

@@ -10,7 +10,9 @@ use thalweg::export::Format;
 use thalweg::measure::{Feeding, ObjectionKind};
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
-use thalweg::precision::HalfType;
+use thalweg::precision::{CalibrationMethod, HalfType};
+
+use crate::args::Target;
 
 /// A list of values for one knob, or the tuner's own choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,9 +103,15 @@ pub fn precision_parser() -> impl TypedValueParser<Value = Precision> {
     named(["fp32", "fp16", "int8"], Precision::ALL)
 }
 
-/// One of the half types by its name.
-pub fn half_parser() -> impl TypedValueParser<Value = HalfType> {
-    named(["fp16", "bf16"], HalfType::ALL)
+/// What a model can be converted to, by its name.
+pub fn target_parser() -> impl TypedValueParser<Value = Target> {
+    let [fp16, bf16] = HalfType::ALL.map(Target::Half);
+    named(["fp16", "bf16", "int8", "auto"], [fp16, bf16, Target::Int8, Target::Auto])
+}
+
+/// How thresholds are chosen, by its name.
+pub fn method_parser() -> impl TypedValueParser<Value = CalibrationMethod> {
+    named(["entropy", "minmax", "percentile", "mse"], CalibrationMethod::ALL)
 }
 
 /// What is replayed as a CUDA graph, by its name.

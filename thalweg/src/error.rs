@@ -279,6 +279,15 @@ pub enum Error {
         first: String,
     },
 
+    /// A file holds no calibration table, or a damaged one.
+    #[error("{} is no calibration table: {reason}", path.display())]
+    NotACalibrationTable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// The file is not a serialised engine, or its label does not fit it.
     #[error("{} is not a usable engine: {reason}", path.display())]
     NotAnEngine {

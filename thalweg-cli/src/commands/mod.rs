@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod accuracy;
 pub mod bench;
 pub mod build;
 pub mod compare;
@@ -9,6 +10,7 @@ pub mod export;
 pub mod inspect;
 pub mod model;
 pub mod predict;
+mod quantize;
 pub mod report;
 pub mod tune;
 

@@ -9,6 +9,7 @@ mod examination;
 mod inspection;
 mod measurement;
 mod paper;
+mod quantization;
 mod tuning;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -22,6 +23,7 @@ pub use examination::{text_of_examination, text_of_memory};
 pub use inspection::text_of_inspection;
 pub use measurement::text_of_measurement;
 pub use paper::text_of_paper;
+pub use quantization::{text_of_mix, text_of_quantization, text_of_quantized_nodes};
 pub use tuning::text_of_tuning;
 
 /// Columns that every line fits in: what a terminal has if nobody changed it.
