@@ -3,6 +3,8 @@
 //! In: responses, as they come. Out: a [`Measurement`]. Who sends and who waits is left to
 //! [`experiment`](super::experiment).
 
+use std::collections::BTreeSet;
+
 use super::measurement::{Estimate, Failures, Record, StageSummary, Verification};
 use super::windows::{STABLE_WINDOWS, WindowCutter};
 use super::{Arrival, Experiment, LatencySummary, Measurement, Overlap, Stability, rate, stats};
@@ -37,6 +39,7 @@ pub(super) struct Observation<'a> {
     verified_slots: Vec<SlotId>,
     failures: Failures,
     remarks: Vec<String>,
+    deviating_streams: BTreeSet<usize>,
     /// CPU time of the process when the first window started.
     cpu_at_start: Option<Nanos>,
     cpu_at_end: Nanos,
@@ -61,6 +64,7 @@ impl<'a> Observation<'a> {
             verified_slots: Vec::new(),
             failures: Failures::default(),
             remarks: Vec::new(),
+            deviating_streams: BTreeSet::new(),
             cpu_at_start: None,
             cpu_at_end: Nanos::ZERO,
             observer,
@@ -109,6 +113,7 @@ impl<'a> Observation<'a> {
     /// Keeps what the response's stream does otherwise than asked.
     fn note(&mut self, response: &Response) {
         let Some(remark) = response.remark() else { return };
+        self.deviating_streams.insert(response.slot().executor);
         if !self.remarks.iter().any(|known| known == remark) {
             self.remarks.push(remark.to_owned());
         }
@@ -191,6 +196,7 @@ impl<'a> Observation<'a> {
             verification: self.verification,
             failures: self.failures,
             remarks: self.remarks,
+            deviating_streams: self.deviating_streams,
             windows,
             used_windows,
             records,
