@@ -217,9 +217,9 @@ fn throughput(records: &[Record], start: Nanos, end: Nanos) -> Estimate {
     }
     let rates: Vec<f64> = inferences.iter().map(|count| count / Nanos(block).as_seconds()).collect();
     let all = || records.iter().map(|record| record.samples as f64).sum::<f64>() / wall.as_seconds();
-    let value = rate::of_streams(records).unwrap_or_else(all);
+    let value = rate::steady(records).unwrap_or_else(all);
     match stats::block_bootstrap_mean(&rates, 0) {
-        // The blocks take all of the time, the point estimate whole rounds of each stream.
+        // The blocks take all of the time, the point estimate whole rounds of each slot.
         Some(Estimate { lower, upper, .. }) => {
             Estimate { value, lower: lower.min(value), upper: upper.max(value) }
         }
