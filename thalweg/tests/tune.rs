@@ -27,7 +27,7 @@ fn workload(engine: Doubler) -> Workload {
     };
     let model = ModelIdentity { path: "none".into(), sha256: "0".to_owned(), input_shapes: BTreeMap::new() };
     let inputs = SampleSet::random(engine.signature(), 8, 1);
-    let reference = Reference::compute(&engine, &inputs).unwrap();
+    let reference = Reference::compute(&engine, &inputs).expect("one stream gives a reference");
     Workload { model, engine, device, inputs, feeding: Feeding::default(), reference }
 }
 
@@ -43,11 +43,11 @@ fn tuned(workload: &Workload, space: Space, name: &str) -> TuneOutcome {
         budget: Duration::from_secs(4),
         sample_time: None,
         policy: Policy::default(),
-        folder: OutputFolder::claim(&folder).unwrap(),
+        folder: OutputFolder::claim(&folder).expect("the folder is ours"),
         earlier: Earlier::Refuse,
     };
-    let outcome = tune(&job, workload, &StopSignal::default(), &mut |_| {}).unwrap();
-    std::fs::remove_dir_all(&folder).unwrap();
+    let outcome = tune(&job, workload, &StopSignal::default(), &mut |_| {}).expect("something was measured");
+    std::fs::remove_dir_all(&folder).expect("the folder was ours");
     outcome
 }
 
