@@ -17,12 +17,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from checking import ROOT, Commands, first_line, last_line, lines_with, nearly_full, run_all
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 CLASSIFIER = ROOT / "models" / "ppocr_cls.onnx"
 SHAPE = "--shape=x=1x3x48x192"
 # Small ones first. Each is built in FP32 and in FP16 and compared with ONNX Runtime.
@@ -41,15 +40,6 @@ ACCURACY = [
 ]
 # The most heuristic level that still picks kernels of the wanted precision.
 QUICK = 1
-# A process that fills the GPU except for so much, then waits.
-HOG = """
-import time, torch
-free, _ = torch.cuda.mem_get_info()
-hog = torch.empty(free - 400 * 2**20, dtype=torch.uint8, device="cuda")
-print("full", flush=True)
-time.sleep(60)
-"""
-
 
 class Checks:
     """Each method is a check: it gives what is to be seen in one line, or raises."""
@@ -57,17 +47,8 @@ class Checks:
     def __init__(self, arguments, folder):
         self.arguments, self.folder = arguments, Path(folder)
         self.thalweg = arguments.thalweg.resolve()
-
-    def run(self, words, code=0, log=None, **how):
-        """Runs a command that has to end with a code, and gives what it printed."""
-        words = [str(word) for word in words]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=self.arguments.limit, cwd=ROOT, **how)
-        text = done.stdout + done.stderr
-        if log and self.arguments.logs:
-            (self.arguments.logs / f"{log}.txt").write_text(text)
-        if code is not None and done.returncode != code:
-            raise RuntimeError(f"ended with {done.returncode} instead of {code}: {last_line(text)}")
-        return text
+        self.run = (commands := Commands(arguments.limit, arguments.logs)).run
+        self.interrupt = commands.interrupt
 
     def build(self, model, output, *options, level=QUICK, **how):
         command = [self.thalweg, "build", model, "-o", output, "--no-cache", f"--optimization-level={level}"]
@@ -107,8 +88,7 @@ class Checks:
         second = self.folder / "refused.plan"
         refused = self.build(model, second, shape, *how, "--batch=8", "--max-loss=rel=0.000001", code=1, log="int8-refused")
         assert not second.exists(), "a refused engine was written"
-        figures = [line.strip() for line in text.splitlines() if "cosine" in line or "top-1" in line or "prob" in line]
-        return " | ".join([*figures, f"refused: {last_line(refused)}"])
+        return " | ".join([*lines_with(text, "cosine", "top-1", "prob"), f"refused: {last_line(refused)}"])
 
     def sanitizer(self):
         """A run of a small network under compute-sanitizer's memcheck, each kind of graph, then a build."""
@@ -130,15 +110,11 @@ class Checks:
         """SIGINT in the middle of a build ends the process, says so and writes nothing."""
         engine = self.folder / "interrupted.plan"
         command = [self.thalweg, "build", CLASSIFIER, "-o", engine, SHAPE, "--cache", self.folder / "cache-i"]
-        process = subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE, text=True)
-        time.sleep(20)
-        process.send_signal(signal.SIGINT)
-        start = time.monotonic()
-        _, said = process.communicate(timeout=60)
+        code, said, seconds = self.interrupt(command, after=20, signal=signal.SIGINT)
         left = [path.name for path in (self.folder / "cache-i").rglob("*") if path.suffix not in (".lock", "")]
-        assert process.returncode == 130, f"code {process.returncode}: {last_line(said)}"
+        assert code == 130, f"code {code}: {last_line(said)}"
         assert not engine.exists(), "an engine was written"
-        return f"code {process.returncode} after {time.monotonic() - start:.1f} s, left {left}: {last_line(said)}"
+        return f"code {code} after {seconds:.1f} s, left {left}: {last_line(said)}"
 
     def foreign(self):
         """A plan of another TensorRT, and a truncated one."""
@@ -166,38 +142,12 @@ class Checks:
 
     def memory(self):
         """A build on a GPU that another process has filled; it comes last, since it disturbs all others."""
-        hog = subprocess.Popen([sys.executable, "-c", HOG], stdout=subprocess.PIPE, text=True)
-        try:
-            assert hog.stdout.readline().strip() == "full"
+        with nearly_full(left_mib=400):
             model, engine = self.folder / "r.onnx", self.folder / "full.plan"
             self.run([self.thalweg, "model", "resnet50", "-o", model])
             text = self.build(model, engine, "--batch=512", "--no-accuracy", code=1, log="memory")
             assert not engine.exists(), "an engine was written"
             return last_line(text)
-        finally:
-            hog.kill()
-
-
-def first_line(text):
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[0] if lines else "nothing"
-
-
-def last_line(text):
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "nothing"
-
-
-def report(name, check):
-    start = time.monotonic()
-    try:
-        verdict, said = "ok", check()
-    except subprocess.TimeoutExpired as late:
-        verdict, said = "LATE", f"not done after {late.timeout:.0f} s: {last_line((late.stdout or b'').decode())}"
-    except Exception as failure:  # whatever it is, the other checks go on
-        verdict, said = "FAILED", f"{type(failure).__name__}: {failure}"
-    print(f"{verdict:6} {name:28} {time.monotonic() - start:5.0f} s  {said[:900]}", flush=True)
-    return verdict == "ok"
 
 
 def main():
@@ -213,8 +163,7 @@ def main():
     parser.add_argument("--limit", type=float, default=400)
     parser.add_argument("--logs", type=Path)
     arguments = parser.parse_args()
-    if arguments.logs:
-        arguments.logs.mkdir(parents=True, exist_ok=True)
+    needs = {"lean": arguments.lean, "foreign": arguments.foreign, "int8": arguments.samples, "tests": arguments.tests}
     with tempfile.TemporaryDirectory(prefix="thalweg-acceptance-") as folder:
         checks = Checks(arguments, folder)
         jobs = {name: getattr(checks, name) for name in ("doctor", "int8", "lean", "sanitizer", "together", "foreign")}
@@ -222,22 +171,10 @@ def main():
         jobs["interrupted"] = checks.interrupted
         # They need the GPU's memory for themselves.
         alone = {"tests": checks.tests, "memory": checks.memory}
-
-        needs = {"lean": arguments.lean, "foreign": arguments.foreign, "int8": arguments.samples, "tests": arguments.tests}
-
-        def wanted(jobs):
-            names = tuple(arguments.checks)
-            chosen = [(name, job) for name, job in jobs.items() if not names or name.startswith(names)]
-            for name, _ in chosen:
-                if not needs.get(name, True):
-                    print(f"SKIPPED {name}: no --{'samples' if name == 'int8' else name}", flush=True)
-            return [(name, job) for name, job in chosen if needs.get(name, True)]
-
-        with ThreadPoolExecutor(arguments.jobs) as workers:
-            verdicts = list(workers.map(lambda item: report(*item), wanted(jobs)))
-        verdicts += [report(name, check) for name, check in wanted(alone)]
-    print(f"{sum(verdicts)} of {len(verdicts)} checks passed")
-    sys.exit(0 if all(verdicts) else 1)
+        for name in [name for name, needed in needs.items() if not needed]:
+            print(f"SKIPPED {name}: its option is not given", flush=True)
+            jobs.pop(name, None), alone.pop(name, None)
+        run_all(jobs, alone, arguments.checks, arguments.jobs)
 
 
 if __name__ == "__main__":

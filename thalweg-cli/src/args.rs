@@ -4,16 +4,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use thalweg::backend::{CudaGraph, DataSheet, InputMemory, Precision, Transfers, Wait};
+use thalweg::backend::{CudaGraph, DataSheet, Precision, Transfers, Wait};
 use thalweg::measure::Feeding;
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
 use thalweg::precision::{AccuracyLimit, HalfType};
 
 use crate::values::{
-    Counts, graph_parser, half_parser, input_memory_parser, network_parser, parse_count, parse_counts,
-    parse_delay, parse_device, parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape,
-    parse_span, precision_parser, transfers_parser, wait_parser,
+    Counts, graph_parser, half_parser, network_parser, parse_count, parse_counts, parse_delay, parse_device,
+    parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape, parse_span,
+    precision_parser, transfers_parser, wait_parser,
 };
 
 /// Finds, proves and runs the fastest way to push inferences through a network on several streams.
@@ -178,6 +178,9 @@ pub struct WorkloadArgs {
     pub backend: String,
     #[command(flatten)]
     pub gpu: GpuArgs,
+    /// Leave the GPU's performance counters alone, to see what reading them costs; clocks and power are read still
+    #[arg(long)]
+    pub no_counters: bool,
     #[command(flatten)]
     pub builder: BuilderArgs,
     #[command(flatten)]
@@ -251,7 +254,7 @@ pub struct GpuArgs {
 }
 
 /// What a tuned configuration decides.
-const KNOBS: [&str; 11] = [
+const KNOBS: [&str; 10] = [
     "streams",
     "batch",
     "depth",
@@ -260,7 +263,6 @@ const KNOBS: [&str; 11] = [
     "cuda_graph",
     "wait",
     "transfers",
-    "input_memory",
     "batching_delay_ms",
     "shapes",
 ];
@@ -366,10 +368,6 @@ pub struct BenchArgs {
     /// Whether inputs and outputs are copied; off measures the device's computations alone
     #[arg(long, value_name = "ON|OFF", default_value = "on", value_parser = transfers_parser())]
     pub transfers: Transfers,
-    /// Host memory of inputs, all of it page-locked: cached, or write-combined, which a GPU reads without asking the
-    /// caches (tensorrt backend)
-    #[arg(long, value_name = "KIND", default_value = "cached", value_parser = input_memory_parser())]
-    pub input_memory: InputMemory,
     /// How long an execution waits for more samples
     #[arg(
         long, value_name = "MS", default_value_t = 0.0,

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use thalweg::backend::{CudaGraph, DataSheet, InputMemory, Precision, Transfers, Wait};
+use thalweg::backend::{CudaGraph, DataSheet, Precision, Transfers, Wait};
 use thalweg::measure::Feeding;
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
@@ -118,11 +118,6 @@ pub fn wait_parser() -> impl TypedValueParser<Value = Wait> {
 /// Whether executions copy.
 pub fn transfers_parser() -> impl TypedValueParser<Value = Transfers> {
     named(["on", "off"], Transfers::ALL)
-}
-
-/// The kind of memory that inputs are taken in, by its name.
-pub fn input_memory_parser() -> impl TypedValueParser<Value = InputMemory> {
-    named(["cached", "write-combined"], InputMemory::ALL)
 }
 
 /// One of these values, by the name that it prints.

@@ -9,16 +9,17 @@ mod device;
 mod sequence;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use thalweg_nvidia::Places;
 use thalweg_nvidia::cuda::{CudaContext, DeviceBuffer, Driver, EventClock, EventWait, PinnedMemory};
 use thalweg_nvidia::execution::{
     Compute, ExecutionTimes, Finished, GraphScope, HostBuffers, Interval, Job, JobId, Lane, LaneSpec,
     LaneStreams,
 };
 use thalweg_nvidia::nvml::{GpmSampler, Nvml, NvmlDevice};
+use thalweg_nvidia::{Error, Places};
 
 use device::{alone, context, stream};
 use sequence::{Bug, Hunt, wrong_outputs};
@@ -241,6 +242,51 @@ fn thousands_of_numbers_come_out_in_their_own_outputs_and_a_planted_early_return
         println!("{graph:?}: {wrong} of 500 outputs are wrong with the planted bug");
         assert!(wrong > 0, "{graph:?}");
     }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn a_capture_that_fails_says_so_and_leaves_its_lane_and_the_other_streams_alone() {
+    let _alone = alone();
+    let context = context();
+    let clock = EventClock::new(&context).unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let neighbour = {
+        let (context, is_over) = (Arc::clone(&context), Arc::clone(&is_over));
+        thread::spawn(move || {
+            let clock = EventClock::new(&context).unwrap();
+            let streams = three_streams(&context);
+            let compute = Compute::copies(Arc::clone(&streams.compute));
+            let (mut lane, mut host) = lane(&streams, MIB);
+            let job = lane.prepare(job(&compute, MIB, GraphScope::Off), &mut host).unwrap();
+            let mut round = 0_usize;
+            while !is_over.load(Ordering::Relaxed) {
+                round += 1;
+                host.inputs[0].fill(round as u8);
+                (host, _) = run(&mut lane, job, host, &clock);
+                assert!(host.outputs[0].iter().all(|byte| *byte == round as u8), "round {round}");
+            }
+            round
+        })
+    };
+    let streams = three_streams(&context);
+    let ballast = [DeviceBuffer::new(&context, 4).unwrap(), DeviceBuffer::new(&context, 4).unwrap()];
+    let (its_context, mut calls) = (Arc::clone(&context), 0);
+    // Memory may not be taken on a thread that captures: the second call, that in the capture, breaks it.
+    let compute = Compute::late_copies(Arc::clone(&streams.compute), ballast, move || {
+        calls += 1;
+        usize::from(calls == 2 && DeviceBuffer::new(&its_context, 64 * MIB).is_ok())
+    });
+    let (mut lane, mut host) = lane(&streams, MIB);
+    let error = lane.prepare(job(&compute, MIB, GraphScope::Compute), &mut host).unwrap_err();
+    println!("{error}");
+    assert!(matches!(error, Error::CannotCapture { .. }), "{error}");
+    let job = lane.prepare(job(&compute, MIB, GraphScope::Off), &mut host).unwrap();
+    host.inputs[0].fill(7);
+    let (host, _) = run(&mut lane, job, host, &clock);
+    assert!(host.outputs[0].iter().all(|byte| *byte == 7));
+    is_over.store(true, Ordering::Relaxed);
+    println!("{} executions of the neighbour", neighbour.join().unwrap());
 }
 
 #[test]

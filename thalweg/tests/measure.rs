@@ -177,6 +177,22 @@ fn inputs_that_several_threads_copy_are_the_same() {
 }
 
 #[test]
+fn small_requests_that_several_threads_send_come_in_time_and_with_their_own_samples() {
+    let mut workload = workload(Doubler::new(1));
+    workload.feeding = Feeding::Copy { threads: 4 };
+    let configuration = Configuration { streams: 2, ..Configuration::default() };
+    let closed = measure(&workload, configuration, saturating_load(&configuration, None));
+    let closed = closed.expect("every output is right");
+    assert_eq!(closed.verification.verified_slots, 4);
+    let feed = closed.feed.expect("the world's time takes feeding");
+    assert!(feed.busy_share > 0.0 && feed.busy_share <= 1.0, "{feed:?}");
+    let open = Load { arrival: Arrival::ConstantRate(200.0), samples_per_request: 1 };
+    let open = measure(&workload, configuration, open).expect("every output is right");
+    let throughput = open.throughput_inferences_per_s.value;
+    assert!((180.0..220.0).contains(&throughput), "{throughput}");
+}
+
+#[test]
 fn resident_inputs_are_written_once_for_each_place_and_outputs_are_still_right() {
     let mut workload = workload(Doubler::new(2).with_delays(&[Duration::from_micros(200)]));
     workload.feeding = Feeding::Resident;

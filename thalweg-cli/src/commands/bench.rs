@@ -16,7 +16,7 @@ use thalweg::report;
 use thalweg::tune::{TunedConfig, saturating_load};
 use thalweg::units::Bytes;
 
-use super::{build_options, cache, file, input_shapes, milliseconds, surroundings};
+use super::{build_options, cache, file, input_shapes, milliseconds, surroundings_of};
 use crate::args::{BenchArgs, LoadArgs, Spacing};
 use crate::output::Output;
 use crate::progress::{Bar, Interrupts};
@@ -30,7 +30,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
     let tuned = args.tuned.as_deref().map(TunedConfig::read).transpose()?;
     let network = Network::read(args, tuned.as_ref())?;
     let name = network.backend(&args.workload.backend);
-    let backend = backend::open(name, &surroundings(&args.workload.gpu))?;
+    let backend = backend::open(name, &surroundings_of(&args.workload))?;
     for difference in tuned.iter().flat_map(|tuned| tuned.differences(backend.device())) {
         output.warning(&difference);
     }
@@ -154,7 +154,6 @@ fn configuration(args: &BenchArgs, core_count: usize) -> Configuration {
         cuda_graph: args.cuda_graph,
         wait: args.wait,
         transfers: args.transfers,
-        input_memory: args.input_memory,
         batching_delay: milliseconds(args.batching_delay_ms),
     }
 }

@@ -20,7 +20,7 @@ use thalweg::backend::{Backend, BuildOptions, Surroundings};
 use thalweg::engine::Cache;
 use thalweg::units::{Bytes, Nanos};
 
-use crate::args::{BuilderArgs, CacheArgs, Cli, GpuArgs, ShapeArgs};
+use crate::args::{BuilderArgs, CacheArgs, Cli, GpuArgs, ShapeArgs, WorkloadArgs};
 use crate::output::{Output, print};
 
 /// Names of the files in an output folder.
@@ -68,7 +68,13 @@ fn surroundings(args: &GpuArgs) -> Surroundings {
         site_packages: site_packages(),
         plugins: args.plugins.clone(),
         device: args.device.clone(),
+        leaves_counters: false,
     }
+}
+
+/// The same for a command that measures.
+fn surroundings_of(args: &WorkloadArgs) -> Surroundings {
+    Surroundings { leaves_counters: args.no_counters, ..surroundings(&args.gpu) }
 }
 
 /// Where the active Python keeps its packages, NVIDIA's wheels among them; nowhere without a Python.

@@ -9,7 +9,7 @@ use thalweg::report;
 use thalweg::tune::journal::Journal;
 use thalweg::tune::{Earlier, Limits, Policy, Space, TuneJob, TuneOutcome, TunedConfig};
 
-use super::{build_options, cache, file, gigabytes, input_shapes, milliseconds, surroundings};
+use super::{build_options, cache, file, gigabytes, input_shapes, milliseconds, surroundings_of};
 use crate::args::TuneArgs;
 use crate::output::Output;
 use crate::progress::{Bar, Interrupts};
@@ -25,7 +25,7 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
         Journal::check_absent(&folder)?;
     }
     let interrupts = Interrupts::catch()?;
-    let backend = backend::open(&args.workload.backend, &surroundings(&args.workload.gpu))?;
+    let backend = backend::open(&args.workload.backend, &surroundings_of(&args.workload))?;
     let model = Model::read(&args.model)?;
     let (bar, watch) = interrupts.watch(model.name(), output);
     let spec = WorkloadSpec {

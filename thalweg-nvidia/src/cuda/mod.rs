@@ -19,6 +19,7 @@ mod device;
 mod driver;
 mod event;
 mod graph;
+mod host_copy;
 mod memory;
 mod stream;
 
@@ -30,6 +31,7 @@ pub use context::{CudaContext, MemoryInfo};
 pub use device::{Device, DeviceProperties, HostWait};
 pub use driver::Driver;
 pub use event::{Event, EventTiming, EventWait};
+pub use host_copy::copy_past_caches;
 pub use memory::{DeviceBuffer, PinnedBuffer, PinnedMemory};
 pub use stream::{Stream, StreamPriority};
 

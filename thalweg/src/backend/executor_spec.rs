@@ -23,38 +23,8 @@ pub struct ExecutorSpec {
     pub wait: Wait,
     /// Whether executions copy; `cpu` knows only [`Transfers::On`].
     pub transfers: Transfers,
-    /// What kind of host memory slots take inputs in; only the `tensorrt` backend knows more than one.
-    pub input_memory: InputMemory,
     /// The clock of all times in completions.
     pub clock: Clock,
-}
-
-/// The host memory of a slot's inputs on a GPU. All of it is page-locked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum InputMemory {
-    /// Memory like any other. What was just written is in the caches of the cores that wrote it, from where the
-    /// device has to fetch it.
-    #[default]
-    Cached,
-    /// Writes go past the caches, and the device need not look there; reading it back is slow
-    /// (`CU_MEMHOSTALLOC_WRITECOMBINED`).
-    WriteCombined,
-}
-
-impl InputMemory {
-    /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Cached, Self::WriteCombined];
-}
-
-/// `cached` or `write-combined`, as on the command line.
-impl fmt::Display for InputMemory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cached => "cached",
-            Self::WriteCombined => "write-combined",
-        })
-    }
 }
 
 /// What is replayed as a CUDA graph, which costs the host one call instead of one for each kernel.

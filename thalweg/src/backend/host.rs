@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytemuck::Pod;
-use thalweg_nvidia::cuda::PinnedBuffer;
+use thalweg_nvidia::cuda::{PinnedBuffer, copy_past_caches};
 
 use crate::model::{DataType, TensorSpec};
 
@@ -16,6 +16,29 @@ pub struct HostTensor {
     shape: Vec<usize>,
     memory: Memory,
     byte_count: usize,
+}
+
+/// A way to copy bytes within the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostCopy {
+    /// Into the caches, where the cores that compute find them.
+    Cached,
+    /// Past the caches, because the device that reads them would have to get them out of there: see
+    /// [`copy_past_caches`].
+    PastCaches,
+}
+
+impl HostCopy {
+    /// Copies all bytes.
+    ///
+    /// # Panics
+    /// Where the lengths differ.
+    pub fn copy(self, to: &mut [u8], from: &[u8]) {
+        match self {
+            Self::Cached => to.copy_from_slice(from),
+            Self::PastCaches => copy_past_caches(to, from),
+        }
+    }
 }
 
 /// Where the bytes are. Both are aligned for any element type.
@@ -106,6 +129,14 @@ impl HostTensor {
     pub fn samples_mut(&mut self, samples: Range<usize>) -> &mut [u8] {
         let range = self.byte_range(samples);
         &mut self.bytes_mut()[range]
+    }
+
+    /// How bytes that its device is to read are best written to it.
+    pub fn host_copy(&self) -> HostCopy {
+        match self.memory {
+            Memory::Pageable(_) => HostCopy::Cached,
+            Memory::Pinned(_) => HostCopy::PastCaches,
+        }
     }
 
     /// The elements, seen as `T`.

@@ -36,8 +36,8 @@ pub use data_sheet::DataSheet;
 pub use examination::{
     Examination, FoundLibrary, GpuFinding, GpuState, LibraryFinding, TensorRtFinding, examine,
 };
-pub use executor_spec::{CudaGraph, ExecutorSpec, InputMemory, Transfers, Wait};
-pub use host::HostTensor;
+pub use executor_spec::{CudaGraph, ExecutorSpec, Transfers, Wait};
+pub use host::{HostCopy, HostTensor};
 pub use memory::EngineMemory;
 pub use order::{BuildEvent, BuildOrder, BuildWatch, Calibration};
 
@@ -52,6 +52,8 @@ pub struct Surroundings {
     pub plugins: Vec<PathBuf>,
     /// Which GPU: CUDA's number for it or its UUID. `None` for the first.
     pub device: Option<String>,
+    /// Whether the GPU's performance counters are left alone: to see what reading them costs.
+    pub leaves_counters: bool,
 }
 
 impl Surroundings {

@@ -30,7 +30,7 @@ impl Residency {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{CudaGraph, InputMemory, SlotId, Wait};
+    use crate::backend::{CudaGraph, SlotId, Wait};
     use crate::units::Clock;
 
     fn residency(transfers: Transfers) -> Residency {
@@ -44,7 +44,6 @@ mod tests {
             cuda_graph,
             wait,
             transfers,
-            input_memory: InputMemory::Cached,
             clock,
         })
     }

@@ -1,11 +1,13 @@
 //! Sending requests: when, and how their inputs get into the slots.
 //!
-//! One thread sends at the intended times. Where inputs are large, filling a slot takes longer than running it:
-//! one thread writes to page-locked memory at about 9 GB/s, which is 15,000 ResNet-50 images a second, while a
-//! GPU computes twice as many. So large copies are cut into pieces that several threads share.
+//! Filling a slot may take longer than running it: one thread writes to page-locked memory at about 9 GB/s, which is
+//! 15,000 ResNet-50 images a second, while a GPU computes twice as many. So several threads do it. Small requests are
+//! sent by all of them, each its own; the copies of a large one are cut into pieces that they share.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -22,6 +24,9 @@ use crate::units::{Clock, Nanos};
 /// much as a PCIe 5.0 x16 link takes.
 const MOST_COPYING_THREADS: usize = 8;
 
+/// What one thread copies by itself, in about 0.1 ms: to wake others and to wait for them takes as long.
+const ONE_THREADS_BYTES: usize = 1 << 20;
+
 /// Share of the time from which on filling counts as the limit. What is missing to 1 is the time it takes to ask for
 /// the next slot, about 10 microseconds a request.
 const STARVED_SHARE: f64 = 0.9;
@@ -32,7 +37,7 @@ const STARVED_SHARE: f64 = 0.9;
 pub enum Feeding {
     /// Each request's samples are copied into its slot, as an application's inputs are.
     Copy {
-        /// Threads that share large copies, the sending one included.
+        /// Threads that send small requests side by side, and that share the copies of a large one.
         threads: usize,
     },
     /// A slot is filled once and runs with the same inputs from then on, as in trtexec: what the device can do
@@ -98,10 +103,16 @@ pub(super) struct Feed<'a> {
 }
 
 impl Feed<'_> {
-    /// Sends requests until the measurement ends, on this thread and on others that help it to copy.
+    /// Sends requests until the measurement ends.
     pub fn run(&self) -> Result<FeedSummary> {
+        let schedule = Schedule::of(&self.load, self.clock.now());
+        let request_bytes = self.inputs.byte_count() * self.load.samples_per_request;
         let filled = match self.feeding {
-            Feeding::Copy { threads: threads @ 2.. } => {
+            Feeding::Copy { threads: 1 } => self.send(&schedule, Filler::serial(self.inputs))?,
+            Feeding::Copy { threads } if request_bytes <= ONE_THREADS_BYTES => {
+                self.send_side_by_side(&schedule, self.useful_senders(threads))?
+            }
+            Feeding::Copy { threads } => {
                 let pool = ThreadPoolBuilder::new()
                     .num_threads(threads)
                     .thread_name(|index| format!("thalweg-feed-{index}"))
@@ -109,10 +120,9 @@ impl Feed<'_> {
                     .map_err(|error| {
                         Error::io("start", "the copying threads")(std::io::Error::other(error))
                     })?;
-                pool.install(|| self.send(Filler::parallel(self.inputs)))?
+                pool.install(|| self.send(&schedule, Filler::parallel(self.inputs)))?
             }
-            Feeding::Copy { .. } => self.send(Filler::serial(self.inputs))?,
-            Feeding::Resident => self.send(Filler::resident(self.inputs))?,
+            Feeding::Resident => self.send(&schedule, Filler::resident(self.inputs))?,
         };
         Ok(FeedSummary {
             feeding: self.feeding,
@@ -121,17 +131,35 @@ impl Feed<'_> {
         })
     }
 
-    fn send(&self, mut filler: Filler<'_>) -> Result<Filled> {
-        let start = self.clock.now();
+    /// No more threads than there may be requests: others would only take turns in being woken.
+    fn useful_senders(&self, threads: usize) -> usize {
+        self.load.outstanding().map_or(threads, |most| most.clamp(1, threads))
+    }
+
+    /// On threads of their own, since one could not even keep up with the messages: about 10,000 requests a second.
+    fn send_side_by_side(&self, schedule: &Schedule, senders: usize) -> Result<Filled> {
+        let all = std::thread::scope(|scope| {
+            let send = || self.send(schedule, Filler::serial(self.inputs));
+            let threads: Vec<_> = (0..senders).map(|_| scope.spawn(send)).collect();
+            let joined = threads.into_iter().map(|thread| {
+                thread.join().map_err(|_| Error::Bug("a sending thread panicked".to_owned()))?
+            });
+            joined.collect::<Result<Vec<Filled>>>()
+        })?;
+        let time = all.iter().map(|one| one.time.0).sum::<u64>() / senders as u64;
+        let wall = all.iter().map(|one| one.wall).max().unwrap_or_default();
+        Ok(Filled { time: Nanos(time), wall, bytes: all.iter().map(|one| one.bytes).sum() })
+    }
+
+    /// Sends what of the schedule nobody else does.
+    fn send(&self, schedule: &Schedule, mut filler: Filler<'_>) -> Result<Filled> {
         let mut filled = Filled::default();
-        let mut send_times = self.load.send_times(0);
-        let mut first_sample = 0;
         let mut asked = None;
         loop {
             if self.asks_ahead {
                 asked = Some(self.producer.request(self.load.samples_per_request));
             }
-            let Some(intended) = self.next_send(start, send_times.as_mut()) else { break };
+            let Some(intended) = self.next_send(schedule) else { break };
             let request = asked.take();
             let request = request.unwrap_or_else(|| self.producer.request(self.load.samples_per_request));
             let mut reservation = match request.and_then(RoomRequest::wait) {
@@ -139,25 +167,50 @@ impl Feed<'_> {
                 Err(Error::Stopped | Error::NoExecutor { .. }) => break,
                 other => other?,
             };
+            let first_sample = schedule.next_request() * self.load.samples_per_request % self.inputs.count();
             let began = self.clock.now();
             let in_slot = filler.fill(&mut reservation, first_sample, &mut filled.bytes);
             filled.time += self.clock.now() - began;
             reservation.commit_intended(in_slot as u64, intended);
-            first_sample = (first_sample + self.load.samples_per_request) % self.inputs.count();
         }
-        filled.wall = self.clock.now() - start;
+        filled.wall = self.clock.now() - schedule.start;
         Ok(filled)
     }
 
     /// When the next request is meant to be sent, once that time has come; `None` at the end.
-    fn next_send(&self, start: Nanos, times: Option<&mut impl Iterator<Item = Nanos>>) -> Option<Nanos> {
-        let Some(times) = times else {
+    fn next_send(&self, schedule: &Schedule) -> Option<Nanos> {
+        let Some(due) = schedule.next_time() else {
             return self.permits.recv().is_ok().then(|| self.clock.now());
         };
-        let due = start + times.next().unwrap_or_default();
         let patience: Duration = (due - self.clock.now()).to_duration();
         let is_over = self.permits.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected);
         (!is_over).then_some(due)
+    }
+}
+
+/// What is to be sent when, for all threads that send.
+struct Schedule {
+    start: Nanos,
+    /// Of an open loop; a closed one sends when it may.
+    times: Option<Mutex<Box<dyn Iterator<Item = Nanos> + Send>>>,
+    requests: AtomicUsize,
+}
+
+impl Schedule {
+    fn of(load: &Load, start: Nanos) -> Self {
+        let times = load.send_times(0).map(|times| Mutex::new(Box::new(times) as Box<_>));
+        Self { start, times, requests: AtomicUsize::new(0) }
+    }
+
+    /// When the next request is due, in an open loop.
+    fn next_time(&self) -> Option<Nanos> {
+        let mut times = self.times.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        times.next().map(|time| self.start + time)
+    }
+
+    /// How many requests came before this one.
+    fn next_request(&self) -> usize {
+        self.requests.fetch_add(1, Ordering::Relaxed)
     }
 }
 

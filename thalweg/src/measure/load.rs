@@ -52,9 +52,17 @@ impl Load {
         Ok(())
     }
 
+    /// Requests that are always outstanding in a closed loop; `None` in an open one.
+    pub fn outstanding(&self) -> Option<usize> {
+        match self.arrival {
+            Arrival::Concurrency(count) => Some(count),
+            Arrival::ConstantRate(_) | Arrival::PoissonRate(_) => None,
+        }
+    }
+
     /// The intended send times of an open loop, counted from its start; `None` in a closed loop, where
     /// a request is sent when another is answered.
-    pub fn send_times(&self, seed: u64) -> Option<impl Iterator<Item = Nanos> + use<>> {
+    pub fn send_times(&self, seed: u64) -> Option<impl Iterator<Item = Nanos> + Send + use<>> {
         let (rate, is_random) = match self.arrival {
             Arrival::Concurrency(_) => return None,
             Arrival::ConstantRate(rate) => (rate, false),

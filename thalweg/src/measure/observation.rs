@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::measurement::{Estimate, Failures, Record, StageSummary, Verification};
 use super::windows::{STABLE_WINDOWS, WindowCutter};
-use super::{Arrival, Experiment, LatencySummary, Measurement, Overlap, Stability, rate, stats};
+use super::{Experiment, LatencySummary, Measurement, Overlap, Stability, rate, stats};
 use crate::backend::{Counters, Observer, SlotId};
 use crate::error::{Error, Result};
 use crate::pool::Response;
@@ -131,10 +131,7 @@ impl<'a> Observation<'a> {
 
     /// How many requests a closed loop keeps outstanding; `None` in an open loop.
     pub(super) fn outstanding(&self) -> Option<usize> {
-        match self.experiment.load.arrival {
-            Arrival::Concurrency(count) => Some(count),
-            Arrival::ConstantRate(_) | Arrival::PoissonRate(_) => None,
-        }
+        self.experiment.load.outstanding()
     }
 
     /// Compares the response if its slot was not compared yet, or if there is time for it.

@@ -124,15 +124,17 @@ impl SampleSet {
     /// Fills a reservation with samples from `first` on.
     pub fn fill(&self, reservation: &mut Reservation, first: usize) {
         for input in 0..self.sizes.len() {
-            self.pieces(input, first, reservation).for_each(|(to, from)| to.copy_from_slice(from));
+            let way = reservation.host_copy_at(input);
+            self.pieces(input, first, reservation).for_each(|(to, from)| way.copy(to, from));
         }
     }
 
     /// As [`fill`](Self::fill), on all threads of the rayon pool that it is called on.
     pub(super) fn fill_in_parallel(&self, reservation: &mut Reservation, first: usize) {
         for input in 0..self.sizes.len() {
+            let way = reservation.host_copy_at(input);
             let pieces: Vec<_> = self.pieces(input, first, reservation).collect();
-            pieces.into_par_iter().for_each(|(to, from)| to.copy_from_slice(from));
+            pieces.into_par_iter().for_each(|(to, from)| way.copy(to, from));
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{CudaGraph, InputMemory, Transfers, Wait};
+use crate::backend::{CudaGraph, Transfers, Wait};
 use crate::error::{Error, Result};
 use crate::model::Signature;
 use crate::units::Nanos;
@@ -34,9 +34,6 @@ pub struct Configuration {
     /// Whether executions copy. Off is for measuring only: what is asked for does not come out then.
     #[serde(default)]
     pub transfers: Transfers,
-    /// What kind of host memory slots take inputs in.
-    #[serde(default)]
-    pub input_memory: InputMemory,
     /// How long a slot that is not full waits for more samples, counted from its first one.
     #[serde(rename = "batching_delay_ns")]
     pub batching_delay: Nanos,
@@ -54,7 +51,6 @@ impl Default for Configuration {
             cuda_graph: CudaGraph::Off,
             wait: Wait::Block,
             transfers: Transfers::On,
-            input_memory: InputMemory::Cached,
             batching_delay: Nanos::ZERO,
         }
     }
@@ -118,9 +114,6 @@ impl fmt::Display for Configuration {
         }
         if self.transfers != default.transfers {
             f.write_str(", without transfers")?;
-        }
-        if self.input_memory != default.input_memory {
-            write!(f, ", {} inputs", self.input_memory)?;
         }
         if self.batching_delay != default.batching_delay {
             write!(f, ", batching delay {}", self.batching_delay)?;

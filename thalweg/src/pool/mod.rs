@@ -143,7 +143,6 @@ impl Parts {
             cuda_graph: configuration.cuda_graph,
             wait: configuration.wait,
             transfers: configuration.transfers,
-            input_memory: configuration.input_memory,
             clock: clock.clone(),
         })?;
         let observer = executors.first().and_then(|executor| executor.observer());

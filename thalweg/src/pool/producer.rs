@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::scheduler::Refusal;
 use super::submitter::Message;
-use crate::backend::{Slot, SlotId};
+use crate::backend::{HostCopy, Slot, SlotId};
 use crate::error::{Error, Result};
 use crate::model::Signature;
 use crate::units::{Clock, Nanos};
@@ -200,6 +200,29 @@ impl Reservation {
     pub fn input_at(&mut self, index: usize) -> &mut [u8] {
         let slot = self.granted.slot.as_mut().expect("bug: the slot leaves with the reservation");
         slot.inputs[index].samples_mut(self.samples.clone())
+    }
+
+    /// Copies an input, of this request's samples, in the way that suits the device that reads it. That is quicker
+    /// for a GPU than ordinary stores through [`input`](Self::input): see [`HostCopy`].
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`] where no input has this name.
+    ///
+    /// # Panics
+    /// Where `bytes` are not as many as the samples have.
+    pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let index = self.entrance.signature.input_index(name)?;
+        self.host_copy_at(index).copy(self.input_at(index), bytes);
+        Ok(())
+    }
+
+    /// How the bytes of an input are best written, by its position in [`Signature::inputs`].
+    ///
+    /// # Panics
+    /// Where there is no such input.
+    pub fn host_copy_at(&self, index: usize) -> HostCopy {
+        let slot = self.granted.slot.as_ref().expect("bug: the slot leaves with the reservation");
+        slot.inputs[index].host_copy()
     }
 
     /// As [`input`](Self::input), seen as elements of type `T`.

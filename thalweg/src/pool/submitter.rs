@@ -36,8 +36,8 @@ pub(super) enum Message {
     Release {
         slot: Slot,
     },
-    /// An executor has finished something.
-    Wake,
+    /// An executor has finished something: the submitter's own number of it.
+    Wake(usize),
     Stop,
 }
 
@@ -76,6 +76,8 @@ pub(super) struct Submitter {
     min_batch_size: usize,
     links: Links,
     patience: Patience,
+    /// Executors that have woken the submitter and were not asked since.
+    woken: Vec<bool>,
     /// Executions that were started and have not ended.
     running: usize,
     /// Slots that are here now, by number.
@@ -104,11 +106,11 @@ impl Submitter {
         let SubmitterSpec { first_executor, min_batch_size, wait } = shape;
         let patience = Patience::new(wait);
         let mut home: Vec<Option<Slot>> = (0..spec.executor_count * spec.depth).map(|_| None).collect();
-        for executor in &mut executors {
+        for (index, executor) in executors.iter_mut().enumerate() {
             if patience.may_sleep() {
                 let address = links.address.clone();
                 // A send fails only after the submitter has ended, when nobody needs waking.
-                executor.wake_with(Waker::new(move || drop(address.send(Message::Wake))));
+                executor.wake_with(Waker::new(move || drop(address.send(Message::Wake(index)))));
             }
             while let Some(slot) = executor.take_slot() {
                 let number = (slot.id.executor - first_executor) * spec.depth + slot.id.index;
@@ -116,6 +118,7 @@ impl Submitter {
             }
         }
         assert!(home.iter().all(Option::is_some), "bug: an executor has `depth` slots");
+        let woken = vec![false; executors.len()];
         Self {
             scheduler: Scheduler::new(spec),
             remarks: executors.iter().map(|executor| executor.remark().map(Arc::from)).collect(),
@@ -125,6 +128,7 @@ impl Submitter {
             min_batch_size,
             links,
             patience,
+            woken,
             running: 0,
             requests: home.iter().map(|_| Vec::with_capacity(spec.batch_size)).collect(),
             completed: home.iter().map(|_| None).collect(),
@@ -140,12 +144,18 @@ impl Submitter {
     /// Serves the pool until it is stopped and everything accepted is answered.
     pub(super) fn run(mut self) {
         while !self.is_finished {
-            self.wait();
+            let is_asking = self.wait();
             while let Ok(message) = self.links.inbox.try_recv() {
                 self.receive(message);
                 self.settle();
             }
-            self.collect_completions();
+            for executor in 0..self.executors.len() {
+                // To ask a device costs about a microsecond. Who has slept was told whom to ask.
+                let was_woken = std::mem::take(&mut self.woken[executor]);
+                if is_asking || was_woken {
+                    self.collect_completions(executor);
+                }
+            }
         }
     }
 
@@ -158,7 +168,7 @@ impl Submitter {
             Err(_) => self.events.push_back(Event::Tick),
         }
         self.settle();
-        self.collect_completions();
+        (0..self.executors.len()).for_each(|executor| self.collect_completions(executor));
     }
 
     /// Whether a message waits.
@@ -177,11 +187,11 @@ impl Submitter {
     }
 
     /// Takes in a message or a deadline that is due. Where there is neither it sleeps until there is, or looks no
-    /// further: the executors are to be asked again.
-    fn wait(&mut self) {
+    /// further: then all executors are to be asked again.
+    fn wait(&mut self) -> bool {
         if self.running > 0 && self.patience.asks_again(self.links.clock.now()) {
             self.glance();
-            return;
+            return true;
         }
         self.executors.iter_mut().for_each(|executor| executor.expect_sleep());
         let message = match self.scheduler.deadline() {
@@ -197,6 +207,7 @@ impl Submitter {
             Err(RecvTimeoutError::Disconnected) => unreachable!("bug: we hold a sender ourselves"),
         }
         self.settle();
+        false
     }
 
     /// As [`wait`](Self::wait) without sleep.
@@ -235,19 +246,17 @@ impl Submitter {
                 let slot = self.take_in(slot);
                 self.events.push_back(Event::Release { slot });
             }
-            Message::Wake => {}
+            Message::Wake(executor) => self.woken[executor] = true,
             Message::Stop => self.events.push_back(Event::Stop),
         }
     }
 
-    fn collect_completions(&mut self) {
-        for executor in 0..self.executors.len() {
-            while let Some(completion) = self.executors[executor].poll() {
-                self.running -= 1;
-                self.patience.stir();
-                self.complete(completion);
-                self.settle();
-            }
+    fn collect_completions(&mut self, executor: usize) {
+        while let Some(completion) = self.executors[executor].poll() {
+            self.running -= 1;
+            self.patience.stir();
+            self.complete(completion);
+            self.settle();
         }
     }
 

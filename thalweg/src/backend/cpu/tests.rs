@@ -6,8 +6,7 @@ use std::time::Duration;
 use super::test_models::*;
 use super::*;
 use crate::backend::{
-    BuildOrder, Completion, CudaGraph, Executor, ExecutorSpec, InputMemory, Outcome, Slot, Transfers, Wait,
-    Waker,
+    BuildOrder, Completion, CudaGraph, Executor, ExecutorSpec, Outcome, Slot, Transfers, Wait, Waker,
 };
 use crate::model::proto::NodeProto;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
@@ -31,7 +30,6 @@ fn executor_spec(streams: usize, depth: usize, batch_size: usize) -> ExecutorSpe
         cuda_graph: CudaGraph::Off,
         wait: Wait::Block,
         transfers: Transfers::On,
-        input_memory: InputMemory::Cached,
         clock: Clock::start(),
     }
 }

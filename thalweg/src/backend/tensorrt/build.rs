@@ -117,6 +117,9 @@ fn configure(config: &mut BuilderConfig, options: &BuildOptions) -> Result<()> {
     }
     if options.is_version_compatible {
         config.enable(BuilderFlag::VersionCompatible)?;
+        // With the runtime inside, a plan is larger, has to be trusted as a program is, and can only be built where the
+        // lean runtime is installed too. Whoever runs the plan has a runtime of their own.
+        config.enable(BuilderFlag::ExcludeLeanRuntime)?;
     }
     if let Some(level) = options.optimization_level {
         config.set_optimization_level(level)?;

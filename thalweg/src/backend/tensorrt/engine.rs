@@ -24,6 +24,7 @@ pub(super) struct TensorRtEngine {
     pub signature: Signature,
     pub context: Arc<CudaContext>,
     pub nvml: Result<NvmlDevice, thalweg_nvidia::Error>,
+    pub leaves_counters: bool,
     pub taken: Taken,
 }
 

@@ -16,8 +16,8 @@ use super::meter::Meter;
 use super::waiter::Waiter;
 use crate::backend::residency::Residency;
 use crate::backend::{
-    Completion, CudaGraph, Executor, ExecutorSpec, HostTensor, InputMemory, Observer, Outcome, Rejected,
-    Slot, SlotId, Span, StageTimes, Wait, Waker,
+    Completion, CudaGraph, Executor, ExecutorSpec, HostTensor, Observer, Outcome, Rejected, Slot, SlotId,
+    Span, StageTimes, Wait, Waker,
 };
 use crate::error::{Error, Result};
 use crate::units::Clock;
@@ -201,7 +201,7 @@ impl Executor for TensorRtExecutor {
     }
 
     fn observer(&self) -> Option<Box<dyn Observer>> {
-        Some(Box::new(Meter::new(self.engine.nvml.clone())))
+        Some(Box::new(Meter::new(self.engine.nvml.clone(), self.engine.leaves_counters)))
     }
 }
 
@@ -257,10 +257,7 @@ impl SlotMaker<'_> {
             output_byte_counts: byte_counts(&engine.signature.outputs, batch_size),
             wait: EventWait::Block,
         })?;
-        let mut host = lane.host_buffers(match self.spec.input_memory {
-            InputMemory::Cached => PinnedMemory::Cached,
-            InputMemory::WriteCombined => PinnedMemory::WriteCombined,
-        })?;
+        let mut host = lane.host_buffers(PinnedMemory::Cached)?;
         let scope = match graph {
             CudaGraph::Off => GraphScope::Off,
             CudaGraph::Compute => GraphScope::Compute,

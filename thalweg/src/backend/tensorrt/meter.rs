@@ -10,13 +10,15 @@ use crate::units::Nanos;
 /// Reads a GPU's counters between two times.
 pub(super) struct Meter {
     device: Result<NvmlDevice, thalweg_nvidia::Error>,
+    leaves_counters: bool,
     sampler: Option<Result<GpmSampler, thalweg_nvidia::Error>>,
     start: Instant,
 }
 
 impl Meter {
-    pub fn new(device: Result<NvmlDevice, thalweg_nvidia::Error>) -> Self {
-        Self { device, sampler: None, start: Instant::now() }
+    /// `leaves_counters` as in [`Surroundings`](crate::backend::Surroundings): clocks and power are read nevertheless.
+    pub fn new(device: Result<NvmlDevice, thalweg_nvidia::Error>, leaves_counters: bool) -> Self {
+        Self { device, leaves_counters, sampler: None, start: Instant::now() }
     }
 
     /// GPM's averages, or why there are none.
@@ -39,14 +41,16 @@ impl Meter {
 
 impl Observer for Meter {
     fn start(&mut self) {
-        self.sampler = self.device.as_ref().ok().map(GpmSampler::start);
+        let device = self.device.as_ref().ok().filter(|_| !self.leaves_counters);
+        self.sampler = device.map(GpmSampler::start);
         self.start = Instant::now();
     }
 
     fn read(&mut self) -> Counters {
         let mut counters =
             Counters { window: Nanos::from_duration(self.start.elapsed()), ..Counters::default() };
-        counters.unavailable = self.read_gpm(&mut counters).err().map(|error| error.to_string());
+        let left = self.leaves_counters.then(|| "they were left alone, as was asked for".to_owned());
+        counters.unavailable = self.read_gpm(&mut counters).err().map(|error| error.to_string()).or(left);
         let device = match &self.device {
             Ok(device) => device,
             Err(error) => return Counters { unavailable: Some(error.to_string()), ..counters },

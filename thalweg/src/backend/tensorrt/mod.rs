@@ -52,6 +52,7 @@ struct Gpu {
     context: Arc<CudaContext>,
     /// The same GPU as NVML sees it, or why it does not.
     nvml: Result<NvmlDevice, thalweg_nvidia::Error>,
+    leaves_counters: bool,
     cuda_version: String,
 }
 
@@ -63,7 +64,8 @@ impl Gpu {
         let context = device.retain_primary_context(HostWait::Unchanged)?;
         let uuid = &device.properties().uuid;
         let nvml = Nvml::open(&places).and_then(|nvml| nvml.device_by_uuid(uuid));
-        Ok(Self { context, nvml, cuda_version: driver.cuda_version()?.to_string() })
+        let leaves_counters = surroundings.leaves_counters;
+        Ok(Self { context, nvml, leaves_counters, cuda_version: driver.cuda_version()?.to_string() })
     }
 }
 
@@ -157,8 +159,14 @@ impl Backend for TensorRtBackend {
         let loaded = runtime.deserialize_engine(&engine.bytes)?;
         let signature = tensors::signature(&loaded, engine.signature.as_ref())?;
         let taken = Taken::by(&loaded, &account, engine.bytes.len())?;
-        let (context, nvml) = (Arc::clone(&gpu.context), gpu.nvml.clone());
-        Ok(Arc::new(TensorRtEngine { engine: loaded, signature, context, nvml, taken }))
+        Ok(Arc::new(TensorRtEngine {
+            engine: loaded,
+            signature,
+            context: Arc::clone(&gpu.context),
+            nvml: gpu.nvml.clone(),
+            leaves_counters: gpu.leaves_counters,
+            taken,
+        }))
     }
 
     fn can_run(&self) -> bool {

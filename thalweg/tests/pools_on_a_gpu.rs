@@ -1,0 +1,156 @@
+//! Pools of a real engine on a real GPU: `cargo test --release -p thalweg --test pools_on_a_gpu -- --ignored
+//! --nocapture`.
+//!
+//! TensorRT is looked for on the loader's path (`LD_LIBRARY_PATH`); the model is a part of the binary.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use thalweg::backend::{self, BuildOptions, BuildOrder, BuildSpec, CudaGraph, Engine, Surroundings};
+use thalweg::model::Model;
+use thalweg::pool::{Configuration, ExecutionPool, Order, Producer, Response};
+use thalweg::units::Clock;
+use thalweg_nvidia::Places;
+use thalweg_nvidia::cuda::{CudaContext, Driver, HostWait};
+
+const MODEL: &[u8] = include_bytes!("../../models/ppocr_cls.onnx");
+const LARGEST_BATCH: usize = 4;
+const GRAPHS: [CudaGraph; 3] = [CudaGraph::Off, CudaGraph::Compute, CudaGraph::Copies];
+
+/// One test at a time: they measure the same device.
+fn alone() -> MutexGuard<'static, ()> {
+    static DEVICE: Mutex<()> = Mutex::new(());
+    DEVICE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn device() -> Arc<CudaContext> {
+    let driver = Driver::open(&Places::default()).unwrap();
+    driver.device("0").unwrap().retain_primary_context(HostWait::Unchanged).unwrap()
+}
+
+/// Built once: it takes a while.
+fn engine() -> Arc<dyn Engine> {
+    static LOADED: OnceLock<Arc<dyn Engine>> = OnceLock::new();
+    let load = || {
+        let backend = backend::open("tensorrt", &Surroundings::default()).unwrap();
+        let model = Model::from_bytes(MODEL.into(), "ppocr_cls.onnx").unwrap();
+        let spec = BuildSpec {
+            input_shapes: BTreeMap::from([("x".to_owned(), vec![1, 3, 48, 192])]),
+            max_batch_size: LARGEST_BATCH,
+            options: BuildOptions { optimization_level: Some(1), ..BuildOptions::default() },
+        };
+        backend.load(&backend.build(&BuildOrder::new(&model, &spec)).unwrap()).unwrap()
+    };
+    Arc::clone(LOADED.get_or_init(load))
+}
+
+fn pool(streams: usize, cuda_graph: CudaGraph) -> ExecutionPool {
+    let configuration = Configuration {
+        streams,
+        depth: 2,
+        batch_size: LARGEST_BATCH,
+        submitters: 1,
+        cuda_graph,
+        ..Configuration::default()
+    };
+    ExecutionPool::start(engine(), &configuration, Clock::start()).unwrap()
+}
+
+/// Sends requests with these numbers, each a whole batch of noise of its own, and gives their outputs bit by bit.
+fn answers(pool: &ExecutionPool, numbers: Range<u64>) -> BTreeMap<u64, Vec<u32>> {
+    let count = numbers.clone().count();
+    std::thread::scope(|scope| {
+        let producer = pool.producer();
+        scope.spawn(move || numbers.for_each(|number| send(&producer, number)));
+        let responses = pool.responses(Order::Completion).take(count);
+        responses.map(|response| (response.tag(), bits(&response))).collect()
+    })
+}
+
+fn send(producer: &Producer, number: u64) {
+    let mut reservation = producer.reserve(LARGEST_BATCH).unwrap();
+    // A linear congruential generator is noise enough (constants of Numerical Recipes).
+    let next = |state: &u32| Some(state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    let states = std::iter::successors(Some(u32::try_from(number).unwrap()), next).skip(1);
+    let values = reservation.input_as::<f32>("x").unwrap();
+    values.iter_mut().zip(states).for_each(|(value, state)| *value = (state >> 16) as f32 / 65_536.0);
+    reservation.commit(number);
+}
+
+fn bits(response: &Response) -> Vec<u32> {
+    assert!(response.error().is_none(), "{:?}", response.error());
+    response.output_as::<f32>(0).iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn outputs_on_every_stream_are_the_bits_that_one_stream_gives() {
+    let _alone = alone();
+    const DIFFERENT: u64 = 24;
+    let single = pool(1, CudaGraph::Off);
+    let reference = answers(&single, 0..DIFFERENT);
+    single.stop().unwrap();
+    let distinct: std::collections::BTreeSet<_> = reference.values().collect();
+    assert_eq!(distinct.len() as u64, DIFFERENT, "the network does not tell the inputs apart");
+    for graph in GRAPHS {
+        for streams in [2, 8] {
+            let pool = pool(streams, graph);
+            for _ in 0..100 {
+                assert_eq!(answers(&pool, 0..DIFFERENT), reference, "{streams} streams, {graph:?}");
+            }
+            pool.stop().unwrap();
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn two_hundred_pools_leave_no_memory_behind() {
+    let _alone = alone();
+    let device = device();
+    let cycle = |index: usize| {
+        let pool = pool(2, GRAPHS[index % GRAPHS.len()]);
+        assert_eq!(answers(&pool, 0..8).len(), 8);
+        pool.stop().unwrap();
+    };
+    // The first ones load kernels and fill the pools of the driver and the allocator, which stay.
+    (0..20).for_each(cycle);
+    let before = (device.memory().unwrap().free_bytes, resident_bytes());
+    (0..200).for_each(cycle);
+    let after = (device.memory().unwrap().free_bytes, resident_bytes());
+    println!(
+        "bytes free on the device and resident on the host: {before:?} before 200 pools, {after:?} after"
+    );
+    assert!(before.0.saturating_sub(after.0) < 16 << 20, "{before:?} {after:?}");
+    assert!(after.1.saturating_sub(before.1) < 64 << 20, "{before:?} {after:?}");
+}
+
+/// Memory of this process, from Linux's `/proc/self/statm`, which counts pages.
+fn resident_bytes() -> u64 {
+    const PAGE: u64 = 4096;
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * PAGE
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn what_does_not_fit_the_profile_is_refused_and_the_other_requests_go_on() {
+    let _alone = alone();
+    let pool = pool(4, CudaGraph::Compute);
+    let reference = answers(&pool, 0..4);
+    std::thread::scope(|scope| {
+        let producer = pool.producer();
+        let refused = scope.spawn(move || {
+            let too_large = producer.reserve(LARGEST_BATCH + 1).err().unwrap();
+            let configuration = Configuration { batch_size: LARGEST_BATCH + 1, ..Configuration::default() };
+            let no_pool = ExecutionPool::start(engine(), &configuration, Clock::start()).err().unwrap();
+            (too_large, no_pool)
+        });
+        (0..50).for_each(|_| assert_eq!(answers(&pool, 0..4), reference));
+        let (too_large, no_pool) = refused.join().unwrap();
+        println!("{too_large}; {no_pool}");
+    });
+    pool.stop().unwrap();
+}
