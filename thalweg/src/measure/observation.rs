@@ -170,7 +170,9 @@ impl<'a> Observation<'a> {
         let (start, end) = (used[0].start, used[used.len() - 1].end);
         let wall = windows[windows.len() - 1].end - windows[0].start;
         let cpu = self.cpu_at_end - self.cpu_at_start.unwrap_or(self.cpu_at_end);
-        let throughput = throughput(&records, start, end);
+        let rate =
+            if experiment.fills_every_slot() { rate::of_slots(&records) } else { rate::of_streams(&records) };
+        let throughput = throughput(&records, rate, (start, end));
         Ok(Measurement {
             model: experiment.workload.model.clone(),
             configuration: experiment.configuration,
@@ -201,8 +203,9 @@ impl<'a> Observation<'a> {
     }
 }
 
-/// Inferences per second from `start` to `end`, with a block-bootstrap confidence interval.
-fn throughput(records: &[Record], start: Nanos, end: Nanos) -> Estimate {
+/// Inferences per second from `start` to `end`, with a block-bootstrap confidence interval. Without a `rate` of whole
+/// executions, all over the whole time.
+fn throughput(records: &[Record], rate: Option<f64>, (start, end): (Nanos, Nanos)) -> Estimate {
     let wall = end - start;
     let block = wall.0.div_ceil(BLOCKS as u64).max(1);
     let mut inferences = [0.0; BLOCKS];
@@ -214,7 +217,7 @@ fn throughput(records: &[Record], start: Nanos, end: Nanos) -> Estimate {
     }
     let rates: Vec<f64> = inferences.iter().map(|count| count / Nanos(block).as_seconds()).collect();
     let all = || records.iter().map(|record| record.samples as f64).sum::<f64>() / wall.as_seconds();
-    let value = rate::steady(records).unwrap_or_else(all);
+    let value = rate.unwrap_or_else(all);
     match stats::block_bootstrap_mean(&rates, 0) {
         // The blocks take all of the time, the point estimate whole rounds of each slot.
         Some(Estimate { lower, upper, .. }) => {

@@ -50,12 +50,17 @@ impl Stretch {
     }
 }
 
-/// Samples per second of all slots together, or where some are seldom used, of all streams. `None` where a stream did
-/// not complete anything twice, or only within a part of the time: then only counting all over the whole time is fair.
-pub(super) fn steady(records: &[Record]) -> Option<f64> {
-    let of_slots = || sum_of_rates(records, |record| (record.slot.executor, record.slot.index));
-    let of_streams = || sum_of_rates(records, |record| (record.slot.executor, 0));
-    of_slots().or_else(of_streams)
+/// Samples per second of all slots together, where there is always work for each of them: a slot that idles between
+/// two executions completes too few to tell its rate. Where some are seldom used all the same, that of all streams.
+pub(super) fn of_slots(records: &[Record]) -> Option<f64> {
+    let of_slots = sum_of_rates(records, |record| (record.slot.executor, record.slot.index));
+    of_slots.or_else(|| of_streams(records))
+}
+
+/// Samples per second of all streams together. `None` where one did not complete anything twice, or only within a part
+/// of the time: then only counting all over the whole time is fair.
+pub(super) fn of_streams(records: &[Record]) -> Option<f64> {
+    sum_of_rates(records, |record| (record.slot.executor, 0))
 }
 
 /// The sum over all that have this key in common.
@@ -96,7 +101,7 @@ mod tests {
         };
         let records: Vec<Record> =
             burst(0, 1).chain(burst(10_000_000, 3)).chain(burst(20_000_000, 5)).collect();
-        let rate = steady(&records).unwrap();
+        let rate = of_slots(&records).unwrap();
         assert!((rate / 3_200.0 - 1.0).abs() < 1e-3, "{rate}");
     }
 
@@ -113,14 +118,14 @@ mod tests {
             .chain(pairs)
             .map(|(index, readable)| in_slot(index, readable))
             .collect();
-        let rate = steady(&records).unwrap();
+        let rate = of_slots(&records).unwrap();
         assert!((rate / 800.0 - 1.0).abs() < 1e-3, "{rate}");
     }
 
     #[test]
     fn streams_of_different_speed_add_up() {
         let records = [record(0, 0), record(1, 0), record(0, 10_000), record(0, 20_000), record(1, 20_000)];
-        let rate = steady(&records).unwrap();
+        let rate = of_slots(&records).unwrap();
         assert!((rate - (8.0 + 4.0) / 20e-6).abs() < 1e-3, "{rate}");
     }
 
@@ -132,21 +137,21 @@ mod tests {
         };
         let mut early: Vec<Record> = at(0, 0..=10).chain(at(1, 0..=7)).collect();
         early.sort_by_key(|record| record.readable);
-        assert_eq!(steady(&early), None);
+        assert_eq!(of_slots(&early), None);
         let mut late: Vec<Record> = at(0, 0..=10).chain(at(1, 3..=10)).collect();
         late.sort_by_key(|record| record.readable);
-        assert_eq!(steady(&late), None);
+        assert_eq!(of_slots(&late), None);
         let mut whole: Vec<Record> = at(0, 0..=10).chain(at(1, 1..=9)).collect();
         whole.sort_by_key(|record| record.readable);
-        let rate = steady(&whole).unwrap();
+        let rate = of_slots(&whole).unwrap();
         assert!((rate / 800e3 - 1.0).abs() < 1e-9, "{rate}");
     }
 
     #[test]
     fn a_stream_that_was_mostly_idle_has_no_rate() {
         let records = [record(0, 0), record(1, 10), record(0, 20), record(1, 100)];
-        assert_eq!(steady(&records), None);
-        assert_eq!(steady(&records[..1]), None);
-        assert_eq!(steady(&[]), None);
+        assert_eq!(of_slots(&records), None);
+        assert_eq!(of_slots(&records[..1]), None);
+        assert_eq!(of_slots(&[]), None);
     }
 }
