@@ -1,6 +1,6 @@
 //! Made-up but plausible results to test the reports with: a GPU that one stream fills to a fifth.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::{DeviceSpec, SlotId, Span, StageTimes};
 use crate::measure::{
@@ -166,6 +166,7 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
         failures: Failures::default(),
         overlap: Overlap::of(&records),
         remarks: Vec::new(),
+        deviating_streams: BTreeSet::new(),
         windows,
         used_windows: 3,
         records,

@@ -1,6 +1,6 @@
 //! Synthetic devices and measurements with a known truth, for the tests of this module.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::journal::{Header, JOURNAL_VERSION, Reading};
@@ -191,6 +191,7 @@ pub fn measurement(trial: &Trial, throughput: f64) -> Measurement {
         verification: Verification::default(),
         failures: Failures::default(),
         remarks: Vec::new(),
+        deviating_streams: BTreeSet::new(),
         overlap: None,
         windows: Vec::new(),
         used_windows: 1,
