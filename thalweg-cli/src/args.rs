@@ -57,6 +57,8 @@ pub enum Command {
     Accuracy(AccuracyArgs),
     /// Measure one configuration
     Bench(BenchArgs),
+    /// Say what limits one configuration, with evidence, and try what would help
+    Diagnose(DiagnoseArgs),
     /// Find the best configuration under a latency and memory limit
     Tune(TuneArgs),
     /// Compare devices on paper, from data sheets: nothing is run
@@ -65,7 +67,7 @@ pub enum Command {
     Export(ExportArgs),
     /// Say which of two results is faster, by how much, and whether they can be compared
     Compare(CompareArgs),
-    /// Show the result of an earlier `bench` or `tune` again
+    /// Show the result of an earlier `bench`, `diagnose` or `tune` again
     Report(ReportArgs),
     /// Print a completion script for a shell
     Completions {
@@ -316,6 +318,34 @@ pub enum PrecisionRoute {
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Folder for measurement.json, report.html and trace.json
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Write the outputs of every sample to this .npz file
+    #[arg(long, value_name = "FILE")]
+    pub save_outputs: Option<PathBuf>,
+    /// Explain every number
+    #[arg(long)]
+    pub explain: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DiagnoseArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// How many remedies to try, the most promising first
+    #[arg(long = "try", value_name = "N", default_value_t = 3)]
+    pub tries: usize,
+    /// Folder for diagnosis.json and report.html
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// One configuration of one network under one load.
+#[derive(Debug, Args)]
+pub struct RunArgs {
     /// ONNX file
     #[arg(required_unless_present_any = ["tuned", "engine"])]
     pub model: Option<PathBuf>,
@@ -371,15 +401,6 @@ pub struct BenchArgs {
         value_parser = parse_seconds, allow_negative_numbers = true
     )]
     pub warm_up: Duration,
-    /// Folder for measurement.json, report.html and trace.json
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Write the outputs of every sample to this .npz file
-    #[arg(long, value_name = "FILE")]
-    pub save_outputs: Option<PathBuf>,
-    /// Explain every number
-    #[arg(long)]
-    pub explain: bool,
 }
 
 #[derive(Debug, Args)]
@@ -490,7 +511,7 @@ pub struct CompareArgs {
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Folder that `bench` or `tune` wrote with --out
+    /// Folder that `bench`, `diagnose` or `tune` wrote with --out
     pub folder: PathBuf,
     /// Explain every number
     #[arg(long)]

@@ -41,6 +41,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Build(args) => commands::build::run(&args, output),
         Command::Accuracy(args) => commands::accuracy::run(&args, output),
         Command::Bench(args) => commands::bench::run(&args, output),
+        Command::Diagnose(args) => commands::diagnose::run(&args, output),
         Command::Tune(args) => commands::tune::run(&args, output),
         Command::Predict(args) => commands::predict::run(&args, output),
         Command::Compare(args) => commands::compare::run(&args, output),

@@ -11,6 +11,7 @@ mod bad_settings;
 mod comparisons;
 mod connections;
 mod conversion;
+mod diagnoses;
 mod ended_early;
 mod engines;
 mod knobs;

@@ -64,9 +64,17 @@ pub struct Experiment<'a> {
     pub load: Load,
     /// How long.
     pub pacing: Pacing,
+    /// How samples get into the slots.
+    pub feeding: Feeding,
 }
 
 impl Experiment<'_> {
+    /// The same with slots filled in another way than the workload's.
+    #[must_use]
+    pub fn fed(self, feeding: Feeding) -> Self {
+        Self { feeding, ..self }
+    }
+
     /// Builds the pool, warms it up, measures until the windows agree, and takes it down.
     ///
     /// # Errors
@@ -108,7 +116,7 @@ impl Experiment<'_> {
     /// How inputs get into the slots. Without transfers a slot computes on its first ones for ever.
     fn feeding(&self) -> Feeding {
         match self.configuration.transfers {
-            Transfers::On => self.workload.feeding,
+            Transfers::On => self.feeding,
             Transfers::Off => Feeding::Resident,
         }
     }

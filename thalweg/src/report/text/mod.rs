@@ -5,6 +5,7 @@
 mod build;
 mod comparison;
 mod conversion;
+mod diagnosis;
 mod examination;
 mod inspection;
 mod measurement;
@@ -19,6 +20,7 @@ use super::definitions;
 pub use build::{text_of_accuracy, text_of_build};
 pub use comparison::text_of_comparison;
 pub use conversion::{text_of_conversion, text_of_converted_nodes};
+pub use diagnosis::text_of_diagnosis;
 pub use examination::{text_of_examination, text_of_memory};
 pub use inspection::text_of_inspection;
 pub use measurement::text_of_measurement;
