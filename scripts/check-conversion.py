@@ -2,6 +2,7 @@
 """Converts the real models to half precision and checks the results with others' eyes.
 
 Usage: check-conversion.py [--precision fp16|bf16] [--thalweg PATH] [--tensorrt-dir DIR] [--seed N] [--keep DIR] [NAME...]
+For INT8 there is check-quantization.py.
 Needs: pip install numpy onnx onnxruntime; the models of scripts/fetch-models.py; cargo build --release
 
 For each model of scripts/models.tsv, or those that are named: `thalweg convert` with ranges from random samples;
@@ -20,7 +21,6 @@ off by this much already does not tell a good conversion from a bad one.
 import argparse
 import json
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,7 @@ import onnx.numpy_helper
 
 import models
 import reference
+import rounds
 import thalweg
 
 # What half precision may cost; roundings of 2^-11 (FP16) or 2^-8 (BF16) add up over the depth of a network.
@@ -194,16 +195,7 @@ def parse_arguments():
 
 def main():
     arguments = parse_arguments()
-    rows = models.read_table(arguments.names)
-    models.require(rows)
-    thalweg.require(arguments.thalweg)
-    lines = []
-    with tempfile.TemporaryDirectory(prefix="thalweg-convert-") as temporary:
-        folder = arguments.keep or Path(temporary)
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for row in rows:
-            print(f"{row['name']} ...", file=sys.stderr)
-            lines.append(check(row, arguments, folder))
+    lines = rounds.over(arguments, "thalweg-convert-", check)
     print_table(lines)
     good = sum(line.is_good() for line in lines)
     print(f"\n{good} of {len(lines)} models pass in {arguments.precision}: valid, within {TOLERANCE:g}, built where the original is")

@@ -15,7 +15,6 @@ output is that sensitive to the order of sums on these inputs, and is held again
 
 import argparse
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import numpy
 
 import models
 import reference
+import rounds
 import thalweg
 
 # Two implementations add the same float32 numbers in different orders; over the depth of these networks that
@@ -101,19 +101,11 @@ def parse_arguments():
 
 def main():
     arguments = parse_arguments()
-    rows = models.read_table(arguments.names)
-    models.require(rows)
-    thalweg.require(arguments.thalweg)
-    lines = []
-    with tempfile.TemporaryDirectory(prefix="thalweg-compare-") as temporary:
-        folder = arguments.keep or temporary
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for row in rows:
-            print(f"{row['name']} ...", file=sys.stderr)
-            lines += compare(row, arguments, folder)
+    compared = rounds.over(arguments, "thalweg-compare-", compare)
+    lines = [line for of_model in compared for line in of_model]
     print_table(lines)
     wrong = {line.model for line in lines if not line.is_good()}
-    print(f"{len(rows) - len(wrong)} of {len(rows)} models agree with ONNX Runtime within {TOLERANCE:g} or the noise")
+    print(f"{len(compared) - len(wrong)} of {len(compared)} models agree with ONNX Runtime within {TOLERANCE:g} or the noise")
     sys.exit(1 if wrong else 0)
 
 

@@ -2,8 +2,8 @@
 
 Columns: name (of the file in .models/), package, version, file (in the wheel), sha256 (of that file), licence
 (of the package), shapes (of the inputs with open dimensions, as --shape takes them), values (what an input must
-hold where random numbers between 0 and 1 make no sense: NAME=CONSTANT, or NAME=FROM..TO with TO excluded). A
-column without content holds `-`; several words in one are separated by a space.
+hold where random numbers between 0 and 1 make no sense: NAME=CONSTANT, or NAME=FROM..TO with TO excluded), samples
+(what samples.py makes for it). A column without content holds `-`; several words in one are separated by a space.
 """
 
 import csv

@@ -45,6 +45,12 @@ def convert(binary, row, precision, output):
     return json.loads(run([*command, "--json"]))["report"]
 
 
+def quantize_command(binary, row, samples, output, options):
+    """The command line that quantises a model on a folder of samples, without comparing the result."""
+    command = [binary, "convert", models.path(row), "--precision=int8", "-o", output, *shape_arguments(row)]
+    return [*command, f"--calibrate={samples}", "--no-accuracy", "--json", *options]
+
+
 def build(binary, row, model, tensorrt_dir, engine):
     """Builds an engine of a model of the table, or of one that was made of it."""
     command = [binary, "build", model, "-o", engine, f"--tensorrt-dir={tensorrt_dir}", *shape_arguments(row)]

@@ -1,20 +1,25 @@
 //! What can be typed: commands, options and their help.
 
+mod precision;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use thalweg::backend::{CudaGraph, DataSheet, Precision, Transfers, Wait};
-use thalweg::measure::Feeding;
+use thalweg::export::Format;
+use thalweg::measure::{Feeding, ObjectionKind};
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
-use thalweg::precision::{AccuracyLimit, HalfType};
+use thalweg::precision::AccuracyLimit;
 
 use crate::values::{
-    Counts, graph_parser, half_parser, network_parser, parse_count, parse_counts, parse_delay, parse_device,
-    parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape, parse_span,
-    precision_parser, transfers_parser, wait_parser,
+    Counts, format_parser, graph_parser, network_parser, objection_parser, parse_count, parse_counts,
+    parse_delay, parse_device, parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape,
+    parse_span, precision_parser, transfers_parser, wait_parser,
 };
+
+pub use precision::{AccuracyArgs, ConvertArgs, QuantizationArgs, Target};
 
 /// Finds, proves and runs the fastest way to push inferences through a network on several streams.
 #[derive(Debug, Parser)]
@@ -44,10 +49,12 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Write a well-known network with seeded random weights as an ONNX file
     Model(ModelArgs),
-    /// Convert a model to FP16 or BF16 and write it as an ONNX file
+    /// Convert a model to FP16, BF16 or INT8 and write it as an ONNX file
     Convert(ConvertArgs),
     /// Build an engine and write it to a file
     Build(BuildArgs),
+    /// Compare what two models or engines give for the same samples
+    Accuracy(AccuracyArgs),
     /// Measure one configuration
     Bench(BenchArgs),
     /// Say what limits one configuration, with evidence, and try what would help
@@ -56,6 +63,10 @@ pub enum Command {
     Tune(TuneArgs),
     /// Compare devices on paper, from data sheets: nothing is run
     Predict(PredictArgs),
+    /// Turn a tuned configuration into a file for Triton, trtexec or C++
+    Export(ExportArgs),
+    /// Say which of two results is faster, by how much, and whether they can be compared
+    Compare(CompareArgs),
     /// Show the result of an earlier `bench`, `diagnose` or `tune` again
     Report(ReportArgs),
     /// Print a completion script for a shell
@@ -133,36 +144,6 @@ pub struct ModelArgs {
     /// Seed of the weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-}
-
-#[derive(Debug, Args)]
-pub struct ConvertArgs {
-    /// ONNX file
-    pub model: PathBuf,
-    /// The type to compute in: fp16, bf16
-    #[arg(long, value_name = "WHAT", default_value = "fp16", value_parser = half_parser())]
-    pub precision: HalfType,
-    /// File to write
-    #[arg(long, short, value_name = "FILE")]
-    pub output: PathBuf,
-    /// Samples to look at the ranges of values on: .npy for one input, .npz with an array per input, or a folder of
-    /// them; random without it
-    #[arg(long, value_name = "FILE|DIR")]
-    pub input: Option<PathBuf>,
-    /// Nodes and operators that stay in FP32, by name
-    #[arg(long, value_name = "NAME|OP", value_delimiter = ',')]
-    pub keep_f32: Vec<String>,
-    /// Convert FP32 inputs and outputs too
-    #[arg(long)]
-    pub half_io: bool,
-    /// Do not run the network to look at the ranges of its values
-    #[arg(long, conflicts_with = "input")]
-    pub no_ranges: bool,
-    /// Seed of random samples
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    #[command(flatten)]
-    pub shapes: ShapeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -307,10 +288,12 @@ pub struct BuildArgs {
     pub shapes: ShapeArgs,
     #[command(flatten)]
     pub cache: CacheArgs,
-    /// How fp16 reaches TensorRT: as a flag of its builder, or by converting the model first [default: flags where
-    /// TensorRT still has them (8 and 10), else onnx]
+    /// How fp16 and int8 reach TensorRT: as a flag of its builder, or by converting the model first [default: flags
+    /// where TensorRT still has them (8 and 10), else onnx]
     #[arg(long, value_name = "HOW", value_enum)]
     pub precision_route: Option<PrecisionRoute>,
+    #[command(flatten)]
+    pub quantization: QuantizationArgs,
     /// Samples to compare a lower precision with FP32 on [default: those of --calibrate, else random]
     #[arg(long, value_name = "FILE|DIR")]
     pub input: Option<PathBuf>,
@@ -327,7 +310,7 @@ pub struct BuildArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PrecisionRoute {
-    /// The builder chooses which layers compute in half
+    /// The builder chooses which layers compute in a lower precision
     Flags,
     /// The model is converted and says so itself
     Onnx,
@@ -495,6 +478,35 @@ pub struct TuneArgs {
     /// Continue the journal in the folder
     #[arg(long)]
     pub resume: bool,
+    /// Write the winner for these too: triton, trtexec, cpp
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = format_parser())]
+    pub export: Vec<Format>,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The tuned.json of `tune`
+    pub tuned: PathBuf,
+    /// What it is for: triton, trtexec or cpp
+    #[arg(long, value_name = "FORMAT", value_parser = format_parser())]
+    pub to: Format,
+    /// File to write; printed without it
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Result of `bench` or `tune`: measurement.json, outcome.json or the folder with it
+    pub first: PathBuf,
+    /// The one that is compared with it
+    pub second: PathBuf,
+    /// Fail where the second has less than so many times the throughput of the first
+    #[arg(long, value_name = "RATIO", value_parser = parse_positive, allow_negative_numbers = true)]
+    pub fail_below: Option<f64>,
+    /// Compare although this differs, or is in doubt
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = objection_parser())]
+    pub despite: Vec<ObjectionKind>,
 }
 
 #[derive(Debug, Args)]

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use thalweg::backend::{CudaGraph, DataSheet, Precision, Transfers, Wait};
-use thalweg::measure::Feeding;
+use thalweg::export::Format;
+use thalweg::measure::{Feeding, ObjectionKind};
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
-use thalweg::precision::HalfType;
+use thalweg::precision::{CalibrationMethod, HalfType};
+
+use crate::args::Target;
 
 /// A list of values for one knob, or the tuner's own choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,9 +103,15 @@ pub fn precision_parser() -> impl TypedValueParser<Value = Precision> {
     named(["fp32", "fp16", "int8"], Precision::ALL)
 }
 
-/// One of the half types by its name.
-pub fn half_parser() -> impl TypedValueParser<Value = HalfType> {
-    named(["fp16", "bf16"], HalfType::ALL)
+/// What a model can be converted to, by its name.
+pub fn target_parser() -> impl TypedValueParser<Value = Target> {
+    let [fp16, bf16] = HalfType::ALL.map(Target::Half);
+    named(["fp16", "bf16", "int8", "auto"], [fp16, bf16, Target::Int8, Target::Auto])
+}
+
+/// How thresholds are chosen, by its name.
+pub fn method_parser() -> impl TypedValueParser<Value = CalibrationMethod> {
+    named(["entropy", "minmax", "percentile", "mse"], CalibrationMethod::ALL)
 }
 
 /// What is replayed as a CUDA graph, by its name.
@@ -118,6 +127,17 @@ pub fn wait_parser() -> impl TypedValueParser<Value = Wait> {
 /// Whether executions copy.
 pub fn transfers_parser() -> impl TypedValueParser<Value = Transfers> {
     named(["on", "off"], Transfers::ALL)
+}
+
+/// What a tuned configuration is exported for, by its name.
+pub fn format_parser() -> impl TypedValueParser<Value = Format> {
+    named(["triton", "trtexec", "cpp"], Format::ALL)
+}
+
+/// A kind of objection against a comparison, by its name.
+pub fn objection_parser() -> impl TypedValueParser<Value = ObjectionKind> {
+    let names = ["device", "model", "versions", "clocks", "load", "unsteady", "incomplete"];
+    named(names, ObjectionKind::ALL)
 }
 
 /// One of these values, by the name that it prints.

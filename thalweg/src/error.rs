@@ -247,6 +247,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// Another program cannot run what was tuned, or too little is known of it.
+    #[error("cannot export for {format}: {reason}")]
+    CannotExport {
+        /// What it was to be exported for.
+        format: String,
+        /// Why not.
+        reason: String,
+    },
+
     /// A tuned configuration belongs to another model.
     #[error(
         "the configuration was tuned for another model, {}: expected sha256 {expected}, got {got}; tune this one",
@@ -268,6 +277,15 @@ pub enum Error {
         candidate_count: usize,
         /// Text of the first failure.
         first: String,
+    },
+
+    /// A file holds no calibration table, or a damaged one.
+    #[error("{} is no calibration table: {reason}", path.display())]
+    NotACalibrationTable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
 
     /// The file is not a serialised engine, or its label does not fit it.

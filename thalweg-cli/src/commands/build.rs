@@ -4,16 +4,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
+use serde::Serialize;
 use serde_json::json;
 use thalweg::backend::{self, Backend, BuildOptions, Engine, Precision};
 use thalweg::engine::{self, Built, EngineRequest, MaxBatch, StoredEngine};
 use thalweg::files;
 use thalweg::measure::WorkloadSpec;
 use thalweg::model::Model;
-use thalweg::precision::{self, Accuracy, Assessment, Boundary, ConversionReport, ConversionSpec, HalfType};
+use thalweg::precision::{
+    self, Accuracy, Assessment, Boundary, ConversionReport, ConversionSpec, HalfType, QuantizationReport,
+    SampleSource,
+};
 use thalweg::report;
 
 use super::convert::Look;
+use super::quantize::Quantization;
 use super::{build_options, cache, input_shapes, surroundings};
 use crate::args::{BuildArgs, PrecisionRoute};
 use crate::output::Output;
@@ -32,7 +37,8 @@ pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
         input_shapes: input_shapes(&args.shapes),
         max_batch: MaxBatch::Exactly(args.batch),
         options: routed.options.clone(),
-        calibrate: args.builder.calibrate.clone(),
+        // A converted model has its ranges inside.
+        calibrate: args.builder.calibrate.clone().filter(|_| routed.original.is_none()),
         cache: cache(&args.cache, backend.as_ref(), output)?,
         watch: Some(watch),
         input: args.input.clone().or_else(|| args.builder.calibrate.clone()),
@@ -49,7 +55,7 @@ pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
         export_layers(built.engine.as_deref(), path)?;
     }
     show(
-        &Shown { built: &built, accuracy: accuracy.as_ref(), conversion: routed.report.as_ref() },
+        &Shown { built: &built, accuracy: accuracy.as_ref(), conversion: routed.conversion.as_ref() },
         &args.output,
         output,
     )
@@ -61,43 +67,76 @@ struct Routed {
     options: BuildOptions,
     /// The model as it was, and what its conversion did, where it was converted.
     original: Option<Model>,
-    report: Option<ConversionReport>,
+    conversion: Option<Conversion>,
 }
 
-/// FP16 as a flag where the backend has one, else by converting the model.
+/// What a conversion did.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Conversion {
+    Half(Box<ConversionReport>),
+    Int8(Box<QuantizationReport>),
+}
+
+/// A lower precision as a flag where the backend has one, else by converting the model.
 fn routed(args: &BuildArgs, backend: &dyn Backend, output: &Output) -> anyhow::Result<Routed> {
     let (model, options) = (Model::read(&args.model)?, build_options(&args.builder));
+    let precision = options.precision;
     ensure!(
-        args.precision_route.is_none() || options.precision == Precision::Fp16,
-        "--precision-route is for --precision fp16: {} has one way only",
-        options.precision
+        args.precision_route.is_none() || precision != Precision::Fp32,
+        "--precision-route is for --precision fp16 and int8: fp32 has one way only"
     );
     let by_types = backend.takes_types_from_model();
     let default = if by_types { PrecisionRoute::Onnx } else { PrecisionRoute::Flags };
     let route = args.precision_route.unwrap_or(default);
-    if options.precision != Precision::Fp16 || route == PrecisionRoute::Flags {
-        return Ok(Routed { model, options, original: None, report: None });
+    if precision == Precision::Fp32 || route == PrecisionRoute::Flags {
+        ensure!(
+            !args.quantization.are_given(),
+            "calibration tables, --quantize-ends and --fp32-weights are for --precision int8 --precision-route onnx"
+        );
+        return Ok(Routed { model, options, original: None, conversion: None });
     }
     let reason = if by_types { "this TensorRT takes the types of the model alone" } else { "as asked for" };
-    output.note(&format!("converting {} to fp16 first: {reason}", model.name()));
+    output.note(&format!("converting {} to {precision} first: {reason}", model.name()));
+    let (converted, conversion) = match precision {
+        Precision::Int8 => in_int8(args, backend, &model)?,
+        _ => in_fp16(args, &model, output)?,
+    };
+    // Where there is a flag, it allows the types that the model has.
+    let options = BuildOptions { precision: if by_types { Precision::Fp32 } else { precision }, ..options };
+    Ok(Routed { model: converted, options, original: Some(model), conversion: Some(conversion) })
+}
+
+fn in_fp16(args: &BuildArgs, model: &Model, output: &Output) -> anyhow::Result<(Model, Conversion)> {
     let look = Look {
         half: HalfType::Fp16,
         input_shapes: &input_shapes(&args.shapes),
         samples: args.input.as_deref().or(args.builder.calibrate.as_deref()),
         seed: 0,
     };
-    let ranges = look.ranges(&model, output)?;
+    let (ranges, remark) = look.ranges(model)?;
+    remark.iter().for_each(|remark| output.warning(remark));
     let spec = ConversionSpec {
         half: HalfType::Fp16,
         keep_f32: &[],
         boundary: Boundary::Unchanged,
         ranges: ranges.as_ref(),
     };
-    let (converted, report) = precision::convert(&model, &spec)?;
-    // Where there is a flag, it allows the types that the model has.
-    let precision = if by_types { Precision::Fp32 } else { Precision::Fp16 };
-    let options = BuildOptions { precision, ..options };
-    Ok(Routed { model: converted, options, original: Some(model), report: Some(report) })
+    let (converted, report) = precision::convert(model, &spec)?;
+    Ok((converted, Conversion::Half(Box::new(report))))
+}
+
+fn in_int8(args: &BuildArgs, backend: &dyn Backend, model: &Model) -> anyhow::Result<(Model, Conversion)> {
+    let path = args.builder.calibrate.as_deref();
+    let quantization = Quantization {
+        args: &args.quantization,
+        source: SampleSource { input_shapes: &input_shapes(&args.shapes), path, seed: 0 },
+        keep_f32: &[],
+        takes_int8_weights: backend.takes_int8_weights(),
+    };
+    quantization.check_outputs()?;
+    let (converted, report) = quantization.run(model)?;
+    Ok((converted, Conversion::Int8(Box::new(report))))
 }
 
 fn check_outputs(args: &BuildArgs) -> thalweg::Result<()> {
@@ -160,7 +199,7 @@ fn export_layers(engine: Option<&dyn Engine>, path: &Path) -> anyhow::Result<()>
 struct Shown<'a> {
     built: &'a Ready,
     accuracy: Option<&'a Accuracy>,
-    conversion: Option<&'a ConversionReport>,
+    conversion: Option<&'a Conversion>,
 }
 
 fn show(shown: &Shown<'_>, path: &Path, output: &Output) -> anyhow::Result<()> {
@@ -183,7 +222,10 @@ fn show(shown: &Shown<'_>, path: &Path, output: &Output) -> anyhow::Result<()> {
         },
         |style| {
             let accuracy = accuracy.map(|accuracy| report::text_of_accuracy(accuracy, style));
-            let conversion = conversion.map(|conversion| report::text_of_converted_nodes(conversion, style));
+            let conversion = conversion.map(|conversion| match conversion {
+                Conversion::Half(report) => report::text_of_converted_nodes(report, style),
+                Conversion::Int8(report) => report::text_of_quantized_nodes(report, style),
+            });
             report::text_of_build(&built.stored, &built.source, path, style)
                 + &conversion.unwrap_or_default()
                 + &accuracy.unwrap_or_default()

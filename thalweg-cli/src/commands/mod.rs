@@ -1,13 +1,17 @@
 //! The commands, one file each.
 
+pub mod accuracy;
 pub mod bench;
 pub mod build;
+pub mod compare;
 pub mod convert;
 pub mod diagnose;
 pub mod doctor;
+pub mod export;
 pub mod inspect;
 pub mod model;
 pub mod predict;
+mod quantize;
 pub mod report;
 pub mod tune;
 

@@ -41,3 +41,58 @@ fn a_name_that_nothing_has_is_refused_and_nothing_is_written() {
     run(line, &[&classifier(), &half]).refused(2, &["keep-f32 Sofmax", "no node and no operator"]);
     assert!(!half.exists());
 }
+
+#[test]
+fn a_model_in_int8_is_a_quarter_as_large_and_is_compared_with_the_original() {
+    let scratch = Scratch::new();
+    let (quantized, table) = (scratch.path("int8.onnx"), scratch.path("table.cache"));
+    let line = format!(
+        "convert {{}} {CLASSIFIER_SHAPE} --precision int8 -o {{}} --save-calibration-table {{}} --json"
+    );
+    let json = run(&line, &[&classifier(), &quantized, &table]).succeeded().json();
+    let report = &json["report"];
+    assert!(report["quantized"]["Conv"].as_u64() > Some(40), "{report}");
+    assert!(report["bytes_after"].as_u64().unwrap() * 2 < report["bytes_before"].as_u64().unwrap());
+    assert!(json["accuracy"]["outputs"][0]["cosine"].as_f64() > Some(0.9), "{}", json["accuracy"]);
+    assert!(std::fs::read_to_string(&table).unwrap().starts_with("TRT-8600-EntropyCalibration2\n"));
+    // The same table gives the same model.
+    let again = scratch.path("again.onnx");
+    let line = "convert {} --precision int8 -o {} --calibration-table {} --no-accuracy --json";
+    let json = run(line, &[&classifier(), &again, &table]).succeeded().json();
+    assert_eq!(json["report"]["quantized"], report["quantized"]);
+    assert!(json["accuracy"].is_null());
+}
+
+#[test]
+fn int8_that_loses_more_than_was_allowed_fails_and_nothing_is_written() {
+    let scratch = Scratch::new();
+    let quantized = scratch.path("int8.onnx");
+    let line =
+        format!("convert {{}} {CLASSIFIER_SHAPE} --precision int8 -o {{}} --max-loss cosine=0.9999999");
+    run(&line, &[&classifier(), &quantized]).refused(1, &["cosine=0.9999999"]);
+    assert!(!quantized.exists());
+}
+
+#[test]
+fn options_of_the_other_precision_are_refused() {
+    let scratch = Scratch::new();
+    let out = scratch.path("out.onnx");
+    run("convert {} -o {} --max-loss rel=0.1", &[&classifier(), &out]).refused(1, &["for --precision int8"]);
+    let line = "convert {} -o {} --precision int8 --half-io";
+    run(line, &[&classifier(), &out]).refused(1, &["for --precision fp16 and bf16"]);
+}
+
+#[test]
+fn auto_keeps_to_the_limit_and_says_what_went_back() {
+    let scratch = Scratch::new();
+    let mixed = scratch.path("mixed.onnx");
+    let line =
+        format!("convert {{}} {CLASSIFIER_SHAPE} --precision auto -o {{}} --max-loss cosine=0.9995 --json");
+    let json = run(&line, &[&classifier(), &mixed]).succeeded().json();
+    assert!(json["accuracy"]["outputs"][0]["cosine"].as_f64() >= Some(0.9995), "{}", json["accuracy"]);
+    let (kept, all) = (json["mix"]["kept"].as_u64(), json["mix"]["nodes"].as_array().unwrap().len());
+    let quantized = json["report"]["quantized"]["Conv"].as_u64().unwrap_or(0);
+    assert_eq!(kept.map(|kept| kept + quantized), u64::try_from(all).ok());
+    let line = format!("convert {{}} {CLASSIFIER_SHAPE} --precision auto -o {{}}");
+    run(&line, &[&classifier(), &mixed]).refused(1, &["add --max-loss"]);
+}

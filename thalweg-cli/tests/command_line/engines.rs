@@ -208,6 +208,17 @@ fn fp16_goes_through_the_model_where_tensorrt_has_no_flag() {
 }
 
 #[test]
+fn int8_goes_through_the_model_where_tensorrt_has_no_flag() {
+    let Some(folder) = rtx() else { return };
+    let scratch = Scratch::new();
+    let output = scratch.path("x.engine");
+    let built = build_rtx(&scratch, &folder, &output, "--precision int8 --json").succeeded().json();
+    assert_eq!(built["spec"]["options"]["precision"], "fp32");
+    assert!(built["conversion"]["quantized"]["Conv"].as_u64() > Some(40), "{}", built["conversion"]);
+    assert!(output.is_file());
+}
+
+#[test]
 fn a_process_that_waits_for_anothers_build_says_so_and_can_be_interrupted() {
     let Some(folder) = rtx() else { return };
     let scratch = Scratch::new();

@@ -2,11 +2,13 @@
 //! folder. Each test runs the binary; what a command computes is tested in the library.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod accuracy;
 mod arrays;
 mod bad_inputs;
 mod bad_models;
 mod bad_results;
 mod bad_settings;
+mod comparisons;
 mod connections;
 mod conversion;
 mod diagnoses;

@@ -6,8 +6,20 @@ use std::process::{Command, Stdio};
 use crate::models::{CLASSIFIER_SHAPE, classifier, launch};
 use crate::program::{Said, Scratch, command, finish, run, start};
 
-const COMMANDS: [&str; 11] =
-    ["", "doctor", "inspect", "model", "convert", "build", "bench", "tune", "report", "completions", "man"];
+const COMMANDS: [&str; 12] = [
+    "",
+    "doctor",
+    "inspect",
+    "model",
+    "convert",
+    "build",
+    "accuracy",
+    "bench",
+    "tune",
+    "report",
+    "completions",
+    "man",
+];
 
 /// Columns that help may be wide.
 const WIDTH: usize = 100;

@@ -134,6 +134,11 @@ pub trait Backend: Send + Sync {
         false
     }
 
+    /// Whether a model may store weights as eight-bit integers.
+    fn takes_int8_weights(&self) -> bool {
+        true
+    }
+
     /// What an engine's bytes depend on besides model and [`BuildSpec`], such as versions and the device's
     /// generation; `None` where building is so quick that storing engines is not worth it.
     fn build_identity(&self) -> Option<String> {

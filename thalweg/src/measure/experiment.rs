@@ -106,6 +106,13 @@ impl Experiment<'_> {
         Ok(Measurement { feed: Some(fed), ..observation.summarise(self)? })
     }
 
+    /// Whether the load always has work for each slot.
+    pub(super) fn fills_every_slot(&self) -> bool {
+        let Configuration { streams, depth, batch_size, .. } = self.configuration;
+        let room = streams * depth * batch_size;
+        matches!(self.load.arrival, Arrival::Concurrency(count) if count * self.load.samples_per_request >= room)
+    }
+
     /// How inputs get into the slots. Without transfers a slot computes on its first ones for ever.
     fn feeding(&self) -> Feeding {
         match self.configuration.transfers {

@@ -116,6 +116,13 @@ impl SampleSet {
         Self { count: 1, inputs: inputs.collect(), sizes: self.sizes.clone() }
     }
 
+    /// A set of the first ones.
+    pub(crate) fn first(&self, count: usize) -> Self {
+        let count = count.min(self.count);
+        let inputs = self.inputs.iter().zip(&self.sizes).map(|(bytes, size)| bytes[..count * size].to_vec());
+        Self { count, inputs: inputs.collect(), sizes: self.sizes.clone() }
+    }
+
     /// Bytes of one sample of all inputs.
     pub fn byte_count(&self) -> usize {
         self.sizes.iter().sum()

@@ -31,6 +31,9 @@ pub struct OutputAccuracy {
     pub max_relative_error: f64,
     /// Fraction of samples whose largest element is the same, for outputs that are a row of classes.
     pub top1_agreement: Option<f64>,
+    /// Fraction of samples whose largest element in FP32 is among the five largest, where there are more than five.
+    #[serde(default)]
+    pub top5_agreement: Option<f64>,
 }
 
 /// The least accuracy that will do.
@@ -129,12 +132,15 @@ pub fn compare(
             got: sizes(got),
         });
     }
+    let among_five = pairs().filter(|(expected, got)| is_among_largest(got, largest(expected))).count();
+    let has_five = expected.iter().all(|sample| sample.len() > TOP);
     let same_top = pairs().filter(|(expected, got)| largest(expected) == largest(got)).count();
     Ok(OutputAccuracy {
         output: output.to_owned(),
         cosine: pairs().map(|(expected, got)| cosine(expected, got)).fold(1.0, f64::min),
         max_relative_error: pairs().map(|(expected, got)| relative_error(expected, got)).fold(0.0, f64::max),
         top1_agreement: is_classes.then(|| same_top as f64 / expected.len() as f64),
+        top5_agreement: (is_classes && has_five).then(|| among_five as f64 / expected.len() as f64),
     })
 }
 
@@ -174,6 +180,15 @@ fn relative_error(expected: &[f64], got: &[f64]) -> f64 {
     errors.map(relative).map(|error| if error.is_nan() { f64::INFINITY } else { error }).fold(0.0, f64::max)
 }
 
+/// The classes among which the right one has to be for the top-5 agreement.
+const TOP: usize = 5;
+
+/// Whether fewer than five elements are larger than the one at this place.
+fn is_among_largest(values: &[f64], place: Option<usize>) -> bool {
+    let Some(value) = place.map(|place| values[place]) else { return values.iter().all(|it| it.is_nan()) };
+    !value.is_nan() && values.iter().filter(|other| **other > value).count() < TOP
+}
+
 /// Where the largest element is: the first of equals.
 fn largest(values: &[f64]) -> Option<usize> {
     let mut best: Option<(usize, f64)> = None;
@@ -208,6 +223,16 @@ mod tests {
         let mixed = of(&[&[1.0, 0.0], &[3.0, 4.0]], &[&[1.0, 0.0], &[4.0, 3.0]]);
         assert_eq!((mixed.cosine, mixed.max_relative_error), (0.96, 0.25));
         assert_eq!(mixed.top1_agreement, Some(0.5));
+    }
+
+    #[test]
+    fn the_right_class_counts_among_the_five_largest() {
+        let right: &[f64] = &[9.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+        let fifth: &[f64] = &[1.0, 0.0, 2.0, 3.0, 4.0, 5.0];
+        let sixth: &[f64] = &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+        let both = of(&[right, right], &[fifth, sixth]);
+        assert_eq!((both.top1_agreement, both.top5_agreement), (Some(0.0), Some(0.5)));
+        assert_eq!(of(&[&right[..5]], &[&fifth[..5]]).top5_agreement, None);
     }
 
     #[test]
@@ -250,6 +275,7 @@ mod tests {
             cosine,
             max_relative_error: 0.1,
             top1_agreement: None,
+            top5_agreement: None,
         };
         let accuracy = accuracy(vec![output("good", 0.9999), output("bad", 0.98)]);
         assert!(AccuracyLimit::Cosine(0.9).check(&accuracy).is_ok());

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::accuracy::{Accuracy, OutputAccuracy, compare};
+use super::probe::{SampleSource, cpu_engine};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{Backend, BuildOptions, Engine, Precision};
 use crate::engine::{self, Cache, EngineRequest, MaxBatch};
 use crate::error::{Error, Result};
 use crate::measure::{Reference, SampleSet};
-use crate::model::{Signature, TensorSpec};
+use crate::model::{Model, Signature, TensorSpec};
 
 /// Random samples where none are given.
 const RANDOM_SAMPLES: usize = 16;
@@ -35,34 +36,78 @@ pub struct Assessment<'a> {
 /// # Errors
 /// Where neither can run the model or the samples cannot be read.
 pub fn assess(engine: &Arc<dyn Engine>, assessment: &Assessment<'_>) -> Result<Accuracy> {
-    let (reference, exact) = exact_engine(assessment)?;
-    let expected = Outputs::of(&exact, assessment)?;
+    let (name, exact) = exact_engine(assessment)?;
+    let Assessment { samples, seed, .. } = *assessment;
+    let expected = Outputs::of(&exact, samples, seed)?;
     // The device's memory is free for the next one.
     drop(exact);
-    let got = Outputs::of(engine, assessment)?;
-    let outputs: Result<Vec<_>> = got.signature.outputs.iter().map(|it| judge(it, &expected, &got)).collect();
+    judged(name, &expected, &Outputs::of(engine, samples, seed)?, samples)
+}
+
+/// Compares an engine's outputs with those of another one, called `name`, on a NumPy file or a folder of them, or on
+/// random samples from a seed.
+///
+/// # Errors
+/// Where one of them fails, the samples cannot be read, or an output of the engine is none of the reference's.
+pub fn assess_engines(
+    name: String,
+    reference: &Arc<dyn Engine>,
+    engine: &Arc<dyn Engine>,
+    samples: Option<&Path>,
+    seed: u64,
+) -> Result<Accuracy> {
+    let expected = Outputs::of(reference, samples, seed)?;
+    judged(name, &expected, &Outputs::of(engine, samples, seed)?, samples)
+}
+
+/// Compares a converted model's outputs with the original's, both on the `cpu` backend.
+///
+/// # Errors
+/// Where that cannot run one of them, or the samples cannot be read.
+pub fn assess_on_cpu(original: &Model, converted: &Model, source: &SampleSource<'_>) -> Result<Accuracy> {
+    let reference = cpu_engine(original, source.input_shapes)?;
+    let engine = cpu_engine(converted, source.input_shapes)?;
+    assess_engines("original on the cpu backend".to_owned(), &reference, &engine, source.path, source.seed)
+}
+
+/// How far the outputs are from those that are right.
+pub(super) fn judged(
+    reference: String,
+    expected: &Outputs,
+    got: &Outputs,
+    samples: Option<&Path>,
+) -> Result<Accuracy> {
+    let outputs: Result<Vec<_>> = got.signature.outputs.iter().map(|it| judge(it, expected, got)).collect();
     Ok(Accuracy {
         reference,
         sample_count: got.values.sample_count(),
-        is_random: assessment.samples.is_none(),
+        is_random: samples.is_none(),
         outputs: outputs?,
     })
 }
 
+/// The samples of a NumPy file or a folder of them, or random ones from a seed.
+pub(super) fn samples_for(engine: &Arc<dyn Engine>, samples: Option<&Path>, seed: u64) -> Result<SampleSet> {
+    match samples {
+        Some(path) => SampleSet::read(path, engine.signature()),
+        None => Ok(SampleSet::random(engine.signature(), RANDOM_SAMPLES, seed)),
+    }
+}
+
 /// What an engine gave for every sample.
-struct Outputs {
+pub(super) struct Outputs {
     signature: Signature,
     values: Reference,
 }
 
 impl Outputs {
-    fn of(engine: &Arc<dyn Engine>, assessment: &Assessment<'_>) -> Result<Self> {
-        let signature = engine.signature().clone();
-        let samples = match assessment.samples {
-            Some(path) => SampleSet::read(path, &signature)?,
-            None => SampleSet::random(&signature, RANDOM_SAMPLES, assessment.seed),
-        };
-        Ok(Self { values: Reference::compute(engine, &samples)?, signature })
+    fn of(engine: &Arc<dyn Engine>, samples: Option<&Path>, seed: u64) -> Result<Self> {
+        Self::for_samples(engine, &samples_for(engine, samples, seed)?)
+    }
+
+    /// What it gives for these.
+    pub fn for_samples(engine: &Arc<dyn Engine>, samples: &SampleSet) -> Result<Self> {
+        Ok(Self { values: Reference::compute(engine, samples)?, signature: engine.signature().clone() })
     }
 
     /// One output of every sample.

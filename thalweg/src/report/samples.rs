@@ -1,6 +1,6 @@
 //! Made-up but plausible results to test the reports with: a GPU that one stream fills to a fifth.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::{Counters, DeviceSpec, SlotId, Span, StageTimes};
 use crate::diagnose::{self, Diagnosis, Evidence, Gained, Setup, Tried};
@@ -167,6 +167,7 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
         failures: Failures::default(),
         overlap: Overlap::of(&records),
         remarks: Vec::new(),
+        deviating_streams: BTreeSet::new(),
         windows,
         used_windows: 3,
         records,
@@ -231,6 +232,7 @@ pub(super) fn outcome() -> TuneOutcome {
         schema_version: 1,
         model: model(),
         device: device(),
+        signature: None,
         limits: Limits { p99: Some(limit), memory_bytes: None },
         samples_per_request: None,
         search_time: Nanos(61_200_000_000),

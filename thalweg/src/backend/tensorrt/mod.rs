@@ -177,6 +177,11 @@ impl Backend for TensorRtBackend {
         matches!(self.tensorrt.family(), Family::TensorRt11 | Family::Rtx1)
     }
 
+    /// TensorRT 8's parser refuses them ("invalid weights type of Int8").
+    fn takes_int8_weights(&self) -> bool {
+        self.tensorrt.family() != Family::TensorRt8
+    }
+
     fn build_identity(&self) -> Option<String> {
         let device = match &self.gpu {
             Ok(gpu) => {

@@ -9,16 +9,15 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::node::{Decision, Judge};
 use super::operators;
-use super::scope::{Form, Origin, Scope, Wants, constant, floats};
-use super::{
-    Boundary, ConversionReport, ConversionSpec, HalfType, KeepReason, KeptNode, WeightReport, sizes,
-};
+use super::scope::{Form, Origin, Scope, Wants};
+use super::{Boundary, ConversionReport, ConversionSpec, HalfType, KeepReason, KeptNode, WeightReport};
 use crate::error::Result;
 use crate::model::proto::attribute_proto::AttributeType;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
 use crate::model::proto::type_proto::Value as Type;
 use crate::model::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::model::{DataType, Model};
+use crate::precision::onnx::{self, constant, floats};
 
 /// Rewrites the graphs of one model.
 pub(super) struct Rewriter<'a> {
@@ -250,7 +249,7 @@ impl<'a> Rewriter<'a> {
             ..AttributeProto::default()
         };
         Some(NodeProto {
-            name: Some(self.names.fresh(&format!("{output}_cast"))),
+            name: Some(self.names.all.fresh(&format!("{output}_cast"))),
             op_type: Some("Cast".to_owned()),
             input: vec![self.names.of_form(name, native)],
             output: vec![output],
@@ -313,7 +312,7 @@ impl Assembly<'_> {
 
 /// Names for the two forms of a value. The one that callers or the original know keeps its name.
 struct Names {
-    taken: HashSet<String>,
+    all: onnx::Names,
     /// The name of the other form, by the name of the value.
     other: HashMap<String, String>,
     /// Values whose own name is that of the half form.
@@ -323,15 +322,13 @@ struct Names {
 
 impl Names {
     fn of(model: &Model, spec: &ConversionSpec<'_>) -> Self {
-        let mut taken = HashSet::new();
-        collect(model.graph(), &mut taken);
         let mut half_keeps_name = HashSet::new();
         if spec.boundary == Boundary::Half {
             let ends = model.inputs().iter().chain(model.outputs());
             let full = ends.filter(|end| end.data_type == DataType::F32);
             half_keeps_name.extend(full.map(|end| end.name.clone()));
         }
-        Self { taken, other: HashMap::new(), half_keeps_name, half: spec.half }
+        Self { all: onnx::Names::of(model), other: HashMap::new(), half_keeps_name, half: spec.half }
     }
 
     fn of_form(&mut self, name: &str, form: Form) -> String {
@@ -343,28 +340,8 @@ impl Names {
             return other.clone();
         }
         let suffix = if form == Form::Half { self.half.to_string() } else { "fp32".to_owned() };
-        let other = self.fresh(&format!("{name}_{suffix}"));
+        let other = self.all.fresh(&format!("{name}_{suffix}"));
         self.other.insert(name.to_owned(), other.clone());
         other
-    }
-
-    /// A name like this one that nothing in the model has.
-    fn fresh(&mut self, wish: &str) -> String {
-        let numbered = (1..).map(|number| format!("{wish}_{number}"));
-        let mut candidates = std::iter::once(wish.to_owned()).chain(numbered);
-        let name = candidates.find(|name| !self.taken.contains(name)).expect("bug: numbers ran out");
-        self.taken.insert(name.clone());
-        name
-    }
-}
-
-/// All names of a graph and those inside it.
-pub(super) fn collect(graph: &GraphProto, names: &mut HashSet<String>) {
-    names.extend(graph.input.iter().chain(&graph.output).map(|value| value.name().to_owned()));
-    names.extend(graph.initializer.iter().map(|tensor| tensor.name().to_owned()));
-    for node in &graph.node {
-        names.insert(node.name().to_owned());
-        names.extend(node.input.iter().chain(&node.output).cloned());
-        sizes::subgraphs(node).for_each(|subgraph| collect(subgraph, names));
     }
 }

@@ -9,28 +9,22 @@ mod graph;
 mod half_type;
 mod node;
 mod operators;
-mod raise;
+pub(super) mod raise;
 mod ranges;
 mod report;
 mod scope;
 mod sizes;
 
-use std::collections::HashSet;
-
 use prost::Message as _;
 
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::model::proto::{GraphProto, OperatorSetIdProto};
+use crate::precision::onnx::{IR_WITH_FREE_INITIALIZERS, check_keep_f32, onnx_opset};
 use graph::Rewriter;
 
 pub use half_type::HalfType;
 pub use ranges::{RangeSource, Ranges, ValueRange};
 pub use report::{ConversionReport, KeepReason, KeptNode, WeightReport};
-
-/// The first IR version in which an initializer need not be listed among the inputs (ONNX's IR specification,
-/// "Version 4").
-const IR_WITH_FREE_INITIALIZERS: i64 = 4;
 
 /// What to convert to, and what to leave.
 #[derive(Clone, Copy, Debug)]
@@ -81,13 +75,6 @@ pub fn convert(model: &Model, spec: &ConversionSpec<'_>) -> Result<(Model, Conve
     Ok((Model::from_proto(proto, model.path())?, report))
 }
 
-/// The version of ONNX's own operator set.
-fn onnx_opset(model: &Model) -> i64 {
-    let sets = &model.proto().opset_import;
-    let own = sets.iter().find(|set| matches!(set.domain(), "" | "ai.onnx"));
-    own.map_or(1, OperatorSetIdProto::version)
-}
-
 /// The first operator set with operators for BF16 at all.
 const FIRST_WITH_BF16: i64 = 13;
 
@@ -97,7 +84,7 @@ fn with_opset(model: Model, half: HalfType, opset: i64) -> Result<(Model, Option
     if half == HalfType::Fp16 || opset >= raise::WITH_BF16 {
         return Ok((model, None));
     }
-    match raise::raised(&model, opset) {
+    match raise::raised(&model, opset, raise::WITH_BF16) {
         Ok(raised) => Ok((Model::from_proto(raised, model.path())?, None)),
         Err(reason) if opset >= FIRST_WITH_BF16 => Ok((model, Some(reason))),
         Err(reason) => Err(Error::InvalidSetting {
@@ -108,31 +95,6 @@ fn with_opset(model: Model, half: HalfType, opset: i64) -> Result<(Model, Option
                 raise::WITH_BF16
             ),
         }),
-    }
-}
-
-/// A name that fits nothing is a typing mistake.
-fn check_keep_f32(model: &Model, keep_f32: &[String]) -> Result<()> {
-    let mut known = HashSet::new();
-    collect_names(model.graph(), &mut known);
-    match keep_f32.iter().find(|name| !known.contains(name.as_str())) {
-        None => Ok(()),
-        Some(name) => Err(Error::InvalidSetting {
-            name: "keep-f32",
-            value: name.clone(),
-            reason:
-                "the model has no node and no operator of this name; `thalweg inspect` lists its operators"
-                    .to_owned(),
-        }),
-    }
-}
-
-fn collect_names(graph: &GraphProto, names: &mut HashSet<String>) {
-    for node in &graph.node {
-        names.extend([node.label(), node.op_type().to_owned()]);
-        for subgraph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
-            collect_names(subgraph, names);
-        }
     }
 }
 

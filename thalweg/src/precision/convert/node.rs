@@ -4,9 +4,10 @@
 
 use super::operators::{self, Kind, Verdict};
 use super::scope::{Form, Origin, Scope};
-use super::{ConversionSpec, HalfType, KeepReason, ValueRange, sizes};
+use super::{ConversionSpec, HalfType, KeepReason, ValueRange};
 use crate::model::DataType;
 use crate::model::proto::NodeProto;
+use crate::precision::onnx::subgraphs;
 
 /// Weights and values whose digits are lost to more than this share stay in FP32. Rounding alone costs at most 2^-11
 /// of each number in FP16 and 2^-8 in BF16, so that what is above has fallen out of the type's range.
@@ -42,7 +43,7 @@ impl Judge<'_> {
     pub fn decide(&self, node: &NodeProto, place: usize, scope: &Scope<'_>) -> Decision {
         let is_full = |name: &String| scope.data_type(name) == Some(DataType::F32);
         let has_full = node.input.iter().chain(&node.output).any(is_full);
-        let has_subgraphs = sizes::subgraphs(node).next().is_some();
+        let has_subgraphs = subgraphs(node).next().is_some();
         if !has_full || has_subgraphs || matches!(node.op_type(), "Constant" | "ConstantOfShape") {
             return Decision::Other;
         }

@@ -1,6 +1,6 @@
-//! From an older operator set of ONNX to the first one with BF16 for all of a usual network.
+//! From an older operator set of ONNX to one that has what a lower precision needs.
 //!
-//! In: a model of operator set 7 or later. Out: one that means the same in operator set 22, or the operator that
+//! In: a model of operator set 7 or later. Out: one that means the same in operator set 13 or 22, or the operator that
 //! stands in the way. What moved between attributes and inputs is moved; where a default changed it is written out
 //! (<https://github.com/onnx/onnx/blob/main/docs/Changelog.md>). Only nodes of ONNX's own domain are looked at.
 
@@ -8,25 +8,30 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use super::{graph::collect, operators};
+use super::operators;
 use crate::model::Model;
 use crate::model::proto::attribute_proto::AttributeType;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
 use crate::model::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::precision::onnx::{collect, is_own};
 
 /// The first operator set in which convolutions, pooling and recurrent networks take BF16.
-pub(super) const WITH_BF16: i64 = 22;
+pub(in crate::precision) const WITH_BF16: i64 = 22;
 
-/// The first IR version that goes with it (<https://github.com/onnx/onnx/blob/main/docs/Versioning.md>).
-const IR_WITH_BF16: i64 = 10;
+/// The first operator set in which QuantizeLinear and DequantizeLinear take one scale for each channel.
+pub(in crate::precision) const WITH_CHANNELS: i64 = 13;
+
+/// The first IR versions that go with them (<https://github.com/onnx/onnx/blob/main/docs/Versioning.md>).
+const IR_VERSIONS: [(i64, i64); 2] = [(WITH_CHANNELS, 7), (WITH_BF16, 10)];
 
 /// Before it operators had another broadcasting.
 const OLDEST: i64 = 7;
 
-/// The model in operator set [`WITH_BF16`], or the sentence that says why not. A later one stays.
-pub(super) fn raised(model: &Model, opset: i64) -> Result<ModelProto, String> {
+/// The model in operator set `target`, [`WITH_CHANNELS`] or [`WITH_BF16`], or the sentence that says why not. A later
+/// one stays.
+pub(in crate::precision) fn raised(model: &Model, opset: i64, target: i64) -> Result<ModelProto, String> {
     let mut proto = model.proto().clone();
-    if opset >= WITH_BF16 {
+    if opset >= target {
         return Ok(proto);
     }
     if opset < OLDEST {
@@ -34,18 +39,21 @@ pub(super) fn raised(model: &Model, opset: i64) -> Result<ModelProto, String> {
     }
     let mut names = HashSet::new();
     collect(model.graph(), &mut names);
-    let mut raiser = Raiser { opset, names, constants: Vec::new() };
+    let mut raiser = Raiser { opset, target, names, constants: Vec::new() };
     proto.graph.as_mut().map_or(Ok(()), |graph| raiser.graph(graph))?;
     for set in proto.opset_import.iter_mut().filter(|set| matches!(set.domain(), "" | "ai.onnx")) {
-        set.version = Some(WITH_BF16);
+        set.version = Some(target);
     }
-    proto.ir_version = Some(proto.ir_version().max(IR_WITH_BF16));
+    let ir_versions = IR_VERSIONS.iter().filter(|(opset, _)| *opset <= target).map(|(_, version)| *version);
+    proto.ir_version = ir_versions.chain(proto.ir_version).max();
     Ok(proto)
 }
 
 struct Raiser {
     /// That of the model.
     opset: i64,
+    /// That which it gets.
+    target: i64,
     names: HashSet<String>,
     /// New initializers of the graph that is being rewritten.
     constants: Vec<TensorProto>,
@@ -60,7 +68,7 @@ impl Raiser {
                 let subgraphs = attribute.g.iter_mut().chain(&mut attribute.graphs);
                 subgraphs.into_iter().try_for_each(|subgraph| self.graph(subgraph))?;
             }
-            if matches!(node.domain(), "" | "ai.onnx") {
+            if is_own(&node) {
                 self.node(node, &mut nodes)?;
             } else {
                 nodes.push(node);
@@ -75,43 +83,55 @@ impl Raiser {
     fn node(&mut self, mut node: NodeProto, nodes: &mut Vec<NodeProto>) -> Result<(), String> {
         let refused =
             |node: &NodeProto, why: &str| Err(format!("node `{}` ({}) {why}", node.label(), node.op_type()));
-        match (node.op_type(), self.opset) {
-            ("Squeeze" | "Unsqueeze" | "ReduceSum", ..13) => self.move_ints(&mut node, "axes", 1),
-            (operator, ..18) if operator.starts_with("Reduce") => self.move_ints(&mut node, "axes", 1),
-            ("Split", ..18) => self.split(&mut node),
-            ("Softmax" | "LogSoftmax" | "Hardmax", ..13) => {
+        // Whether the operator became another one in this operator set, on the way that the model goes.
+        let changed = |since: i64| self.opset < since && since <= self.target;
+        match node.op_type() {
+            "Squeeze" | "Unsqueeze" | "ReduceSum" if changed(13) => self.move_ints(&mut node, "axes", 1),
+            operator if operator.starts_with("Reduce") && changed(18) => {
+                self.move_ints(&mut node, "axes", 1);
+            }
+            "Split" if self.opset < 18 => self.split(&mut node),
+            "Softmax" | "LogSoftmax" | "Hardmax" if changed(13) => {
                 self.softmax(node, nodes);
                 return Ok(());
             }
-            ("Clip", ..11) => self.clip(&mut node),
-            ("Pad", ..11) => {
+            "Clip" if changed(11) => self.clip(&mut node),
+            "Pad" if changed(11) => {
                 self.move_ints(&mut node, "pads", 1);
                 self.move_float(&mut node, "value", 2);
             }
-            ("Slice", ..10) => {
+            "Slice" if changed(10) => {
                 for (name, index) in [("starts", 1), ("ends", 2), ("axes", 3)] {
                     self.move_ints(&mut node, name, index);
                 }
             }
-            ("Upsample", 9) | ("Resize", 10) => resize(&mut node),
-            ("Upsample", _) => return refused(&node, "has its scales as an attribute"),
-            ("Resize", ..13)
-                if node.text("coordinate_transformation_mode") == Some("tf_half_pixel_for_nn") =>
+            "Upsample" if self.opset == 9 => resize(&mut node),
+            "Resize" if self.opset == 10 => resize(&mut node),
+            "Upsample" => return refused(&node, "has its scales as an attribute"),
+            "Resize"
+                if changed(13)
+                    && node.text("coordinate_transformation_mode") == Some("tf_half_pixel_for_nn") =>
             {
                 return refused(&node, "has a coordinate transformation that ONNX has dropped");
             }
-            ("Dropout", ..12) => remove(&mut node, "ratio"),
-            ("BatchNormalization", ..14) if node.int("spatial") == Some(0) || node.output.len() > 1 => {
-                return refused(&node, "trains, or normalises each element");
+            "Dropout" if changed(12) => remove(&mut node, "ratio"),
+            "BatchNormalization" if changed(9) && node.int("spatial") == Some(0) => {
+                return refused(&node, "normalises each element");
             }
-            ("BatchNormalization", ..9) => remove(&mut node, "spatial"),
-            ("Scatter", _) => node.op_type = Some("ScatterElements".to_owned()),
-            ("GridSample", ..20) => rename_modes(&mut node),
-            ("RoiAlign", ..16) => set_text(&mut node, "coordinate_transformation_mode", "output_half_pixel"),
-            ("GroupNormalization", ..21) | ("DFT", ..20) | ("TopK", ..10) | ("Scan", ..9) => {
-                return refused(&node, "means something else in later operator sets");
+            "BatchNormalization" if changed(14) && node.output.len() > 1 => {
+                return refused(&node, "trains");
             }
-            (operator, _) if operators::is_listed(operator) || UNCHANGED.contains(&operator) => {}
+            "BatchNormalization" if changed(9) => remove(&mut node, "spatial"),
+            "Scatter" => node.op_type = Some("ScatterElements".to_owned()),
+            "GridSample" if changed(20) => rename_modes(&mut node),
+            "RoiAlign" if changed(16) => {
+                set_text(&mut node, "coordinate_transformation_mode", "output_half_pixel");
+            }
+            "GroupNormalization" if changed(21) => return refused(&node, MEANS_ANOTHER),
+            "DFT" if changed(20) => return refused(&node, MEANS_ANOTHER),
+            "TopK" if changed(10) => return refused(&node, MEANS_ANOTHER),
+            "Scan" if changed(9) => return refused(&node, MEANS_ANOTHER),
+            operator if operators::is_listed(operator) || UNCHANGED.contains(&operator) => {}
             _ => return refused(&node, "is not known to mean the same in later operator sets"),
         }
         nodes.push(node);
@@ -166,12 +186,12 @@ impl Raiser {
         }
     }
 
-    /// Without lengths it has to be told into how many parts.
+    /// From operator set 18 on it has to be told into how many parts, where it has no lengths.
     fn split(&mut self, node: &mut NodeProto) {
         if self.opset < 13 {
             self.move_ints(node, "split", 1);
         }
-        if node.input.get(1).is_none_or(String::is_empty) {
+        if self.target >= 18 && node.input.get(1).is_none_or(String::is_empty) {
             let count = i64::try_from(node.output.len()).expect("bug: more outputs than memory");
             set_int(node, "num_outputs", count);
         }
@@ -216,6 +236,8 @@ impl Raiser {
         name
     }
 }
+
+const MEANS_ANOTHER: &str = "means something else in later operator sets";
 
 /// Operators that mean the same since operator set 7, besides those with a half version.
 const UNCHANGED: [&str; 24] = [

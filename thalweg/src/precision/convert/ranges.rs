@@ -9,15 +9,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::HalfType;
-use crate::backend::BuildOptions;
-use crate::backend::cpu::CpuBackend;
-use crate::engine::{self, EngineRequest, MaxBatch};
 use crate::error::Result;
-use crate::measure::{Reference, SampleSet};
-use crate::model::proto::tensor_proto::DataType as OnnxDataType;
-use crate::model::proto::type_proto::{Tensor, Value as Type};
-use crate::model::proto::{TypeProto, ValueInfoProto};
 use crate::model::{DataType, Model};
+use crate::precision::probe::{Probe, SampleSource};
 
 /// Random samples where none are given. Each keeps all values of the network at once.
 const RANDOM_SAMPLES: usize = 2;
@@ -64,30 +58,14 @@ impl Ranges {
         samples: Option<&Path>,
         seed: u64,
     ) -> Result<Self> {
-        let names = full_values(model)?;
-        let observed = observed(model, &names)?;
-        let options = BuildOptions::default();
-        let request = EngineRequest {
-            model: &observed,
-            input_shapes,
-            max_batch: MaxBatch::UpTo(1),
-            options: &options,
-            calibration: None,
-            watch: None,
-        };
-        let engine = engine::build(&CpuBackend::new(), &request, None)?.engine;
-        let signature = engine.signature().clone();
-        let set = match samples {
-            Some(path) => SampleSet::read(path, &signature)?,
-            None => SampleSet::random(&signature, RANDOM_SAMPLES, seed),
-        };
-        let sample_count = set.count().min(MOST_SAMPLES);
+        let source = SampleSource { input_shapes, path: samples, seed };
+        let probe = Probe::new(model, &full_values(model)?, &source, RANDOM_SAMPLES)?;
+        let sample_count = probe.sample_count().min(MOST_SAMPLES);
         let mut values = BTreeMap::<String, ValueRange>::new();
         for sample in 0..sample_count {
-            let outputs = Reference::compute(&engine, &set.only(sample))?;
-            for (index, output) in signature.outputs.iter().enumerate() {
-                values.entry(output.name.clone()).or_default().add(outputs.output(0, index), half);
-            }
+            probe.look(sample, |name, numbers| {
+                values.entry(name.to_owned()).or_default().add(numbers, half);
+            })?;
         }
         let source = RangeSource { sample_count, is_random: samples.is_none(), value_count: values.len() };
         Ok(Self { values, source })
@@ -122,20 +100,4 @@ fn full_values(model: &Model) -> Result<Vec<String>> {
     let made = model.graph().node.iter().filter(|node| node.op_type() != "Constant");
     let names = made.flat_map(|node| &node.output).filter(|name| types.get(*name) == Some(&DataType::F32));
     Ok(names.cloned().collect())
-}
-
-/// The model with these values as its only outputs, besides those of its own that it must have.
-fn observed(model: &Model, names: &[String]) -> Result<Model> {
-    let mut proto = model.proto().clone();
-    if let Some(graph) = &mut proto.graph {
-        let known: Vec<_> = graph.output.iter().map(|output| output.name().to_owned()).collect();
-        graph.output.extend(names.iter().filter(|name| !known.contains(name)).map(|name| output(name)));
-    }
-    Model::from_proto(proto, model.path())
-}
-
-fn output(name: &str) -> ValueInfoProto {
-    let tensor = Tensor { elem_type: Some(OnnxDataType::Float as i32), shape: None };
-    let declared = TypeProto { value: Some(Type::TensorType(tensor)), ..TypeProto::default() };
-    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(declared), ..ValueInfoProto::default() }
 }

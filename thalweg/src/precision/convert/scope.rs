@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use bytes::Bytes;
-
+use super::super::onnx::{constant, floats};
 use super::half_type::{HalfType, Loss};
 use crate::error::Result;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
-use crate::model::proto::{GraphProto, NodeProto, TensorProto};
+use crate::model::proto::{GraphProto, TensorProto};
 use crate::model::{DataType, Model};
 
 /// A value as `f32` or as half.
@@ -124,35 +123,4 @@ impl<'a> Scope<'a> {
     pub fn is_dequantized(&self, name: &str) -> bool {
         self.dequantized.contains(name) || self.outer.is_some_and(|outer| outer.is_dequantized(name))
     }
-}
-
-/// The tensor of a `Constant` of FP32, under the name of its value.
-pub(super) fn constant(node: &NodeProto) -> Option<TensorProto> {
-    if node.op_type() != "Constant" || !matches!(node.domain(), "" | "ai.onnx") {
-        return None;
-    }
-    let name = node.output.first()?.clone();
-    let attribute = node.attribute.first()?;
-    let of_floats = |dims: Vec<i64>, floats: Vec<f32>| TensorProto {
-        dims,
-        data_type: Some(OnnxDataType::Float as i32),
-        float_data: floats,
-        ..TensorProto::default()
-    };
-    let tensor = match attribute.name() {
-        "value" => attribute.t.clone()?,
-        "value_float" => of_floats(Vec::new(), vec![attribute.f()]),
-        "value_floats" => {
-            let count = i64::try_from(attribute.floats.len()).ok()?;
-            of_floats(vec![count], attribute.floats.clone())
-        }
-        _ => return None,
-    };
-    let is_full = tensor.data_type() == OnnxDataType::Float as i32;
-    is_full.then_some(TensorProto { name: Some(name), ..tensor })
-}
-
-/// Little-endian bytes as numbers.
-pub(super) fn floats(bytes: &Bytes) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
 }

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use super::operators::is_arithmetic;
 use crate::model::DataType;
 use crate::model::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::precision::onnx::subgraphs;
 
 /// The places of all such nodes in a graph.
 pub(super) fn nodes(graph: &GraphProto) -> HashSet<usize> {
@@ -78,11 +79,6 @@ fn read_elsewhere(graph: &GraphProto) -> HashSet<&str> {
         names.extend(read_elsewhere(subgraph));
     }
     names
-}
-
-/// The graphs inside a node.
-pub(super) fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
-    node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
 }
 
 /// Whether a node makes a size of this input.

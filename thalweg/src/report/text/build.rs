@@ -40,17 +40,20 @@ pub fn text_of_accuracy(accuracy: &Accuracy, style: Style) -> String {
         if *is_random { ("random samples", "; real ones would say more (--input)") } else { ("samples", "") };
     let title = format!("accuracy against the {reference}, {sample_count} {kind}{doubt}");
     let mut table = bare_table();
-    table.add_row(["output", "cosine", "relative error", "same top-1"]);
+    table.add_row(["output", "cosine", "relative error", "same top-1", "top-5"]);
     for output in outputs {
-        let top1 = output.top1_agreement.map(|agreement| format!("{:.2} %", agreement * 100.0));
+        let share = |agreement: Option<f64>| {
+            agreement.map_or_else(|| "–".to_owned(), |share| format!("{:.2} %", share * 100.0))
+        };
         table.add_row([
             wording::printable(&output.output),
             format!("{:.6}", output.cosine),
             format!("{:.1e}", output.max_relative_error),
-            top1.unwrap_or_else(|| "–".to_owned()),
+            share(output.top1_agreement),
+            share(output.top5_agreement),
         ]);
     }
-    align_numbers(&mut table, 1..4);
+    align_numbers(&mut table, 1..5);
     let lines = lines_of(&table).join("\n");
     format!("\n{}{lines}\n", style.paint_lines(Tone::Bold, &wrap(&title, 80)))
 }
@@ -121,23 +124,24 @@ batch    1 to 8
 
     #[test]
     fn accuracy_is_a_row_for_each_output() {
-        let output = |name: &str, top1_agreement| OutputAccuracy {
+        let output = |name: &str, top1_agreement, top5_agreement| OutputAccuracy {
             output: name.into(),
             cosine: 0.999_876_54,
             max_relative_error: 0.0123,
             top1_agreement,
+            top5_agreement,
         };
         let accuracy = Accuracy {
             reference: "FP32 engine".into(),
             sample_count: 500,
             is_random: false,
-            outputs: vec![output("logits", Some(0.994)), output("features", None)],
+            outputs: vec![output("logits", Some(0.994), Some(1.0)), output("features", None, None)],
         };
         let expected = "
 accuracy against the FP32 engine, 500 samples
-output      cosine  relative error  same top-1
-logits    0.999877          1.2e-2     99.40 %
-features  0.999877          1.2e-2           –
+output      cosine  relative error  same top-1     top-5
+logits    0.999877          1.2e-2     99.40 %  100.00 %
+features  0.999877          1.2e-2           –         –
 ";
         assert_eq!(text_of_accuracy(&accuracy, Style::Plain), expected);
         let random = text_of_accuracy(&Accuracy { is_random: true, ..accuracy }, Style::Plain);

@@ -186,7 +186,7 @@ fn share(flops: u64, total: u64) -> String {
 }
 
 /// The last characters of a name, which tell nodes of the same block apart: `…/layer.11/output/MatMul`.
-fn tail_of(name: &str, width: usize) -> String {
+pub(super) fn tail_of(name: &str, width: usize) -> String {
     let name = wording::printable(name);
     match name.chars().count().checked_sub(width) {
         None | Some(0) => name,

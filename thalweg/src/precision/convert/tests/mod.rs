@@ -4,8 +4,8 @@ mod properties;
 
 use super::*;
 use crate::model::DataType;
-use crate::model::proto::TensorProto;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
+use crate::model::proto::{GraphProto, TensorProto};
 use crate::model::sketch::{self, Sketch};
 
 fn spec(half: HalfType) -> ConversionSpec<'static> {

@@ -173,7 +173,7 @@ fn assert_no_cast_twice(graph: &GraphProto) -> usize {
     let casts: Vec<_> = graph.node.iter().filter(|node| node.op_type() == "Cast").collect();
     let values: HashSet<_> = casts.iter().map(|node| &node.input[0]).collect();
     assert_eq!(values.len(), casts.len());
-    let subgraphs = graph.node.iter().flat_map(sizes::subgraphs);
+    let subgraphs = graph.node.iter().flat_map(crate::precision::onnx::subgraphs);
     casts.len() + subgraphs.map(assert_no_cast_twice).sum::<usize>()
 }
 

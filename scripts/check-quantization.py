@@ -1,0 +1,212 @@
+#!/usr/bin/env python3
+"""Quantises real models to INT8 and holds the results against ONNX Runtime's own quantisation.
+
+Usage: check-quantization.py [--thalweg PATH] [--tensorrt-dir DIR] [--samples N] [--seed N] [--quick] [--keep DIR] [NAME...]
+Needs: pip install numpy onnx onnxruntime pillow; the models of scripts/fetch-models.py; cargo build --release
+
+For each model of scripts/models.tsv that has samples there, or those that are named: makes samples for calibration and
+others to compare on; quantises with `thalweg convert --precision int8` and with ONNX Runtime's quantize_static, both
+symmetric, weights per channel, by the same methods; checks ours with `onnx.checker`; runs all in ONNX Runtime on the CPU
+without optimisations, so that Q and DQ round and nothing else differs; and compares with the original by the cosine of
+the worst output: its mean over the samples, and in brackets that of the worst sample. Ours is there twice: with the first and last layers in FP32, as by default, and
+with everything quantised that ONNX Runtime quantises of them. With --tensorrt-dir it says whether TensorRT builds ours.
+Processor time and memory are those of the whole process. Prints a table in Markdown and exits with 1 where fewer than --least
+models are at least as good as the best of ONNX Runtime's: by two methods, and on our operators alone.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy
+import onnx
+import onnx.checker
+
+import models
+import reference
+import rounds
+import samples
+import thalweg
+
+METHODS = ("minmax", "entropy")
+# What is quantised by `thalweg`, for a comparison of like with like: ONNX Runtime quantises other operators too.
+OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+THEIRS = {method: [f"--method={method}"] for method in METHODS} | {
+    "minmax, our operators": ["--method=minmax", "--operators", *OPERATORS]
+}
+NOT_A_NUMBER = float("nan")
+
+
+@dataclass
+class Quantized:
+    """What one tool made of a model."""
+
+    cosine: float = NOT_A_NUMBER
+    worst: float = NOT_A_NUMBER
+    seconds: float = NOT_A_NUMBER
+    megabytes: float = NOT_A_NUMBER
+    problem: str = ""
+    way: str = ""
+
+
+@dataclass
+class Check:
+    """One line of the table."""
+
+    model: str
+    ours: dict = field(default_factory=dict)
+    theirs: dict = field(default_factory=dict)
+    nodes: str = ""
+    builds: str = "not tried"
+
+    def best(self, results):
+        return max((it.cosine for it in results.values() if it.cosine == it.cosine), default=NOT_A_NUMBER)
+
+    def is_good(self):
+        """Ours by default against the best of theirs."""
+        return self.ours["default"].cosine >= self.best(self.theirs) or not self.best(self.theirs) > -1
+
+
+# Runs a command and says what it took. A process of its own, and a small one: until it starts the command, a child has
+# the memory of its parent, and that counts as its own.
+WATCHED = """
+import json, resource, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([code, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6]))
+"""
+
+
+def timed(command):
+    """Runs a command; returns its processor time in seconds, its largest memory in megabytes, what it said last if it
+    failed, and what it wrote."""
+    command = [sys.executable, "-c", WATCHED, *(str(word) for word in command)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *wrote, usage = done.stdout.strip().splitlines()
+    code, seconds, megabytes = json.loads(usage)
+    said = done.stderr.strip().splitlines() or ["it said nothing"]
+    return seconds, megabytes, said[-1] if code else "", wrote[-1] if wrote else ""
+
+
+def cosine(a, b):
+    """1 where both have the same direction, NaN where one is not finite."""
+    a, b = a.astype(numpy.float64).ravel(), b.astype(numpy.float64).ravel()
+    norms = numpy.linalg.norm(a) * numpy.linalg.norm(b)
+    return 1.0 if norms == 0 and not (a.any() or b.any()) else float(a @ b / norms) if norms else 0.0
+
+
+def cosines(path, expected, held_out):
+    """The cosine of the worst output: its mean over the samples, and that of the worst sample."""
+    session = reference.session(path, threads=2, optimised=False)
+    got = [session.run(None, sample) for sample in held_out]
+    every = numpy.array([[cosine(a, b) for a, b in zip(run, right)] for run, right in zip(got, expected)])
+    return every.mean(axis=0).min(), every.min()
+
+
+def quantized(command, path, expected, held_out):
+    """Runs a tool and compares what it made."""
+    seconds, megabytes, problem, wrote = timed(command)
+    result = Quantized(seconds=seconds, megabytes=megabytes, problem=problem, way=wrote)
+    if not problem:
+        try:
+            result.cosine, result.worst = cosines(path, expected, held_out)
+        except Exception as failure:  # the runtime's own kinds
+            result.problem = str(failure).splitlines()[0]
+    return result
+
+
+def our_commands(row, arguments, calibration, folder):
+    """The command lines of our variants, and where each writes to."""
+    variants = {"default": [], "all": ["--quantize-ends"]}
+    if not arguments.quick:
+        variants |= {f"all, {method}": ["--quantize-ends", f"--calibration-method={method}"] for method in METHODS}
+    for name, options in variants.items():
+        path = folder / f"{row['name']}.{name.replace(', ', '-')}.onnx"
+        yield name, path, thalweg.quantize_command(arguments.thalweg, row, calibration, path, options)
+
+
+def check(row, arguments, folder):
+    """One model."""
+    line = Check(row["name"])
+    original = reference.session(models.path(row), threads=2, optimised=False)
+    drawn = samples.of_model(row, original, arguments.samples * 2, arguments.seed)
+    held_out = drawn[arguments.samples :]
+    calibration = samples.save(drawn[: arguments.samples], folder / f"{row['name']}.samples")
+    expected = [original.run(None, sample) for sample in held_out]
+    for name, path, command in our_commands(row, arguments, calibration, folder):
+        line.ours[name] = quantized(command, path, expected, held_out)
+        if not line.ours[name].problem:
+            onnx.checker.check_model(str(path), full_check=True)
+    for name, options in THEIRS.items():
+        if arguments.quick and name == "entropy":
+            continue
+        path = folder / f"{row['name']}.onnxruntime-{name.replace(', ', '-').replace(' ', '-')}.onnx"
+        script = Path(__file__).with_name("quantize_onnxruntime.py")
+        command = [sys.executable, script, models.path(row), path, calibration, *options]
+        line.theirs[name] = quantized(command, path, expected, held_out)
+    if arguments.tensorrt_dir and not line.ours["default"].problem:
+        line.builds = build(row, arguments, folder)
+    return line
+
+
+def build(row, arguments, folder):
+    """Whether TensorRT builds our models, else what it said."""
+    for variant in ("default", "all"):
+        try:
+            path = folder / f"{row['name']}.{variant}.onnx"
+            thalweg.build(arguments.thalweg, row, path, arguments.tensorrt_dir, folder / "engine")
+        except thalweg.Failed as failure:
+            return f"no ({variant}): {failure}"
+    return "yes"
+
+
+def shown(result):
+    return f"{result.cosine:.5f} ({result.worst:.3f})" if not result.problem else "fails"
+
+
+def print_table(lines):
+    ours, theirs = list(lines[0].ours), list(lines[0].theirs)
+    heads = [f"ours, {name}" for name in ours] + [f"ONNX Runtime, {name}" for name in theirs] + ["its way"]
+    print("| model | " + " | ".join(heads) + " | s, ours | s, theirs | MB, ours | MB, theirs | TensorRT builds | |")
+    print("| --- |" + " ---: |" * (len(heads) + 4) + " --- | --- |")
+    for line in lines:
+        cells = [shown(line.ours[name]) for name in ours] + [shown(line.theirs[name]) for name in theirs]
+        cells.append(line.theirs["minmax"].way)
+        mine, other = line.ours["default"], line.theirs["minmax"]
+        costs = f"{mine.seconds:.1f} | {other.seconds:.1f} | {mine.megabytes:.0f} | {other.megabytes:.0f}"
+        verdict = "at least as good" if line.is_good() else "worse"
+        print(f"| {line.model} | {' | '.join(cells)} | {costs} | {line.builds} | {verdict} |")
+    for line in lines:
+        for name, result in {**line.ours, **line.theirs}.items():
+            if result.problem:
+                print(f"{line.model}, {name}: {result.problem}", file=sys.stderr)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="models to check (default: all with samples)")
+    parser.add_argument("--thalweg", type=Path, default=thalweg.DEFAULT_BINARY, metavar="PATH")
+    parser.add_argument("--tensorrt-dir", type=Path, metavar="DIR", help="TensorRT to build with")
+    parser.add_argument("--samples", type=int, default=16, help="samples to calibrate on, and as many to compare on")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="leave out the variants by method")
+    parser.add_argument("--least", type=int, default=6, help="models that must be at least as good (default: 6)")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep models and samples in this folder")
+    return parser.parse_args()
+
+
+def main():
+    arguments = parse_arguments()
+    arguments.names = arguments.names or [row["name"] for row in models.read_table() if row["samples"] != "-"]
+    lines = rounds.over(arguments, "thalweg-quantize-", check)
+    print_table(lines)
+    good = sum(line.is_good() for line in lines)
+    print(f"\n{good} of {len(lines)} models are at least as close to FP32 as with ONNX Runtime")
+    sys.exit(0 if good >= min(arguments.least, len(lines)) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+//! What can be typed about lower precisions and what they cost.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::Args;
+use thalweg::backend::DataSheet;
+use thalweg::precision::{AccuracyLimit, CalibrationMethod, HalfType};
+
+use super::{CacheArgs, GpuArgs, ShapeArgs};
+use crate::values::{method_parser, parse_device, target_parser};
+
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// ONNX file
+    pub model: PathBuf,
+    /// The type to compute in: fp16, bf16, int8; with auto, int8 as far as --max-loss allows, else FP32
+    #[arg(long, value_name = "WHAT", default_value = "fp16", value_parser = target_parser())]
+    pub precision: Target,
+    /// File to write
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Samples to look at the ranges of values on (fp16, bf16) or to compare the result on (int8): .npy for one input,
+    /// .npz with an array per input, or a folder of them [default: those of --calibrate, else random]
+    #[arg(long, value_name = "FILE|DIR")]
+    pub input: Option<PathBuf>,
+    /// Samples for the ranges of int8, in the same form; random without it
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "calibration_table")]
+    pub calibrate: Option<PathBuf>,
+    #[command(flatten)]
+    pub quantization: QuantizationArgs,
+    /// Fail where int8 is further from FP32, or with auto keep to it: cosine=0.999, top1=0.99 or rel=0.01
+    #[arg(long, value_name = "LIMIT", value_delimiter = ',')]
+    pub max_loss: Vec<AccuracyLimit>,
+    /// Do not compare int8 with FP32 on the processor
+    #[arg(long, conflicts_with = "max_loss")]
+    pub no_accuracy: bool,
+    /// Nodes and operators that stay in FP32, by name
+    #[arg(long, value_name = "NAME|OP", value_delimiter = ',')]
+    pub keep_f32: Vec<String>,
+    /// Convert FP32 inputs and outputs too
+    #[arg(long)]
+    pub half_io: bool,
+    /// The device on whose data sheet auto weighs a node's time
+    #[arg(long, value_name = "DEVICE", default_value = "h100", value_parser = parse_device)]
+    pub for_device: DataSheet,
+    /// Do not run the network to look at the ranges of its values
+    #[arg(long, conflicts_with = "input")]
+    pub no_ranges: bool,
+    /// Seed of random samples
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct AccuracyArgs {
+    /// What is right: an ONNX file, or an engine that `build` wrote or TensorRT's own tools
+    pub reference: PathBuf,
+    /// What is compared with it, in the same form
+    pub other: PathBuf,
+    /// What runs them: auto, tensorrt or cpu
+    #[arg(long, default_value = "auto")]
+    pub backend: String,
+    #[command(flatten)]
+    pub gpu: GpuArgs,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
+    /// Samples to compare on: .npy for one input, .npz with an array per input, or a folder of them; random without it
+    #[arg(long, value_name = "FILE|DIR")]
+    pub input: Option<PathBuf>,
+    /// Seed of random samples
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Fail where the second is further from the first: cosine=0.999, top1=0.99 or rel=0.01
+    #[arg(long, value_name = "LIMIT", value_delimiter = ',')]
+    pub max_loss: Vec<AccuracyLimit>,
+}
+
+/// What a model is converted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    Half(HalfType),
+    Int8,
+    Auto,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Half(half) => half.fmt(f),
+            Self::Int8 => f.write_str("int8"),
+            Self::Auto => f.write_str("auto"),
+        }
+    }
+}
+
+/// How a model becomes one of eight bits.
+#[derive(Debug, Args)]
+pub struct QuantizationArgs {
+    /// How the thresholds of int8 are chosen: mse, entropy, percentile (99.99 %), minmax
+    #[arg(long, value_name = "HOW", default_value = "mse", value_parser = method_parser())]
+    pub calibration_method: CalibrationMethod,
+    /// Take the thresholds from this file instead of samples: JSON of ours, or a calibration cache of TensorRT's
+    #[arg(long, value_name = "FILE")]
+    pub calibration_table: Option<PathBuf>,
+    /// Write the thresholds to this file: as a calibration cache of TensorRT's where it ends in .cache, else as JSON
+    #[arg(long, value_name = "FILE")]
+    pub save_calibration_table: Option<PathBuf>,
+    /// Quantise the first and the last layers too, which stay in FP32 otherwise
+    #[arg(long)]
+    pub quantize_ends: bool,
+    /// Leave weights in FP32 with a QuantizeLinear behind them, as TensorRT 8 needs it; `build` knows when
+    #[arg(long)]
+    pub fp32_weights: bool,
+}
+
+impl QuantizationArgs {
+    /// Whether something was asked for that only a quantisation of the model can do.
+    pub fn are_given(&self) -> bool {
+        let files = [&self.calibration_table, &self.save_calibration_table];
+        files.iter().any(|file| file.is_some()) || self.quantize_ends || self.fp32_weights
+    }
+}

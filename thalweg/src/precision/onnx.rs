@@ -1,0 +1,120 @@
+//! What the passes ask of a graph: names that are free, constants, the operator set, and whether a name that the user
+//! gave is in it at all.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::model::proto::tensor_proto::DataType as OnnxDataType;
+use crate::model::proto::{GraphProto, NodeProto, OperatorSetIdProto, TensorProto};
+
+/// The first IR version in which an initializer need not be listed among the inputs (ONNX's IR specification,
+/// "Version 4").
+pub(super) const IR_WITH_FREE_INITIALIZERS: i64 = 4;
+
+/// The version of ONNX's own operator set.
+pub(super) fn onnx_opset(model: &Model) -> i64 {
+    let sets = &model.proto().opset_import;
+    let own = sets.iter().find(|set| matches!(set.domain(), "" | "ai.onnx"));
+    own.map_or(1, OperatorSetIdProto::version)
+}
+
+/// Whether an operator is of ONNX's own domain.
+pub(super) fn is_own(node: &NodeProto) -> bool {
+    matches!(node.domain(), "" | "ai.onnx")
+}
+
+/// A name that fits nothing is a typing mistake.
+pub(super) fn check_keep_f32(model: &Model, keep_f32: &[String]) -> Result<()> {
+    let mut known = HashSet::new();
+    collect_labels(model.graph(), &mut known);
+    match keep_f32.iter().find(|name| !known.contains(name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(Error::InvalidSetting {
+            name: "keep-f32",
+            value: name.clone(),
+            reason:
+                "the model has no node and no operator of this name; `thalweg inspect` lists its operators"
+                    .to_owned(),
+        }),
+    }
+}
+
+fn collect_labels(graph: &GraphProto, names: &mut HashSet<String>) {
+    for node in &graph.node {
+        names.extend([node.label(), node.op_type().to_owned()]);
+        subgraphs(node).for_each(|subgraph| collect_labels(subgraph, names));
+    }
+}
+
+/// The graphs inside a node.
+pub(super) fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
+    node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
+}
+
+/// The names of a model, and new ones that it does not have.
+pub(super) struct Names {
+    taken: HashSet<String>,
+}
+
+impl Names {
+    /// All names of the main graph and those inside it.
+    pub fn of(model: &Model) -> Self {
+        let mut taken = HashSet::new();
+        collect(model.graph(), &mut taken);
+        Self { taken }
+    }
+
+    /// A name like this one that nothing in the model has.
+    pub fn fresh(&mut self, wish: &str) -> String {
+        let numbered = (1..).map(|number| format!("{wish}_{number}"));
+        let mut candidates = std::iter::once(wish.to_owned()).chain(numbered);
+        let name = candidates.find(|name| !self.taken.contains(name)).expect("bug: numbers ran out");
+        self.taken.insert(name.clone());
+        name
+    }
+}
+
+/// All names of a graph and those inside it.
+pub(super) fn collect(graph: &GraphProto, names: &mut HashSet<String>) {
+    names.extend(graph.input.iter().chain(&graph.output).map(|value| value.name().to_owned()));
+    names.extend(graph.initializer.iter().map(|tensor| tensor.name().to_owned()));
+    for node in &graph.node {
+        names.insert(node.name().to_owned());
+        names.extend(node.input.iter().chain(&node.output).cloned());
+        subgraphs(node).for_each(|subgraph| collect(subgraph, names));
+    }
+}
+
+/// The tensor of a `Constant` of FP32, under the name of its value.
+pub(super) fn constant(node: &NodeProto) -> Option<TensorProto> {
+    if node.op_type() != "Constant" || !is_own(node) {
+        return None;
+    }
+    let name = node.output.first()?.clone();
+    let attribute = node.attribute.first()?;
+    let of_floats = |dims: Vec<i64>, floats: Vec<f32>| TensorProto {
+        dims,
+        data_type: Some(OnnxDataType::Float as i32),
+        float_data: floats,
+        ..TensorProto::default()
+    };
+    let tensor = match attribute.name() {
+        "value" => attribute.t.clone()?,
+        "value_float" => of_floats(Vec::new(), vec![attribute.f()]),
+        "value_floats" => {
+            let count = i64::try_from(attribute.floats.len()).ok()?;
+            of_floats(vec![count], attribute.floats.clone())
+        }
+        _ => return None,
+    };
+    let is_full = tensor.data_type() == OnnxDataType::Float as i32;
+    is_full.then_some(TensorProto { name: Some(name), ..tensor })
+}
+
+/// Little-endian bytes as numbers.
+pub(super) fn floats(bytes: &Bytes) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
+}

@@ -1,0 +1,99 @@
+//! What is inside a network while it runs: some of its values, sample by sample.
+//!
+//! In: a model, names of FP32 values of its main graph, and where samples come from. Out: those values, as numbers. The
+//! `cpu` backend runs the network, with the values as further outputs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::backend::cpu::CpuBackend;
+use crate::backend::{BuildOptions, Engine};
+use crate::engine::{self, EngineRequest, MaxBatch};
+use crate::error::Result;
+use crate::measure::{Reference, SampleSet};
+use crate::model::Model;
+use crate::model::proto::tensor_proto::DataType as OnnxDataType;
+use crate::model::proto::type_proto::{Tensor, Value as Type};
+use crate::model::proto::{TypeProto, ValueInfoProto};
+
+/// Where the samples for a run on the `cpu` backend come from.
+#[derive(Clone, Copy, Debug)]
+pub struct SampleSource<'a> {
+    /// Whole shapes with the batch in front, for inputs with open dimensions.
+    pub input_shapes: &'a BTreeMap<String, Vec<usize>>,
+    /// A NumPy file, or a folder of them; `None` for random samples.
+    pub path: Option<&'a Path>,
+    /// Seed of random samples.
+    pub seed: u64,
+}
+
+/// A network whose values can be looked at, and samples for it.
+pub(super) struct Probe {
+    engine: Arc<dyn Engine>,
+    samples: SampleSet,
+}
+
+impl Probe {
+    /// Builds the network, with `random_count` random samples where none are given.
+    pub fn new(
+        model: &Model,
+        values: &[String],
+        source: &SampleSource<'_>,
+        random_count: usize,
+    ) -> Result<Self> {
+        let engine = cpu_engine(&observed(model, values)?, source.input_shapes)?;
+        let samples = match source.path {
+            Some(path) => SampleSet::read(path, engine.signature())?,
+            None => SampleSet::random(engine.signature(), random_count, source.seed),
+        };
+        Ok(Self { engine, samples })
+    }
+
+    /// How many samples there are.
+    pub fn sample_count(&self) -> usize {
+        self.samples.count()
+    }
+
+    /// Runs one sample and shows each value and each output of the network: its name and its elements.
+    pub fn look(&self, sample: usize, mut each: impl FnMut(&str, &[f64])) -> Result<()> {
+        let values = Reference::compute(&self.engine, &self.samples.only(sample))?;
+        for (index, output) in self.engine.signature().outputs.iter().enumerate() {
+            each(&output.name, values.output(0, index));
+        }
+        Ok(())
+    }
+}
+
+/// The engine of a model on the `cpu` backend, for one sample at a time where the model lets one choose.
+pub(super) fn cpu_engine(
+    model: &Model,
+    input_shapes: &BTreeMap<String, Vec<usize>>,
+) -> Result<Arc<dyn Engine>> {
+    let options = BuildOptions::default();
+    let request = EngineRequest {
+        model,
+        input_shapes,
+        max_batch: MaxBatch::UpTo(1),
+        options: &options,
+        calibration: None,
+        watch: None,
+    };
+    Ok(engine::build(&CpuBackend::new(), &request, None)?.engine)
+}
+
+/// The model with these values as further outputs, besides those of its own that it must have.
+fn observed(model: &Model, names: &[String]) -> Result<Model> {
+    let mut proto = model.proto().clone();
+    if let Some(graph) = &mut proto.graph {
+        let known: Vec<_> = graph.output.iter().map(|output| output.name().to_owned()).collect();
+        graph.output.extend(names.iter().filter(|name| !known.contains(name)).map(|name| output(name)));
+    }
+    Model::from_proto(proto, model.path())
+}
+
+fn output(name: &str) -> ValueInfoProto {
+    let tensor = Tensor { elem_type: Some(OnnxDataType::Float as i32), shape: None };
+    let declared = TypeProto { value: Some(Type::TensorType(tensor)), ..TypeProto::default() };
+    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(declared), ..ValueInfoProto::default() }
+}

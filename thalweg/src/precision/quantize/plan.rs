@@ -1,0 +1,370 @@
+//! Which nodes of a model are quantised, and which values for that. Nothing is changed here.
+//!
+//! In: a model, what the user wants, and a table where there is one already. Out: a [`Plan`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::{Ends, QuantizationSpec, SkipReason, SkippedNode};
+use crate::error::Result;
+use crate::model::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::model::{DataType, Model};
+use crate::precision::CalibrationTable;
+use crate::precision::onnx::{constant, floats, is_own, subgraphs};
+
+/// Operators with eight-bit kernels worth having: the weighted ones.
+const WEIGHTED: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
+
+/// Operators that hand on what they read, for the question where a value comes from.
+const MOVING: [&str; 7] = ["Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Dropout"];
+
+/// What is quantised.
+pub(super) struct Plan {
+    /// Weighted nodes, by their place in the main graph.
+    pub nodes: Vec<PlannedNode>,
+    /// Additions one of whose inputs is quantised: the node's place and the input's index.
+    pub residuals: Vec<(usize, usize)>,
+    /// Weighted nodes that stay in FP32.
+    pub skipped: Vec<SkippedNode>,
+    /// All others.
+    pub other_nodes: usize,
+    /// The inputs of `residuals`.
+    residual_values: BTreeSet<String>,
+}
+
+/// A node that will read eight bits.
+pub(super) struct PlannedNode {
+    /// Its place in the main graph.
+    pub place: usize,
+    /// The value that it reads.
+    pub value: String,
+    /// What it multiplies with.
+    pub weight: PlannedWeight,
+}
+
+/// A weight that will be eight bits.
+#[derive(Clone)]
+pub(super) struct PlannedWeight {
+    /// The name by which the node reads it.
+    pub name: String,
+    /// Its numbers, under the name that they have as an initializer or constant.
+    pub tensor: TensorProto,
+    /// The dimension of its channels, each of which has its own scale; `None` for one scale.
+    pub axis: Option<usize>,
+}
+
+impl Plan {
+    /// The plan for a model. Without a table every value counts as known.
+    pub fn of(model: &Model, spec: &QuantizationSpec<'_>, table: Option<&CalibrationTable>) -> Result<Self> {
+        let survey = Survey::of(model)?;
+        let mut plan = Self {
+            nodes: Vec::new(),
+            residuals: Vec::new(),
+            skipped: Vec::new(),
+            other_nodes: 0,
+            residual_values: BTreeSet::new(),
+        };
+        for (place, node) in model.graph().node.iter().enumerate() {
+            plan.skip_inner(node);
+            if !is_weighted(node) {
+                plan.other_nodes += 1;
+                continue;
+            }
+            match survey.judge(node, spec).and_then(|weight| survey.check_range(node, weight, table)) {
+                Ok(weight) => plan.nodes.push(PlannedNode { place, value: node.input[0].clone(), weight }),
+                Err(reason) => plan.skipped.push(skipped(node, reason)),
+            }
+        }
+        plan.find_residuals(&survey, table);
+        Ok(plan)
+    }
+
+    /// The values to quantise, each once.
+    pub fn values(&self) -> Vec<String> {
+        let read = self.nodes.iter().map(|node| node.value.clone());
+        read.chain(self.residual_values.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The planned nodes by operator.
+    pub fn operator_counts(&self, model: &Model) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for planned in &self.nodes {
+            *counts.entry(model.graph().node[planned.place].op_type().to_owned()).or_default() += 1;
+        }
+        counts
+    }
+
+    fn skip_inner(&mut self, node: &NodeProto) {
+        for inner in subgraphs(node).flat_map(|graph| &graph.node) {
+            self.skip_inner(inner);
+            if is_weighted(inner) {
+                self.skipped.push(skipped(inner, SkipReason::Subgraph));
+            } else {
+                self.other_nodes += 1;
+            }
+        }
+    }
+
+    /// Additions of what a quantised convolution makes and something else: that something is quantised, since TensorRT
+    /// makes one kernel of the convolution and the addition if the other operand has eight bits.
+    fn find_residuals(&mut self, survey: &Survey<'_>, table: Option<&CalibrationTable>) {
+        let quantized: HashSet<usize> = self.nodes.iter().map(|node| node.place).collect();
+        for (place, node) in survey.graph.node.iter().enumerate() {
+            let [left, right] = &node.input[..] else { continue };
+            if node.op_type() != "Add" || !is_own(node) || left == right {
+                continue;
+            }
+            let fused = [left, right].map(|name| survey.convolution_behind(name, &quantized));
+            let other = match fused {
+                [None, None] => continue,
+                [Some(_), None] => 1,
+                [None, Some(_)] => 0,
+                // The later of two convolutions takes the addition along: by then the other one has run.
+                [Some(left), Some(right)] => usize::from(left > right),
+            };
+            let value = &node.input[other];
+            let is_known = table.is_none_or(|table| table.scale(value).is_some());
+            if survey.is_activation(value) && is_known {
+                self.residuals.push((place, other));
+                self.residual_values.insert(value.clone());
+            }
+        }
+    }
+}
+
+fn skipped(node: &NodeProto, reason: SkipReason) -> SkippedNode {
+    SkippedNode { node: node.label(), operator: node.op_type().to_owned(), reason }
+}
+
+fn is_weighted(node: &NodeProto) -> bool {
+    is_own(node) && WEIGHTED.contains(&node.op_type())
+}
+
+/// What is known of the main graph.
+struct Survey<'a> {
+    model: &'a Model,
+    graph: &'a GraphProto,
+    types: HashMap<String, DataType>,
+    /// FP32 initializers and constants, also by the names that `Identity` gives them.
+    weights: HashMap<&'a str, TensorProto>,
+    /// Values that follow from initializers and constants alone.
+    fixed: HashSet<&'a str>,
+    /// The place of the node that makes a value.
+    makers: HashMap<&'a str, usize>,
+    /// How many nodes, subgraphs and outputs read a value.
+    readers: HashMap<&'a str, usize>,
+    /// Values with a weighted node before them, and with one behind them.
+    has_before: HashSet<&'a str>,
+    has_behind: HashSet<&'a str>,
+}
+
+impl<'a> Survey<'a> {
+    fn of(model: &'a Model) -> Result<Self> {
+        let graph = model.graph();
+        let types = model.element_types(graph, &HashMap::new())?;
+        let makers = |(place, node): (usize, &'a NodeProto)| {
+            node.output.iter().map(move |name| (name.as_str(), place))
+        };
+        Ok(Self {
+            model,
+            graph,
+            types,
+            weights: weights(graph),
+            fixed: fixed(graph),
+            makers: graph.node.iter().enumerate().flat_map(makers).collect(),
+            readers: readers(graph),
+            has_before: with_weighted_before(graph),
+            has_behind: with_weighted_behind(graph),
+        })
+    }
+
+    /// The weight of a node that can be quantised, or why it cannot.
+    fn judge(&self, node: &NodeProto, spec: &QuantizationSpec<'_>) -> Result<PlannedWeight, SkipReason> {
+        if spec.keep_f32.iter().any(|name| *name == node.label() || name == node.op_type()) {
+            return Err(SkipReason::Asked);
+        }
+        if spec.too_sensitive.contains(&node.label()) {
+            return Err(SkipReason::TooSensitive);
+        }
+        let [value, name, ..] = &node.input[..] else { return Err(SkipReason::NoWeight) };
+        if [value, name].iter().any(|name| self.comes_from(name, "DequantizeLinear")) {
+            return Err(SkipReason::Quantized);
+        }
+        if self.types.get(value) != Some(&DataType::F32) {
+            return Err(SkipReason::NotFp32);
+        }
+        if self.comes_from(value, "Softmax") {
+            return Err(SkipReason::Softmax);
+        }
+        let Some(tensor) = self.weights.get(name.as_str()).filter(|_| self.is_activation(value)) else {
+            return Err(SkipReason::NoWeight);
+        };
+        self.check_ends(node, spec)?;
+        self.check_finite(tensor)?;
+        Ok(PlannedWeight { name: name.clone(), tensor: tensor.clone(), axis: channel_axis(node, tensor) })
+    }
+
+    fn check_ends(&self, node: &NodeProto, spec: &QuantizationSpec<'_>) -> Result<(), SkipReason> {
+        if spec.ends == Ends::Quantize {
+            return Ok(());
+        }
+        if !self.has_before.contains(node.input[0].as_str()) {
+            return Err(SkipReason::First);
+        }
+        let has_behind = node.output.iter().any(|name| self.has_behind.contains(name.as_str()));
+        if has_behind { Ok(()) } else { Err(SkipReason::Last) }
+    }
+
+    fn check_finite(&self, tensor: &TensorProto) -> Result<(), SkipReason> {
+        let numbers = self.model.tensor_data(tensor).map(|bytes| floats(&bytes));
+        let is_finite = numbers.is_ok_and(|numbers| numbers.iter().all(|number| number.is_finite()));
+        let tensor = tensor.name().to_owned();
+        if is_finite { Ok(()) } else { Err(SkipReason::WeightNotFinite { tensor }) }
+    }
+
+    fn check_range(
+        &self,
+        node: &NodeProto,
+        weight: PlannedWeight,
+        table: Option<&CalibrationTable>,
+    ) -> Result<PlannedWeight, SkipReason> {
+        let value = &node.input[0];
+        let is_known = table.is_none_or(|table| table.scale(value).is_some());
+        if is_known { Ok(weight) } else { Err(SkipReason::NoRange { value: value.clone() }) }
+    }
+
+    /// Whether a value is made while the network runs.
+    fn is_activation(&self, name: &str) -> bool {
+        self.types.get(name) == Some(&DataType::F32) && !self.fixed.contains(name)
+    }
+
+    /// Whether a value is what this operator gives, moved perhaps.
+    fn comes_from(&self, name: &str, operator: &str) -> bool {
+        let mut name = name;
+        while let Some(place) = self.makers.get(name) {
+            let maker = &self.graph.node[*place];
+            if maker.op_type() == operator {
+                return true;
+            }
+            match maker.input.first() {
+                Some(input) if MOVING.contains(&maker.op_type()) => name = input,
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    /// The quantised convolution that makes a value, with nothing behind it but what becomes part of its kernel and
+    /// nobody else who reads what is in between.
+    fn convolution_behind(&self, name: &str, quantized: &HashSet<usize>) -> Option<usize> {
+        let mut name = name;
+        loop {
+            let place = *self.makers.get(name)?;
+            let node = &self.graph.node[place];
+            if self.readers.get(name) != Some(&1) {
+                return None;
+            }
+            match node.op_type() {
+                "Conv" => return quantized.contains(&place).then_some(place),
+                "BatchNormalization" => name = node.input.first()?,
+                "Add" | "Mul" => name = self.scaled(node)?,
+                _ => return None,
+            }
+        }
+    }
+
+    /// What a node adds a weight to, or multiplies with one.
+    fn scaled<'b>(&self, node: &'b NodeProto) -> Option<&'b str> {
+        let [left, right] = &node.input[..] else { return None };
+        match (self.is_activation(left), self.is_activation(right)) {
+            (true, false) => Some(left),
+            (false, true) => Some(right),
+            _ => None,
+        }
+    }
+}
+
+/// The dimension along which a weight's channels are: those of the result, so that a scale can be taken out of the sum.
+fn channel_axis(node: &NodeProto, tensor: &TensorProto) -> Option<usize> {
+    let rank = tensor.dims.len();
+    let axis = match node.op_type() {
+        "Conv" => 0,
+        // With groups the second dimension is the channels of one group.
+        "ConvTranspose" if node.int("group").unwrap_or(1) == 1 => 1,
+        "Gemm" => usize::from(node.int("transB").unwrap_or(0) == 0),
+        "MatMul" if rank == 2 => 1,
+        _ => return None,
+    };
+    (axis < rank).then_some(axis)
+}
+
+/// FP32 initializers and constants, also under other names.
+fn weights(graph: &GraphProto) -> HashMap<&str, TensorProto> {
+    let is_full = |tensor: &&TensorProto| DataType::from_onnx(tensor.data_type()) == Some(DataType::F32);
+    let initializers = graph.initializer.iter().filter(is_full);
+    let mut weights: HashMap<&str, TensorProto> =
+        initializers.map(|tensor| (tensor.name(), tensor.clone())).collect();
+    for node in &graph.node {
+        let Some(output) = node.output.first() else { continue };
+        if let Some(tensor) = constant(node) {
+            weights.insert(output, tensor);
+        }
+        if node.op_type() == "Identity"
+            && let Some(tensor) = node.input.first().and_then(|input| weights.get(input.as_str()))
+        {
+            weights.insert(output, tensor.clone());
+        }
+    }
+    weights
+}
+
+/// Values that do not depend on the graph's inputs.
+fn fixed(graph: &GraphProto) -> HashSet<&str> {
+    let mut fixed: HashSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
+    for node in &graph.node {
+        let is_random = node.op_type().starts_with("Random") || subgraphs(node).next().is_some();
+        let mut given = node.input.iter().filter(|name| !name.is_empty());
+        if !is_random && given.all(|name| fixed.contains(name.as_str())) {
+            fixed.extend(node.output.iter().map(String::as_str));
+        }
+    }
+    fixed
+}
+
+/// All names that a node or the subgraphs in it read.
+fn names_read(node: &NodeProto) -> impl Iterator<Item = &str> {
+    let inner: Vec<&str> = subgraphs(node).flat_map(names_read_in).collect();
+    node.input.iter().map(String::as_str).chain(inner)
+}
+
+fn names_read_in(graph: &GraphProto) -> Vec<&str> {
+    let outputs = graph.output.iter().map(ValueInfoProto::name);
+    graph.node.iter().flat_map(names_read).chain(outputs).collect()
+}
+
+fn readers(graph: &GraphProto) -> HashMap<&str, usize> {
+    let mut readers = HashMap::new();
+    for name in names_read_in(graph) {
+        *readers.entry(name).or_default() += 1;
+    }
+    readers
+}
+
+fn with_weighted_before(graph: &GraphProto) -> HashSet<&str> {
+    let mut found = HashSet::new();
+    for node in &graph.node {
+        if is_weighted(node) || names_read(node).any(|name| found.contains(name)) {
+            found.extend(node.output.iter().map(String::as_str));
+        }
+    }
+    found
+}
+
+fn with_weighted_behind(graph: &GraphProto) -> HashSet<&str> {
+    let mut found: HashSet<&str> = HashSet::new();
+    for node in graph.node.iter().rev() {
+        if is_weighted(node) || node.output.iter().any(|name| found.contains(name.as_str())) {
+            found.extend(names_read(node));
+        }
+    }
+    found
+}

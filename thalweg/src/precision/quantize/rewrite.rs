@@ -1,0 +1,235 @@
+//! The planned nodes, reading eight bits: new initializers, and a QuantizeLinear and a DequantizeLinear behind each
+//! planned value.
+//!
+//! In: a model and a [`Plan`]. Out: its messages, rewritten. Values keep their names, so that subgraphs and readers in
+//! FP32 are not touched.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use bytes::Bytes;
+
+use super::WeightForm;
+use super::plan::{Plan, PlannedNode, PlannedWeight};
+use super::report::QuantizedWeights;
+use super::weights::QuantizedWeight;
+use crate::error::Result;
+use crate::model::Model;
+use crate::model::proto::attribute_proto::AttributeType;
+use crate::model::proto::tensor_proto::DataType as OnnxDataType;
+use crate::model::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::precision::CalibrationTable;
+use crate::precision::onnx::{Names, constant, subgraphs};
+
+/// The model with all that is planned, and what became of its weights.
+pub(super) fn rewrite(
+    model: &Model,
+    plan: &Plan,
+    table: &CalibrationTable,
+    form: WeightForm,
+) -> Result<(ModelProto, QuantizedWeights)> {
+    let mut rewriter = Rewriter {
+        names: Names::of(model),
+        form,
+        initializers: Vec::new(),
+        weight_nodes: HashMap::new(),
+        zeros: None,
+        weights: HashMap::new(),
+        report: QuantizedWeights::default(),
+    };
+    let mut proto = model.proto().clone();
+    let Some(graph) = &mut proto.graph else { return Ok((proto, rewriter.report)) };
+    let pairs = rewriter.pairs(plan, table);
+    for planned in &plan.nodes {
+        let node = &mut graph.node[planned.place];
+        node.input[0].clone_from(&pairs[&planned.value].dequantized);
+        node.input[1] = rewriter.weight(model, &planned.weight)?;
+    }
+    for (place, index) in &plan.residuals {
+        let input = &mut graph.node[*place].input[*index];
+        *input = pairs[input.as_str()].dequantized.clone();
+    }
+    rewriter.assemble(graph, pairs);
+    rewriter.remove_unread(graph, plan);
+    Ok((proto, rewriter.report))
+}
+
+/// What stands behind one value.
+struct Pair {
+    dequantized: String,
+    nodes: [NodeProto; 2],
+}
+
+struct Rewriter {
+    names: Names,
+    form: WeightForm,
+    /// New ones.
+    initializers: Vec<TensorProto>,
+    /// New nodes for weights, by the value that is read of them.
+    weight_nodes: HashMap<String, Vec<NodeProto>>,
+    /// The zero point of all values, once there is one.
+    zeros: Option<String>,
+    /// What a quantised weight is read as, by its tensor and its channels' dimension.
+    weights: HashMap<(String, Option<usize>), String>,
+    report: QuantizedWeights,
+}
+
+impl Rewriter {
+    fn pairs(&mut self, plan: &Plan, table: &CalibrationTable) -> BTreeMap<String, Pair> {
+        let values = plan.values();
+        let scaled = values.into_iter().filter_map(|name| table.scale(&name).map(|scale| (name, scale)));
+        scaled.map(|(name, scale)| (name.clone(), self.pair(&name, scale))).collect()
+    }
+
+    fn pair(&mut self, value: &str, scale: f32) -> Pair {
+        let scale_name = self.floats(&format!("{value}_scale"), &[], &[scale]);
+        let zero = self.zero();
+        let quantized = self.names.fresh(&format!("{value}_int8"));
+        let dequantized = self.names.fresh(&format!("{value}_dequantized"));
+        let quantize = self.node("QuantizeLinear", &[value, &scale_name, &zero], &quantized);
+        let dequantize = self.node("DequantizeLinear", &[&quantized, &scale_name, &zero], &dequantized);
+        Pair { dequantized, nodes: [quantize, dequantize] }
+    }
+
+    /// The value that a node reads instead of this weight. Nodes that agree on the channels share it.
+    fn weight(&mut self, model: &Model, weight: &PlannedWeight) -> Result<String> {
+        let key = (weight.tensor.name().to_owned(), weight.axis);
+        if let Some(known) = self.weights.get(&key) {
+            return Ok(known.clone());
+        }
+        let quantized = QuantizedWeight::of(model, weight)?;
+        self.report.tensors += 1;
+        self.report.elements += quantized.integers.len() as u64;
+        self.report.relative_error = self.report.relative_error.max(quantized.relative_error);
+        let name = weight.tensor.name();
+        let channels = i64::try_from(quantized.scales.len()).expect("bug: a list as long as no memory");
+        let scale_dims = if weight.axis.is_some() { vec![channels] } else { Vec::new() };
+        let scale = self.floats(&format!("{name}_scale"), &scale_dims, &quantized.scales);
+        let zero_bytes = vec![0; quantized.scales.len()];
+        let zero = self.integers(&format!("{name}_zero"), scale_dims, zero_bytes.into());
+        let mut nodes = Vec::new();
+        let integers = match self.form {
+            WeightForm::Int8 => {
+                self.integers(&format!("{name}_int8"), weight.tensor.dims.clone(), quantized.integers)
+            }
+            WeightForm::Fp32 => {
+                let output = self.names.fresh(&format!("{name}_int8"));
+                let node = self.node("QuantizeLinear", &[&weight.name, &scale, &zero], &output);
+                nodes.push(with_axis(node, weight.axis));
+                output
+            }
+        };
+        let dequantized = self.names.fresh(&format!("{name}_dequantized"));
+        let node = self.node("DequantizeLinear", &[&integers, &scale, &zero], &dequantized);
+        nodes.push(with_axis(node, weight.axis));
+        self.weight_nodes.insert(dequantized.clone(), nodes);
+        self.weights.insert(key, dequantized.clone());
+        Ok(dequantized)
+    }
+
+    /// Puts the new nodes to where what they read is there, and before those who read them.
+    fn assemble(&mut self, graph: &mut GraphProto, mut pairs: BTreeMap<String, Pair>) {
+        graph.initializer.append(&mut self.initializers);
+        let mut nodes = Vec::with_capacity(graph.node.len() + 2 * (pairs.len() + self.weights.len()));
+        for input in &graph.input {
+            nodes.extend(pairs.remove(input.name()).into_iter().flat_map(|pair| pair.nodes));
+        }
+        for node in std::mem::take(&mut graph.node) {
+            for name in &node.input {
+                nodes.extend(self.weight_nodes.remove(name).into_iter().flatten());
+            }
+            let made: Vec<_> = node.output.iter().filter_map(|name| pairs.remove(name)).collect();
+            nodes.push(node);
+            nodes.extend(made.into_iter().flat_map(|pair| pair.nodes));
+        }
+        graph.node = nodes;
+    }
+
+    /// Takes weights away that nobody reads in FP32 any more.
+    fn remove_unread(&mut self, graph: &mut GraphProto, plan: &Plan) {
+        let names = |node: &PlannedNode| [node.weight.name.clone(), node.weight.tensor.name().to_owned()];
+        let planned: HashSet<String> = plan.nodes.iter().flat_map(names).collect();
+        let mut read = names_read(graph);
+        loop {
+            let is_unread = |name: &str| planned.contains(name) && !read.contains(name);
+            let is_dead = |node: &NodeProto| {
+                let is_weight = constant(node).is_some() || node.op_type() == "Identity";
+                is_weight && node.output.iter().all(|name| is_unread(name))
+            };
+            let count = graph.node.len();
+            graph.node.retain(|node| !is_dead(node));
+            if graph.node.len() == count {
+                graph.initializer.retain(|tensor| !is_unread(tensor.name()));
+                graph.input.retain(|input| !is_unread(input.name()));
+                graph.value_info.retain(|value| !is_unread(value.name()));
+                break;
+            }
+            // What the nodes read that have gone may be unread now.
+            read = names_read(graph);
+        }
+        if self.form == WeightForm::Int8 {
+            let tensors: HashSet<&str> = plan.nodes.iter().map(|node| node.weight.tensor.name()).collect();
+            self.report.doubled_tensors = tensors.into_iter().filter(|name| read.contains(*name)).count();
+        }
+    }
+
+    fn zero(&mut self) -> String {
+        if let Some(zero) = &self.zeros {
+            return zero.clone();
+        }
+        let zero = self.integers("zero_int8", Vec::new(), vec![0].into());
+        self.zeros = Some(zero.clone());
+        zero
+    }
+
+    fn floats(&mut self, wish: &str, dims: &[i64], numbers: &[f32]) -> String {
+        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        self.initializer(wish, OnnxDataType::Float, dims.to_vec(), bytes.into())
+    }
+
+    fn integers(&mut self, wish: &str, dims: Vec<i64>, bytes: Bytes) -> String {
+        self.initializer(wish, OnnxDataType::Int8, dims, bytes)
+    }
+
+    fn initializer(&mut self, wish: &str, data_type: OnnxDataType, dims: Vec<i64>, bytes: Bytes) -> String {
+        let name = self.names.fresh(wish);
+        self.initializers.push(TensorProto {
+            name: Some(name.clone()),
+            dims,
+            data_type: Some(data_type as i32),
+            raw_data: Some(bytes),
+            ..TensorProto::default()
+        });
+        name
+    }
+
+    fn node(&mut self, operator: &str, inputs: &[&str], output: &str) -> NodeProto {
+        NodeProto {
+            name: Some(self.names.fresh(&format!("{output}_{operator}"))),
+            op_type: Some(operator.to_owned()),
+            input: inputs.iter().map(|name| (*name).to_owned()).collect(),
+            output: vec![output.to_owned()],
+            ..NodeProto::default()
+        }
+    }
+}
+
+/// Along which dimension each scale counts. Without channels nothing needs to be said.
+fn with_axis(mut node: NodeProto, axis: Option<usize>) -> NodeProto {
+    node.attribute.extend(axis.map(|axis| AttributeProto {
+        name: Some("axis".to_owned()),
+        r#type: Some(AttributeType::Int.into()),
+        i: Some(i64::try_from(axis).expect("bug: more dimensions than bytes")),
+        ..AttributeProto::default()
+    }));
+    node
+}
+
+/// What nodes, subgraphs and outputs read.
+fn names_read(graph: &GraphProto) -> HashSet<String> {
+    let mut names: HashSet<String> = graph.output.iter().map(|output| output.name().to_owned()).collect();
+    for node in &graph.node {
+        names.extend(node.input.iter().cloned());
+        names.extend(subgraphs(node).flat_map(names_read));
+    }
+    names
+}
