@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use thalweg::backend::{CudaGraph, DataSheet, Precision, Transfers, Wait};
-use thalweg::measure::Feeding;
+use thalweg::export::Format;
+use thalweg::measure::{Feeding, ObjectionKind};
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
 use thalweg::precision::AccuracyLimit;
 
 use crate::values::{
-    Counts, graph_parser, network_parser, parse_count, parse_counts, parse_delay, parse_device,
-    parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape, parse_span,
-    precision_parser, transfers_parser, wait_parser,
+    Counts, format_parser, graph_parser, network_parser, objection_parser, parse_count, parse_counts,
+    parse_delay, parse_device, parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape,
+    parse_span, precision_parser, transfers_parser, wait_parser,
 };
 
 pub use precision::{AccuracyArgs, ConvertArgs, QuantizationArgs, Target};
@@ -56,11 +57,17 @@ pub enum Command {
     Accuracy(AccuracyArgs),
     /// Measure one configuration
     Bench(BenchArgs),
+    /// Say what limits one configuration, with evidence, and try what would help
+    Diagnose(DiagnoseArgs),
     /// Find the best configuration under a latency and memory limit
     Tune(TuneArgs),
     /// Compare devices on paper, from data sheets: nothing is run
     Predict(PredictArgs),
-    /// Show the result of an earlier `bench` or `tune` again
+    /// Turn a tuned configuration into a file for Triton, trtexec or C++
+    Export(ExportArgs),
+    /// Say which of two results is faster, by how much, and whether they can be compared
+    Compare(CompareArgs),
+    /// Show the result of an earlier `bench`, `diagnose` or `tune` again
     Report(ReportArgs),
     /// Print a completion script for a shell
     Completions {
@@ -311,6 +318,34 @@ pub enum PrecisionRoute {
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Folder for measurement.json, report.html and trace.json
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Write the outputs of every sample to this .npz file
+    #[arg(long, value_name = "FILE")]
+    pub save_outputs: Option<PathBuf>,
+    /// Explain every number
+    #[arg(long)]
+    pub explain: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DiagnoseArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// How many remedies to try, the most promising first
+    #[arg(long = "try", value_name = "N", default_value_t = 3)]
+    pub tries: usize,
+    /// Folder for diagnosis.json and report.html
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// One configuration of one network under one load.
+#[derive(Debug, Args)]
+pub struct RunArgs {
     /// ONNX file
     #[arg(required_unless_present_any = ["tuned", "engine"])]
     pub model: Option<PathBuf>,
@@ -366,15 +401,6 @@ pub struct BenchArgs {
         value_parser = parse_seconds, allow_negative_numbers = true
     )]
     pub warm_up: Duration,
-    /// Folder for measurement.json, report.html and trace.json
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Write the outputs of every sample to this .npz file
-    #[arg(long, value_name = "FILE")]
-    pub save_outputs: Option<PathBuf>,
-    /// Explain every number
-    #[arg(long)]
-    pub explain: bool,
 }
 
 #[derive(Debug, Args)]
@@ -452,11 +478,40 @@ pub struct TuneArgs {
     /// Continue the journal in the folder
     #[arg(long)]
     pub resume: bool,
+    /// Write the winner for these too: triton, trtexec, cpp
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = format_parser())]
+    pub export: Vec<Format>,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The tuned.json of `tune`
+    pub tuned: PathBuf,
+    /// What it is for: triton, trtexec or cpp
+    #[arg(long, value_name = "FORMAT", value_parser = format_parser())]
+    pub to: Format,
+    /// File to write; printed without it
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Result of `bench` or `tune`: measurement.json, outcome.json or the folder with it
+    pub first: PathBuf,
+    /// The one that is compared with it
+    pub second: PathBuf,
+    /// Fail where the second has less than so many times the throughput of the first
+    #[arg(long, value_name = "RATIO", value_parser = parse_positive, allow_negative_numbers = true)]
+    pub fail_below: Option<f64>,
+    /// Compare although this differs, or is in doubt
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = objection_parser())]
+    pub despite: Vec<ObjectionKind>,
 }
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Folder that `bench` or `tune` wrote with --out
+    /// Folder that `bench`, `diagnose` or `tune` wrote with --out
     pub folder: PathBuf,
     /// Explain every number
     #[arg(long)]

@@ -12,7 +12,7 @@ use std::process;
 use thalweg::backend::CudaGraph;
 use thalweg::tune::TunedConfig;
 
-use crate::args::{BenchArgs, Command, TuneArgs};
+use crate::args::{Command, RunArgs, TuneArgs};
 use crate::output::Output;
 use crate::values::Counts;
 
@@ -51,7 +51,14 @@ pub fn raise_if_needed(command: &Command, output: &Output) {
 /// The most CUDA streams that a command makes; 0 where it runs nothing on a GPU.
 fn most_cuda_streams(command: &Command) -> usize {
     match command {
-        Command::Bench(args) if may_be_a_gpu(&args.workload.backend) => of_bench(args),
+        Command::Bench(args) if may_be_a_gpu(&args.run.workload.backend) => {
+            let (streams, graph) = of_run(&args.run);
+            cuda_streams(streams, graph)
+        }
+        // It tries twice the streams, and other kinds of graph.
+        Command::Diagnose(args) if may_be_a_gpu(&args.run.workload.backend) => {
+            cuda_streams(of_run(&args.run).0.saturating_mul(2), CudaGraph::Off)
+        }
         Command::Tune(args) if may_be_a_gpu(&args.workload.backend) => of_tune(args),
         _ => 0,
     }
@@ -62,12 +69,13 @@ fn may_be_a_gpu(backend: &str) -> bool {
     matches!(backend, "auto" | "tensorrt")
 }
 
-fn of_bench(args: &BenchArgs) -> usize {
+/// Streams and graph of one configuration.
+fn of_run(args: &RunArgs) -> (usize, CudaGraph) {
     // A file that cannot be read is refused later, with the reason.
     match args.tuned.as_deref().map(TunedConfig::read) {
-        Some(Ok(tuned)) => cuda_streams(tuned.configuration.streams, tuned.configuration.cuda_graph),
-        Some(Err(_)) => 0,
-        None => cuda_streams(args.streams, args.cuda_graph),
+        Some(Ok(tuned)) => (tuned.configuration.streams, tuned.configuration.cuda_graph),
+        Some(Err(_)) => (0, CudaGraph::Off),
+        None => (args.streams, args.cuda_graph),
     }
 }
 
@@ -101,6 +109,8 @@ mod tests {
         assert_eq!(most("thalweg bench m.onnx --streams 2"), 6);
         assert_eq!(most("thalweg bench m.onnx --streams 9 --cuda-graph compute"), 27);
         assert_eq!(most("thalweg bench m.onnx --streams 9 --cuda-graph copies"), 9);
+        assert_eq!(most("thalweg diagnose m.onnx"), 6);
+        assert_eq!(most("thalweg diagnose m.onnx --streams 4 --cuda-graph copies"), 24);
         assert_eq!(most("thalweg tune m.onnx"), 24);
         assert_eq!(most("thalweg tune m.onnx --streams 1,4,2 --cuda-graph copies"), 4);
         assert_eq!(most("thalweg tune m.onnx --streams 1,4,2 --cuda-graph copies,off"), 12);

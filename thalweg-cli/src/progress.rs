@@ -38,6 +38,11 @@ impl Bar {
         Self(bar)
     }
 
+    /// Says what goes on now.
+    pub fn say(&self, message: &str) {
+        self.0.set_message(message.to_owned());
+    }
+
     /// Takes the bar away.
     pub fn clear(&self) {
         self.0.finish_and_clear();

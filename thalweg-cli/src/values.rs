@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use thalweg::backend::{CudaGraph, DataSheet, Precision, Transfers, Wait};
-use thalweg::measure::Feeding;
+use thalweg::export::Format;
+use thalweg::measure::{Feeding, ObjectionKind};
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
 use thalweg::precision::{CalibrationMethod, HalfType};
@@ -126,6 +127,17 @@ pub fn wait_parser() -> impl TypedValueParser<Value = Wait> {
 /// Whether executions copy.
 pub fn transfers_parser() -> impl TypedValueParser<Value = Transfers> {
     named(["on", "off"], Transfers::ALL)
+}
+
+/// What a tuned configuration is exported for, by its name.
+pub fn format_parser() -> impl TypedValueParser<Value = Format> {
+    named(["triton", "trtexec", "cpp"], Format::ALL)
+}
+
+/// A kind of objection against a comparison, by its name.
+pub fn objection_parser() -> impl TypedValueParser<Value = ObjectionKind> {
+    let names = ["device", "model", "versions", "clocks", "load", "unsteady", "incomplete"];
+    named(names, ObjectionKind::ALL)
 }
 
 /// One of these values, by the name that it prints.

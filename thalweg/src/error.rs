@@ -247,6 +247,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// Another program cannot run what was tuned, or too little is known of it.
+    #[error("cannot export for {format}: {reason}")]
+    CannotExport {
+        /// What it was to be exported for.
+        format: String,
+        /// Why not.
+        reason: String,
+    },
+
     /// A tuned configuration belongs to another model.
     #[error(
         "the configuration was tuned for another model, {}: expected sha256 {expected}, got {got}; tune this one",

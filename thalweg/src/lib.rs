@@ -31,15 +31,17 @@
 //! measures, and what a program that serves inferences uses directly.
 //!
 //! Modules use only those to their left: `units, error, files, random -> model -> backend -> engine -> pool ->
-//! measure -> precision -> tune -> report`. Nothing here prints, reads environment variables or keeps state for the
-//! process.
+//! measure -> precision -> capacity -> diagnose -> tune -> report, export`. Nothing here prints, reads environment
+//! variables or keeps state for the process.
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod backend;
 pub mod capacity;
+pub mod diagnose;
 pub mod engine;
 pub mod error;
+pub mod export;
 pub mod files;
 pub mod measure;
 pub mod model;

@@ -125,6 +125,7 @@ fn what_a_stream_does_otherwise_than_asked_is_in_the_measurement_once() {
     let configuration = Configuration { streams: 2, ..Configuration::default() };
     let measured = measure(&workload, configuration, saturating_load(&configuration, None)).unwrap();
     assert_eq!(measured.remarks, [remark]);
+    assert_eq!(measured.deviating_streams, [1].into());
 }
 
 #[test]

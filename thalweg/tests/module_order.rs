@@ -23,7 +23,7 @@ const ORDER: [&[&str]; 12] = [
     &["capacity"],
     &["diagnose"],
     &["tune"],
-    &["report"],
+    &["report", "export"],
 ];
 
 /// What `lib.rs` re-exports, and the module it comes from.

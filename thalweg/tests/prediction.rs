@@ -5,12 +5,11 @@ mod draws;
 
 use draws::{ALLOWED_SHARE, Draw, Score, gain, score};
 
-/// The seeds with the smallest share of the optimum.
-const WORST: [u64; 10] = [117, 183, 130, 100, 12, 137, 5, 187, 60, 119];
+/// The seeds with the smallest shares of the optimum, of this search and of those before it.
+const WORST: [u64; 10] = [161, 119, 179, 117, 183, 130, 137, 100, 122, 149];
 
-/// What the tuner reached at least on them, 92.7 %, less what another noise may change. Which ones miss 97 % is luck:
-/// with the noise of this test all but seed 130 reach it.
-const REACHED: f64 = 0.9;
+/// The least share of the optimum that the tuner promises.
+const REACHED: f64 = 0.97;
 
 #[test]
 fn the_tuner_does_no_worse_on_its_worst_draws() {

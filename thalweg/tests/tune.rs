@@ -7,18 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use support::Doubler;
-use thalweg::backend::{DeviceSpec, Engine};
+use thalweg::backend::{CudaGraph, DeviceSpec, Engine};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Feeding, Reference, SampleSet, StopSignal, Workload};
 use thalweg::model::ModelIdentity;
-use thalweg::tune::{Earlier, Limits, Policy, Space, TuneJob, TunedConfig, tune};
+use thalweg::tune::{Earlier, Limits, Policy, Space, Standing, TuneJob, TuneOutcome, TunedConfig, tune};
 
 /// Every execution takes as long as this, whatever its batch.
 const EXECUTION: Duration = Duration::from_millis(2);
 
-#[test]
-fn streams_and_batches_win_where_an_execution_costs_the_same_for_any_batch() {
-    let engine: Arc<dyn Engine> = Arc::new(Doubler::new(4).with_delays(&[EXECUTION]));
+fn workload(engine: Doubler) -> Workload {
+    let engine: Arc<dyn Engine> = Arc::new(engine);
     let device = DeviceSpec {
         backend: "cpu".to_owned(),
         name: "doubler".to_owned(),
@@ -26,29 +25,39 @@ fn streams_and_batches_win_where_an_execution_costs_the_same_for_any_batch() {
         memory_bytes: None,
         versions: BTreeMap::new(),
     };
-    let inputs = SampleSet::random(engine.signature(), 8, 1);
-    let reference = Reference::compute(&engine, &inputs).unwrap();
-    let folder = std::env::temp_dir().join(format!("thalweg-tune-doubler-{}", std::process::id()));
-    let mut space = Space::for_device(&device, engine.signature());
-    space.threads_per_stream = vec![1];
-    space.batch_sizes = vec![1, 4];
     let model = ModelIdentity { path: "none".into(), sha256: "0".to_owned(), input_shapes: BTreeMap::new() };
+    let inputs = SampleSet::random(engine.signature(), 8, 1);
+    let reference = Reference::compute(&engine, &inputs).expect("one stream gives a reference");
+    Workload { model, engine, device, inputs, feeding: Feeding::default(), reference }
+}
+
+fn tuned(workload: &Workload, space: Space, name: &str) -> TuneOutcome {
+    let folder = std::env::temp_dir().join(format!("thalweg-tune-{name}-{}", std::process::id()));
     let job = TuneJob {
-        model: model.clone(),
-        device: device.clone(),
-        signature: engine.signature().clone(),
+        model: workload.model.clone(),
+        device: workload.device.clone(),
+        signature: workload.engine.signature().clone(),
         space,
         limits: Limits::default(),
         samples_per_request: None,
         budget: Duration::from_secs(4),
         sample_time: None,
         policy: Policy::default(),
-        folder: OutputFolder::claim(&folder).unwrap(),
+        folder: OutputFolder::claim(&folder).expect("the folder is ours"),
         earlier: Earlier::Refuse,
     };
-    let workload = Workload { model, engine, device, inputs, feeding: Feeding::default(), reference };
-    let outcome = tune(&job, &workload, &StopSignal::default(), &mut |_| {}).unwrap();
-    std::fs::remove_dir_all(&folder).unwrap();
+    let outcome = tune(&job, workload, &StopSignal::default(), &mut |_| {}).expect("something was measured");
+    std::fs::remove_dir_all(&folder).expect("the folder was ours");
+    outcome
+}
+
+#[test]
+fn streams_and_batches_win_where_an_execution_costs_the_same_for_any_batch() {
+    let workload = workload(Doubler::new(4).with_delays(&[EXECUTION]));
+    let mut space = Space::for_device(&workload.device, workload.engine.signature());
+    space.threads_per_stream = vec![1];
+    space.batch_sizes = vec![1, 4];
+    let outcome = tuned(&workload, space, "doubler");
 
     let tuned = TunedConfig::of(&outcome).unwrap();
     assert_eq!((tuned.configuration.streams, tuned.configuration.batch_size), (2, 4), "{}", outcome.verdict);
@@ -57,4 +66,23 @@ fn streams_and_batches_win_where_an_execution_costs_the_same_for_any_batch() {
     assert!((4.0..16.0).contains(&baseline), "{baseline}: {}", outcome.verdict);
     let confirmation = outcome.confirmation.unwrap();
     assert!(confirmation.verification.verified_samples > 0 && !confirmation.records.is_empty());
+}
+
+#[test]
+fn a_candidate_that_runs_without_the_graph_it_asks_for_is_out_with_that_reason() {
+    let remark = "Stream 0 runs without a CUDA graph: nothing here can be captured.";
+    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]).refusing_graphs(remark));
+    let mut space = Space::for_device(&workload.device, workload.engine.signature());
+    space.threads_per_stream = vec![1];
+    space.cuda_graphs = CudaGraph::ALL.to_vec();
+    let outcome = tuned(&workload, space, "refusal");
+
+    let graphs: Vec<_> =
+        outcome.candidates.iter().filter(|it| it.configuration.cuda_graph != CudaGraph::Off).collect();
+    assert_eq!(graphs.len(), 4);
+    let reason =
+        "it did otherwise than asked: Stream 0 runs without a CUDA graph: nothing here can be captured";
+    assert!(graphs.iter().all(|it| it.standing == Standing::Failed && it.failure.as_deref() == Some(reason)));
+    let winner = &outcome.candidates[outcome.winner.unwrap()];
+    assert_eq!((winner.configuration.cuda_graph, winner.configuration.streams), (CudaGraph::Off, 2));
 }

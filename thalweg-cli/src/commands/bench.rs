@@ -17,7 +17,7 @@ use thalweg::tune::{TunedConfig, saturating_load};
 use thalweg::units::Bytes;
 
 use super::{build_options, cache, file, input_shapes, milliseconds, surroundings_of};
-use crate::args::{BenchArgs, LoadArgs, Spacing};
+use crate::args::{BenchArgs, LoadArgs, RunArgs, Spacing};
 use crate::output::Output;
 use crate::progress::{Bar, Interrupts};
 
@@ -27,47 +27,86 @@ const WINDOWS: u32 = 10;
 pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
     let folder = args.out.as_deref().map(OutputFolder::claim).transpose()?;
     let interrupts = Interrupts::catch()?;
-    let tuned = args.tuned.as_deref().map(TunedConfig::read).transpose()?;
-    let network = Network::read(args, tuned.as_ref())?;
-    let name = network.backend(&args.workload.backend);
-    let backend = backend::open(name, &surroundings_of(&args.workload))?;
-    for difference in tuned.iter().flat_map(|tuned| tuned.differences(backend.device())) {
-        output.warning(&difference);
-    }
-    let configuration = match &tuned {
-        Some(tuned) => tuned.configuration,
-        None => configuration(args, backend.device().core_count),
-    };
-    check_feeding(args.workload.feed, &configuration)?;
-    let (bar, watch) = interrupts.watch(&network.name(), output);
-    let spec = WorkloadSpec {
-        input_shapes: match &tuned {
-            Some(tuned) => tuned.model.input_shapes.clone(),
-            None => input_shapes(&args.workload.shapes),
-        },
-        max_batch: MaxBatch::Exactly(configuration.batch_size),
-        options: build_options(&args.workload.builder),
-        calibrate: args.workload.builder.calibrate.clone(),
-        cache: cache(&args.workload.cache, backend.as_ref(), output)?,
-        watch: Some(watch),
-        input: args.workload.input.clone(),
-        seed: args.workload.seed,
-        feeding: args.workload.feed,
-    };
-    let workload = network.prepare(backend.as_ref(), &spec);
-    bar.clear();
-    let workload = workload?;
+    let bench = Bench::open(&args.run, output)?;
+    let Bench { tuned, configuration, .. } = &bench;
+    let workload = bench.prepare(MaxBatch::Exactly(configuration.batch_size), &interrupts, output)?;
     if let Some(path) = &args.save_outputs {
         workload.reference.write(path, workload.engine.signature())?;
     }
-    note_memory(&workload, &configuration, output)?;
-    let load = |configuration: &Configuration| load(&args.load, tuned.as_ref(), configuration);
+    note_memory(&workload, configuration, output)?;
+    let load = |configuration: &Configuration| load(&args.run.load, tuned.as_ref(), configuration);
     let bar = Bar::spin(format!("measuring {configuration}"), output);
-    let measurement = measure_what_fits(&workload, configuration, &load, pacing(args), &interrupts.stop);
+    let measurement =
+        measure_what_fits(&workload, *configuration, &load, pacing(&args.run), &interrupts.stop);
     bar.clear();
     let measurement = measurement?;
     show(&measurement, args, folder.as_ref(), output)?;
     check_streams(&measurement)
+}
+
+/// One configuration of one network on one device, before anything is built.
+pub(super) struct Bench<'a> {
+    args: &'a RunArgs,
+    pub tuned: Option<TunedConfig>,
+    network: Network<'a>,
+    pub backend: Box<dyn Backend>,
+    pub configuration: Configuration,
+}
+
+impl<'a> Bench<'a> {
+    pub fn open(args: &'a RunArgs, output: &Output) -> anyhow::Result<Self> {
+        let tuned = args.tuned.as_deref().map(TunedConfig::read).transpose()?;
+        let network = Network::read(args, tuned.as_ref())?;
+        let name = network.backend(&args.workload.backend);
+        let backend = backend::open(name, &surroundings_of(&args.workload))?;
+        for difference in tuned.iter().flat_map(|tuned| tuned.differences(backend.device())) {
+            output.warning(&difference);
+        }
+        let configuration = match &tuned {
+            Some(tuned) => tuned.configuration,
+            None => configuration(args, backend.device().core_count),
+        };
+        check_feeding(args.workload.feed, &configuration)?;
+        Ok(Self { args, tuned, network, backend, configuration })
+    }
+
+    /// Builds the engine, or takes it from the cache, and gets samples for it.
+    pub fn prepare(
+        &self,
+        max_batch: MaxBatch,
+        interrupts: &Interrupts,
+        output: &Output,
+    ) -> anyhow::Result<Workload> {
+        let (bar, watch) = interrupts.watch(&self.network.name(), output);
+        let args = &self.args.workload;
+        let spec = WorkloadSpec {
+            input_shapes: match &self.tuned {
+                Some(tuned) => tuned.model.input_shapes.clone(),
+                None => input_shapes(&args.shapes),
+            },
+            max_batch,
+            options: build_options(&args.builder),
+            calibrate: args.builder.calibrate.clone(),
+            cache: cache(&args.cache, self.backend.as_ref(), output)?,
+            watch: Some(watch),
+            input: args.input.clone(),
+            seed: args.seed,
+            feeding: args.feed,
+        };
+        let workload = self.network.prepare(self.backend.as_ref(), &spec);
+        bar.clear();
+        Ok(workload?)
+    }
+
+    /// The load that was asked for.
+    pub fn load(&self) -> Load {
+        load(&self.args.load, self.tuned.as_ref(), &self.configuration)
+    }
+
+    /// Whether the network is an engine that was built elsewhere.
+    pub fn is_engine(&self) -> bool {
+        matches!(self.network, Network::Engine(..))
+    }
 }
 
 /// A measurement in which streams were lost is shown and kept, but it is none of what was asked for.
@@ -104,7 +143,7 @@ enum Network<'a> {
 }
 
 impl<'a> Network<'a> {
-    fn read(args: &'a BenchArgs, tuned: Option<&TunedConfig>) -> anyhow::Result<Self> {
+    fn read(args: &'a RunArgs, tuned: Option<&TunedConfig>) -> anyhow::Result<Self> {
         if let Some(path) = &args.engine {
             return Ok(Self::Engine(path, StoredEngine::read(path)?));
         }
@@ -138,12 +177,12 @@ impl<'a> Network<'a> {
     }
 }
 
-fn model_path<'a>(args: &'a BenchArgs, tuned: Option<&'a TunedConfig>) -> anyhow::Result<&'a Path> {
+fn model_path<'a>(args: &'a RunArgs, tuned: Option<&'a TunedConfig>) -> anyhow::Result<&'a Path> {
     let of_tuned = tuned.map(|tuned| tuned.model.path.as_path());
     args.model.as_deref().or(of_tuned).context("no model was named")
 }
 
-fn configuration(args: &BenchArgs, core_count: usize) -> Configuration {
+fn configuration(args: &RunArgs, core_count: usize) -> Configuration {
     let share = (core_count / args.streams.max(1)).max(1);
     Configuration {
         streams: args.streams,
@@ -184,7 +223,7 @@ fn load(args: &LoadArgs, tuned: Option<&TunedConfig>, configuration: &Configurat
     Load { arrival, ..saturating }
 }
 
-fn pacing(args: &BenchArgs) -> Pacing {
+pub(super) fn pacing(args: &RunArgs) -> Pacing {
     Pacing { warm_up: args.warm_up, window: args.duration / WINDOWS, max_windows: WINDOWS as usize }
 }
 

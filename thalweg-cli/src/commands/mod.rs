@@ -3,8 +3,11 @@
 pub mod accuracy;
 pub mod bench;
 pub mod build;
+pub mod compare;
 pub mod convert;
+pub mod diagnose;
 pub mod doctor;
+pub mod export;
 pub mod inspect;
 pub mod model;
 pub mod predict;
@@ -28,6 +31,7 @@ use crate::output::{Output, print};
 /// Names of the files in an output folder.
 pub mod file {
     pub const MEASUREMENT: &str = "measurement.json";
+    pub const DIAGNOSIS: &str = "diagnosis.json";
     pub const OUTCOME: &str = "outcome.json";
     pub const TUNED: &str = "tuned.json";
     pub const REPORT: &str = "report.html";

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use serde::de::DeserializeOwned;
+use thalweg::diagnose::Diagnosis;
 use thalweg::files::write_whole;
 use thalweg::measure::Measurement;
 use thalweg::report;
@@ -30,8 +31,17 @@ pub fn run(args: &ReportArgs, output: &Output) -> anyhow::Result<()> {
             |style| report::text_of_tuning(&outcome, style) + &definitions(style),
         );
     }
+    let diagnosis = args.folder.join(file::DIAGNOSIS);
+    if diagnosis.exists() {
+        let diagnosis: Diagnosis = read(&diagnosis)?;
+        write_report(&args.folder, &report::html_of_diagnosis(&diagnosis)?, output)?;
+        return output.result(
+            || serde_json::to_value(&diagnosis),
+            |style| report::text_of_diagnosis(&diagnosis, style) + &definitions(style),
+        );
+    }
     let measurement = args.folder.join(file::MEASUREMENT);
-    ensure!(measurement.exists(), "{} holds no result of bench or tune", args.folder.display());
+    ensure!(measurement.exists(), "{} holds no result of bench, diagnose or tune", args.folder.display());
     let measurement: Measurement = read(&measurement)?;
     write_report(&args.folder, &report::html_of_measurement(&measurement)?, output)?;
     output.result(

@@ -2,6 +2,7 @@
 
 use thalweg::backend;
 use thalweg::engine::MaxBatch;
+use thalweg::export::export;
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Workload, WorkloadSpec};
 use thalweg::model::Model;
@@ -114,6 +115,10 @@ fn show(
     if let Some(tuned) = &tuned {
         tuned.write(&folder.path().join(file::TUNED))?;
         written.push(file::TUNED);
+        for format in &args.export {
+            folder.write(format.file_name(), export(tuned, *format)?.as_bytes())?;
+            written.push(format.file_name());
+        }
     }
     output.result(|| serde_json::to_value(outcome), |style| report::text_of_tuning(outcome, style))?;
     output.written(folder.path(), &written);

@@ -64,9 +64,17 @@ pub struct Experiment<'a> {
     pub load: Load,
     /// How long.
     pub pacing: Pacing,
+    /// How samples get into the slots.
+    pub feeding: Feeding,
 }
 
 impl Experiment<'_> {
+    /// The same with slots filled in another way than the workload's.
+    #[must_use]
+    pub fn fed(self, feeding: Feeding) -> Self {
+        Self { feeding, ..self }
+    }
+
     /// Builds the pool, warms it up, measures until the windows agree, and takes it down.
     ///
     /// # Errors
@@ -98,10 +106,17 @@ impl Experiment<'_> {
         Ok(Measurement { feed: Some(fed), ..observation.summarise(self)? })
     }
 
+    /// Whether the load always has work for each slot.
+    pub(super) fn fills_every_slot(&self) -> bool {
+        let Configuration { streams, depth, batch_size, .. } = self.configuration;
+        let room = streams * depth * batch_size;
+        matches!(self.load.arrival, Arrival::Concurrency(count) if count * self.load.samples_per_request >= room)
+    }
+
     /// How inputs get into the slots. Without transfers a slot computes on its first ones for ever.
     fn feeding(&self) -> Feeding {
         match self.configuration.transfers {
-            Transfers::On => self.workload.feeding,
+            Transfers::On => self.feeding,
             Transfers::Off => Feeding::Resident,
         }
     }

@@ -197,6 +197,10 @@ pub struct Measurement {
     /// What was done otherwise than asked, in whole sentences: fewer streams, no graph, an early end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
+    /// Streams that did otherwise than asked, in ascending order; the remarks say what. Where there are any, the
+    /// measurement is none of this configuration.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub deviating_streams: BTreeSet<usize>,
     /// All windows after the warm-up; the last `used_windows` of them count.
     pub windows: Vec<Window>,
     /// How many of the last windows the numbers above come from.

@@ -4,6 +4,7 @@
 //! an [`Experiment`]. Out: a [`Measurement`], or an error if a single output was wrong. What to measure
 //! next is left to [`tune`](crate::tune).
 
+mod comparison;
 pub mod distribution;
 mod execution;
 mod experiment;
@@ -21,6 +22,7 @@ mod what_fits;
 mod windows;
 mod workload;
 
+pub use comparison::{Comparison, Difference, Objection, ObjectionKind};
 pub(crate) use execution::{Execution, executions, took_place};
 pub use experiment::{Experiment, Pacing, StopSignal};
 pub use feed::{FeedSummary, Feeding};

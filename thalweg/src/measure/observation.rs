@@ -3,6 +3,8 @@
 //! In: responses, as they come. Out: a [`Measurement`]. Who sends and who waits is left to
 //! [`experiment`](super::experiment).
 
+use std::collections::BTreeSet;
+
 use super::measurement::{Estimate, Failures, Record, StageSummary, Verification};
 use super::windows::{STABLE_WINDOWS, WindowCutter};
 use super::{Experiment, LatencySummary, Measurement, Overlap, Stability, rate, stats};
@@ -37,6 +39,7 @@ pub(super) struct Observation<'a> {
     verified_slots: Vec<SlotId>,
     failures: Failures,
     remarks: Vec<String>,
+    deviating_streams: BTreeSet<usize>,
     /// CPU time of the process when the first window started.
     cpu_at_start: Option<Nanos>,
     cpu_at_end: Nanos,
@@ -61,6 +64,7 @@ impl<'a> Observation<'a> {
             verified_slots: Vec::new(),
             failures: Failures::default(),
             remarks: Vec::new(),
+            deviating_streams: BTreeSet::new(),
             cpu_at_start: None,
             cpu_at_end: Nanos::ZERO,
             observer,
@@ -109,6 +113,7 @@ impl<'a> Observation<'a> {
     /// Keeps what the response's stream does otherwise than asked.
     fn note(&mut self, response: &Response) {
         let Some(remark) = response.remark() else { return };
+        self.deviating_streams.insert(response.slot().executor);
         if !self.remarks.iter().any(|known| known == remark) {
             self.remarks.push(remark.to_owned());
         }
@@ -165,7 +170,9 @@ impl<'a> Observation<'a> {
         let (start, end) = (used[0].start, used[used.len() - 1].end);
         let wall = windows[windows.len() - 1].end - windows[0].start;
         let cpu = self.cpu_at_end - self.cpu_at_start.unwrap_or(self.cpu_at_end);
-        let throughput = throughput(&records, start, end);
+        let rate =
+            if experiment.fills_every_slot() { rate::of_slots(&records) } else { rate::of_streams(&records) };
+        let throughput = throughput(&records, rate, (start, end));
         Ok(Measurement {
             model: experiment.workload.model.clone(),
             configuration: experiment.configuration,
@@ -188,6 +195,7 @@ impl<'a> Observation<'a> {
             verification: self.verification,
             failures: self.failures,
             remarks: self.remarks,
+            deviating_streams: self.deviating_streams,
             windows,
             used_windows,
             records,
@@ -195,8 +203,9 @@ impl<'a> Observation<'a> {
     }
 }
 
-/// Inferences per second from `start` to `end`, with a block-bootstrap confidence interval.
-fn throughput(records: &[Record], start: Nanos, end: Nanos) -> Estimate {
+/// Inferences per second from `start` to `end`, with a block-bootstrap confidence interval. Without a `rate` of whole
+/// executions, all over the whole time.
+fn throughput(records: &[Record], rate: Option<f64>, (start, end): (Nanos, Nanos)) -> Estimate {
     let wall = end - start;
     let block = wall.0.div_ceil(BLOCKS as u64).max(1);
     let mut inferences = [0.0; BLOCKS];
@@ -208,9 +217,9 @@ fn throughput(records: &[Record], start: Nanos, end: Nanos) -> Estimate {
     }
     let rates: Vec<f64> = inferences.iter().map(|count| count / Nanos(block).as_seconds()).collect();
     let all = || records.iter().map(|record| record.samples as f64).sum::<f64>() / wall.as_seconds();
-    let value = rate::of_streams(records).unwrap_or_else(all);
+    let value = rate.unwrap_or_else(all);
     match stats::block_bootstrap_mean(&rates, 0) {
-        // The blocks take all of the time, the point estimate whole rounds of each stream.
+        // The blocks take all of the time, the point estimate whole rounds of each slot.
         Some(Estimate { lower, upper, .. }) => {
             Estimate { value, lower: lower.min(value), upper: upper.max(value) }
         }

@@ -115,7 +115,7 @@ impl Workload {
 
     /// One configuration under one load.
     pub fn experiment(&self, configuration: Configuration, load: Load, pacing: Pacing) -> Experiment<'_> {
-        Experiment { workload: self, configuration, load, pacing }
+        Experiment { workload: self, configuration, load, pacing, feeding: self.feeding }
     }
 }
 

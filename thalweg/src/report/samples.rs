@@ -1,11 +1,12 @@
 //! Made-up but plausible results to test the reports with: a GPU that one stream fills to a fifth.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::backend::{DeviceSpec, SlotId, Span, StageTimes};
+use crate::backend::{Counters, DeviceSpec, SlotId, Span, StageTimes};
+use crate::diagnose::{self, Diagnosis, Evidence, Gained, Setup, Tried};
 use crate::measure::{
-    Arrival, Estimate, Failures, LatencySummary, Load, Measurement, Overlap, Record, Stability, StageSummary,
-    Verification, Window,
+    Arrival, Estimate, Failures, Feeding, LatencySummary, Load, Measurement, Overlap, Record, Stability,
+    StageSummary, Verification, Window,
 };
 use crate::model::ModelIdentity;
 use crate::pool::Configuration;
@@ -166,6 +167,7 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
         failures: Failures::default(),
         overlap: Overlap::of(&records),
         remarks: Vec::new(),
+        deviating_streams: BTreeSet::new(),
         windows,
         used_windows: 3,
         records,
@@ -230,6 +232,7 @@ pub(super) fn outcome() -> TuneOutcome {
         schema_version: 1,
         model: model(),
         device: device(),
+        signature: None,
         limits: Limits { p99: Some(limit), memory_bytes: None },
         samples_per_request: None,
         search_time: Nanos(61_200_000_000),
@@ -289,4 +292,32 @@ fn model() -> ModelIdentity {
         sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned(),
         input_shapes: BTreeMap::from([("images".to_owned(), vec![1, 3, 224, 224])]),
     }
+}
+
+/// What limits four streams of batch 2: streams and batch were tried, and both together.
+pub(super) fn diagnosis() -> Diagnosis {
+    let counters = Counters {
+        sm_activity: Some(0.31),
+        tensor_activity: Some(0.08),
+        dram_utilisation: Some(0.12),
+        pcie_rx_bytes_per_s: Some(8.04e9),
+        pcie_tx_bytes_per_s: Some(5.3e7),
+        sm_clock_mhz: Some(1_905.0),
+        sm_clock_max_mhz: Some(1_980.0),
+        throttle_reasons: vec!["power cap".to_owned()],
+        ..Counters::default()
+    };
+    let measured = Measurement { counters: Some(counters), ..measurement(configuration(4, 2), 100) };
+    let feeding = Feeding::Copy { threads: 8 };
+    let setup = Setup { configuration: measured.configuration, feeding, load: measured.load };
+    let evidence = Evidence::of(&measured);
+    let judgement = diagnose::judge(&evidence, &setup.configuration);
+    let limits = diagnose::Limits::of(&evidence, &setup.configuration);
+    let mut remedies = diagnose::remedies(&measured, feeding, &limits);
+    remedies[0].tried = Some(Tried::Ratio(around(1.52, 0.01)));
+    remedies[1].tried = Some(Tried::Failed("out of\u{1b}[2J memory".to_owned()));
+    let gained = Some(Gained { setup: remedies[0].setup, ratio: around(1.52, 0.01) });
+    let advice = vec!["stand <b>back</b>".to_owned()];
+    let measurement = Measurement { records: Vec::new(), ..measured };
+    Diagnosis { judgement, evidence, remedies, gained, advice, setup, measurement }
 }

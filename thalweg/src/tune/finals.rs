@@ -10,10 +10,6 @@ use crate::measure::stats::paired_ratio;
 use crate::measure::{Estimate, Measurement};
 use crate::random::Random;
 
-/// Rounds of the finals: with five pairs a 95 % interval is 2.8 standard errors wide to each side, with
-/// three it would be 4.3.
-pub(super) const FINAL_ROUNDS: usize = 5;
-
 /// Pairs from which on an interval is given.
 const LEAST_PAIRS: usize = 3;
 
@@ -28,14 +24,14 @@ pub(super) struct Finals {
 
 impl Finals {
     /// Which finalist to measure in which round, in order.
-    pub fn schedule(finalists: &[usize], seed: u64) -> Vec<(usize, usize)> {
+    pub fn schedule(finalists: &[usize], rounds: usize, seed: u64) -> Vec<(usize, usize)> {
         let mut random = Random::new(seed);
         let round = |round| {
             let mut order = finalists.to_vec();
             random.shuffle(&mut order);
             order.into_iter().map(move |finalist| (round, finalist))
         };
-        (0..FINAL_ROUNDS).flat_map(round).collect()
+        (0..rounds).flat_map(round).collect()
     }
 
     /// Takes a reading.
@@ -46,11 +42,15 @@ impl Finals {
         self.rounds[round].insert(finalist, throughput);
     }
 
+    /// Throughputs of the two in the rounds that have both.
+    pub fn pairs(&self, first: usize, second: usize) -> Vec<(f64, f64)> {
+        let pair = |round: &BTreeMap<usize, f64>| Some((*round.get(&first)?, *round.get(&second)?));
+        self.rounds.iter().filter_map(pair).collect()
+    }
+
     /// Throughput of the first over the second; `None` where too few rounds have both.
     pub fn ratio(&self, first: usize, second: usize) -> Option<Estimate> {
-        let pair = |round: &BTreeMap<usize, f64>| Some((*round.get(&first)?, *round.get(&second)?));
-        let pairs: Vec<(f64, f64)> = self.rounds.iter().filter_map(pair).collect();
-        Self::ratio_of(&pairs)
+        Self::ratio_of(&self.pairs(first, second))
     }
 
     /// Mean ratio of pairs that were measured in the same round; `None` where there are too few.
@@ -65,16 +65,16 @@ mod tests {
 
     #[test]
     fn every_round_has_every_finalist_once_in_its_own_order() {
-        let schedule = Finals::schedule(&[4, 7, 9], 1);
+        let schedule = Finals::schedule(&[4, 7, 9], 5, 1);
         let of_round = |round| -> Vec<usize> {
             schedule.iter().filter(|(at, _)| *at == round).map(|(_, finalist)| *finalist).collect()
         };
-        for round in 0..FINAL_ROUNDS {
+        for round in 0..5 {
             let mut order = of_round(round);
             order.sort_unstable();
             assert_eq!(order, [4, 7, 9]);
         }
-        assert!((1..FINAL_ROUNDS).any(|round| of_round(round) != of_round(0)));
+        assert!((1..5).any(|round| of_round(round) != of_round(0)));
     }
 
     #[test]

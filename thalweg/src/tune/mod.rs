@@ -13,14 +13,16 @@ mod finals;
 pub mod journal;
 mod outcome;
 mod pace;
+mod probes;
 mod race;
 mod run;
 mod search;
+mod settle;
 mod slice;
 mod space;
 mod summary;
 #[cfg(test)]
-mod synthetic;
+pub(crate) mod synthetic;
 #[cfg(test)]
 mod synthetic_gpu;
 mod tuned;

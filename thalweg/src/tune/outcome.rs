@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::DeviceSpec;
 use crate::capacity::{Curve, Prediction};
 use crate::measure::{Estimate, LatencySummary, Measurement};
-use crate::model::ModelIdentity;
+use crate::model::{ModelIdentity, Signature};
 use crate::pool::Configuration;
 use crate::units::Nanos;
 
@@ -109,6 +109,9 @@ pub struct TuneOutcome {
     pub model: ModelIdentity,
     /// Where.
     pub device: DeviceSpec,
+    /// Its inputs and outputs; files of earlier versions lack them.
+    #[serde(default)]
+    pub signature: Option<Signature>,
     /// Under which limits.
     pub limits: Limits,
     /// Size of requests; `None` is a whole batch each.

@@ -41,8 +41,27 @@ const FIRST_ROUND: f64 = 0.4;
 /// Part of the remaining time for each later round, so that there are enough rounds for an interval.
 const LATER_ROUND: f64 = 0.2;
 
+/// Part of the remaining time for each later round where few contenders are left by predictions. They are halved from
+/// round to round, so that slices become longer: streams that start in step can be faster for the first hundred
+/// executions than they are after that.
+const HALVING_ROUND: f64 = 0.4;
+
 /// Part of the whole time that is kept for measuring the finalists against each other.
 const RESERVE: f64 = 0.25;
+
+/// The same where predictions choose what is measured: the race is short then, and the finals tell how good a finalist
+/// is in the long run.
+const GUIDED_RESERVE: f64 = 0.4;
+
+/// Rounds of the finals: with five pairs a 95 % interval is 2.8 standard errors wide to each side, with three it is
+/// 4.3.
+const FINAL_ROUNDS: usize = 5;
+
+/// Rounds of the finals where five would have short slices: the fewest that give an interval.
+const FEWEST_FINAL_ROUNDS: usize = 3;
+
+/// Shorter slices of the finals say too little of the long run.
+const LONG_ENOUGH: Duration = Duration::from_millis(250);
 
 /// Longest useful reserve.
 const LONGEST_RESERVE: Duration = Duration::from_secs(20);
@@ -60,9 +79,9 @@ const WARM_UP: f64 = 0.35;
 /// Executions that a slice should see: with fewer, the one that is cut at its end is over 10 % of it.
 const LEAST_EXECUTIONS: f64 = 10.0;
 
-/// Executions of each slot that a slice should see: from the first to the second is one whole round, and streams
-/// that finish together count too often in anything shorter.
-const LEAST_EXECUTIONS_PER_SLOT: f64 = 2.5;
+/// Executions of each slot that a slice should see, its warm-up included: two whole rounds after that, so that every
+/// slot completes twice and has a rate of its own.
+const LEAST_EXECUTIONS_PER_SLOT: f64 = 3.2;
 
 /// A single slice takes at most this part of the time that is left, so that with a slow network the second
 /// and the third candidate are measured too.
@@ -71,6 +90,11 @@ const LARGEST_SHARE: f64 = 0.25;
 /// Time at the end that belongs to the finalists.
 pub(super) fn reserve(budget: Duration) -> Duration {
     budget.mul_f64(RESERVE).min(LONGEST_RESERVE)
+}
+
+/// The same where predictions choose what is measured.
+pub(super) fn guided_reserve(budget: Duration) -> Duration {
+    budget.mul_f64(GUIDED_RESERVE).min(LONGEST_RESERVE)
 }
 
 /// Slices of the first round over so many candidates.
@@ -83,10 +107,31 @@ pub(super) fn later_round_slice(left: Duration, contender_count: usize) -> Durat
     share(left.mul_f64(LATER_ROUND), contender_count)
 }
 
-/// Slices for comparing finalists, so many of them, each with what it costs to set up and check a pool.
-pub(super) fn final_slice(reserve: Duration, slice_count: usize, overhead: Duration) -> Duration {
+/// Slices of a later round of few contenders, with the time that the search has left.
+pub(super) fn halving_round_slice(left: Duration, contender_count: usize) -> Duration {
+    share(left.mul_f64(HALVING_ROUND), contender_count)
+}
+
+/// How many rounds the finals have, with so much time for so many finalists.
+pub(super) fn final_rounds(time: Duration, finalist_count: usize) -> usize {
+    let slice = time.div_f64((FINAL_ROUNDS * finalist_count.max(1)) as f64);
+    if slice < LONG_ENOUGH { FEWEST_FINAL_ROUNDS } else { FINAL_ROUNDS }
+}
+
+/// The part of a reserve that is for comparing finalists; the rest is for the last measurement.
+pub(super) fn final_part(reserve: Duration) -> Duration {
+    reserve.mul_f64(1.0 - LAST_LOOK)
+}
+
+/// What comparing finalists may take of the time that is left: more would tell them apart no better than they repeat.
+pub(super) fn final_time(left: Duration) -> Duration {
+    left.min(LONGEST_RESERVE)
+}
+
+/// Slices for comparing finalists in so much time, so many of them, each with what it costs to set up and check a pool.
+pub(super) fn final_slice(time: Duration, slice_count: usize, overhead: Duration) -> Duration {
     let slices = u32::try_from(slice_count).unwrap_or(u32::MAX);
-    share(reserve.mul_f64(1.0 - LAST_LOOK).saturating_sub(overhead * slices), slice_count)
+    share(time.saturating_sub(overhead * slices), slice_count)
 }
 
 /// The last measurement of the winner: windows of a stretched slice, as many as the time left allows.
@@ -162,6 +207,12 @@ mod tests {
     }
 
     #[test]
+    fn the_finals_have_three_rounds_rather_than_short_slices() {
+        let rounds = |seconds| final_rounds(Duration::from_secs(seconds), 4);
+        assert_eq!([0, 4, 5, 60].map(rounds), [3, 3, 5, 5]);
+    }
+
+    #[test]
     fn the_last_look_has_as_many_windows_as_fit() {
         let configuration = Configuration::default();
         let slice = trial(configuration, super::super::saturating_load(&configuration, None), LONGEST_SLICE);
@@ -172,7 +223,7 @@ mod tests {
     #[test]
     fn setting_up_pools_does_not_lengthen_the_finals() {
         let (reserve, overhead) = (Duration::from_secs(15), Duration::from_millis(100));
-        let slices = final_slice(reserve, 15, overhead) + overhead;
+        let slices = final_slice(final_part(reserve), 15, overhead) + overhead;
         assert!(slices * 15 + last_look_window(reserve) * 5 <= reserve + Duration::from_millis(1));
     }
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::journal::{Entry, Header, JOURNAL_FILE, JOURNAL_VERSION, Journal, Reading};
-use super::outcome::is_calmer;
+use super::settle::{is_out, settle};
 use super::summary::{Roles, pareto, rank};
 use super::verdict::verdict;
 use super::{
-    Compliance, Earlier, Ending, Finals, Instruments, OUTCOME_VERSION, Progress, Search, Slice, Standing,
-    Trial, TuneJob, TuneOutcome, baseline, pace, saturating_load,
+    Earlier, Ending, Finals, Instruments, Limits, OUTCOME_VERSION, Progress, Search, Slice, Standing, Trial,
+    TuneJob, TuneOutcome, baseline, pace, saturating_load,
 };
 use crate::backend::DeviceSpec;
 use crate::capacity::{Curve, power_limit_watts};
@@ -64,12 +64,12 @@ impl<'a, 'i> Run<'a, 'i> {
 
     /// Measures round after round until the search is decided, the time is up, or the user stops it.
     pub fn race(&mut self) -> Result<Ending> {
-        let end = self.job.budget.saturating_sub(pace::reserve(self.job.budget));
         let mut paced = None;
         while let Some(candidate) = self.search.next() {
             if (self.instruments.is_stopped)() {
                 return self.ended(Ending::Interrupted);
             }
+            let end = self.race_end();
             let left = end.saturating_sub(self.elapsed());
             let length = match paced {
                 Some((round, length)) if round == self.search.round() => length,
@@ -91,12 +91,27 @@ impl<'a, 'i> Run<'a, 'i> {
     }
 
     fn slice_length(&self, left: Duration) -> Duration {
-        // Predictions leave few contenders: longer slices would only cost more than the finals gain by them.
-        if self.search.round() == 0 || self.search.is_guided() {
+        if self.search.round() == 0 {
             pace::first_round_slice(self.job.budget, self.search.candidates().len())
+        } else if self.search.is_guided() {
+            pace::halving_round_slice(left, self.search.queued_count())
         } else {
             pace::later_round_slice(left, self.search.queued_count())
         }
+    }
+
+    /// When a slice of the race has to be over. What predictions ask for first matters more than long finals do, or a
+    /// slow network would get finalists before the best was seen.
+    fn race_end(&self) -> Duration {
+        let is_first = self.search.round() == 0;
+        let reserve = if is_first { pace::reserve(self.job.budget) } else { self.reserve() };
+        self.job.budget.saturating_sub(reserve)
+    }
+
+    /// Time at the end that belongs to the finalists.
+    fn reserve(&self) -> Duration {
+        let of = if self.search.is_guided() { pace::guided_reserve } else { pace::reserve };
+        of(self.job.budget)
     }
 
     /// One slice of the race; false where the user stopped it.
@@ -141,14 +156,15 @@ impl<'a, 'i> Run<'a, 'i> {
         if ending == Ending::Interrupted {
             return Ok(held);
         }
-        let reserve = pace::reserve(self.job.budget);
+        let reserve = self.reserve();
         for _ in 0..MOST_FINALS {
             let roles = self.roles();
             // Where the race was decided early, its time is there for the finals too.
             let last_look = roles
                 .winner
                 .map_or(Duration::ZERO, |winner| self.final_trial(winner, Duration::ZERO).duration());
-            let end = self.job.budget.max(self.elapsed() + reserve).saturating_sub(last_look);
+            let least = pace::reserve(self.job.budget);
+            let end = self.job.budget.max(self.elapsed() + least).saturating_sub(last_look);
             held = (roles, self.final_rounds(roles, end)?);
             let has_time = self.elapsed() + reserve <= self.job.budget && !(self.instruments.is_stopped)();
             if self.roles().winner == roles.winner || !has_time {
@@ -156,10 +172,10 @@ impl<'a, 'i> Run<'a, 'i> {
             }
         }
         let (mut roles, mut finals) = held;
-        if roles.winner.is_some_and(|winner| self.is_out(winner)) {
+        if roles.winner.is_some_and(|winner| is_out(&self.search, winner)) {
             roles = self.roles();
         }
-        self.settle_order(&mut roles, &finals);
+        roles = settle(&self.search, &finals, roles, self.job.policy.indifference);
         if let Some(winner) = roles.winner {
             finals.last_look = self.last_look(winner)?;
         }
@@ -173,19 +189,17 @@ impl<'a, 'i> Run<'a, 'i> {
         Roles { winner, runner_up, calmer, baseline: self.baseline }
     }
 
-    fn is_out(&self, candidate: usize) -> bool {
-        matches!(self.search.standing(candidate), Standing::OverLimit | Standing::Failed)
-    }
-
     fn final_rounds(&mut self, roles: Roles, end: Duration) -> Result<Finals> {
         let mut finals = Finals::default();
         let finalists = self.finalists(roles);
         if finalists.len() < 2 {
             return Ok(finals);
         }
-        let schedule = Finals::schedule(&finalists, self.job.policy.seed);
+        let time = self.final_time(end);
+        let rounds = pace::final_rounds(time, finalists.len());
+        let schedule = Finals::schedule(&finalists, rounds, self.job.policy.seed);
         let step_count = schedule.len();
-        let length = pace::final_slice(pace::reserve(self.job.budget), step_count, self.overhead);
+        let length = pace::final_slice(time, step_count, self.overhead);
         for (step, (round, finalist)) in schedule.into_iter().enumerate() {
             let left = end.saturating_sub(self.elapsed());
             let trial = self.final_trial(finalist, length);
@@ -201,6 +215,17 @@ impl<'a, 'i> Run<'a, 'i> {
         Ok(finals)
     }
 
+    /// What the finals may take: where the race was decided early, the rest of its time too. Where there are limits,
+    /// the finals may show that the winner breaks one, and others have to follow.
+    fn final_time(&self, end: Duration) -> Duration {
+        let left = end.saturating_sub(self.elapsed());
+        if self.job.limits == Limits::default() {
+            pace::final_time(left)
+        } else {
+            pace::final_part(self.reserve()).min(left)
+        }
+    }
+
     fn finalists(&self, roles: Roles) -> Vec<usize> {
         let mut finalists: Vec<usize> = roles.winner.into_iter().chain(roles.runner_up).collect();
         finalists.extend(roles.calmer.filter(|calmer| !finalists.contains(calmer)));
@@ -211,36 +236,8 @@ impl<'a, 'i> Run<'a, 'i> {
         finalists
     }
 
-    /// The runner-up takes over where it proved to be faster and keeps the limits no less surely. Then a calmer one
-    /// does where the finals show a tie.
-    fn settle_order(&self, roles: &mut Roles, finals: &Finals) {
-        let (Some(winner), Some(runner_up)) = (roles.winner, roles.runner_up) else { return };
-        let ratio = |other| finals.ratio(other, winner);
-        if ratio(runner_up).is_some_and(|ratio| ratio.lower > 1.0) && self.may_replace(runner_up, winner) {
-            (roles.winner, roles.runner_up) = (Some(runner_up), Some(winner));
-        }
-        self.settle_tie(roles, finals);
-    }
-
-    fn settle_tie(&self, roles: &mut Roles, finals: &Finals) {
-        let (Some(winner), Some(calmer)) = (roles.winner, roles.calmer) else { return };
-        let p50 = |candidate| self.search.latency(candidate).map(|latency| latency.p50);
-        let is_soon = p50(calmer).zip(p50(winner)).is_some_and(|(own, other)| is_calmer(own, other));
-        let least = 1.0 - self.job.policy.indifference;
-        let is_tie = finals.ratio(calmer, winner).is_some_and(|ratio| ratio.value >= least);
-        if is_soon && is_tie && self.may_replace(calmer, winner) {
-            (roles.winner, roles.runner_up) = (Some(calmer), Some(winner));
-        }
-    }
-
-    fn may_replace(&self, other: usize, winner: usize) -> bool {
-        let compliance = self.search.compliance(other);
-        let is_as_sure = compliance == Compliance::Keeps || compliance == self.search.compliance(winner);
-        is_as_sure && !self.is_out(other)
-    }
-
     fn last_look(&mut self, winner: usize) -> Result<Option<Measurement>> {
-        let reserve = pace::reserve(self.job.budget);
+        let reserve = self.reserve();
         let left = self.job.budget.saturating_sub(self.elapsed());
         let length = pace::last_look_window(reserve);
         let slice = self.trial(winner, length, left.max(length));
@@ -367,6 +364,7 @@ impl<'a, 'i> Run<'a, 'i> {
             schema_version: OUTCOME_VERSION,
             model: self.job.model.clone(),
             device: self.job.device.clone(),
+            signature: Some(self.job.signature.clone()),
             limits: self.job.limits,
             samples_per_request: self.job.samples_per_request,
             search_time: Nanos::from_duration(self.elapsed()),

@@ -47,7 +47,9 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// What a search needs of a measurement. Failed requests, or none that finished, are a failure.
+    /// What a search needs of a measurement. Failed requests, or none that finished, are a failure; so are streams
+    /// that did otherwise than asked, such as without a CUDA graph, or a candidate would be ranked by what another
+    /// one does.
     pub fn of(measurement: &Measurement, limits: &Limits) -> Self {
         let throughput = measurement.throughput_inferences_per_s;
         let latencies = measurement.records.iter().map(crate::measure::Record::latency);
@@ -87,6 +89,11 @@ fn failure(measurement: &Measurement) -> Option<String> {
     if failures.count > 0 {
         let first = failures.first.as_deref().unwrap_or("no reason given");
         return Some(format!("{} requests failed, the first: {first}", failures.count));
+    }
+    if !measurement.deviating_streams.is_empty() {
+        let remark =
+            measurement.remarks.first().map_or("no reason given", |remark| remark.trim_end_matches('.'));
+        return Some(format!("it did otherwise than asked: {remark}"));
     }
     let throughput = measurement.throughput_inferences_per_s.value;
     let has_result = throughput.is_finite() && throughput > 0.0;

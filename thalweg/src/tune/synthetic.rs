@@ -1,6 +1,6 @@
 //! Synthetic devices and measurements with a known truth, for the tests of this module.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::journal::{Header, JOURNAL_VERSION, Reading};
@@ -160,6 +160,7 @@ pub fn tuned() -> TunedConfig {
         throughput_inferences_per_s: Estimate { value: 100.0, lower: 97.0, upper: 103.1 },
         latency: LatencySummary::of(&mut [Nanos(1_000_000); 300]).unwrap(),
         verdict: "it won".to_owned(),
+        signature: Some(signature(8)),
     }
 }
 
@@ -190,6 +191,7 @@ pub fn measurement(trial: &Trial, throughput: f64) -> Measurement {
         verification: Verification::default(),
         failures: Failures::default(),
         remarks: Vec::new(),
+        deviating_streams: BTreeSet::new(),
         overlap: None,
         windows: Vec::new(),
         used_windows: 1,

@@ -15,7 +15,7 @@ use crate::backend::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::measure::{Estimate, LatencySummary, Load};
-use crate::model::ModelIdentity;
+use crate::model::{ModelIdentity, Signature};
 use crate::pool::Configuration;
 
 /// Version of the file's format.
@@ -46,6 +46,9 @@ pub struct TunedConfig {
     pub latency: LatencySummary,
     /// What won and why.
     pub verdict: String,
+    /// Inputs and outputs; files of earlier versions lack them.
+    #[serde(default)]
+    pub signature: Option<Signature>,
 }
 
 impl TunedConfig {
@@ -64,6 +67,7 @@ impl TunedConfig {
             throughput_inferences_per_s: winner.throughput_inferences_per_s?,
             latency: winner.latency?,
             verdict: outcome.verdict.clone(),
+            signature: outcome.signature.clone(),
         })
     }
 

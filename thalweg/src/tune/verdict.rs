@@ -12,6 +12,9 @@ use crate::units::{Bytes, three_digits};
 /// Ratios this close to one are called "as fast": the search's indifference.
 const AS_FAST: f64 = 0.01;
 
+/// Both ends of an interval this close to one show a tie; a wider one only fails to show a difference.
+const SHOWN: f64 = 0.03;
+
 /// What won, by how much, whether it keeps the limits, what the other values of its knobs reach, and what keeps
 /// more streams from being faster.
 pub(super) fn verdict(ranking: &Ranking, limits: &Limits, curve: Option<&Curve>) -> String {
@@ -72,7 +75,7 @@ fn runner_up_clause(ranking: &Ranking) -> Option<String> {
     let runner_up = ranking.runner_up.as_ref()?;
     let configuration = ranking.candidates[runner_up.candidate].configuration;
     let Estimate { value, lower, upper } = runner_up.ratio;
-    if let Some(text) = tie_clause(ranking, value) {
+    if let Some(text) = tie_clause(ranking, runner_up.ratio) {
         return Some(text);
     }
     if lower <= 1.0 && 1.0 <= upper {
@@ -83,17 +86,23 @@ fn runner_up_clause(ranking: &Ranking) -> Option<String> {
     Some(format!("the runner-up, {configuration}, reaches {share} ({least} to {most}) of it"))
 }
 
-/// Where the winner won by its latency: what it is as fast as.
-fn tie_clause(ranking: &Ranking, ratio: f64) -> Option<String> {
+/// Where the winner won by its latency: what it is as fast as, or may be.
+fn tie_clause(ranking: &Ranking, ratio: Estimate) -> Option<String> {
     let (winner, runner_up) = (ranking.winner?, ranking.runner_up.as_ref()?.candidate);
     let p50 = |index: usize| Some(ranking.candidates[index].latency.as_ref()?.p50);
     let (own, other) = (p50(winner)?, p50(runner_up)?);
     let configuration = ranking.candidates[runner_up].configuration;
-    ((ratio - 1.0).abs() <= AS_FAST && is_calmer(own, other)).then(|| {
-        format!(
-            "{configuration} is as fast within 1 % and takes {other} for a request instead of {own} (medians)"
-        )
-    })
+    let is_tie = (1.0 - AS_FAST..=1.0 + AS_FAST).contains(&ratio.value);
+    if !is_tie || !is_calmer(own, other) {
+        return None;
+    }
+    let speed = if 1.0 - SHOWN <= ratio.lower && ratio.upper <= 1.0 + SHOWN {
+        "is as fast within 1 %".to_owned()
+    } else {
+        let (least, most) = (percent(1.0 / ratio.upper), percent(1.0 / ratio.lower));
+        format!("may be faster or slower ({least} to {most} of it)")
+    };
+    Some(format!("{configuration} {speed} and takes {other} for a request instead of {own} (medians)"))
 }
 
 /// For each knob: the best that another value of it reached.
@@ -217,6 +226,17 @@ mod tests {
              request instead of 5.00 ms (medians); \
              the best with 1 stream reaches 80 %, at batch 8 is as fast"
         );
+    }
+
+    #[test]
+    fn a_tie_that_noise_hides_is_no_more_than_that() {
+        let mut ranking = ranking();
+        let ratio = Estimate { value: 0.99, lower: 0.82, upper: 1.18 };
+        ranking.runner_up = Some(Comparison { candidate: 1, ratio });
+        let text = verdict(&ranking, &Limits::default(), None);
+        let clause = "2 streams x batch 8, 1 thread per stream may be faster or slower (85 % to 122 % of it) and takes \
+                      9.00 ms for a request instead of 5.00 ms (medians)";
+        assert!(text.contains(clause), "{text}");
     }
 
     #[test]

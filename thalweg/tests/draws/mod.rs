@@ -49,6 +49,9 @@ const CONTENDS: f64 = 0.92;
 /// Contenders that get a second look at most.
 const MOST_CONTENDERS: usize = 12;
 
+/// A look that lacks fewer executions than this factor has seen enough of them.
+const ENOUGH: f64 = 1.5;
+
 /// A simulated device has found its clock by then.
 const CLOCK_SETTLES: Duration = Duration::from_millis(50);
 
@@ -111,14 +114,24 @@ impl Draw {
         self.measure(configuration, look).map_or(0.0, |it| it.throughput_inferences_per_s.value)
     }
 
-    /// Each measurement has noise of its own.
+    /// Each measurement has noise of its own. Where copies rather than the kernels take the time, the time of a sample
+    /// says too little of how long it has to last: then it is repeated as long as it took to see too few executions.
     pub fn measure(&self, configuration: &Configuration, look: (Duration, usize)) -> Option<Measurement> {
         let (slice, executions) = look;
-        // Slow networks need longer for as many executions.
+        let wanted = (executions * configuration.streams) as f64;
         let sample_s = self.workload.reference.sample_time().as_seconds();
-        let executions = (executions * configuration.streams) as f64;
-        let least = Duration::from_secs_f64(sample_s * configuration.batch_size as f64 * executions);
+        let least = Duration::from_secs_f64(sample_s * configuration.batch_size as f64 * wanted);
         let window = slice.max(least);
+        let measured = self.measure_for(configuration, window)?;
+        let lacking = wanted / (measured.executions_per_s * window.as_secs_f64());
+        if lacking <= ENOUGH {
+            Some(measured)
+        } else {
+            self.measure_for(configuration, window.mul_f64(lacking))
+        }
+    }
+
+    fn measure_for(&self, configuration: &Configuration, window: Duration) -> Option<Measurement> {
         // By then the clock has settled.
         let pacing = Pacing { warm_up: (window / 5).max(CLOCK_SETTLES), window, max_windows: 1 };
         let load = saturating_load(configuration, None);

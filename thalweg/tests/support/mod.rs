@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use thalweg::Error;
 use thalweg::backend::{
-    Completion, Engine, Executor, ExecutorSpec, HostTensor, Outcome, Rejected, Slot, SlotId, Span,
+    Completion, CudaGraph, Engine, Executor, ExecutorSpec, HostTensor, Outcome, Rejected, Slot, SlotId, Span,
     StageTimes, Waker,
 };
 use thalweg::model::{DataType, Signature, TensorSpec};
@@ -37,6 +37,8 @@ pub struct Doubler {
     room: usize,
     /// A stream that does otherwise than asked, and what it says of that.
     remark: Option<(usize, String)>,
+    /// What every stream says where a CUDA graph is asked for, and runs without one.
+    refusal: Option<String>,
 }
 
 impl Doubler {
@@ -64,6 +66,7 @@ impl Doubler {
             wrong_stream: None,
             room: usize::MAX,
             remark: None,
+            refusal: None,
         }
     }
 
@@ -81,6 +84,10 @@ impl Doubler {
 
     pub fn with_remark(self, stream: usize, remark: &str) -> Self {
         Self { remark: Some((stream, remark.to_owned())), ..self }
+    }
+
+    pub fn refusing_graphs(self, remark: &str) -> Self {
+        Self { refusal: Some(remark.to_owned()), ..self }
     }
 
     pub fn wrong_on_stream(self, stream: usize) -> Self {
@@ -105,8 +112,9 @@ impl Engine for Doubler {
                 is_wrong: self.wrong_stream == Some(stream),
             };
             let remark = self.remark.clone().filter(|(of, _)| *of == stream).map(|(_, remark)| remark);
+            let refusal = self.refusal.clone().filter(|_| spec.cuda_graph != CudaGraph::Off);
             let mut executor = DoublingExecutor::new(stream, &self.signature, spec, script);
-            executor.remark = remark;
+            executor.remark = remark.or(refusal);
             Box::new(executor)
         };
         Ok((0..spec.streams).map(executor).collect())

@@ -27,7 +27,7 @@ struct Row {
 
 /// A text, and the number to sort by where there is one.
 #[derive(Serialize)]
-struct Cell {
+pub(super) struct Cell {
     text: String,
     value: Option<f64>,
     /// Length of a bar beneath the number, in per cent of the fastest.
@@ -106,8 +106,13 @@ fn cells(candidate: &Candidate, is_on_front: bool, has_delay: bool, fastest: f64
 }
 
 impl Cell {
-    fn number(text: String, value: Option<f64>) -> Self {
+    pub(super) fn number(text: String, value: Option<f64>) -> Self {
         Self { text, value, bar: None }
+    }
+
+    /// A number with a bar of this length, a part of 1.
+    pub(super) fn with_bar(text: String, value: f64, length: f64) -> Self {
+        Self { text, value: Some(value), bar: Some((100.0 * length.clamp(0.0, 1.0)).round()) }
     }
 
     fn time(span: Option<Nanos>) -> Self {

@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use crate::backend::DeviceSpec;
+use crate::diagnose::Diagnosis;
 use crate::measure::Measurement;
 use crate::model::ModelIdentity;
-use crate::report::wording;
+use crate::report::{verdicts, wording};
 use crate::tune::TuneOutcome;
 use crate::units::Bytes;
 
@@ -35,6 +36,24 @@ pub(super) fn of_tuning(outcome: &TuneOutcome) -> Vec<FactGroup> {
 
 pub(super) fn of_measurement(measured: &Measurement) -> Vec<FactGroup> {
     vec![measurement("Measurement", measured), device(&measured.device), model(&measured.model)]
+}
+
+pub(super) fn of_diagnosis(diagnosis: &Diagnosis) -> Vec<FactGroup> {
+    let judgement = &diagnosis.judgement;
+    let sentences = |name: &str, all: &[String]| -> Vec<Fact> {
+        all.iter().map(|text| fact(name, wording::printable(text))).collect()
+    };
+    let mut facts = vec![fact("verdict", judgement.verdict.to_string())];
+    facts.extend(sentences("also", &judgement.findings));
+    facts.extend(sentences("advice", &diagnosis.advice));
+    facts.push(fact("in all", verdicts::gained(diagnosis)));
+    let measured = &diagnosis.measurement;
+    vec![
+        FactGroup { heading: "Diagnosis", facts },
+        measurement("Measurement", measured),
+        device(&measured.device),
+        model(&measured.model),
+    ]
 }
 
 fn search(outcome: &TuneOutcome) -> FactGroup {

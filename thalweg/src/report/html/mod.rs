@@ -5,6 +5,7 @@
 //! is hostile until escaped: the template escapes everything but our own SVG, and `svg` escapes in there.
 
 mod candidate_table;
+mod diagnosis_tables;
 mod facts;
 mod measurement_charts;
 mod page;
@@ -14,6 +15,7 @@ mod timeline;
 
 use minijinja::{Environment, value::Serde};
 
+use crate::diagnose::Diagnosis;
 use crate::error::{Error, Result};
 use crate::measure::Measurement;
 use crate::tune::TuneOutcome;
@@ -34,6 +36,14 @@ pub fn html_of_tuning(outcome: &TuneOutcome) -> Result<String> {
 /// [`Error::Bug`] where the page's template does not fit its data.
 pub fn html_of_measurement(measurement: &Measurement) -> Result<String> {
     render(&Page::of_measurement(measurement))
+}
+
+/// A diagnosis as an HTML page.
+///
+/// # Errors
+/// [`Error::Bug`] where the page's template does not fit its data.
+pub fn html_of_diagnosis(diagnosis: &Diagnosis) -> Result<String> {
+    render(&Page::of_diagnosis(diagnosis))
 }
 
 fn render(page: &Page) -> Result<String> {

@@ -3,15 +3,17 @@
 use serde::Serialize;
 
 use super::candidate_table::CandidateTable;
+use super::diagnosis_tables::PlainTable;
 use super::facts::{self, FactGroup};
 use super::measurement_charts::{latency_distribution, throughput_over_time};
 use super::search_charts::{pareto, throughput_by_streams};
 use super::svg::Chart;
 use super::timeline::{Timeline, timeline};
 use crate::backend::DeviceSpec;
+use crate::diagnose::{Diagnosis, Gained, Judgement};
 use crate::measure::{Estimate, LatencySummary, Measurement};
 use crate::model::ModelIdentity;
-use crate::report::{definitions, wording};
+use crate::report::{definitions, verdicts, wording};
 use crate::tune::{Candidate, Comparison, TuneOutcome};
 use crate::units::Nanos;
 
@@ -29,6 +31,7 @@ pub(super) struct Page {
     charts: Vec<Chart>,
     timeline: Option<Timeline>,
     table: Option<CandidateTable>,
+    tables: Vec<PlainTable>,
     facts: Vec<FactGroup>,
     definitions: &'static [(&'static str, &'static str)],
 }
@@ -60,7 +63,30 @@ impl Page {
             charts: of_search.into_iter().chain(of_winner).flatten().collect(),
             timeline: confirmation.and_then(timeline),
             table: CandidateTable::of(outcome),
+            tables: Vec::new(),
             facts: facts::of_tuning(outcome),
+            definitions: definitions(),
+        }
+    }
+
+    pub(super) fn of_diagnosis(diagnosis: &Diagnosis) -> Self {
+        let measurement = &diagnosis.measurement;
+        let mut figures = vec![throughput_figure(&measurement.throughput_inferences_per_s)];
+        figures.extend(diagnosis.gained.as_ref().map(gain_figure));
+        figures.extend(confidence_figure(&diagnosis.judgement));
+        Self {
+            title: format!("{} on {}", diagnosis.judgement.verdict, measurement.device.name),
+            kicker: kicker("diagnose", &measurement.model, &measurement.device),
+            is_simulated: measurement.device.backend.starts_with("simulated"),
+            warnings: diagnosis_warnings(diagnosis),
+            verdict: verdicts::verdict(diagnosis),
+            configuration: diagnosis.setup.to_string(),
+            figures,
+            charts: Vec::new(),
+            timeline: None,
+            table: None,
+            tables: PlainTable::of(diagnosis),
+            facts: facts::of_diagnosis(diagnosis),
             definitions: definitions(),
         }
     }
@@ -81,6 +107,7 @@ impl Page {
             charts: charts.into_iter().flatten().collect(),
             timeline: timeline(measurement),
             table: None,
+            tables: Vec::new(),
             facts: facts::of_measurement(measurement),
             definitions: definitions(),
         }
@@ -111,6 +138,30 @@ fn tuning_warnings(outcome: &TuneOutcome) -> Vec<String> {
     let mut warnings = outcome.confirmation.as_ref().map(warnings).unwrap_or_default();
     warnings.extend(wording::broken_when_confirmed(outcome).map(|text| format!("Limit: {text}.")));
     warnings
+}
+
+fn diagnosis_warnings(diagnosis: &Diagnosis) -> Vec<String> {
+    let missing = diagnosis.judgement.missing.iter().map(|text| format!("Not known: {text}."));
+    warnings(&diagnosis.measurement).into_iter().chain(missing).collect()
+}
+
+fn gain_figure(gained: &Gained) -> Figure {
+    Figure {
+        label: "Gained".to_owned(),
+        value: wording::number(gained.ratio.value),
+        unit: "times as it was".to_owned(),
+        note: format!("95 % interval {}", wording::interval(&gained.ratio)),
+    }
+}
+
+fn confidence_figure(judgement: &Judgement) -> Option<Figure> {
+    let first = judgement.limits.first()?;
+    Some(Figure {
+        label: "Confidence".to_owned(),
+        value: judgement.confidence.to_string(),
+        unit: String::new(),
+        note: format!("{} {} reached", first.limit, wording::percent(first.pressure)),
+    })
 }
 
 fn warnings(measurement: &Measurement) -> Vec<String> {

@@ -52,6 +52,15 @@ fn a_search_makes_a_sound_page_that_loads_nothing() {
 }
 
 #[test]
+fn a_diagnosis_makes_a_sound_page() {
+    let page = html_of_diagnosis(&samples::diagnosis()).unwrap();
+    assert_sound(&page);
+    assert!(page.contains("<h1>Underfilled: nothing is full"), "no verdict");
+    assert_eq!(page.matches("<table class=\"plain\">").count(), 3);
+    assert!(page.contains("stand &lt;b&gt;back&lt;"), "advice is not escaped");
+}
+
+#[test]
 fn a_measurement_makes_a_sound_page() {
     let page = html_of_measurement(&samples::measurement(samples::configuration(4, 2), 100)).unwrap();
     assert_sound(&page);

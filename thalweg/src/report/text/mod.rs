@@ -3,7 +3,9 @@
 //! Whether colours are wanted is the caller's business; the text is the same with and without them.
 
 mod build;
+mod comparison;
 mod conversion;
+mod diagnosis;
 mod examination;
 mod inspection;
 mod measurement;
@@ -16,7 +18,9 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use super::definitions;
 
 pub use build::{text_of_accuracy, text_of_build};
+pub use comparison::text_of_comparison;
 pub use conversion::{text_of_conversion, text_of_converted_nodes};
+pub use diagnosis::text_of_diagnosis;
 pub use examination::{text_of_examination, text_of_memory};
 pub use inspection::text_of_inspection;
 pub use measurement::text_of_measurement;

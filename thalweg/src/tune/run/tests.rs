@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::journal::JOURNAL_FILE;
 use super::super::synthetic::{Folder, NOISE, cpu, measurement, model, normal, signature};
-use super::super::{Policy, Space, TunedConfig, tune, tune_with};
+use super::super::{Compliance, Policy, Space, TunedConfig, tune, tune_with};
 use super::*;
 use crate::backend::simulated::SimulatedBackend;
 use crate::engine::MaxBatch;

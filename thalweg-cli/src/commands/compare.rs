@@ -1,0 +1,47 @@
+//! `thalweg compare`: which of two results is faster.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use thalweg::measure::{Comparison, Measurement, ObjectionKind};
+use thalweg::report;
+use thalweg::tune::TuneOutcome;
+
+use super::file;
+use crate::args::CompareArgs;
+use crate::output::Output;
+
+pub fn run(args: &CompareArgs, output: &Output) -> anyhow::Result<()> {
+    let comparison = Comparison::of(&read(&args.first)?, &read(&args.second)?);
+    let is_overruled = |kind: &ObjectionKind| args.despite.contains(kind);
+    let refused: Vec<_> = comparison.objections.iter().filter(|it| !is_overruled(&it.kind)).collect();
+    if let Some(first) = refused.first() {
+        let all: Vec<&str> = refused.iter().map(|it| it.text.as_str()).collect();
+        bail!("the two cannot be compared: {}; --despite {} overrules that", all.join("; "), first.kind);
+    }
+    output.result(
+        || serde_json::to_value(&comparison),
+        |style| report::text_of_comparison(&comparison, style),
+    )?;
+    if let Some(least) = args.fail_below {
+        let ratio = comparison.throughput.value;
+        ensure!(
+            ratio >= least,
+            "the second has {ratio:.3} times the throughput of the first, less than {least}"
+        );
+    }
+    Ok(())
+}
+
+/// A measurement of `bench`, or the last look at the winner of a search: a file, or the folder with it.
+fn read(path: &Path) -> anyhow::Result<Measurement> {
+    let in_folder = [file::MEASUREMENT, file::OUTCOME].map(|name| path.join(name));
+    let path = in_folder.iter().find(|file| file.is_file()).map_or(path, |file| file);
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if let Ok(measurement) = serde_json::from_str::<Measurement>(&text) {
+        return Ok(measurement);
+    }
+    let outcome: TuneOutcome = serde_json::from_str(&text)
+        .with_context(|| format!("{} is neither a result of bench nor one of tune", path.display()))?;
+    outcome.confirmation.with_context(|| format!("the search of {} confirmed no winner", path.display()))
+}

@@ -1,0 +1,177 @@
+//! `thalweg diagnose`: what limits one configuration, and whether what should help does.
+
+use std::env;
+
+use thalweg::diagnose::{Case, Diagnosis, Progress, Setup};
+use thalweg::engine::MaxBatch;
+use thalweg::files::OutputFolder;
+use thalweg::measure::{Arrival, Feeding};
+use thalweg::model::ModelIdentity;
+use thalweg::pool::Configuration;
+use thalweg::report;
+
+use super::bench::{Bench, pacing};
+use super::file;
+use crate::args::DiagnoseArgs;
+use crate::output::Output;
+use crate::progress::{Bar, Interrupts};
+
+/// Samples per execution that remedies ask for, as a multiple of what runs now.
+const ROOM: usize = 4;
+
+pub fn run(args: &DiagnoseArgs, output: &Output) -> anyhow::Result<()> {
+    let folder = args.out.as_deref().map(OutputFolder::claim).transpose()?;
+    let interrupts = Interrupts::catch()?;
+    let bench = Bench::open(&args.run, output)?;
+    let batch = bench.configuration.batch_size;
+    // An engine's kernels are chosen for its largest batch, so where building takes time it is built for this one.
+    let is_quick = bench.backend.build_identity().is_none();
+    let max_batch = if is_quick { MaxBatch::UpTo(ROOM * batch) } else { MaxBatch::Exactly(batch) };
+    let workload = bench.prepare(max_batch, &interrupts, output)?;
+    let larger = |batch: usize| {
+        output.note(&format!("building an engine for batch {batch}, to try it"));
+        bench.prepare(MaxBatch::Exactly(batch), &interrupts, output).map_err(|error| format!("{error:#}"))
+    };
+    let case = Case {
+        workload: &workload,
+        setup: Setup { configuration: bench.configuration, feeding: workload.feeding, load: bench.load() },
+        pacing: pacing(&args.run),
+        tries: args.tries,
+        seed: args.run.workload.seed,
+        larger: (!is_quick && !bench.is_engine()).then_some(&larger),
+    };
+    let bar = Bar::spin(format!("measuring {}", bench.configuration), output);
+    let diagnosis = thalweg::diagnose::diagnose(&case, &interrupts.stop, &mut |progress| {
+        bar.say(&sentence(&progress));
+    });
+    bar.clear();
+    show(&diagnosis?, args, folder.as_ref(), output)
+}
+
+fn sentence(progress: &Progress<'_>) -> String {
+    match progress {
+        Progress::Measuring(setup) => format!("measuring {}", setup.configuration),
+        Progress::Probing(setup) => format!("probing how full the device is: {}", setup.configuration),
+        Progress::Trying(setup) => format!("trying {}", setup.configuration),
+    }
+}
+
+fn show(
+    diagnosis: &Diagnosis,
+    args: &DiagnoseArgs,
+    folder: Option<&OutputFolder>,
+    output: &Output,
+) -> anyhow::Result<()> {
+    if let Some(folder) = folder {
+        folder.write(file::DIAGNOSIS, &serde_json::to_vec(diagnosis)?)?;
+        folder.write(file::REPORT, report::html_of_diagnosis(diagnosis)?.as_bytes())?;
+        output.written(folder.path(), &[file::DIAGNOSIS, file::REPORT]);
+    }
+    output.result(|| serde_json::to_value(diagnosis), |style| report::text_of_diagnosis(diagnosis, style))?;
+    if diagnosis.gained.is_some() {
+        let names_no_model = args.run.tuned.is_some() && args.run.model.is_none();
+        let model = names_no_model.then_some(&diagnosis.measurement.model);
+        output.note(&format!("next: {}", bench_command(env::args().skip(1), diagnosis, model)));
+    }
+    Ok(())
+}
+
+/// Options of `diagnose` that a setup always replaces, or that `bench` does not have. All take a value.
+const REPLACED: [&str; 9] = [
+    "--streams",
+    "--batch",
+    "--depth",
+    "--submitters",
+    "--cuda-graph",
+    "--request-samples",
+    "--tuned",
+    "--try",
+    "--out",
+];
+
+/// Options that say how requests come.
+const LOAD: [&str; 3] = ["--concurrency", "--rate", "--spacing"];
+
+/// The command that runs what was gained: the words of this one, with the setup's options instead of their own. A
+/// model that was named by a tuned configuration is named itself.
+fn bench_command(
+    words: impl Iterator<Item = String>,
+    diagnosis: &Diagnosis,
+    model: Option<&ModelIdentity>,
+) -> String {
+    let before = &diagnosis.setup;
+    let after = diagnosis.gained.as_ref().map_or(before, |gained| &gained.setup);
+    let is_host = diagnosis.measurement.device.is_host();
+    let is_replaced = |name: &str| {
+        REPLACED.contains(&name)
+            || (LOAD.contains(&name) && (is_full(after) || after.load.arrival != before.load.arrival))
+            || (name == "--feed" && after.feeding != before.feeding)
+            || (name == "--threads-per-stream" && is_host)
+    };
+    let mut kept = Vec::new();
+    let mut words = words.filter(|word| !matches!(word.as_str(), "diagnose" | "--json" | "--quiet" | "-q"));
+    while let Some(word) = words.next() {
+        match word.split_once('=') {
+            Some((name, _)) if is_replaced(name) => {}
+            None if is_replaced(&word) => drop(words.next()),
+            _ => kept.push(quoted(&word)),
+        }
+    }
+    if let Some(model) = model {
+        kept.insert(0, quoted(&model.path.display().to_string()));
+        for (name, shape) in &model.input_shapes {
+            let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
+            kept.push(quoted(&format!("--shape={name}={}", sizes.join("x"))));
+        }
+    }
+    format!("thalweg bench {}{}", kept.join(" "), options(before, after, is_host))
+}
+
+/// Whether the load keeps every slot supplied, as `bench` does where nobody says otherwise.
+fn is_full(setup: &Setup) -> bool {
+    let Configuration { streams, depth, batch_size, .. } = setup.configuration;
+    let room = streams * depth * batch_size / setup.load.samples_per_request.max(1);
+    matches!(setup.load.arrival, Arrival::Concurrency(count) if count >= room)
+}
+
+fn options(before: &Setup, after: &Setup, is_host: bool) -> String {
+    let Setup { configuration, feeding, load } = after;
+    let default = Configuration::default();
+    let mut text = format!(" --streams {} --batch {}", configuration.streams, configuration.batch_size);
+    let threads = if is_host { configuration.threads_per_stream } else { default.threads_per_stream };
+    let counts = [
+        ("depth", configuration.depth, default.depth),
+        ("submitters", configuration.submitters, default.submitters),
+        ("threads-per-stream", threads, default.threads_per_stream),
+        ("request-samples", load.samples_per_request, configuration.batch_size),
+    ];
+    for (name, count, default) in counts {
+        if count != default {
+            text += &format!(" --{name} {count}");
+        }
+    }
+    if configuration.cuda_graph != default.cuda_graph {
+        text += &format!(" --cuda-graph {}", configuration.cuda_graph);
+    }
+    if let (true, Feeding::Copy { threads }) = (*feeding != before.feeding, feeding) {
+        text += &format!(" --feed {threads}");
+    }
+    text
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:=,+-".contains(c);
+    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_a_shell_would_split_are_quoted() {
+        assert_eq!(quoted("a.onnx"), "a.onnx");
+        assert_eq!(quoted("my model's.onnx"), "'my model'\\''s.onnx'");
+    }
+}

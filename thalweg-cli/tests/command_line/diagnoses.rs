@@ -1,0 +1,75 @@
+//! What `diagnose` prints and leaves.
+
+use crate::models::launch;
+use crate::program::{Scratch, run};
+
+const QUICK: &str = "diagnose {} --backend simulated:h100 --duration 0.5 --warm-up 0.1";
+
+#[test]
+fn a_diagnosis_says_verdict_evidence_and_what_was_gained_in_80_columns() {
+    let scratch = Scratch::new();
+    let said = run(QUICK, &[&launch(&scratch)]).succeeded();
+    assert!(said.stdout.starts_with("Simulated: no device ran this.\nEnqueue-bound: "), "{}", said.stdout);
+    for part in ["\nevidence", "\nlimit", "\nremedy", "\nGained ", "not available: filling slots"] {
+        assert!(said.stdout.contains(part), "no {part} in {}", said.stdout);
+    }
+    assert!(said.stdout.lines().all(|line| line.chars().count() <= 80), "{}", said.stdout);
+}
+
+#[test]
+fn the_command_that_it_ends_with_runs_what_was_gained() {
+    let scratch = Scratch::new();
+    let model = launch(&scratch);
+    let said = run(QUICK, &[&model]).succeeded();
+    let next = said.stderr.lines().find_map(|line| line.strip_prefix("next: thalweg ")).unwrap();
+    assert!(next.starts_with("bench ") && next.contains(" --backend simulated:h100 "), "{next}");
+    let measured = run(&format!("{next} --json"), &[]).succeeded().json();
+    let throughput = measured["throughput_inferences_per_s"]["value"].as_f64().unwrap();
+    let before = run(&format!("{QUICK} --try 0 --json"), &[&model]).succeeded().json();
+    let before = before["measurement"]["throughput_inferences_per_s"]["value"].as_f64().unwrap();
+    assert!(throughput > 1.5 * before, "{throughput} after {before}");
+}
+
+#[test]
+fn as_json_it_names_the_verdict_and_tries_only_what_was_asked() {
+    let scratch = Scratch::new();
+    let said = run(&format!("{QUICK} --try 0 --json"), &[&launch(&scratch)]).succeeded();
+    let json = said.json();
+    assert_eq!(json["verdict"], "enqueue-bound");
+    assert!(json["remedies"].as_array().unwrap().iter().all(|remedy| remedy["tried"].is_null()));
+    assert!(json["gained"].is_null());
+}
+
+#[test]
+fn a_rate_that_the_device_keeps_up_with_starves_it() {
+    let scratch = Scratch::new();
+    let line = format!("{QUICK} --cuda-graph compute --rate 200 --spacing constant --try 1 --json");
+    let json = run(&line, &[&launch(&scratch)]).succeeded().json();
+    assert_eq!(json["verdict"], "input-starved");
+    assert_eq!(json["remedies"][0]["knob"], "load");
+    assert!(json["gained"]["ratio"]["value"].as_f64().unwrap() > 1.5);
+}
+
+#[test]
+fn on_the_cpu_it_is_diagnosed_by_what_exists_there() {
+    let scratch = Scratch::new();
+    let line = "diagnose {} --backend cpu --duration 0.3 --warm-up 0 --try 0 --json";
+    let json = run(line, &[&launch(&scratch)]).succeeded().json();
+    assert!(json["verdict"].is_string());
+    let readings = json["evidence"]["readings"].as_array().unwrap();
+    let reading = |name: &str| readings.iter().find(|it| it["quantity"] == name).unwrap();
+    assert_eq!(reading("device_fill")["source"], "CPU time of the process over its cores");
+    assert!(reading("dram_fill")["value"].is_null());
+}
+
+#[test]
+fn its_folder_has_the_data_and_a_page() {
+    let scratch = Scratch::new();
+    let out = scratch.path("out");
+    run(&format!("{QUICK} --try 0 --out {{}}"), &[&launch(&scratch), &out]).succeeded();
+    assert_eq!(scratch.names_in("out"), [".lock", "diagnosis.json", "report.html"]);
+    let shown = run("report {}", &[&out]).succeeded();
+    assert!(shown.stdout.contains("Enqueue-bound: "), "{}", shown.stdout);
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("How close each limit is") && page.contains("<h2>Evidence</h2>"));
+}

@@ -1,0 +1,311 @@
+//! How much of each limit a workload uses, and what it would gain if one of them were twice as far away.
+//!
+//! In: [`Evidence`] of one configuration. Out: a [`Limit`] for everything that can hold the throughput back. Each
+//! limit is a bound of the operational analysis (see [`capacity`](crate::capacity)): the throughput over the bound is
+//! its *pressure*, 1 where it is reached. Near a bound throughput bends before it gets there, since queues form, so
+//! the model is a soft minimum of all bounds, and a gain is the model with one bound moved over the model as it is.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Evidence, Quantity};
+use crate::backend::CudaGraph;
+use crate::measure::Estimate;
+use crate::pool::Configuration;
+
+/// Exponent of the soft minimum: at 16 two bounds of the same height cost 4 % of the throughput. Stages of one engine
+/// hardly differ from execution to execution, so queues are short: random times (mean value analysis) would cost a
+/// seventh with six executions under way. This and the next three were fitted to simulated cases that the suite marks
+/// for it; none of them is sharp, half or twice as much costs a few per cent of accuracy.
+const SHARPNESS: f64 = 16.0;
+
+/// How fast kernels get with a device of twice the size, as a power of how full it is on average: fill 0.9 means that
+/// most of the time it was full, fill 0.5 that kernels hardly ever were.
+const ELASTICITY: f64 = 4.0;
+
+/// How much of the SMs' fill is waiting for DRAM, as a power of how full that is: an SM that waits counts as busy.
+const DRAM_WAIT: f64 = 6.0;
+
+/// What kernels that waited to be launched gain when launching takes half as long, as a part of their time. At 0.5 they
+/// would have done nothing but wait.
+const LATE_KERNELS: f64 = 0.3;
+
+/// Kernel times from this many launch times on do not wait for being launched, and down to ...
+const LAUNCHED_AHEAD: f64 = 1.5;
+/// ... this many they do.
+const LAUNCHED_LATE: f64 = 1.1;
+
+/// What company costs even on an empty device, as a part of the time alone: the usual one of
+/// [`capacity`](crate::capacity), which ResNet-50 on an H100 has.
+const DISTURBANCE: f64 = 0.5;
+
+/// What a CUDA graph leaves of the time of submitting: some tens of microseconds where ResNet-50 takes 0.48 to 0.85 ms
+/// without (TensorRT 8.6 on an H100).
+const GRAPH_LEAVES: f64 = 0.1;
+
+/// What can hold throughput back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// Requests, and whoever fills slots with them.
+    Input,
+    /// The threads that submit.
+    Submission,
+    /// The copy engines, both directions.
+    Copies,
+    /// The clock of the SMs.
+    Clock,
+    /// Slots: executions that may be under way at once.
+    Slots,
+    /// DRAM.
+    Dram,
+    /// SMs with their tensor pipes; the cores on the `cpu` backend.
+    Sms,
+    /// Streams: work on the device at once.
+    Streams,
+}
+
+impl Limit {
+    /// All of them. Of limits that would gain alike the earlier is named: it causes the later ones.
+    pub const ALL: [Self; 8] = [
+        Self::Input,
+        Self::Submission,
+        Self::Copies,
+        Self::Clock,
+        Self::Slots,
+        Self::Dram,
+        Self::Sms,
+        Self::Streams,
+    ];
+}
+
+/// As in a table's first column.
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Input => "requests",
+            Self::Submission => "submitting threads",
+            Self::Copies => "copy engines",
+            Self::Clock => "SM clock",
+            Self::Slots => "slots per stream",
+            Self::Dram => "DRAM",
+            Self::Sms => "SMs",
+            Self::Streams => "streams",
+        })
+    }
+}
+
+/// What moves when a limit is moved, as factors.
+#[derive(Clone, Copy)]
+struct Change {
+    input: f64,
+    enqueue: f64,
+    copies: f64,
+    /// Time from the first to the last kernel of an execution.
+    compute: f64,
+    sms: f64,
+    dram: f64,
+    slots: f64,
+    streams: f64,
+}
+
+const NOTHING: Change = Change {
+    input: 1.0,
+    enqueue: 1.0,
+    copies: 1.0,
+    compute: 1.0,
+    sms: 1.0,
+    dram: 1.0,
+    slots: 1.0,
+    streams: 1.0,
+};
+
+/// How close a workload is to each of its limits.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    configuration: Configuration,
+    executions_per_s: f64,
+    /// Seconds of one execution.
+    turnaround: f64,
+    enqueue: f64,
+    h2d: f64,
+    compute: f64,
+    d2h: f64,
+    /// Pressures that are measured as such.
+    feed: f64,
+    submitters: f64,
+    h2d_engine: f64,
+    d2h_engine: f64,
+    sms: f64,
+    dram: f64,
+    clock: f64,
+    /// Part of the offered requests that were answered in an open loop, ...
+    served: Option<f64>,
+    /// ... part of the slots that a closed loop can fill.
+    asked: f64,
+}
+
+impl Limits {
+    /// From what was seen of this configuration. What is missing limits nothing.
+    pub fn of(evidence: &Evidence, configuration: &Configuration) -> Self {
+        let value = |quantity| evidence.value(quantity).unwrap_or(0.0);
+        Self {
+            configuration: *configuration,
+            executions_per_s: value(Quantity::Executions),
+            turnaround: value(Quantity::TurnaroundTime),
+            enqueue: value(Quantity::EnqueueTime),
+            h2d: value(Quantity::H2dTime),
+            compute: value(Quantity::ComputeTime),
+            d2h: value(Quantity::D2hTime),
+            feed: value(Quantity::FeedBusy),
+            submitters: value(Quantity::SubmitterBusy),
+            h2d_engine: value(Quantity::H2dBusy),
+            d2h_engine: value(Quantity::D2hBusy),
+            sms: value(Quantity::DeviceFill),
+            dram: value(Quantity::DramFill),
+            clock: evidence.value(Quantity::ClockShare).unwrap_or(1.0),
+            served: evidence.value(Quantity::LoadServed),
+            asked: evidence.value(Quantity::SlotsAsked).unwrap_or(1.0),
+        }
+    }
+
+    /// Throughput over what this limit allows: 1 where it is reached.
+    pub fn pressure(&self, limit: Limit) -> f64 {
+        let pressures = self.pressures(&NOTHING);
+        let of = |wanted: Limit| {
+            let own = pressures.iter().filter(|(limit, _)| *limit == wanted);
+            own.map(|(_, pressure)| *pressure).fold(0.0, f64::max)
+        };
+        match limit {
+            // What a clock holds back is the SMs.
+            Limit::Clock => (1.0 - self.clock) * of(Limit::Sms),
+            other => of(other),
+        }
+        .min(1.0)
+    }
+
+    /// Throughput with this limit twice as far away over the throughput as it is.
+    pub fn gain(&self, limit: Limit) -> f64 {
+        self.reach(&self.doubled(limit)) / self.reach(&NOTHING)
+    }
+
+    /// The same with a CUDA graph in place of launches. How long the kernels themselves take is not known where they
+    /// waited to be launched, so the interval is wide there.
+    pub fn gain_of_graph(&self) -> Estimate {
+        let late = self.launch_share();
+        let gain = |waiting: f64| {
+            let change = Change { enqueue: GRAPH_LEAVES, compute: 1.0 - late * waiting, ..NOTHING };
+            self.reach(&change) / self.reach(&NOTHING)
+        };
+        Estimate { value: gain(0.5), lower: gain(0.0), upper: gain(1.0 - GRAPH_LEAVES) }
+    }
+
+    fn doubled(&self, limit: Limit) -> Change {
+        match limit {
+            Limit::Input => Change { input: 0.5, compute: self.more_company_of_requests(), ..NOTHING },
+            Limit::Submission => {
+                Change { enqueue: 0.5, compute: 1.0 - LATE_KERNELS * self.launch_share(), ..NOTHING }
+            }
+            Limit::Copies => Change { copies: 0.5, ..NOTHING },
+            Limit::Clock => {
+                // Twice the clock, but no more than the highest.
+                let time = self.clock.max(0.5);
+                let compute = 1.0 - (1.0 - time) * (1.0 - self.dram_elasticity());
+                Change { sms: time, compute, ..NOTHING }
+            }
+            Limit::Slots => Change { slots: 0.5, ..NOTHING },
+            Limit::Dram => Change { dram: 0.5, compute: 1.0 - self.dram_elasticity() / 2.0, ..NOTHING },
+            Limit::Sms => {
+                let elasticity = self.own_sms().powf(ELASTICITY);
+                Change { sms: 0.5, compute: 1.0 - elasticity / 2.0, ..NOTHING }
+            }
+            Limit::Streams => {
+                let compute = company(2.0 * self.computing()) / company(self.computing());
+                Change { streams: 0.5, slots: 0.5, compute, ..NOTHING }
+            }
+        }
+    }
+
+    /// Soft minimum of all bounds, in units of the throughput.
+    fn reach(&self, change: &Change) -> f64 {
+        let pressures = self.pressures(change);
+        let sum: f64 = pressures.iter().map(|(_, pressure)| pressure.powf(SHARPNESS)).sum();
+        sum.max(f64::MIN_POSITIVE).powf(-SHARPNESS.recip())
+    }
+
+    fn pressures(&self, change: &Change) -> [(Limit, f64); 10] {
+        let Configuration { streams, depth, cuda_graph, .. } = self.configuration;
+        let (h2d, d2h) = (self.h2d * change.copies, self.d2h * change.copies);
+        let (enqueue, compute) = (self.enqueue * change.enqueue, self.compute * change.compute);
+        let in_stream = match cuda_graph {
+            CudaGraph::Off | CudaGraph::Compute => compute,
+            CudaGraph::Copies => h2d + compute + d2h,
+        };
+        let on_the_way = match cuda_graph {
+            // Kernels run while others are being launched.
+            CudaGraph::Off => enqueue.max(h2d + compute) + d2h,
+            CudaGraph::Compute | CudaGraph::Copies => enqueue + h2d + compute + d2h,
+        };
+        let rate = self.executions_per_s;
+        // A slot that is being filled is in no execution either.
+        let filling = if rate > 0.0 { self.feed * change.input / rate } else { 0.0 };
+        let round = filling + self.turnaround + on_the_way;
+        let all_slots = (streams * depth) as f64;
+        let own_sms = self.own_sms();
+        let input = match self.served {
+            Some(served) => served,
+            None if self.asked < 1.0 => rate * round / (all_slots * self.asked),
+            None => 0.0,
+        };
+        [
+            (Limit::Input, input * change.input),
+            (Limit::Input, self.feed * change.input),
+            (Limit::Submission, self.submitters * change.enqueue),
+            (Limit::Copies, self.h2d_engine * change.copies),
+            (Limit::Copies, self.d2h_engine * change.copies),
+            (Limit::Clock, 0.0),
+            (Limit::Slots, rate * round / all_slots * change.slots),
+            (Limit::Dram, self.dram * change.dram),
+            (Limit::Sms, own_sms * change.sms + (self.sms - own_sms) * change.dram),
+            (Limit::Streams, rate * in_stream / streams as f64 * change.streams),
+        ]
+    }
+
+    /// Executions that compute at once, on average while any does.
+    fn computing(&self) -> f64 {
+        (self.executions_per_s * self.compute).max(1.0)
+    }
+
+    /// What twice the requests of a closed loop add to the time of kernels, where streams lie idle for want of them.
+    fn more_company_of_requests(&self) -> f64 {
+        if self.served.is_some() || self.asked >= 1.0 {
+            return 1.0;
+        }
+        let streams = self.configuration.streams as f64;
+        company((2.0 * self.computing()).min(streams)) / company(self.computing().min(streams))
+    }
+
+    /// How full the SMs are of work of their own.
+    fn own_sms(&self) -> f64 {
+        self.sms * (1.0 - self.dram.powf(DRAM_WAIT))
+    }
+
+    fn dram_elasticity(&self) -> f64 {
+        self.dram.powf(ELASTICITY)
+    }
+
+    /// How much kernels wait to be launched: 0 not at all, 1 as much as can be seen.
+    fn launch_share(&self) -> f64 {
+        if self.configuration.cuda_graph != CudaGraph::Off || self.enqueue == 0.0 {
+            return 0.0;
+        }
+        let launches = self.compute / self.enqueue;
+        ((LAUNCHED_AHEAD - launches) / (LAUNCHED_AHEAD - LAUNCHED_LATE)).clamp(0.0, 1.0)
+    }
+}
+
+/// How much longer kernels take beside those of other streams, when so many executions compute at once.
+fn company(computing: f64) -> f64 {
+    1.0 + DISTURBANCE * (1.0 - computing.recip())
+}

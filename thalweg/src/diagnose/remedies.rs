@@ -1,0 +1,290 @@
+//! What may help: each remedy turns one knob and says what it should gain, before anybody tries.
+//!
+//! In: a measurement and how close it is to its limits. Out: [`Remedy`]s, the most promising first. Gains come from
+//! [`capacity`](crate::capacity), which knows streams, batches and graphs, and are held below what untouched limits
+//! allow. Whether they come true is left to [`trial`](super::trial).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Verdict;
+use super::limits::{Limit, Limits};
+use crate::backend::{CudaGraph, DeviceSpec};
+use crate::capacity::{Observation, Predictor};
+use crate::measure::{Arrival, Estimate, Feeding, Load, Measurement};
+use crate::pool::Configuration;
+
+/// Most threads that are worth filling slots: eight write as fast as a PCIe 5.0 link reads.
+const MOST_FEEDING_THREADS: usize = 8;
+
+/// Relative half-width of gains that only the limits tell.
+const LIMITS_UNCERTAINTY: f64 = 0.15;
+
+/// What a remedy changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Knob {
+    /// Number of streams.
+    Streams,
+    /// Samples per execution.
+    Batch,
+    /// What is replayed as a CUDA graph.
+    CudaGraph,
+    /// Slots per stream.
+    Depth,
+    /// Threads that submit.
+    Submitters,
+    /// Threads that fill slots.
+    Feed,
+    /// Requests that are outstanding.
+    Load,
+}
+
+/// How a workload is run: all that remedies change.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Setup {
+    /// The pool.
+    pub configuration: Configuration,
+    /// How slots are filled.
+    pub feeding: Feeding,
+    /// How it is driven.
+    pub load: Load,
+}
+
+/// `2 streams x batch 4, 1 thread per stream, inputs copied by 8 threads`
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, inputs {}", self.configuration, self.feeding)
+    }
+}
+
+/// What came of trying a remedy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tried {
+    /// Its throughput over the baseline's, measured in turns.
+    Ratio(Estimate),
+    /// It could not be measured: the reason.
+    Failed(String),
+}
+
+/// One change and what it should do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Remedy {
+    /// What it changes.
+    pub knob: Knob,
+    /// All of how it runs.
+    pub setup: Setup,
+    /// Throughput over the baseline's, as predicted.
+    pub predicted: Estimate,
+    /// What came of it; `None` where it was not tried.
+    pub tried: Option<Tried>,
+}
+
+impl Remedy {
+    /// The measured ratio, where there is one.
+    pub fn ratio(&self) -> Option<Estimate> {
+        match self.tried {
+            Some(Tried::Ratio(ratio)) => Some(ratio),
+            _ => None,
+        }
+    }
+}
+
+/// `8 streams`, `batch 4`, `graph of compute`
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Setup { configuration, feeding, load } = &self.setup;
+        match (self.knob, load.arrival) {
+            (Knob::Streams, _) => write!(f, "{} streams", configuration.streams),
+            (Knob::Batch, _) => write!(f, "batch {}", configuration.batch_size),
+            (Knob::CudaGraph, _) => write!(f, "CUDA graph of {}", configuration.cuda_graph),
+            (Knob::Depth, _) => write!(f, "{} slots per stream", configuration.depth),
+            (Knob::Submitters, _) => write!(f, "{} submitting threads", configuration.submitters),
+            (Knob::Feed, _) => write!(f, "inputs {feeding}"),
+            (Knob::Load, Arrival::Concurrency(count)) => write!(f, "{count} requests outstanding"),
+            (Knob::Load, _) => write!(f, "more requests"),
+        }
+    }
+}
+
+/// All changes that can be made to this measurement's setup, the most promising first.
+pub fn remedies(measurement: &Measurement, feeding: Feeding, limits: &Limits) -> Vec<Remedy> {
+    let base = Setup { configuration: measurement.configuration, feeding, load: measurement.load };
+    let mut predictor = Predictor::new();
+    predictor.learn(Observation::of(measurement));
+    let forecast = Forecast { predictor, limits, base };
+    let mut remedies: Vec<Remedy> = changes(&base, &measurement.device)
+        .into_iter()
+        .filter_map(|(knob, setup)| {
+            Some(Remedy { knob, setup, predicted: forecast.gain(knob, &setup)?, tried: None })
+        })
+        .collect();
+    remedies.sort_by(|a, b| b.predicted.value.total_cmp(&a.predicted.value));
+    remedies
+}
+
+/// What would help a verdict and cannot be tried by turning a knob of the pool.
+pub fn advice(verdict: Verdict, device: &DeviceSpec) -> Vec<String> {
+    let advice: &[&str] = match verdict {
+        Verdict::ComputeBound if device.is_host() => {
+            &["8-bit arithmetic computes more per second on these cores", "so do more cores"]
+        }
+        Verdict::ComputeBound => {
+            &["a lower precision computes more per second: build with --precision fp16 or int8"]
+        }
+        Verdict::MemoryBound => &["a lower precision moves fewer bytes: build with --precision fp16 or int8"],
+        Verdict::TransferBound => &[
+            "smaller inputs are copied faster: 8-bit images have a quarter of the bytes of FP32, and the network can \
+             convert them itself",
+        ],
+        Verdict::Throttled => &[
+            "see what holds the clocks back (power limit, cooling), and compare no figures across clock states",
+        ],
+        Verdict::InputStarved => &["have more threads prepare inputs, and keep more requests outstanding"],
+        Verdict::EnqueueBound | Verdict::Underfilled | Verdict::SynchronisationBound | Verdict::Healthy => {
+            &[]
+        }
+    };
+    advice.iter().map(|&text| text.to_owned()).collect()
+}
+
+/// One turn of every knob.
+fn changes(base: &Setup, device: &DeviceSpec) -> Vec<(Knob, Setup)> {
+    let configuration = base.configuration;
+    let with = |configuration: Configuration| base.with(configuration);
+    let twice = Configuration { streams: 2 * configuration.streams, ..configuration };
+    let streams = if device.is_host() {
+        // Streams share the cores.
+        Configuration { threads_per_stream: configuration.threads_per_stream.div_ceil(2), ..twice }
+    } else {
+        twice
+    };
+    let mut changes = vec![
+        (Knob::Streams, with(streams)),
+        (Knob::Batch, with(Configuration { batch_size: 2 * configuration.batch_size, ..configuration })),
+        (Knob::Batch, with(Configuration { batch_size: 4 * configuration.batch_size, ..configuration })),
+        (Knob::Depth, with(Configuration { depth: 2 * configuration.depth, ..configuration })),
+    ];
+    if !device.is_host() && configuration.cuda_graph != CudaGraph::Compute {
+        changes
+            .push((Knob::CudaGraph, with(Configuration { cuda_graph: CudaGraph::Compute, ..configuration })));
+    }
+    let submitters = match configuration.submitters {
+        1 => 2,
+        several => several / 2,
+    };
+    if submitters <= configuration.streams {
+        changes.push((Knob::Submitters, with(Configuration { submitters, ..configuration })));
+    }
+    if let Feeding::Copy { threads } = base.feeding {
+        let most = MOST_FEEDING_THREADS.min(device.core_count);
+        let threads = (threads.max(1) * 4).min(most);
+        if base.feeding != (Feeding::Copy { threads }) {
+            changes.push((Knob::Feed, Setup { feeding: Feeding::Copy { threads }, ..*base }));
+        }
+    }
+    if let Some(load) = base.fuller_load() {
+        changes.push((Knob::Load, Setup { load, ..*base }));
+    }
+    changes
+}
+
+impl Setup {
+    /// The same with another configuration. A closed loop keeps as large a part of the slots supplied, and whole
+    /// batches stay whole.
+    pub fn with(&self, configuration: Configuration) -> Self {
+        let old = &self.configuration;
+        let samples_per_request = if self.load.samples_per_request == old.batch_size {
+            configuration.batch_size
+        } else {
+            self.load.samples_per_request
+        };
+        let room =
+            |it: &Configuration, samples: usize| it.streams * it.depth * it.batch_size / samples.max(1);
+        let arrival = match self.load.arrival {
+            Arrival::Concurrency(count) if count >= room(old, self.load.samples_per_request) => {
+                Arrival::Concurrency(room(&configuration, samples_per_request).max(configuration.streams))
+            }
+            other => other,
+        };
+        Self { configuration, load: Load { arrival, samples_per_request }, ..*self }
+    }
+
+    /// The same with the knob of a remedy for `base` turned as well; one that differs from `base` already stays.
+    pub(super) fn with_knob_of(&self, base: &Self, remedy: &Remedy) -> Self {
+        let new = remedy.setup.configuration;
+        let (old, mut configuration) = (base.configuration, self.configuration);
+        match remedy.knob {
+            Knob::Feed => return Self { feeding: remedy.setup.feeding, ..*self },
+            Knob::Load => return Self { load: self.fuller_load().unwrap_or(self.load), ..*self },
+            Knob::Streams if configuration.streams == old.streams => {
+                configuration.streams = new.streams;
+                configuration.threads_per_stream = new.threads_per_stream;
+            }
+            Knob::Batch if configuration.batch_size == old.batch_size => {
+                configuration.batch_size = new.batch_size;
+            }
+            Knob::CudaGraph => configuration.cuda_graph = new.cuda_graph,
+            Knob::Depth => configuration.depth = new.depth,
+            Knob::Submitters => configuration.submitters = new.submitters,
+            Knob::Streams | Knob::Batch => {}
+        }
+        self.with(configuration)
+    }
+
+    /// A load that keeps every slot supplied; `None` where this one does.
+    fn fuller_load(&self) -> Option<Load> {
+        let Configuration { streams, depth, batch_size, .. } = self.configuration;
+        let room = (streams * depth * batch_size / self.load.samples_per_request.max(1)).max(streams);
+        let is_full = matches!(self.load.arrival, Arrival::Concurrency(count) if count >= room);
+        (!is_full).then_some(Load { arrival: Arrival::Concurrency(room), ..self.load })
+    }
+}
+
+/// What predicts gains.
+struct Forecast<'a> {
+    predictor: Predictor,
+    limits: &'a Limits,
+    base: Setup,
+}
+
+impl Forecast<'_> {
+    fn gain(&self, knob: Knob, setup: &Setup) -> Option<Estimate> {
+        let gain = match knob {
+            Knob::Feed | Knob::Load => self.of_limits(Limit::Input),
+            Knob::Depth => self.below_input(self.of_limits(Limit::Slots)),
+            Knob::CudaGraph if self.base.configuration.cuda_graph == CudaGraph::Off => {
+                self.below_input(self.limits.gain_of_graph())
+            }
+            Knob::Streams | Knob::Batch | Knob::CudaGraph | Knob::Submitters => {
+                self.below_input(self.of_capacity(&setup.configuration)?)
+            }
+        };
+        Some(gain)
+    }
+
+    fn of_limits(&self, limit: Limit) -> Estimate {
+        let value = self.limits.gain(limit);
+        let half = (value - 1.0).abs().max(LIMITS_UNCERTAINTY / 3.0) * LIMITS_UNCERTAINTY;
+        Estimate { value, lower: value - half, upper: value + half }
+    }
+
+    /// By what capacity knows from this measurement.
+    fn of_capacity(&self, configuration: &Configuration) -> Option<Estimate> {
+        let base = self.predictor.predict(&self.base.configuration)?.throughput.value;
+        let Estimate { value, lower, upper } = self.predictor.predict(configuration)?.throughput;
+        Some(Estimate { value: value / base, lower: lower / base, upper: upper / base })
+    }
+
+    /// No knob of the pool makes requests come faster.
+    fn below_input(&self, gain: Estimate) -> Estimate {
+        let pressure = self.limits.pressure(Limit::Input);
+        if pressure <= 0.0 {
+            return gain;
+        }
+        let most = pressure.recip().max(1.0);
+        Estimate { value: gain.value.min(most), lower: gain.lower.min(most), upper: gain.upper.min(most) }
+    }
+}

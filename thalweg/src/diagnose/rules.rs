@@ -1,0 +1,324 @@
+//! From evidence to a verdict: which limit holds the throughput back, and how sure that is.
+//!
+//! In: [`Evidence`] and the configuration that it is of. Out: a [`Judgement`]. Pure functions; nothing is run. The rule
+//! is one sentence: the limit that would gain most if it were twice as far away names the verdict, and where none
+//! would gain much the workload is healthy. How the gains come about is the business of [`limits`](super::limits).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::limits::{Limit, Limits};
+use super::{Evidence, Knob, Quantity, Remedy};
+use crate::pool::Configuration;
+
+/// Below this gain nothing is worth naming: twice of anything would give less than a tenth. It is also about what the
+/// choice of configuration leaves on the table when nobody tunes it further.
+pub const HEALTHY_GAIN: f64 = 1.1;
+
+/// Gains whose throughputs differ by less than this are the same: two measurements of one configuration differ by as
+/// much.
+const SAME_GAIN: f64 = 0.03;
+
+/// A second limit whose gain is within this part of the first one's is a finding of its own: both hold it back.
+const ALSO_LIMITS: f64 = 0.6;
+
+/// From this gap between the two largest gains on the first one stands alone.
+const CLEAR_GAP: f64 = 0.15;
+
+/// A clock below this part of the highest is worth saying, whatever the verdict: 0.5 % is what it wanders by itself.
+const FULL_CLOCK: f64 = 0.995;
+
+/// SMs that hold warps while their tensor pipes are busy for less than this part of that time compute little: a
+/// matrix product of full tiles reaches above 0.7, ResNet-50 at batch 128 has 0.4 (H100, TensorRT 8.6).
+const IDLE_PIPES: f64 = 0.4;
+
+/// From this fill on that is worth saying.
+const BUSY_SMS: f64 = 0.7;
+
+/// What limits a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The SMs, or their tensor pipes, are full; on a CPU the cores.
+    ComputeBound,
+    /// DRAM is full.
+    MemoryBound,
+    /// A copy engine, or the bus, is full.
+    TransferBound,
+    /// The submitting threads, or the lock of the driver, are busy all the time.
+    EnqueueBound,
+    /// Nothing is full: too little work is on the device at once.
+    Underfilled,
+    /// Streams wait for the host between executions.
+    SynchronisationBound,
+    /// There is nothing to run.
+    InputStarved,
+    /// Clocks are held back.
+    Throttled,
+    /// No single thing would help much: it runs close to several limits at once.
+    Healthy,
+}
+
+impl Verdict {
+    /// All of them, in the order of a table.
+    pub const ALL: [Self; 9] = [
+        Self::ComputeBound,
+        Self::MemoryBound,
+        Self::TransferBound,
+        Self::EnqueueBound,
+        Self::Underfilled,
+        Self::SynchronisationBound,
+        Self::InputStarved,
+        Self::Throttled,
+        Self::Healthy,
+    ];
+
+    /// The verdict where this limit is the one.
+    pub fn of(limit: Limit) -> Self {
+        match limit {
+            Limit::Input => Self::InputStarved,
+            Limit::Submission => Self::EnqueueBound,
+            Limit::Copies => Self::TransferBound,
+            Limit::Clock => Self::Throttled,
+            Limit::Slots => Self::SynchronisationBound,
+            Limit::Dram => Self::MemoryBound,
+            Limit::Sms => Self::ComputeBound,
+            Limit::Streams => Self::Underfilled,
+        }
+    }
+}
+
+/// As in JSON: `compute-bound`.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::ComputeBound => "compute-bound",
+            Self::MemoryBound => "memory-bound",
+            Self::TransferBound => "transfer-bound",
+            Self::EnqueueBound => "enqueue-bound",
+            Self::Underfilled => "underfilled",
+            Self::SynchronisationBound => "synchronisation-bound",
+            Self::InputStarved => "input-starved",
+            Self::Throttled => "throttled",
+            Self::Healthy => "healthy",
+        })
+    }
+}
+
+/// How sure a verdict is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    /// What would tell it from another one is missing.
+    Low,
+    /// Another limit is nearly as close.
+    Medium,
+    /// One limit stands alone, and everything that matters was measured.
+    High,
+}
+
+impl fmt::Display for Confidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        })
+    }
+}
+
+/// How close one limit is, and what moving it would give.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LimitReading {
+    /// Which limit.
+    pub limit: Limit,
+    /// Throughput over what it allows, 0..1.
+    pub pressure: f64,
+    /// Throughput with the limit twice as far away over the throughput as it is.
+    pub gain_if_doubled: f64,
+}
+
+/// What the rules make of evidence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// What limits the workload.
+    pub verdict: Verdict,
+    /// How sure that is.
+    pub confidence: Confidence,
+    /// All limits, the one that would gain most first.
+    pub limits: Vec<LimitReading>,
+    /// What else there is to say, in whole sentences.
+    pub findings: Vec<String>,
+    /// What the verdict would need and nobody could measure, in whole sentences.
+    pub missing: Vec<String>,
+}
+
+/// Judges a configuration by what was seen of it.
+pub fn judge(evidence: &Evidence, configuration: &Configuration) -> Judgement {
+    let known = Limits::of(evidence, configuration);
+    let mut limits: Vec<LimitReading> = Limit::ALL
+        .into_iter()
+        .map(|limit| LimitReading {
+            limit,
+            pressure: known.pressure(limit),
+            gain_if_doubled: known.gain(limit),
+        })
+        .collect();
+    let most = limits.iter().map(|it| it.gain_if_doubled).fold(1.0, f64::max);
+    let first = limits.iter().position(|it| it.gain_if_doubled > most * (1.0 - SAME_GAIN)).unwrap_or(0);
+    let first = limits.remove(first);
+    limits.sort_by(|a, b| b.gain_if_doubled.total_cmp(&a.gain_if_doubled));
+    limits.insert(0, first);
+    let verdict = if most < HEALTHY_GAIN { Verdict::Healthy } else { Verdict::of(first.limit) };
+    let missing = missing(evidence, verdict);
+    Judgement {
+        verdict,
+        confidence: confidence(&limits, verdict, !missing.is_empty()),
+        findings: findings(evidence, verdict, &limits),
+        limits,
+        missing,
+    }
+}
+
+/// Part of a verdict's gain that its own remedies have to show when they are tried.
+const CONFIRMS: f64 = 0.25;
+
+/// Holds a verdict against what came of trying the remedies that it calls for.
+pub fn weigh(judgement: &mut Judgement, remedies: &[Remedy]) {
+    let levers: &[Knob] = match judgement.verdict {
+        Verdict::Underfilled => &[Knob::Streams, Knob::Batch],
+        Verdict::EnqueueBound => &[Knob::CudaGraph, Knob::Batch, Knob::Submitters],
+        Verdict::SynchronisationBound => &[Knob::Depth, Knob::Streams],
+        Verdict::InputStarved => &[Knob::Feed, Knob::Load],
+        // No knob of the pool moves these limits.
+        Verdict::ComputeBound
+        | Verdict::MemoryBound
+        | Verdict::TransferBound
+        | Verdict::Throttled
+        | Verdict::Healthy => &[],
+    };
+    let called_for = remedies.iter().filter(|remedy| levers.contains(&remedy.knob));
+    let best = called_for.filter_map(Remedy::ratio).map(|ratio| ratio.upper).reduce(f64::max);
+    let promised = judgement.limits[0].gain_if_doubled - 1.0;
+    if best.is_some_and(|best| best - 1.0 < CONFIRMS * promised) {
+        judgement.confidence = Confidence::Low;
+        judgement.findings.push("what this verdict calls for was tried and hardly helped".to_owned());
+    }
+}
+
+fn confidence(limits: &[LimitReading], verdict: Verdict, lacks_evidence: bool) -> Confidence {
+    let gap = match verdict {
+        Verdict::Healthy => HEALTHY_GAIN - limits[0].gain_if_doubled,
+        _ => limits[0].gain_if_doubled - limits[1].gain_if_doubled,
+    };
+    match (lacks_evidence, verdict, gap) {
+        (true, ..) => Confidence::Low,
+        // Nothing below the threshold can be far from it.
+        (_, Verdict::Healthy, gap) if gap >= CLEAR_GAP / 3.0 => Confidence::High,
+        (_, _, gap) if gap >= CLEAR_GAP => Confidence::High,
+        _ => Confidence::Medium,
+    }
+}
+
+/// What could turn the verdict into another one and is not known.
+fn missing(evidence: &Evidence, verdict: Verdict) -> Vec<String> {
+    let fill = (Quantity::DeviceFill, "how full the device is is not known");
+    let dram = (Quantity::DramFill, "how busy DRAM is is not known, so it may be DRAM that the SMs wait for");
+    let times = (Quantity::StreamsComputing, "how long the streams computed is not known");
+    let needed: &[(Quantity, &str)] = match verdict {
+        Verdict::ComputeBound | Verdict::Healthy | Verdict::Throttled => &[fill, dram, times],
+        Verdict::MemoryBound | Verdict::Underfilled => &[fill, times],
+        Verdict::TransferBound
+        | Verdict::EnqueueBound
+        | Verdict::SynchronisationBound
+        | Verdict::InputStarved => &[],
+    };
+    let lacks = |(quantity, text): &(Quantity, &str)| {
+        let reading = evidence.reading(*quantity).filter(|reading| reading.value.is_none())?;
+        Some(format!("{text}: {}", reading.source))
+    };
+    needed.iter().filter_map(lacks).collect()
+}
+
+fn findings(evidence: &Evidence, verdict: Verdict, limits: &[LimitReading]) -> Vec<String> {
+    let mut findings = other_limits(verdict, limits);
+    findings.extend(held_clock(evidence));
+    findings.extend(idle_pipes(evidence));
+    findings.extend(hint_of_nvidia_smi(evidence));
+    findings.extend(hint_of_trtexec(evidence, verdict));
+    findings
+}
+
+fn other_limits(verdict: Verdict, limits: &[LimitReading]) -> Vec<String> {
+    if verdict == Verdict::Healthy {
+        return Vec::new();
+    }
+    let least = (1.0 + ALSO_LIMITS * (limits[0].gain_if_doubled - 1.0)).max(HEALTHY_GAIN);
+    let others = limits.iter().skip(1).filter(|also| also.gain_if_doubled >= least);
+    others.map(|also| format!("it is {} as well", Verdict::of(also.limit))).collect()
+}
+
+fn held_clock(evidence: &Evidence) -> Option<String> {
+    let clock = evidence.value(Quantity::ClockShare).filter(|clock| *clock < FULL_CLOCK)?;
+    let reasons = match evidence.throttle_reasons.as_slice() {
+        [] => "no reason given".to_owned(),
+        reasons => reasons.join(", "),
+    };
+    Some(format!("the SM clock is {:.1} % below its highest ({reasons})", 100.0 * (1.0 - clock)))
+}
+
+fn idle_pipes(evidence: &Evidence) -> Option<String> {
+    let fill = evidence.value(Quantity::DeviceFill).filter(|fill| *fill >= BUSY_SMS)?;
+    let tensor = evidence.value(Quantity::TensorActivity).filter(|tensor| *tensor < IDLE_PIPES * fill)?;
+    Some(format!(
+        "the SMs hold work in {:.0} % of the time, their tensor pipes compute in {:.0} %: kernels are small or wait for \
+         memory, so a larger batch may use them better",
+        100.0 * fill,
+        100.0 * tensor
+    ))
+}
+
+/// `nvidia-smi` shows the share of the time in which any kernel ran.
+fn hint_of_nvidia_smi(evidence: &Evidence) -> Option<String> {
+    // The cores of a CPU have no such figure; only a GPU counts its tensor pipes.
+    evidence.value(Quantity::TensorActivity)?;
+    let shown = evidence.value(Quantity::DeviceComputing).filter(|shown| *shown >= LOOKS_BUSY)?;
+    let fill = evidence.value(Quantity::DeviceFill).filter(|fill| *fill < LOOKS_BUSY / 2.0)?;
+    let (shown, fill) = (100.0 * shown, 100.0 * fill);
+    Some(format!(
+        "nvidia-smi would show about {shown:.0} % utilisation, though only {fill:.0} % of the SMs hold work"
+    ))
+}
+
+/// From here on a figure of utilisation looks as if nothing more were to be had.
+const LOOKS_BUSY: f64 = 0.8;
+
+/// Where `trtexec` would say something else, or nothing.
+fn hint_of_trtexec(evidence: &Evidence, verdict: Verdict) -> Option<String> {
+    let is_in_its_rules = matches!(verdict, Verdict::EnqueueBound | Verdict::TransferBound);
+    let said = trtexec_verdict(evidence);
+    if said == Some(verdict) || (said.is_none() && !is_in_its_rules) {
+        return None;
+    }
+    let said = said.map_or("would not say so".to_owned(), |said| format!("would call it {said}"));
+    Some(format!("trtexec {said}: it compares the medians of one execution, not how busy each part is"))
+}
+
+/// Enqueue time over compute time from which on `trtexec` warns (`kENQUEUE_BOUND_REPORTING_THRESHOLD` in
+/// NVIDIA/TensorRT, samples/common/sampleReporting.cpp).
+const TRTEXEC_ENQUEUE: f64 = 0.8;
+
+/// What `trtexec` would print of the same times, by the rules of its `printEpilog`; `None` where it prints nothing.
+pub fn trtexec_verdict(evidence: &Evidence) -> Option<Verdict> {
+    let time = |quantity| evidence.value(quantity).unwrap_or(0.0);
+    let compute = evidence.value(Quantity::ComputeTime)?;
+    let copies = time(Quantity::H2dTime).max(time(Quantity::D2hTime));
+    let is_enqueue_bound = time(Quantity::EnqueueTime) > TRTEXEC_ENQUEUE * compute;
+    is_enqueue_bound
+        .then_some(Verdict::EnqueueBound)
+        .or((copies >= compute).then_some(Verdict::TransferBound))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! The rules on what was measured on a real H100: ResNet-50 FP16, TensorRT 8.6, 2026-11-22.
+
+use super::*;
+use crate::backend::CudaGraph;
+use crate::capacity::DRAM_CEILING;
+
+/// Numbers that were read, and nothing else.
+fn evidence(readings: &[(Quantity, f64)]) -> Evidence {
+    let mut evidence = Evidence::default();
+    readings.iter().for_each(|(quantity, value)| evidence.put(*quantity, *value, "measured"));
+    evidence
+}
+
+fn pool(streams: usize, batch_size: usize, cuda_graph: CudaGraph) -> Configuration {
+    Configuration { streams, batch_size, cuda_graph, ..Configuration::default() }
+}
+
+fn gain(judgement: &Judgement, limit: Limit) -> f64 {
+    judgement.limits.iter().find(|it| it.limit == limit).unwrap().gain_if_doubled
+}
+
+/// Streams that never pause take this for an execution, where two slots each keep them supplied.
+fn back_to_back(streams: f64, executions_per_s: f64) -> (Quantity, f64) {
+    (Quantity::ComputeTime, streams / executions_per_s)
+}
+
+#[test]
+fn launching_kernel_by_kernel_at_batch_1_is_enqueue_bound() {
+    let seen = evidence(&[
+        (Quantity::Executions, 1.0 / 640e-6),
+        (Quantity::EnqueueTime, 400e-6),
+        (Quantity::SubmitterBusy, 400.0 / 640.0),
+        (Quantity::DeviceFill, 0.09),
+    ]);
+    let judgement = judge(&seen, &pool(1, 1, CudaGraph::Off));
+    assert_eq!(judgement.verdict, Verdict::EnqueueBound);
+    assert!(gain(&judgement, Limit::Submission) > 1.4, "{:?}", judgement.limits);
+    assert!(gain(&judgement, Limit::Sms) < 1.01, "{:?}", judgement.limits);
+}
+
+#[test]
+fn four_streams_at_batch_1_leave_the_device_underfilled() {
+    let seen = evidence(&[
+        (Quantity::Executions, 5_190.0),
+        back_to_back(4.0, 5_190.0),
+        (Quantity::EnqueueTime, 40e-6),
+        (Quantity::SubmitterBusy, 5_190.0 * 40e-6),
+        (Quantity::DeviceFill, 0.33),
+    ]);
+    let judgement = judge(&seen, &pool(4, 1, CudaGraph::Compute));
+    assert_eq!(judgement.verdict, Verdict::Underfilled);
+    // Eight streams ran 9,037 inferences/s.
+    let gain = gain(&judgement, Limit::Streams);
+    assert!((gain / (9_037.0 / 5_190.0) - 1.0).abs() < 0.15, "{gain}");
+}
+
+#[test]
+fn four_streams_at_batch_8_fill_the_sms_with_small_kernels() {
+    let seen = evidence(&[
+        (Quantity::Executions, 20_000.0 / 8.0),
+        back_to_back(4.0, 20_000.0 / 8.0),
+        (Quantity::DeviceFill, 0.89),
+        (Quantity::DramFill, 0.25 / DRAM_CEILING),
+        (Quantity::TensorActivity, 0.21),
+    ]);
+    let judgement = judge(&seen, &pool(4, 8, CudaGraph::Compute));
+    assert_eq!(judgement.verdict, Verdict::ComputeBound);
+    let small = judgement.findings.iter().any(|it| it.contains("a larger batch may use them better"));
+    assert!(small, "{:?}", judgement.findings);
+}
+
+#[test]
+fn one_stream_at_batch_128_is_compute_bound_and_says_what_the_power_limit_costs() {
+    let mut seen = evidence(&[
+        (Quantity::Executions, 33_700.0 / 128.0),
+        back_to_back(1.0, 33_700.0 / 128.0),
+        (Quantity::H2dBusy, 21.8e9 / (51.5 * f64::from(1 << 30))),
+        (Quantity::DeviceFill, 0.89),
+        (Quantity::DramFill, 0.55 / DRAM_CEILING),
+        (Quantity::TensorActivity, 0.34),
+        (Quantity::ClockShare, 1_905.0 / 1_980.0),
+    ]);
+    seen.throttle_reasons = vec!["power cap".to_owned()];
+    let judgement = judge(&seen, &pool(1, 128, CudaGraph::Compute));
+    assert_eq!(judgement.verdict, Verdict::ComputeBound);
+    let clock = "the SM clock is 3.8 % below its highest (power cap)";
+    assert!(judgement.findings.iter().any(|it| it == clock), "{:?}", judgement.findings);
+    assert!(gain(&judgement, Limit::Copies) < 1.05);
+}
+
+#[test]
+fn one_thread_that_fills_slots_all_the_time_starves_the_streams() {
+    let seen = evidence(&[
+        (Quantity::Executions, 400.0),
+        (Quantity::ComputeTime, 1.1e-3),
+        (Quantity::FeedBusy, 1.0),
+        (Quantity::DeviceFill, 0.4),
+    ]);
+    let judgement = judge(&seen, &pool(2, 32, CudaGraph::Compute));
+    assert_eq!(judgement.verdict, Verdict::InputStarved);
+    assert!(gain(&judgement, Limit::Input) > 1.7, "{:?}", judgement.limits);
+}
+
+#[test]
+fn without_counters_the_verdict_says_what_it_lacks() {
+    let mut seen = evidence(&[(Quantity::Executions, 100.0), back_to_back(1.0, 100.0)]);
+    seen.put_missing(Quantity::DeviceFill, "NVML is not there");
+    let judgement = judge(&seen, &pool(1, 1, CudaGraph::Compute));
+    assert_eq!(judgement.confidence, Confidence::Low);
+    assert_eq!(judgement.missing, ["how full the device is is not known: NVML is not there"]);
+}
+
+#[test]
+fn copies_that_fill_their_engine_need_no_counter() {
+    let mut seen = evidence(&[
+        (Quantity::Executions, 4_000.0),
+        (Quantity::H2dBusy, 1.0),
+        (Quantity::H2dTime, 250e-6),
+        (Quantity::ComputeTime, 50e-6),
+    ]);
+    seen.put_missing(Quantity::DeviceFill, "NVML is not there");
+    let judgement = judge(&seen, &pool(4, 1, CudaGraph::Compute));
+    assert_eq!((judgement.verdict, judgement.confidence), (Verdict::TransferBound, Confidence::High));
+    assert_eq!(judgement.missing, Vec::<String>::new());
+}
+
+#[test]
+fn a_copy_engine_that_several_streams_fill_is_where_trtexec_is_silent() {
+    // Each copy takes half as long as the kernels, and four streams want the same engine.
+    let seen = evidence(&[
+        (Quantity::Executions, 2_000.0),
+        (Quantity::H2dBusy, 1.0),
+        (Quantity::H2dTime, 500e-6),
+        (Quantity::ComputeTime, 1e-3),
+        (Quantity::EnqueueTime, 20e-6),
+    ]);
+    assert_eq!(trtexec_verdict(&seen), None);
+    let judgement = judge(&seen, &pool(4, 1, CudaGraph::Compute));
+    assert_eq!(judgement.verdict, Verdict::TransferBound);
+    assert!(judgement.findings.iter().any(|it| it.starts_with("trtexec would not say so")));
+}
+
+#[test]
+fn where_nothing_would_gain_a_tenth_it_is_healthy() {
+    let seen = evidence(&[
+        (Quantity::Executions, 1_000.0),
+        (Quantity::H2dBusy, 0.97),
+        (Quantity::D2hBusy, 0.2),
+        (Quantity::SubmitterBusy, 0.96),
+        (Quantity::DeviceFill, 0.97),
+        (Quantity::DramFill, 0.5),
+        (Quantity::StreamsComputing, 0.97),
+        back_to_back(2.0, 1_000.0),
+    ]);
+    let judgement = judge(&seen, &pool(2, 1, CudaGraph::Compute));
+    assert_eq!(judgement.verdict, Verdict::Healthy, "{:?}", judgement.limits);
+}
+
+#[test]
+fn a_verdict_whose_remedy_does_not_help_is_doubted() {
+    use crate::diagnose::{Setup, Tried};
+    use crate::measure::{Arrival, Estimate, Feeding, Load};
+
+    let seen =
+        evidence(&[(Quantity::Executions, 100.0), back_to_back(1.0, 100.0), (Quantity::DeviceFill, 0.1)]);
+    let configuration = pool(1, 1, CudaGraph::Compute);
+    let mut judgement = judge(&seen, &configuration);
+    assert_eq!((judgement.verdict, judgement.confidence), (Verdict::Underfilled, Confidence::High));
+    let load = Load { arrival: Arrival::Concurrency(2), samples_per_request: 1 };
+    let ratio = |value| Estimate { value, lower: value - 0.01, upper: value + 0.01 };
+    let tried = |value| Remedy {
+        knob: Knob::Streams,
+        setup: Setup { configuration, feeding: Feeding::default(), load },
+        predicted: ratio(1.6),
+        tried: Some(Tried::Ratio(ratio(value))),
+    };
+    weigh(&mut judgement, &[tried(1.5)]);
+    assert_eq!(judgement.confidence, Confidence::High);
+    weigh(&mut judgement, &[tried(1.02)]);
+    assert_eq!(judgement.confidence, Confidence::Low);
+}

@@ -1,0 +1,96 @@
+//! Trying remedies: each is measured in turns with the baseline, and what counts is the ratio within a round.
+//!
+//! In: setups. Out: for each its throughput over the first one's, with an interval. Rounds are shuffled, so that a
+//! device that warms up or a neighbour that comes and goes favours nobody.
+
+use std::time::Duration;
+
+use super::remedies::{Setup, Tried};
+use crate::error::{Error, Result};
+use crate::measure::stats::paired_ratio;
+use crate::measure::{Pacing, StopSignal, Workload};
+use crate::random::Random;
+
+/// Rounds: with five pairs a 95 % interval is 2.8 standard errors wide to each side, with three it would be 4.3.
+const ROUNDS: usize = 5;
+
+/// Rounds from which on there is an interval worth giving.
+const LEAST_ROUNDS: usize = 3;
+
+/// Measured time of one turn; a fifth of it warms up.
+const TURN: Duration = Duration::from_millis(400);
+
+/// A simulated device has found its clock by then, and a real one its rhythm.
+const LEAST_WARM_UP: Duration = Duration::from_millis(100);
+
+/// Executions of every stream that a turn has to hold.
+const LEAST_EXECUTIONS: f64 = 12.0;
+
+/// A setup and the workload that it runs on.
+pub(super) struct Entrant<'a> {
+    pub workload: &'a Workload,
+    pub setup: Setup,
+}
+
+/// Measures all in turns; gives for each but the first its throughput over the first one's. What fails takes no
+/// further part, and a stop leaves those that lack rounds without a ratio.
+///
+/// # Errors
+/// [`Error::Bug`].
+pub(super) fn race(
+    entrants: &[Entrant<'_>],
+    seed: u64,
+    stop: &StopSignal,
+    progress: &mut dyn FnMut(&Setup),
+) -> Result<Vec<Tried>> {
+    let mut random = Random::new(seed);
+    let mut failures: Vec<Option<String>> = vec![None; entrants.len()];
+    let mut rounds: Vec<Vec<Option<f64>>> = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut order: Vec<usize> = (0..entrants.len()).collect();
+        random.shuffle(&mut order);
+        let mut round = vec![None; entrants.len()];
+        for index in order {
+            if failures[index].is_some() || stop.is_requested() {
+                continue;
+            }
+            progress(&entrants[index].setup);
+            match turn(&entrants[index], stop) {
+                Ok(throughput) => round[index] = Some(throughput),
+                Err(Error::Interrupted) => {}
+                Err(error @ Error::Bug(_)) => return Err(error),
+                Err(error) => failures[index] = Some(error.to_string()),
+            }
+        }
+        rounds.push(round);
+    }
+    Ok((1..entrants.len()).map(|index| outcome(&rounds, index, &failures)).collect())
+}
+
+fn outcome(rounds: &[Vec<Option<f64>>], index: usize, failures: &[Option<String>]) -> Tried {
+    if let Some(reason) = &failures[index] {
+        return Tried::Failed(reason.clone());
+    }
+    if let Some(reason) = &failures[0] {
+        return Tried::Failed(format!("the setup as it was failed: {reason}"));
+    }
+    let pairs: Vec<(f64, f64)> = rounds.iter().filter_map(|round| Some((round[index]?, round[0]?))).collect();
+    match (pairs.len() >= LEAST_ROUNDS).then(|| paired_ratio(&pairs)).flatten() {
+        Some(ratio) => Tried::Ratio(ratio),
+        None => Tried::Failed("it was stopped before enough rounds were measured".to_owned()),
+    }
+}
+
+/// Inferences per second of one turn.
+fn turn(entrant: &Entrant<'_>, stop: &StopSignal) -> Result<f64> {
+    let Setup { configuration, feeding, load } = entrant.setup;
+    let sample_s = entrant.workload.reference.sample_time().as_seconds();
+    let in_turn = LEAST_EXECUTIONS * (configuration.streams * configuration.batch_size) as f64;
+    let window = TURN.max(Duration::from_secs_f64(sample_s * in_turn));
+    let pacing = Pacing { warm_up: (window / 5).max(LEAST_WARM_UP), window, max_windows: 1 };
+    let measurement = entrant.workload.experiment(configuration, load, pacing).fed(feeding).run(stop)?;
+    match measurement.failures.first {
+        Some(reason) => Err(Error::Execution { stream: 0, slot: 0, reason }),
+        None => Ok(measurement.throughput_inferences_per_s.value),
+    }
+}

@@ -1,0 +1,103 @@
+//! A tuned configuration as files for other programs: Triton, `trtexec`, or a C++ program of one's own.
+//!
+//! In: a [`TunedConfig`]. Out: text, with comments on what the other program cannot express. Nothing is written here.
+
+mod cpp;
+mod triton;
+mod trtexec;
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+use crate::model::Signature;
+use crate::tune::TunedConfig;
+
+/// Name of the engine's file in everything that is exported: what Triton looks for.
+const ENGINE_FILE: &str = "model.plan";
+
+/// What a configuration is exported for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// NVIDIA's Triton Inference Server: a `config.pbtxt` for its TensorRT backend.
+    Triton,
+    /// The nearest command line of TensorRT's `trtexec`.
+    Trtexec,
+    /// A complete C++ program against TensorRT's own interface (8.5 and later).
+    Cpp,
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Self; 3] = [Self::Triton, Self::Trtexec, Self::Cpp];
+
+    /// The usual name of a file of this format.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Triton => "config.pbtxt",
+            Self::Trtexec => "trtexec.sh",
+            Self::Cpp => "pipeline.cpp",
+        }
+    }
+}
+
+/// The name on the command line.
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Triton => "triton",
+            Self::Trtexec => "trtexec",
+            Self::Cpp => "cpp",
+        })
+    }
+}
+
+/// The configuration for another program.
+///
+/// # Errors
+/// [`Error::CannotExport`] where the other program cannot run it, or where the file is of a version of Thalweg that did
+/// not write inputs and outputs.
+pub fn export(tuned: &TunedConfig, format: Format) -> Result<String> {
+    let refused =
+        |reason: &str| Error::CannotExport { format: format.to_string(), reason: reason.to_owned() };
+    let signature = tuned.signature.as_ref();
+    let signature = signature.ok_or_else(|| refused("it does not say its inputs and outputs: tune again"))?;
+    match format {
+        Format::Triton => triton::config(tuned, signature).map_err(|reason| refused(&reason)),
+        Format::Trtexec => Ok(trtexec::command(tuned, signature)),
+        Format::Cpp => Ok(cpp::program(tuned)),
+    }
+}
+
+/// What was measured and where, a comment line each.
+fn origin(tuned: &TunedConfig, comment: &str) -> String {
+    let rate = tuned.throughput_inferences_per_s;
+    let lines = [
+        format!("Tuned by Thalweg {}: {}.", tuned.thalweg_version, tuned.configuration),
+        format!(
+            "Measured: {:.0} inferences/s ({:.0} to {:.0}) on {}, {} backend.",
+            rate.value, rate.lower, rate.upper, tuned.device.name, tuned.device.backend
+        ),
+        format!("Model: SHA-256 {}. The engine is expected as {ENGINE_FILE}:", tuned.model.sha256),
+        format!("  thalweg build MODEL.onnx -o {ENGINE_FILE} --batch {}", tuned.configuration.batch_size),
+    ];
+    lines.iter().map(|line| format!("{comment} {}\n", printable(line))).collect()
+}
+
+/// A name may hold anything; a line break in it would end the comment.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// `1x3x224x224` at a batch size.
+fn shape_text(tensor: &crate::model::TensorSpec, batch_size: usize) -> String {
+    let shape = tensor.shape_at(batch_size);
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
+}
+
+/// Whether every tensor has a batch dimension.
+fn has_batch(signature: &Signature) -> bool {
+    signature.inputs.iter().chain(&signature.outputs).all(|tensor| tensor.is_batched)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+use super::*;
+use crate::backend::{CudaGraph, Transfers, Wait};
+use crate::model::{DataType, TensorSpec};
+use crate::tune::synthetic::tuned;
+use crate::units::Nanos;
+
+fn tensor(name: &str, data_type: DataType, shape: &[usize]) -> TensorSpec {
+    TensorSpec { name: name.to_owned(), data_type, shape: shape.to_vec(), is_batched: true }
+}
+
+/// Four streams of batch 8 with graphs.
+fn winner() -> TunedConfig {
+    let mut tuned = tuned();
+    tuned.configuration.streams = 4;
+    tuned.configuration.batch_size = 8;
+    tuned.configuration.depth = 3;
+    tuned.configuration.submitters = 2;
+    tuned.configuration.cuda_graph = CudaGraph::Compute;
+    tuned.configuration.batching_delay = Nanos(250_000);
+    tuned.signature = Some(Signature {
+        inputs: vec![tensor("images", DataType::F32, &[3, 224, 224])],
+        outputs: vec![tensor("it's", DataType::F16, &[1000]), tensor("score", DataType::I64, &[])],
+        batch_sizes: 1..=8,
+    });
+    tuned
+}
+
+#[test]
+fn a_file_without_inputs_and_outputs_is_refused_with_the_remedy() {
+    let old = TunedConfig { signature: None, ..winner() };
+    let error = export(&old, Format::Cpp).unwrap_err().to_string();
+    assert_eq!(error, "cannot export for cpp: it does not say its inputs and outputs: tune again");
+}
+
+#[test]
+fn tritons_file_has_the_tensors_without_their_batch_and_says_what_is_missing() {
+    let text = export(&winner(), Format::Triton).unwrap();
+    for line in [
+        "max_batch_size: 8",
+        "  { name: \"images\", data_type: TYPE_FP32, dims: [ 3, 224, 224 ] }",
+        "  { name: \"it's\", data_type: TYPE_FP16, dims: [ 1000 ] },",
+        "  { name: \"score\", data_type: TYPE_INT64, dims: [ 1 ], reshape: { shape: [ ] } }",
+        "instance_group [ { count: 4, kind: KIND_GPU } ]",
+        "  max_queue_delay_microseconds: 250",
+        "    graphs: true",
+        "      input { key: \"images\", value: { dim: [ 3, 224, 224 ] } }",
+        "# Tuned were 2 submitting threads for 4 streams; without graphs more threads launch more slowly.",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");
+    }
+    assert!(text.contains("The tuned 3 slots of each stream have no field"));
+}
+
+#[test]
+fn a_network_without_a_batch_everywhere_keeps_its_whole_shapes() {
+    let mut tuned = winner();
+    tuned.signature.as_mut().unwrap().outputs[1].is_batched = false;
+    let text = export(&tuned, Format::Triton).unwrap();
+    assert!(text.contains("max_batch_size: 0") && text.contains("dims: [ 8, 3, 224, 224 ]"), "{text}");
+    assert!(!text.contains("dynamic_batching"), "{text}");
+}
+
+#[test]
+fn what_triton_cannot_do_at_all_is_refused() {
+    let mut tuned = winner();
+    tuned.configuration.transfers = Transfers::Off;
+    let error = export(&tuned, Format::Triton).unwrap_err().to_string();
+    assert_eq!(error, "cannot export for triton: Triton always copies inputs and outputs");
+}
+
+#[test]
+fn trtexecs_command_survives_a_shell_and_says_what_it_does_otherwise() {
+    let mut tuned = winner();
+    tuned.signature.as_mut().unwrap().inputs[0].name = "a'b c".to_owned();
+    tuned.configuration.wait = Wait::Spin;
+    let text = export(&tuned, Format::Trtexec).unwrap();
+    let script = text.replace("exec trtexec", "printf '%s\\n'");
+    let said = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+    let words = String::from_utf8(said.stdout).unwrap();
+    let expected = [
+        "--loadEngine=model.plan",
+        "--shapes=a'b c:8x3x224x224",
+        "--infStreams=4",
+        "--useCudaGraph",
+        "--useSpinWait",
+        "--threads",
+    ];
+    assert_eq!(words.lines().collect::<Vec<_>>(), expected);
+    assert!(text.contains("the tuned depth of 3 has no option"), "{text}");
+}
+
+#[test]
+fn the_program_has_the_configuration_and_no_place_is_left_open() {
+    let mut tuned = winner();
+    tuned.device.name = "a device\n#error".to_owned();
+    let text = export(&tuned, Format::Cpp).unwrap();
+    let line = "constexpr int kStreams = 4, kDepth = 3, kBatch = 8, kSubmitters = 2;";
+    assert!(text.contains(line) && text.contains("kGraph = Graph::kCompute"), "{text}");
+    assert!(!text.contains('@'), "{text}");
+    assert!(!text.lines().any(|line| line.starts_with("#error")), "{text}");
+}

@@ -1,0 +1,224 @@
+//! Whether one measurement is faster than another, by how much, and whether the two can be compared at all.
+//!
+//! Throughputs of two runs differ for many reasons besides what was changed on purpose. What is known to spoil a
+//! comparison is listed as [`Objection`]s; whether to compare nevertheless is for the caller to say.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Estimate, Measurement, Stability};
+use crate::pool::Configuration;
+
+/// Most that SM clocks may differ, as a share. What computes follows the clock one to one, so beyond this the clocks
+/// make up for, or pass for, differences of the size that people look for.
+const MOST_CLOCK_DIFFERENCE: f64 = 0.02;
+
+/// The second of two measurements over the first.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// What can be said.
+    pub verdict: Difference,
+    /// Inferences per second, the second over the first, with the 95 % interval that follows from both runs' own.
+    pub throughput: Estimate,
+    /// Median latency, the second over the first.
+    pub p50_latency: f64,
+    /// 99th percentile, the second over the first, where both have one.
+    pub p99_latency: Option<f64>,
+    /// What was run first and second.
+    pub configurations: [Configuration; 2],
+    /// Inferences per second of the first and the second.
+    pub throughputs_inferences_per_s: [Estimate; 2],
+    /// Why the above may mean nothing.
+    pub objections: Vec<Objection>,
+}
+
+/// What a ratio and its interval say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Difference {
+    /// The second has the higher throughput: all of the interval is above 1.
+    Faster,
+    /// The second has the lower throughput: all of the interval is below 1.
+    Slower,
+    /// The interval includes 1.
+    NotSeen,
+}
+
+/// Something besides what was to be compared that differs, or that keeps figures from being true.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Objection {
+    /// Its kind.
+    pub kind: ObjectionKind,
+    /// What it is, as part of a sentence.
+    pub text: String,
+}
+
+/// Kinds of objections, which callers may overrule one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectionKind {
+    /// They ran on different devices.
+    Device,
+    /// They ran different networks, or the same with other shapes.
+    Model,
+    /// They ran with different versions of the driver, of TensorRT or of Thalweg.
+    Versions,
+    /// Clocks differed, or something held back the clocks of one only.
+    Clocks,
+    /// An open loop gives the throughput that was asked for.
+    Load,
+    /// A run never became steady, or was too short to tell.
+    Unsteady,
+    /// A run lost streams, or did otherwise than asked.
+    Incomplete,
+}
+
+impl ObjectionKind {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::Device,
+        Self::Model,
+        Self::Versions,
+        Self::Clocks,
+        Self::Load,
+        Self::Unsteady,
+        Self::Incomplete,
+    ];
+}
+
+/// The name on the command line.
+impl fmt::Display for ObjectionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Device => "device",
+            Self::Model => "model",
+            Self::Versions => "versions",
+            Self::Clocks => "clocks",
+            Self::Load => "load",
+            Self::Unsteady => "unsteady",
+            Self::Incomplete => "incomplete",
+        })
+    }
+}
+
+impl Comparison {
+    /// Compares two measurements, whatever may be said against it.
+    pub fn of(first: &Measurement, second: &Measurement) -> Self {
+        let throughputs = [first.throughput_inferences_per_s, second.throughput_inferences_per_s];
+        let throughput = ratio(throughputs[1], throughputs[0]);
+        let verdict = match throughput {
+            Estimate { lower, .. } if lower > 1.0 => Difference::Faster,
+            Estimate { upper, .. } if upper < 1.0 => Difference::Slower,
+            _ => Difference::NotSeen,
+        };
+        let (before, after) = (&first.latency, &second.latency);
+        Self {
+            verdict,
+            throughput,
+            p50_latency: after.p50.as_seconds() / before.p50.as_seconds(),
+            p99_latency: after
+                .p99
+                .zip(before.p99)
+                .map(|(after, before)| after.as_seconds() / before.as_seconds()),
+            configurations: [first.configuration, second.configuration],
+            throughputs_inferences_per_s: throughputs,
+            objections: objections(first, second),
+        }
+    }
+}
+
+/// Of two independent estimates. Their relative errors add up as squares.
+fn ratio(numerator: Estimate, denominator: Estimate) -> Estimate {
+    let value = numerator.value / denominator.value;
+    let down = (numerator.value / numerator.lower).ln().hypot((denominator.upper / denominator.value).ln());
+    let up = (numerator.upper / numerator.value).ln().hypot((denominator.value / denominator.lower).ln());
+    Estimate { value, lower: value * (-down).exp(), upper: value * up.exp() }
+}
+
+fn objections(first: &Measurement, second: &Measurement) -> Vec<Objection> {
+    let mut found = Vec::new();
+    let mut object = |kind, text| found.push(Objection { kind, text });
+    let machine =
+        |it: &Measurement| (it.device.backend.clone(), it.device.name.clone(), it.device.core_count);
+    if machine(first) != machine(second) {
+        let name = |it: &Measurement| {
+            format!("{} ({}, {} cores)", it.device.name, it.device.backend, it.device.core_count)
+        };
+        object(ObjectionKind::Device, format!("one ran on {}, the other on {}", name(first), name(second)));
+    }
+    if first.model.sha256 != second.model.sha256 || first.model.input_shapes != second.model.input_shapes {
+        object(
+            ObjectionKind::Model,
+            "they ran different networks, or the same with other input shapes".to_owned(),
+        );
+    }
+    different_versions(first, second).into_iter().for_each(|text| object(ObjectionKind::Versions, text));
+    different_clocks(first, second).into_iter().for_each(|text| object(ObjectionKind::Clocks, text));
+    for (name, it) in [("first", first), ("second", second)] {
+        if it.load.outstanding().is_none() {
+            let text =
+                format!("the {name} was sent requests at a fixed rate, which is the throughput it got");
+            object(ObjectionKind::Load, text);
+        }
+        let doubt = match it.stability {
+            Stability::Stable { .. } => None,
+            Stability::Unstable { .. } => Some("never became steady"),
+            Stability::TooShort => Some("was too short"),
+        };
+        if let Some(doubt) = doubt {
+            object(ObjectionKind::Unsteady, format!("the {name} {doubt}"));
+        }
+        if let Some(remark) = it.remarks.first() {
+            object(ObjectionKind::Incomplete, format!("of the {name}: {remark}"));
+        }
+    }
+    found
+}
+
+fn different_versions(first: &Measurement, second: &Measurement) -> Vec<String> {
+    let [before, after] = [first, second].map(|it| &it.device.versions);
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let differing = names.into_iter().filter(|name| before.get(*name) != after.get(*name));
+    let text = |version: Option<&String>| version.map_or("absent", String::as_str).to_owned();
+    differing.map(|name| format!("{name} {} and {}", text(before.get(name)), text(after.get(name)))).collect()
+}
+
+fn different_clocks(first: &Measurement, second: &Measurement) -> Option<String> {
+    let (before, after) = first.counters.as_ref().zip(second.counters.as_ref())?;
+    if let Some((before, after)) = before.sm_clock_mhz.zip(after.sm_clock_mhz)
+        && (after / before).ln().abs() > MOST_CLOCK_DIFFERENCE.ln_1p()
+    {
+        return Some(format!("SM clocks of {before:.0} and {after:.0} MHz"));
+    }
+    let reasons =
+        |reasons: &[String]| if reasons.is_empty() { "nothing".to_owned() } else { reasons.join(", ") };
+    let [before, after] = [before, after].map(|counters| reasons(&counters.throttle_reasons));
+    (before != after)
+        .then(|| format!("{before} held back the clocks of the first, {after} those of the second"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn estimate(value: f64, half_width: f64) -> Estimate {
+        Estimate { value, lower: value - half_width, upper: value + half_width }
+    }
+
+    #[test]
+    fn the_interval_of_a_ratio_is_that_of_both_errors_together() {
+        let ratio = ratio(estimate(220.0, 2.2), estimate(200.0, 2.0));
+        assert!((ratio.value - 1.1).abs() < 1e-12);
+        // One per cent each: 1.41 % together.
+        assert!((ratio.upper / ratio.value - 1.0142).abs() < 2e-4, "{ratio:?}");
+        assert!((ratio.value / ratio.lower - 1.0142).abs() < 2e-4, "{ratio:?}");
+    }
+
+    #[test]
+    fn an_exact_value_adds_nothing_to_the_interval() {
+        let of_exact = ratio(estimate(110.0, 1.1), estimate(100.0, 0.0));
+        assert!((of_exact.upper - 1.111).abs() < 1e-9, "{of_exact:?}");
+    }
+}

@@ -1,0 +1,87 @@
+//! The tables of a diagnosis: limits, evidence and remedies.
+
+use serde::Serialize;
+
+use super::candidate_table::Cell;
+use crate::diagnose::{Diagnosis, Reading, Remedy};
+use crate::report::{verdicts, wording};
+
+/// A heading, a table, and a sentence that explains it.
+#[derive(Serialize)]
+pub(super) struct PlainTable {
+    heading: &'static str,
+    heads: Vec<&'static str>,
+    rows: Vec<Vec<Cell>>,
+    note: &'static str,
+}
+
+impl PlainTable {
+    /// All tables of a diagnosis that have rows.
+    pub(super) fn of(diagnosis: &Diagnosis) -> Vec<Self> {
+        let mut tables = vec![limits(diagnosis), remedies(diagnosis), evidence(diagnosis)];
+        tables.retain(|table| !table.rows.is_empty());
+        tables
+    }
+}
+
+fn plain(text: impl Into<String>) -> Cell {
+    Cell::number(text.into(), None)
+}
+
+fn limits(diagnosis: &Diagnosis) -> PlainTable {
+    let limits = &diagnosis.judgement.limits;
+    let rows = limits.iter().map(|it| {
+        let gain = format!("{} times", wording::number(it.gain_if_doubled));
+        vec![
+            plain(verdicts::limit(diagnosis, it.limit)),
+            Cell::with_bar(wording::percent(it.pressure), it.pressure, it.pressure),
+            Cell::with_bar(gain, it.gain_if_doubled, it.gain_if_doubled - 1.0),
+        ]
+    });
+    PlainTable {
+        heading: "How close each limit is",
+        heads: vec!["limit", "reached", "if it were twice as far"],
+        rows: rows.collect(),
+        note: "Throughput over what each limit allows, and what would be gained if that limit alone were twice as far \
+               away. The one that gains most names the verdict.",
+    }
+}
+
+fn remedies(diagnosis: &Diagnosis) -> PlainTable {
+    let row = |remedy: &Remedy| {
+        let measured = remedy.ratio().map(|ratio| ratio.value);
+        vec![
+            plain(remedy.to_string()),
+            Cell::number(wording::times(&remedy.predicted), Some(remedy.predicted.value)),
+            Cell::number(verdicts::tried(remedy), measured),
+        ]
+    };
+    PlainTable {
+        heading: "What would help",
+        heads: vec!["remedy", "predicted", "measured"],
+        rows: diagnosis.remedies.iter().map(row).collect(),
+        note: "Throughput over that of the setup as it was, with 95 % intervals. Measured in turns with it.",
+    }
+}
+
+fn evidence(diagnosis: &Diagnosis) -> PlainTable {
+    let row = |reading: &Reading| {
+        let (text, source) = match reading.value {
+            Some(value) => (verdicts::value(reading.quantity, value), wording::printable(&reading.source)),
+            None => {
+                (wording::NONE.to_owned(), format!("not available: {}", wording::printable(&reading.source)))
+            }
+        };
+        let number = match (reading.value, reading.unit.as_str()) {
+            (Some(value), "share") => Cell::with_bar(text, value, value),
+            (value, _) => Cell::number(text, value),
+        };
+        vec![plain(reading.quantity.to_string()), number, plain(source)]
+    };
+    PlainTable {
+        heading: "Evidence",
+        heads: vec!["what", "value", "source"],
+        rows: diagnosis.evidence.readings.iter().map(row).collect(),
+        note: "What the verdict rests on, and what is not available and why.",
+    }
+}

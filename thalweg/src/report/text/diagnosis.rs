@@ -1,0 +1,135 @@
+//! The text for a diagnosis: verdict, evidence, remedies and what came of them.
+
+use super::{Fact, Style, Tone, align_numbers, bare_table, facts, lines_of, wrap};
+use crate::diagnose::{Diagnosis, Reading, Remedy};
+use crate::report::verdicts;
+use crate::report::wording;
+
+/// Remedies that are listed; the rest is in the JSON.
+const REMEDIES_SHOWN: usize = 8;
+
+/// A diagnosis as text of at most 80 columns.
+pub fn text_of_diagnosis(diagnosis: &Diagnosis, style: Style) -> String {
+    let mut text = String::new();
+    if diagnosis.measurement.device.backend.starts_with("simulated") {
+        text += &style.paint_lines(Tone::Warning, "Simulated: no device ran this.");
+    }
+    for remark in wording::remarks(&diagnosis.measurement) {
+        text += &style.paint_lines(Tone::Warning, &wrap(&remark, 80));
+    }
+    text += &style.paint_lines(Tone::Bold, &wrap(&verdicts::verdict(diagnosis), 80));
+    text += &facts(summary(diagnosis), style);
+    text.push('\n');
+    text += &table(limit_rows(diagnosis), &["limit", "reached", "if it were twice as far"], 1..3, style);
+    text.push('\n');
+    text += &table(evidence_rows(diagnosis), &["evidence", "", "source"], 1..2, style);
+    text += &missing(diagnosis);
+    if !diagnosis.remedies.is_empty() {
+        text.push('\n');
+        text += &table(remedy_rows(diagnosis), &["remedy", "predicted", "measured"], 1..2, style);
+    }
+    text.push('\n');
+    let tone = if diagnosis.gained.is_some() { Tone::Good } else { Tone::Dim };
+    text + &style.paint_lines(tone, &wrap(&verdicts::gained(diagnosis), 80))
+}
+
+fn summary(diagnosis: &Diagnosis) -> Vec<Fact> {
+    let throughput = &diagnosis.measurement.throughput_inferences_per_s;
+    let judgement = &diagnosis.judgement;
+    let mut facts = vec![
+        Fact::new("setup", wording::printable(&diagnosis.setup.configuration.to_string())),
+        Fact::new("load", diagnosis.setup.load.to_string()),
+        Fact::new("throughput", format!("{} inferences/s", wording::with_half_width(throughput))),
+        Fact::new("confidence", judgement.confidence.to_string()),
+    ];
+    let caveats =
+        judgement.missing.iter().map(|it| Fact::toned("caveat", wording::printable(it), Tone::Warning));
+    facts.extend(caveats);
+    facts.extend(judgement.findings.iter().map(|it| Fact::new("also", wording::printable(it))));
+    facts.extend(diagnosis.advice.iter().map(|it| Fact::new("advice", it.as_str())));
+    facts
+}
+
+fn limit_rows(diagnosis: &Diagnosis) -> Vec<[String; 3]> {
+    let row = |reading: &crate::diagnose::LimitReading| {
+        let gain = format!("{} times", wording::number(reading.gain_if_doubled));
+        [verdicts::limit(diagnosis, reading.limit), wording::percent(reading.pressure), gain]
+    };
+    diagnosis.judgement.limits.iter().map(row).collect()
+}
+
+fn evidence_rows(diagnosis: &Diagnosis) -> Vec<[String; 3]> {
+    let known = diagnosis.evidence.readings.iter().filter_map(|reading| Some((reading, reading.value?)));
+    let row = |(reading, value): (&Reading, f64)| {
+        [
+            reading.quantity.to_string(),
+            verdicts::value(reading.quantity, value),
+            wording::printable(&reading.source),
+        ]
+    };
+    known.map(row).collect()
+}
+
+/// What is not available, by reason.
+fn missing(diagnosis: &Diagnosis) -> String {
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+    for reading in diagnosis.evidence.readings.iter().filter(|reading| reading.value.is_none()) {
+        let name = reading.quantity.to_string();
+        match reasons.iter_mut().find(|(reason, _)| *reason == reading.source) {
+            Some((_, names)) => names.push(name),
+            None => reasons.push((&reading.source, vec![name])),
+        }
+    }
+    let line = |(reason, names): &(&str, Vec<String>)| {
+        let line = format!("not available: {}, because {}", names.join(", "), wording::printable(reason));
+        wrap(&line, 80) + "\n"
+    };
+    reasons.iter().map(line).collect()
+}
+
+fn remedy_rows(diagnosis: &Diagnosis) -> Vec<[String; 3]> {
+    let row =
+        |remedy: &Remedy| [remedy.to_string(), wording::times(&remedy.predicted), verdicts::tried(remedy)];
+    diagnosis.remedies.iter().take(REMEDIES_SHOWN).map(row).collect()
+}
+
+fn table(rows: Vec<[String; 3]>, head: &[&str; 3], numbers: std::ops::Range<usize>, style: Style) -> String {
+    let mut table = bare_table();
+    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+    table.set_width(super::WIDTH);
+    table.set_header(head);
+    table.add_rows(rows);
+    align_numbers(&mut table, numbers);
+    let mut lines = lines_of(&table);
+    lines[0] = style.paint(Tone::Dim, &lines[0]);
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::Quantity;
+    use crate::report::samples;
+
+    #[test]
+    fn says_the_verdict_first_and_fits_80_columns() {
+        let text = text_of_diagnosis(&samples::diagnosis(), Style::Plain);
+        assert!(text.starts_with("Underfilled: nothing is full"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains("also        the SM clock is 3.8 % below its highest (power cap)\n"), "{text}");
+        assert!(text.contains("DRAM") && text.contains("14.3 %"), "{text}");
+        assert!(text.contains("1.52 times (1.50 to 1.54)") && text.contains("Gained 1.52 times"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_available_is_named_with_its_reason_and_cannot_drive_the_terminal() {
+        let mut diagnosis = samples::diagnosis();
+        let fill = Quantity::DeviceFill;
+        diagnosis.evidence.put_missing(fill, "NVML said\u{1b}[2J no");
+        diagnosis.judgement = crate::diagnose::judge(&diagnosis.evidence, &diagnosis.setup.configuration);
+        let text = text_of_diagnosis(&diagnosis, Style::Plain);
+        assert!(text.contains("not available: device fill, because NVML said [2J no\n"), "{text}");
+        assert!(text.contains("confidence  low\n"), "{text}");
+        assert!(text.contains("failed: out of [2J memory") && !text.contains('\u{1b}'), "{text}");
+    }
+}

@@ -1,0 +1,77 @@
+//! What a diagnosis is in sentences, for the text and the HTML report.
+
+use super::wording::{self, NONE};
+use crate::diagnose::{Diagnosis, Limit, Quantity, Remedy, Tried, Verdict};
+use crate::units::Nanos;
+
+/// `Underfilled: nothing is full, too little work is on the device at once. If that limit (streams) were …`
+pub(super) fn verdict(diagnosis: &Diagnosis) -> String {
+    let judgement = &diagnosis.judgement;
+    let name = capitalised(&judgement.verdict.to_string());
+    let meaning = meaning(judgement.verdict, diagnosis.measurement.device.is_host());
+    let Some(first) = judgement.limits.first() else { return format!("{name}: {meaning}.") };
+    let gain = wording::number(first.gain_if_doubled);
+    let limit = limit(diagnosis, first.limit);
+    let which = if judgement.verdict == Verdict::Healthy { "the closest of them" } else { "that limit" };
+    format!("{name}: {meaning}. If {which} ({limit}) were twice as far, it would run {gain} times as fast.")
+}
+
+fn meaning(verdict: Verdict, is_host: bool) -> &'static str {
+    match verdict {
+        Verdict::ComputeBound if is_host => "the cores are full",
+        Verdict::ComputeBound => "the SMs are full",
+        Verdict::MemoryBound => "the device's DRAM is full",
+        Verdict::TransferBound => "copies between host and device fill the bus",
+        Verdict::EnqueueBound => "the threads that submit work are the limit, not the device",
+        Verdict::Underfilled => "nothing is full, too little work is on the device at once",
+        Verdict::SynchronisationBound => "streams wait for the host between executions",
+        Verdict::InputStarved => "there is not enough to run, the device could do more",
+        Verdict::Throttled => "clocks are held back",
+        Verdict::Healthy => "it runs close to its limits, and no single one is worth moving",
+    }
+}
+
+/// A limit by name; on the `cpu` backend the device is its cores.
+pub(super) fn limit(diagnosis: &Diagnosis, limit: Limit) -> String {
+    match limit {
+        Limit::Sms if diagnosis.measurement.device.is_host() => "cores".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// What was gained in all.
+pub(super) fn gained(diagnosis: &Diagnosis) -> String {
+    let was_tried = diagnosis.remedies.iter().any(|remedy| remedy.tried.is_some());
+    match &diagnosis.gained {
+        Some(gained) => {
+            format!("Gained {} with {}.", wording::times(&gained.ratio), gained.setup)
+        }
+        None if was_tried => "Nothing that was tried is faster.".to_owned(),
+        None => "Nothing was tried.".to_owned(),
+    }
+}
+
+/// A reading's number with its unit.
+pub(super) fn value(quantity: Quantity, value: f64) -> String {
+    match quantity.unit() {
+        "share" => wording::percent(value),
+        "s" => Nanos::from_seconds(value).to_string(),
+        "bytes/s" => format!("{} GB/s", wording::number(value / 1e9)),
+        unit if unit.starts_with('1') => format!("{} {unit}", wording::number(value)).replace(" 1/s", "/s"),
+        unit => format!("{} {unit}", wording::number(value)),
+    }
+}
+
+/// What came of a remedy: a ratio, a reason, or nothing.
+pub(super) fn tried(remedy: &Remedy) -> String {
+    match &remedy.tried {
+        None => NONE.to_owned(),
+        Some(Tried::Ratio(ratio)) => wording::times(ratio),
+        Some(Tried::Failed(reason)) => format!("failed: {}", wording::printable(reason)),
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}

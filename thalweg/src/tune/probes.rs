@@ -1,0 +1,86 @@
+//! Which candidates are measured before predictions count.
+//!
+//! In: the candidates. Out: a few of them, in order. What follows from their slices is left to `explore.rs`.
+
+use crate::backend::CudaGraph;
+use crate::pool::Configuration;
+
+/// What tells most, in this order: one stream at a medium, the smallest and the largest batch; many streams at the
+/// medium and, since a small batch may fit into caches that a larger one does not, at the smallest; and one stream
+/// without a graph.
+///
+/// Only candidates for which `may_run` holds are probed.
+pub(super) fn probes(candidates: &[Configuration], may_run: impl Fn(&Configuration) -> bool) -> Vec<usize> {
+    let allowed: Vec<usize> = (0..candidates.len()).filter(|index| may_run(&candidates[*index])).collect();
+    let all = || allowed.iter().map(|index| &candidates[*index]);
+    let mut batches: Vec<usize> = all().map(|candidate| candidate.batch_size).collect();
+    batches.sort_unstable();
+    batches.dedup();
+    let (Some(&smallest), Some(&largest)) = (batches.first(), batches.last()) else { return Vec::new() };
+    let medium = batches[batches.len() / 2];
+    let streams = all().map(|candidate| candidate.streams).max().unwrap_or(1);
+    let graphs = [CudaGraph::Compute, CudaGraph::Copies, CudaGraph::Off];
+    let has = |kind: &CudaGraph| all().any(|candidate| candidate.cuda_graph == *kind);
+    let graph = graphs.into_iter().find(has).unwrap_or_default();
+    let wanted = [
+        (1, medium, graph),
+        (1, smallest, graph),
+        (1, largest, graph),
+        (streams, medium, graph),
+        (streams, smallest, graph),
+        (1, smallest, CudaGraph::Off),
+    ];
+    let mut probes: Vec<usize> = Vec::new();
+    for (streams, batch_size, cuda_graph) in wanted {
+        let wanted = Configuration { streams, batch_size, cuda_graph, ..Configuration::default() };
+        let nearest = allowed.iter().copied().min_by_key(|index| difference(&candidates[*index], &wanted));
+        probes.extend(nearest.filter(|probe| !probes.contains(probe)));
+    }
+    probes
+}
+
+/// How much a candidate differs from what is wanted: first in what is probed, then in the rest.
+fn difference(candidate: &Configuration, wanted: &Configuration) -> [usize; 5] {
+    [
+        usize::from(candidate.cuda_graph != wanted.cuda_graph),
+        candidate.batch_size.abs_diff(wanted.batch_size),
+        candidate.streams.abs_diff(wanted.streams),
+        candidate.depth.abs_diff(wanted.depth),
+        candidate.submitters.abs_diff(wanted.submitters),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tune::synthetic_gpu::space;
+
+    fn probed(may_run: impl Fn(&Configuration) -> bool) -> Vec<(usize, usize, CudaGraph)> {
+        let space = space();
+        let probe = |it: &Configuration| (it.streams, it.batch_size, it.cuda_graph);
+        probes(&space, may_run).into_iter().map(|index| probe(&space[index])).collect()
+    }
+
+    #[test]
+    fn the_probes_are_six_different_candidates() {
+        let graph = CudaGraph::Compute;
+        assert_eq!(
+            probed(|_| true),
+            [
+                (1, 16, graph),
+                (1, 1, graph),
+                (1, 128, graph),
+                (8, 16, graph),
+                (8, 1, graph),
+                (1, 1, CudaGraph::Off)
+            ]
+        );
+    }
+
+    #[test]
+    fn where_no_graph_runs_candidates_without_one_are_probed() {
+        let plain = CudaGraph::Off;
+        let wanted = [(1, 16, plain), (1, 1, plain), (1, 128, plain), (8, 16, plain), (8, 1, plain)];
+        assert_eq!(probed(|candidate| candidate.cuda_graph == plain), wanted);
+    }
+}

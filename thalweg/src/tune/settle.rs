@@ -1,0 +1,131 @@
+//! Who wins, once the finals were held.
+//!
+//! In: the search, the readings of the finals, and who played which role in them. Out: the roles as they stand then.
+//! Holding the finals is left to `run.rs`.
+
+use super::outcome::is_calmer;
+use super::summary::Roles;
+use super::{Compliance, Finals, Search, Standing};
+use crate::measure::stats::mean;
+
+/// The runner-up takes over where it was faster, and then whoever is as fast as the winner for all that matters
+/// (`indifference` is the part that does not) and answers sooner. Who takes over keeps the limits no less surely.
+///
+/// The ratio in the middle decides, however wide its interval is: readings of the finals are the longest there are,
+/// and nobody became a finalist by them. Where they are too noisy to tell two candidates apart, no throughput is known
+/// to be lost by the shorter latency, which is well known.
+pub(super) fn settle(search: &Search, finals: &Finals, roles: Roles, indifference: f64) -> Roles {
+    let roles = after_comparison(search, finals, roles);
+    after_ties(search, finals, roles, indifference)
+}
+
+fn after_comparison(search: &Search, finals: &Finals, roles: Roles) -> Roles {
+    let (Some(winner), Some(runner_up)) = (roles.winner, roles.runner_up) else { return roles };
+    let is_faster = ratio(search, finals, runner_up, winner).is_some_and(|ratio| ratio > 1.0);
+    if is_faster && may_replace(search, runner_up, winner) {
+        return Roles { winner: Some(runner_up), runner_up: Some(winner), ..roles };
+    }
+    roles
+}
+
+fn after_ties(search: &Search, finals: &Finals, roles: Roles, indifference: f64) -> Roles {
+    let Some(winner) = roles.winner else { return roles };
+    let p50 = |candidate| search.latency(candidate).map(|latency| latency.p50);
+    let is_wanted = |candidate: &usize| {
+        let is_soon = p50(*candidate).zip(p50(winner)).is_some_and(|(own, other)| is_calmer(own, other));
+        let ratio = ratio(search, finals, *candidate, winner);
+        let is_tie = ratio.is_some_and(|ratio| ratio >= 1.0 - indifference);
+        is_soon && is_tie && may_replace(search, *candidate, winner)
+    };
+    let others = [roles.calmer, roles.runner_up].into_iter().flatten().filter(is_wanted);
+    match others.min_by_key(|candidate| p50(*candidate)) {
+        Some(calmest) => Roles { winner: Some(calmest), runner_up: Some(winner), ..roles },
+        None => roles,
+    }
+}
+
+/// Throughput of one over the other in the finals; where they were cut short, together with the rounds of the race that
+/// measured both. One pair is enough: nobody has to be told apart here, somebody has to be taken.
+fn ratio(search: &Search, finals: &Finals, first: usize, second: usize) -> Option<f64> {
+    if let Some(ratio) = finals.ratio(first, second) {
+        return Some(ratio.value);
+    }
+    let mut pairs = finals.pairs(first, second);
+    pairs.extend(search.common_rounds(first, second));
+    let logarithms: Vec<f64> = pairs.iter().map(|(first, second)| (first / second).ln()).collect();
+    (!logarithms.is_empty()).then(|| mean(&logarithms).exp())
+}
+
+fn may_replace(search: &Search, other: usize, winner: usize) -> bool {
+    let compliance = search.compliance(other);
+    let is_as_sure = compliance == Compliance::Keeps || compliance == search.compliance(winner);
+    is_as_sure && !is_out(search, other)
+}
+
+/// Whether it broke a limit or failed.
+pub(super) fn is_out(search: &Search, candidate: usize) -> bool {
+    matches!(search.standing(candidate), Standing::OverLimit | Standing::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::Configuration;
+    use crate::tune::synthetic::slice;
+    use crate::tune::{Limits, Policy, Slice};
+
+    const BASELINE: usize = 0;
+
+    /// Three candidates that answer in 1, 2 and 4 ms, all of which were measured once.
+    fn search() -> Search {
+        let with = |batch_size| Configuration { batch_size, ..Configuration::default() };
+        let mut search = Search::new([1, 8, 16].map(with).to_vec(), Limits::default(), Policy::default());
+        for (candidate, milliseconds) in [1, 2, 4].into_iter().enumerate() {
+            let latencies_ns = vec![(milliseconds * 1_000_000, 400)];
+            search.record(candidate, Slice { latencies_ns, ..slice(100.0) });
+        }
+        search
+    }
+
+    fn settled(readings: &[(f64, f64)], roles: Roles) -> (Option<usize>, Option<usize>) {
+        let mut finals = Finals::default();
+        for (round, (first, second)) in readings.iter().enumerate() {
+            finals.record(round, 1, *first);
+            finals.record(round, 2, *second);
+        }
+        let roles = settle(&search(), &finals, roles, 0.01);
+        (roles.winner, roles.runner_up)
+    }
+
+    /// The one with batch 16 leads; nobody was seen to be calmer before the finals.
+    const LED_BY_THE_LARGE: Roles =
+        Roles { winner: Some(2), runner_up: Some(1), calmer: None, baseline: BASELINE };
+
+    #[test]
+    fn a_runner_up_in_a_noisy_tie_wins_by_half_the_latency() {
+        // The larger one reaches 1.004 of the smaller one's throughput, 0.8 to 1.25.
+        let noisy = [(100.0, 120.0), (120.0, 100.0), (100.0, 118.0), (118.0, 100.0), (100.0, 102.0)];
+        assert_eq!(settled(&noisy, LED_BY_THE_LARGE), (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn a_runner_up_that_is_slower_does_not_win_by_its_latency() {
+        assert_eq!(settled(&[(98.0, 100.0); 5], LED_BY_THE_LARGE), (Some(2), Some(1)));
+    }
+
+    #[test]
+    fn one_round_of_the_finals_is_enough_to_take_over() {
+        // In the race both had 100.
+        let led_by_the_small = Roles { winner: Some(1), runner_up: Some(2), ..LED_BY_THE_LARGE };
+        assert_eq!(settled(&[(94.0, 100.0)], led_by_the_small), (Some(2), Some(1)));
+        assert_eq!(settled(&[(101.0, 100.0)], led_by_the_small), (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn who_was_faster_in_the_finals_takes_over() {
+        let led_by_the_small = Roles { winner: Some(1), runner_up: Some(2), ..LED_BY_THE_LARGE };
+        assert_eq!(settled(&[(100.0, 103.0); 5], led_by_the_small), (Some(2), Some(1)));
+        // A tie stays with the shorter latency.
+        assert_eq!(settled(&[(100.0, 100.5); 5], led_by_the_small), (Some(1), Some(2)));
+    }
+}
