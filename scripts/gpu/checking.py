@@ -43,7 +43,10 @@ class Commands:
         time.sleep(after)
         process.send_signal(signal)
         start = time.monotonic()
-        text, _ = process.communicate(timeout=60)
+        try:
+            text, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()  # it would keep the GPU from the checks to come
         self.keep(log, text)
         return process.returncode, text, time.monotonic() - start
 
@@ -99,4 +102,4 @@ def run_all(together, alone, wanted, jobs):
         verdicts = list(workers.map(lambda item: report(*item), chosen(together)))
     verdicts += [report(*item) for item in chosen(alone)]
     print(f"{sum(verdicts)} of {len(verdicts)} checks passed")
-    sys.exit(0 if all(verdicts) else 1)
+    sys.exit(0 if verdicts and all(verdicts) else 1)

@@ -32,6 +32,7 @@ class Checks:
         self.tune = [thalweg, "tune", *MODEL, "--backend=tensorrt", f"--cache={self.folder / 'cache'}"]
 
     def tests(self):
+        assert self.arguments.tests, "no --tests"
         said = []
         for program in self.arguments.tests:
             text = self.run([program.resolve(), "--ignored", "--test-threads=1", "--nocapture"], log=program.stem)
@@ -42,7 +43,9 @@ class Checks:
         """More streams than the memory has room for: as many run as there is room for, and that is said."""
         with nearly_full(left_mib=2500):
             text = self.run([*self.bench, "--streams=32", "--batch=128", "--duration=1"], log="executors")
-        return " | ".join(lines_with(text, "fit", "memory", "throughput"))
+        fitting = lines_with(text, "of 32 streams", "Of 32 streams")
+        assert fitting, "nothing was said of streams that do not fit"
+        return " | ".join([*fitting, *lines_with(text, "throughput")])
 
     def profile(self):
         text = self.run([*self.bench, "--batch=256", "--duration=1"], code=2, log="profile")
@@ -54,10 +57,12 @@ class Checks:
         command = [*self.bench, "--streams=4", "--batch=8", "--duration=30", f"--out={out}"]
         code, text, seconds = self.interrupt(command, after=8, signal=signal.SIGINT, log="interrupted-bench")
         left = sorted(path.name for path in out.iterdir()) if out.exists() else []
+        assert code in (0, 130) and "measurement.json" in left, f"bench: {code}, {left}: {last_line(text)}"
         said = f"bench: {code} after {seconds:.1f} s, {left}: {last_line(text)}"
         out = self.folder / "tune"
         self.run(self.search("first", 5))  # builds the engine
         code, text, seconds = self.interrupt(self.search(out, 40), 10, signal.SIGINT, log="interrupted-tune")
+        assert code in (0, 130), f"tune: {code}: {last_line(text)}"
         return f"{said} | tune: {code} after {seconds:.1f} s: {last_line(text)} | {self.resumed(out)}"
 
     def search(self, out, seconds):
@@ -65,6 +70,7 @@ class Checks:
 
     def resumed(self, out):
         count = len((out / "journal.jsonl").read_text().splitlines())
+        assert count > 2, "no slice came into the journal before the end"
         text = self.run([*self.search(out, 40), "--resume"], log=f"resumed-{out.name}")
         return f"{count} lines of journal, resumed: {first_line(text)} | " + " | ".join(lines_with(text, "ending"))
 

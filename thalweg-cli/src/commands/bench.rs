@@ -110,7 +110,7 @@ impl<'a> Bench<'a> {
 }
 
 /// A measurement in which streams were lost is shown and kept, but it is none of what was asked for.
-fn check_streams(measurement: &Measurement) -> anyhow::Result<()> {
+pub(super) fn check_streams(measurement: &Measurement) -> anyhow::Result<()> {
     let failures = &measurement.failures;
     let lost = failures.lost_streams.len();
     anyhow::ensure!(

@@ -156,6 +156,10 @@ fn check_device(args: &BuildArgs, backend: &dyn Backend) -> anyhow::Result<()> {
         backend.can_run() || args.max_loss.is_empty(),
         "--max-loss needs a GPU: accuracy is known once the engine runs"
     );
+    ensure!(
+        args.builder.precision != Precision::Fp32 || args.max_loss.is_empty(),
+        "--max-loss is held against FP32, and this is FP32: add --precision fp16 or int8"
+    );
     Ok(())
 }
 

@@ -15,9 +15,15 @@ pub fn run(args: &CompareArgs, output: &Output) -> anyhow::Result<()> {
     let comparison = Comparison::of(&read(&args.first)?, &read(&args.second)?);
     let is_overruled = |kind: &ObjectionKind| args.despite.contains(kind);
     let refused: Vec<_> = comparison.objections.iter().filter(|it| !is_overruled(&it.kind)).collect();
-    if let Some(first) = refused.first() {
-        let all: Vec<&str> = refused.iter().map(|it| it.text.as_str()).collect();
-        bail!("the two cannot be compared: {}; --despite {} overrules that", all.join("; "), first.kind);
+    if !refused.is_empty() {
+        let texts: Vec<&str> = refused.iter().map(|it| it.text.as_str()).collect();
+        let mut kinds: Vec<String> = refused.iter().map(|it| it.kind.to_string()).collect();
+        kinds.dedup();
+        bail!(
+            "the two cannot be compared: {}; --despite {} overrules that",
+            texts.join("; "),
+            kinds.join(",")
+        );
     }
     output.result(
         || serde_json::to_value(&comparison),

@@ -6,11 +6,10 @@ use thalweg::diagnose::{Case, Diagnosis, Progress, Setup};
 use thalweg::engine::MaxBatch;
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Arrival, Feeding};
-use thalweg::model::ModelIdentity;
 use thalweg::pool::Configuration;
 use thalweg::report;
 
-use super::bench::{Bench, pacing};
+use super::bench::{Bench, check_streams, pacing};
 use super::file;
 use crate::args::DiagnoseArgs;
 use crate::output::Output;
@@ -45,7 +44,9 @@ pub fn run(args: &DiagnoseArgs, output: &Output) -> anyhow::Result<()> {
         bar.say(&sentence(&progress));
     });
     bar.clear();
-    show(&diagnosis?, args, folder.as_ref(), output)
+    let diagnosis = diagnosis?;
+    show(&diagnosis, args, folder.as_ref(), output)?;
+    check_streams(&diagnosis.measurement)
 }
 
 fn sentence(progress: &Progress<'_>) -> String {
@@ -69,20 +70,24 @@ fn show(
     }
     output.result(|| serde_json::to_value(diagnosis), |style| report::text_of_diagnosis(diagnosis, style))?;
     if diagnosis.gained.is_some() {
-        let names_no_model = args.run.tuned.is_some() && args.run.model.is_none();
-        let model = names_no_model.then_some(&diagnosis.measurement.model);
-        output.note(&format!("next: {}", bench_command(env::args().skip(1), diagnosis, model)));
+        let origin = match (&args.run.tuned, &args.run.model) {
+            (None, _) => Origin::Words,
+            (Some(_), Some(_)) => Origin::Shapes,
+            (Some(_), None) => Origin::Whole,
+        };
+        output.note(&format!("next: {}", bench_command(env::args().skip(1), diagnosis, origin)));
     }
     Ok(())
 }
 
 /// Options of `diagnose` that a setup always replaces, or that `bench` does not have. All take a value.
-const REPLACED: [&str; 9] = [
+const REPLACED: [&str; 10] = [
     "--streams",
     "--batch",
     "--depth",
     "--submitters",
     "--cuda-graph",
+    "--batching-delay-ms",
     "--request-samples",
     "--tuned",
     "--try",
@@ -92,13 +97,20 @@ const REPLACED: [&str; 9] = [
 /// Options that say how requests come.
 const LOAD: [&str; 3] = ["--concurrency", "--rate", "--spacing"];
 
-/// The command that runs what was gained: the words of this one, with the setup's options instead of their own. A
-/// model that was named by a tuned configuration is named itself.
-fn bench_command(
-    words: impl Iterator<Item = String>,
-    diagnosis: &Diagnosis,
-    model: Option<&ModelIdentity>,
-) -> String {
+/// What of the model a tuned configuration said, and the words do not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// Nothing.
+    Words,
+    /// Shapes of its inputs.
+    Shapes,
+    /// Where it is, too.
+    Whole,
+}
+
+/// The command that runs what was gained: the words of this one, with the setup's options instead of their own, and
+/// what a tuned configuration said.
+fn bench_command(words: impl Iterator<Item = String>, diagnosis: &Diagnosis, origin: Origin) -> String {
     let before = &diagnosis.setup;
     let after = diagnosis.gained.as_ref().map_or(before, |gained| &gained.setup);
     let is_host = diagnosis.measurement.device.is_host();
@@ -109,7 +121,12 @@ fn bench_command(
             || (name == "--threads-per-stream" && is_host)
     };
     let mut kept = Vec::new();
-    let mut words = words.filter(|word| !matches!(word.as_str(), "diagnose" | "--json" | "--quiet" | "-q"));
+    let mut is_behind_command = false;
+    let mut words = words.filter(|word| match word.as_str() {
+        "--json" | "--quiet" | "-q" => false,
+        "diagnose" => std::mem::replace(&mut is_behind_command, true),
+        _ => true,
+    });
     while let Some(word) = words.next() {
         match word.split_once('=') {
             Some((name, _)) if is_replaced(name) => {}
@@ -117,8 +134,11 @@ fn bench_command(
             _ => kept.push(quoted(&word)),
         }
     }
-    if let Some(model) = model {
+    let model = &diagnosis.measurement.model;
+    if origin == Origin::Whole {
         kept.insert(0, quoted(&model.path.display().to_string()));
+    }
+    if origin != Origin::Words {
         for (name, shape) in &model.input_shapes {
             let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
             kept.push(quoted(&format!("--shape={name}={}", sizes.join("x"))));
@@ -138,11 +158,12 @@ fn options(before: &Setup, after: &Setup, is_host: bool) -> String {
     let Setup { configuration, feeding, load } = after;
     let default = Configuration::default();
     let mut text = format!(" --streams {} --batch {}", configuration.streams, configuration.batch_size);
-    let threads = if is_host { configuration.threads_per_stream } else { default.threads_per_stream };
+    // On the host `bench` takes as many threads as there are cores for each stream, unless it is told.
+    let threads_of_bench = if is_host { 0 } else { configuration.threads_per_stream };
     let counts = [
         ("depth", configuration.depth, default.depth),
         ("submitters", configuration.submitters, default.submitters),
-        ("threads-per-stream", threads, default.threads_per_stream),
+        ("threads-per-stream", configuration.threads_per_stream, threads_of_bench),
         ("request-samples", load.samples_per_request, configuration.batch_size),
     ];
     for (name, count, default) in counts {
@@ -152,6 +173,9 @@ fn options(before: &Setup, after: &Setup, is_host: bool) -> String {
     }
     if configuration.cuda_graph != default.cuda_graph {
         text += &format!(" --cuda-graph {}", configuration.cuda_graph);
+    }
+    if configuration.batching_delay != default.batching_delay {
+        text += &format!(" --batching-delay-ms {}", configuration.batching_delay.as_millis());
     }
     if let (true, Feeding::Copy { threads }) = (*feeding != before.feeding, feeding) {
         text += &format!(" --feed {threads}");

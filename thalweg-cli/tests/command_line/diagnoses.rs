@@ -31,6 +31,18 @@ fn the_command_that_it_ends_with_runs_what_was_gained() {
 }
 
 #[test]
+fn that_command_keeps_what_a_tuned_configuration_said() {
+    let scratch = Scratch::new();
+    let (model, tuned) = (launch(&scratch), scratch.path("tuned"));
+    let line = "tune {} --backend simulated:h100 --streams 1 --batch 1 --cuda-graph off --batching-delay-ms 0.5 --time 3 --out {}";
+    run(line, &[&model, &tuned]).succeeded();
+    let said = run(&format!("{QUICK} --tuned {{}}"), &[&model, &tuned.join("tuned.json")]).succeeded();
+    let next = said.stderr.lines().find_map(|line| line.strip_prefix("next: thalweg ")).unwrap();
+    assert!(next.contains(" --batching-delay-ms 0.5") && !next.contains("--tuned"), "{next}");
+    run(&format!("{next} --quiet"), &[]).succeeded();
+}
+
+#[test]
 fn as_json_it_names_the_verdict_and_tries_only_what_was_asked() {
     let scratch = Scratch::new();
     let said = run(&format!("{QUICK} --try 0 --json"), &[&launch(&scratch)]).succeeded();

@@ -97,6 +97,8 @@ fn limits_of_accuracy_are_checked_when_they_are_typed() {
     let model = launch(&scratch);
     let line = "build {} -o x --max-loss psnr=30";
     run(line, &[&model]).refused(2, &["psnr=30", "cosine=0.999"]);
+    let line = "build {} -o x --backend cpu --max-loss rel=0.1";
+    run(line, &[&model]).refused(1, &["--max-loss is held against FP32", "add --precision"]);
 }
 
 #[test]

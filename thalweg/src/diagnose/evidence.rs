@@ -26,6 +26,8 @@ pub enum Quantity {
     SlotsInUse,
     /// Share of the time in which slots were being filled.
     FeedBusy,
+    /// How many slots may be filled at the same time.
+    Senders,
     /// Share of the time in which a submitting thread was in an enqueue call. Several threads in it at once count once:
     /// the driver's lock lets only one of them launch.
     SubmitterBusy,
@@ -75,6 +77,7 @@ impl Quantity {
             }
             Self::PcieRx | Self::PcieTx => "bytes/s",
             Self::HostCores => "cores",
+            Self::Senders => "threads",
             _ => "share",
         }
     }
@@ -89,6 +92,7 @@ impl fmt::Display for Quantity {
             Self::SlotsAsked => "slots asked for",
             Self::SlotsInUse => "slots in use",
             Self::FeedBusy => "filling slots",
+            Self::Senders => "filling threads",
             Self::SubmitterBusy => "submitting threads",
             Self::H2dBusy => "H2D copy engine",
             Self::D2hBusy => "D2H copy engine",
@@ -206,7 +210,10 @@ impl Evidence {
 
     fn read_host(&mut self, measurement: &Measurement) {
         match &measurement.feed {
-            Some(feed) => self.put(Quantity::FeedBusy, feed.busy_share, "host clock, sending thread"),
+            Some(feed) => {
+                self.put(Quantity::FeedBusy, feed.busy_share, "host clock, sending threads");
+                self.put(Quantity::Senders, feed.senders as f64, "host, those that fill a slot each");
+            }
             None => self.put_missing(Quantity::FeedBusy, "in virtual time filling takes none"),
         }
         let calls = executions(&measurement.records).into_iter().map(|it| it.times.enqueue).collect();

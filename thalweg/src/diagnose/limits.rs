@@ -134,6 +134,8 @@ pub struct Limits {
     d2h: f64,
     /// Pressures that are measured as such.
     feed: f64,
+    /// How many slots are filled at the same time.
+    senders: f64,
     submitters: f64,
     h2d_engine: f64,
     d2h_engine: f64,
@@ -159,6 +161,7 @@ impl Limits {
             compute: value(Quantity::ComputeTime),
             d2h: value(Quantity::D2hTime),
             feed: value(Quantity::FeedBusy),
+            senders: evidence.value(Quantity::Senders).unwrap_or(1.0),
             submitters: value(Quantity::SubmitterBusy),
             h2d_engine: value(Quantity::H2dBusy),
             d2h_engine: value(Quantity::D2hBusy),
@@ -249,7 +252,7 @@ impl Limits {
         };
         let rate = self.executions_per_s;
         // A slot that is being filled is in no execution either.
-        let filling = if rate > 0.0 { self.feed * change.input / rate } else { 0.0 };
+        let filling = if rate > 0.0 { self.feed * self.senders * change.input / rate } else { 0.0 };
         let round = filling + self.turnaround + on_the_way;
         let all_slots = (streams * depth) as f64;
         let own_sms = self.own_sms();

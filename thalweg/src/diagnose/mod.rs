@@ -19,7 +19,7 @@ use std::cmp::Ordering::Equal;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::measure::{Estimate, Measurement, Pacing, StopSignal, Workload, measure_what_fits};
 use crate::pool::Configuration;
 
@@ -112,7 +112,7 @@ pub fn diagnose(
         judgement = judge(&evidence, &setup.configuration);
     }
     let limits = Limits::of(&evidence, &setup.configuration);
-    let alone = alone(case, &setup, stop, progress);
+    let alone = alone(case, &setup, stop, progress)?;
     let mut remedies = remedies(&measurement, alone.as_ref(), setup.feeding, &limits);
     let gained = try_out(case, &setup, &mut remedies, stop, progress)?;
     weigh(&mut judgement, &remedies);
@@ -142,19 +142,24 @@ fn probe(
 }
 
 /// One stream by itself: what several do beside each other says little about one, and predictions start from one. A
-/// failure costs precision and nothing else.
+/// failure costs precision and nothing else, unless the program itself is wrong.
 fn alone(
     case: &Case<'_>,
     setup: &Setup,
     stop: &StopSignal,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Option<Measurement> {
+) -> Result<Option<Measurement>> {
     if case.tries == 0 || setup.configuration.streams == 1 {
-        return None;
+        return Ok(None);
     }
     let setup = setup.with(Configuration { streams: 1, submitters: 1, ..setup.configuration });
     progress(Progress::Probing(&setup));
-    trial::measure(&Entrant { workload: case.workload, setup }, stop).ok()
+    match trial::measure(&Entrant { workload: case.workload, setup }, stop) {
+        Err(error @ Error::Bug(_)) => Err(error),
+        Err(_) => Ok(None),
+        Ok(measured) if measured.failures.count > 0 || !measured.deviating_streams.is_empty() => Ok(None),
+        Ok(measured) => Ok(Some(measured)),
+    }
 }
 
 /// Tries the first remedies, and then all together that helped.
@@ -200,7 +205,12 @@ fn try_out(
         Tried::Ratio(ratio) => Some(Gained { setup, ratio }),
         Tried::Failed(_) => None,
     });
-    Ok(ratios.max_by(|a, b| a.ratio.value.total_cmp(&b.ratio.value)).or(alone))
+    let ratios: Vec<Gained> = ratios.collect();
+    if ratios.is_empty() {
+        return Ok(alone);
+    }
+    let helped = ratios.into_iter().filter(|gained| gained.ratio.lower >= WORTH_TRYING);
+    Ok(helped.max_by(|a, b| a.ratio.value.total_cmp(&b.ratio.value)))
 }
 
 /// The workload, and a second one where a batch is larger than what its engine runs.

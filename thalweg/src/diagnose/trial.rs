@@ -81,10 +81,11 @@ fn outcome(rounds: &[Vec<Option<f64>>], index: usize, failures: &[Option<String>
     }
 }
 
-/// Inferences per second of one turn.
+/// Inferences per second of one turn. What ran otherwise than asked was not tried.
 fn turn(entrant: &Entrant<'_>, stop: &StopSignal) -> Result<f64> {
     let measurement = measure(entrant, stop)?;
-    match measurement.failures.first {
+    let deviation = (!measurement.deviating_streams.is_empty()).then(|| measurement.remarks.first().cloned());
+    match measurement.failures.first.or(deviation.flatten()) {
         Some(reason) => Err(Error::Execution { stream: 0, slot: 0, reason }),
         None => Ok(measurement.throughput_inferences_per_s.value),
     }

@@ -1,14 +1,18 @@
 //! A C++ program that runs the configuration with nothing but TensorRT and the CUDA runtime.
 
 use super::{ENGINE_FILE, origin};
-use crate::backend::{CudaGraph, Wait};
+use crate::backend::{CudaGraph, Transfers, Wait};
 use crate::tune::TunedConfig;
 
 /// The program, with `@NAME@` where the configuration goes.
 const TEMPLATE: &str = include_str!("pipeline.cpp");
 
-pub(super) fn program(tuned: &TunedConfig) -> String {
+/// The program, or why there is none.
+pub(super) fn program(tuned: &TunedConfig) -> Result<String, String> {
     let configuration = &tuned.configuration;
+    if configuration.transfers == Transfers::Off {
+        return Err("a program without transfers computes on nothing: tune with them".to_owned());
+    }
     let graph = match configuration.cuda_graph {
         CudaGraph::Off => "Graph::kOff",
         CudaGraph::Compute => "Graph::kCompute",
@@ -24,5 +28,5 @@ pub(super) fn program(tuned: &TunedConfig) -> String {
         ("@GRAPH@", graph.to_owned()),
         ("@SPIN@", (configuration.wait != Wait::Block).to_string()),
     ];
-    values.iter().fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(name, value))
+    Ok(values.iter().fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(name, value)))
 }

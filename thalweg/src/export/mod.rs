@@ -61,10 +61,15 @@ pub fn export(tuned: &TunedConfig, format: Format) -> Result<String> {
         |reason: &str| Error::CannotExport { format: format.to_string(), reason: reason.to_owned() };
     let signature = tuned.signature.as_ref();
     let signature = signature.ok_or_else(|| refused("it does not say its inputs and outputs: tune again"))?;
+    if tuned.device.is_host() {
+        return Err(refused(
+            "it was tuned for the cores of a CPU, whose best number of streams says nothing of a GPU",
+        ));
+    }
     match format {
         Format::Triton => triton::config(tuned, signature).map_err(|reason| refused(&reason)),
         Format::Trtexec => Ok(trtexec::command(tuned, signature)),
-        Format::Cpp => Ok(cpp::program(tuned)),
+        Format::Cpp => cpp::program(tuned).map_err(|reason| refused(&reason)),
     }
 }
 
@@ -77,10 +82,20 @@ fn origin(tuned: &TunedConfig, comment: &str) -> String {
             "Measured: {:.0} inferences/s ({:.0} to {:.0}) on {}, {} backend.",
             rate.value, rate.lower, rate.upper, tuned.device.name, tuned.device.backend
         ),
-        format!("Model: SHA-256 {}. The engine is expected as {ENGINE_FILE}:", tuned.model.sha256),
-        format!("  thalweg build MODEL.onnx -o {ENGINE_FILE} --batch {}", tuned.configuration.batch_size),
+        format!("Model: SHA-256 {}. The engine is expected as {ENGINE_FILE}, built", tuned.model.sha256),
+        format!("with the options of precision that `tune` was given: {}", build_command(tuned)),
     ];
     lines.iter().map(|line| format!("{comment} {}\n", printable(line))).collect()
+}
+
+/// `thalweg build` for the tuned batch, without the options that the file does not know.
+fn build_command(tuned: &TunedConfig) -> String {
+    let shapes = tuned.model.input_shapes.iter().map(|(name, shape)| {
+        let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
+        format!(" --shape '{name}={}'", sizes.join("x"))
+    });
+    let shapes: String = shapes.collect();
+    format!("thalweg build MODEL.onnx -o {ENGINE_FILE} --batch {}{shapes}", tuned.configuration.batch_size)
 }
 
 /// A name may hold anything; a line break in it would end the comment.

@@ -46,6 +46,10 @@ static size_t size_of(nvinfer1::DataType type) {
     case nvinfer1::DataType::kINT8:
     case nvinfer1::DataType::kUINT8:
     case nvinfer1::DataType::kBOOL: return 1;
+#if NV_TENSORRT_MAJOR >= 10
+    case nvinfer1::DataType::kINT64: return 8;
+    case nvinfer1::DataType::kBF16: return 2;
+#endif
     default: check(false, "a tensor has a type that this program does not know"); return 0;
   }
 }

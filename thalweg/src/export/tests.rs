@@ -11,6 +11,7 @@ fn tensor(name: &str, data_type: DataType, shape: &[usize]) -> TensorSpec {
 /// Four streams of batch 8 with graphs.
 fn winner() -> TunedConfig {
     let mut tuned = tuned();
+    tuned.device.backend = "tensorrt".to_owned();
     tuned.configuration.streams = 4;
     tuned.configuration.batch_size = 8;
     tuned.configuration.depth = 3;
@@ -30,6 +31,14 @@ fn a_file_without_inputs_and_outputs_is_refused_with_the_remedy() {
     let old = TunedConfig { signature: None, ..winner() };
     let error = export(&old, Format::Cpp).unwrap_err().to_string();
     assert_eq!(error, "cannot export for cpp: it does not say its inputs and outputs: tune again");
+}
+
+#[test]
+fn what_was_tuned_on_a_cpu_is_refused() {
+    let mut tuned = winner();
+    tuned.device.backend = "cpu".to_owned();
+    let error = export(&tuned, Format::Trtexec).unwrap_err().to_string();
+    assert!(error.contains("tuned for the cores of a CPU"), "{error}");
 }
 
 #[test]

@@ -9,10 +9,10 @@ use crate::tune::TunedConfig;
 
 pub(super) fn command(tuned: &TunedConfig, signature: &Signature) -> String {
     let configuration = &tuned.configuration;
-    let shapes = signature.inputs.iter().map(|input| {
-        // A colon separates name and shape, a comma separates inputs; quotes are trtexec's own way around both.
-        format!("{}:{}", input.name, shape_text(input, configuration.batch_size))
-    });
+    let shapes = signature
+        .inputs
+        .iter()
+        .map(|input| format!("{}:{}", input.name, shape_text(input, configuration.batch_size)));
     let mut words = vec![
         format!("--loadEngine={ENGINE_FILE}"),
         quoted(&format!("--shapes={}", shapes.collect::<Vec<_>>().join(","))),

@@ -70,13 +70,22 @@ impl fmt::Display for Feeding {
     }
 }
 
+/// Earlier results had one sender.
+fn one() -> usize {
+    1
+}
+
 /// What the sending side did over a whole measurement, warm-up included.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FeedSummary {
     /// How inputs got into the slots.
     pub feeding: Feeding,
-    /// Share of the time in which a slot was being filled. Close to 1 the streams wait for their inputs.
+    /// Share of the time in which a slot was being filled, on average over those who fill at the same time. Close to 1
+    /// the streams wait for their inputs.
     pub busy_share: f64,
+    /// How many slots may be filled at the same time.
+    #[serde(default = "one")]
+    pub senders: usize,
     /// Bytes per second while a slot was being filled.
     pub fill_bytes_per_s: f64,
 }
@@ -126,6 +135,7 @@ impl Feed<'_> {
         };
         Ok(FeedSummary {
             feeding: self.feeding,
+            senders: filled.senders,
             busy_share: filled.time.as_seconds() / filled.wall.as_seconds().max(f64::MIN_POSITIVE),
             fill_bytes_per_s: filled.bytes as f64 / filled.time.as_seconds().max(f64::MIN_POSITIVE),
         })
@@ -148,12 +158,12 @@ impl Feed<'_> {
         })?;
         let time = all.iter().map(|one| one.time.0).sum::<u64>() / senders as u64;
         let wall = all.iter().map(|one| one.wall).max().unwrap_or_default();
-        Ok(Filled { time: Nanos(time), wall, bytes: all.iter().map(|one| one.bytes).sum() })
+        Ok(Filled { senders, time: Nanos(time), wall, bytes: all.iter().map(|one| one.bytes).sum() })
     }
 
     /// Sends what of the schedule nobody else does.
     fn send(&self, schedule: &Schedule, mut filler: Filler<'_>) -> Result<Filled> {
-        let mut filled = Filled::default();
+        let mut filled = Filled { senders: 1, ..Filled::default() };
         let mut asked = None;
         loop {
             if self.asks_ahead {
@@ -216,6 +226,7 @@ impl Schedule {
 
 #[derive(Default)]
 struct Filled {
+    senders: usize,
     time: Nanos,
     wall: Nanos,
     bytes: u64,
