@@ -64,7 +64,9 @@ impl<'a> Bench<'a> {
         }
         let configuration = match &tuned {
             Some(tuned) => tuned.configuration,
-            None => configuration(args, backend.device().core_count),
+            // Only where the cores compute do streams share them.
+            None if backend.device().is_host() => configuration(args, backend.device().core_count),
+            None => configuration(args, 1),
         };
         check_feeding(args.workload.feed, &configuration)?;
         Ok(Self { args, tuned, network, backend, configuration })
