@@ -5,8 +5,8 @@ mod draws;
 
 use draws::{ALLOWED_SHARE, Draw, Score, gain, score};
 
-/// The seeds with the smallest shares of the optimum, of this search and of those before it.
-const WORST: [u64; 10] = [161, 119, 179, 117, 183, 130, 137, 100, 122, 149];
+/// The ten seeds with the smallest shares of the optimum, and four that searches before this one missed.
+const WORST: [u64; 14] = [119, 166, 59, 93, 181, 152, 87, 97, 91, 35, 161, 117, 130, 100];
 
 /// The least share of the optimum that the tuner promises.
 const REACHED: f64 = 0.97;
