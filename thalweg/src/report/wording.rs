@@ -160,10 +160,13 @@ pub(super) fn stability(measurement: &Measurement) -> String {
             measurement.windows.len(),
             spreads(throughput_spread, latency_spread)
         ),
-        Stability::TooShort => format!(
-            "not known: {} windows are too few for a verdict; measure for longer",
-            measurement.windows.len()
-        ),
+        Stability::TooShort => {
+            let windows = match measurement.windows.len() {
+                1 => "1 window is".to_owned(),
+                count => format!("{count} windows are"),
+            };
+            format!("not known: {windows} too few for a verdict; measure for longer")
+        }
     }
 }
 

@@ -118,9 +118,14 @@ pub(super) fn final_rounds(time: Duration, finalist_count: usize) -> usize {
     if slice < LONG_ENOUGH { FEWEST_FINAL_ROUNDS } else { FINAL_ROUNDS }
 }
 
-/// The part of a reserve that is for comparing finalists; the rest is for the last measurement.
+/// The part of a reserve that is for comparing finalists.
 pub(super) fn final_part(reserve: Duration) -> Duration {
     reserve.mul_f64(1.0 - LAST_LOOK)
+}
+
+/// The rest of it, for the last measurement of the winner.
+pub(super) fn last_part(reserve: Duration) -> Duration {
+    reserve.mul_f64(LAST_LOOK)
 }
 
 /// What comparing finalists may take of the time that is left: more would tell them apart no better than they repeat.
@@ -143,7 +148,7 @@ pub(super) fn last_look(slice: Trial, left: Duration) -> Trial {
 
 /// Length of one window of the last measurement, where the network is not slow.
 pub(super) fn last_look_window(reserve: Duration) -> Duration {
-    share(reserve.mul_f64(LAST_LOOK), LAST_LOOK_WINDOWS)
+    share(last_part(reserve), LAST_LOOK_WINDOWS)
 }
 
 fn share(time: Duration, count: usize) -> Duration {

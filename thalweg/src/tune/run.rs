@@ -216,14 +216,15 @@ impl<'a, 'i> Run<'a, 'i> {
     }
 
     /// What the finals may take: where the race was decided early, the rest of its time too. Where there are limits,
-    /// the finals may show that the winner breaks one, and others have to follow.
+    /// the finals may show that the winner breaks one, and others have to follow. Where nothing predicts, so that
+    /// everything was measured at length already, the last measurement of the winner keeps its part.
     fn final_time(&self, end: Duration) -> Duration {
         let left = end.saturating_sub(self.elapsed());
-        if self.job.limits == Limits::default() {
-            pace::final_time(left)
-        } else {
-            pace::final_part(self.reserve()).min(left)
+        if self.job.limits != Limits::default() {
+            return pace::final_part(self.reserve()).min(left);
         }
+        let kept = if self.search.is_guided() { Duration::ZERO } else { pace::last_part(self.reserve()) };
+        pace::final_time(left.saturating_sub(kept))
     }
 
     fn finalists(&self, roles: Roles) -> Vec<usize> {
