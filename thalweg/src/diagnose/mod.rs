@@ -28,7 +28,7 @@ pub use limits::{Limit, Limits};
 pub use remedies::{Knob, Remedy, Setup, Tried, advice, remedies};
 pub use rules::{Confidence, HEALTHY_GAIN, Judgement, LimitReading, Verdict, judge, trtexec_verdict, weigh};
 
-use trial::{Entrant, race};
+use trial::{Entrant, as_asked, race};
 
 /// A remedy whose predicted interval ends below this is not worth trying: it would gain less than a turn's noise.
 const WORTH_TRYING: f64 = 1.02;
@@ -154,10 +154,9 @@ fn alone(
     }
     let setup = setup.with(Configuration { streams: 1, submitters: 1, ..setup.configuration });
     progress(Progress::Probing(&setup));
-    match trial::measure(&Entrant { workload: case.workload, setup }, stop) {
+    match trial::measure(&Entrant { workload: case.workload, setup }, stop).and_then(as_asked) {
         Err(error @ Error::Bug(_)) => Err(error),
         Err(_) => Ok(None),
-        Ok(measured) if measured.failures.count > 0 || !measured.deviating_streams.is_empty() => Ok(None),
         Ok(measured) => Ok(Some(measured)),
     }
 }

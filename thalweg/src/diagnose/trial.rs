@@ -55,8 +55,10 @@ pub(super) fn race(
                 continue;
             }
             progress(&entrants[index].setup);
-            match turn(&entrants[index], stop) {
-                Ok(throughput) => round[index] = Some(throughput),
+            let measured = measure(&entrants[index], stop);
+            // The setup as it is may do otherwise than asked: then that is what remedies are compared with.
+            match if index == 0 { measured } else { measured.and_then(as_asked) } {
+                Ok(measurement) => round[index] = Some(measurement.throughput_inferences_per_s.value),
                 Err(Error::Interrupted) => {}
                 Err(error @ Error::Bug(_)) => return Err(error),
                 Err(error) => failures[index] = Some(error.to_string()),
@@ -81,22 +83,27 @@ fn outcome(rounds: &[Vec<Option<f64>>], index: usize, failures: &[Option<String>
     }
 }
 
-/// Inferences per second of one turn. What ran otherwise than asked was not tried.
-fn turn(entrant: &Entrant<'_>, stop: &StopSignal) -> Result<f64> {
-    let measurement = measure(entrant, stop)?;
-    let deviation = (!measurement.deviating_streams.is_empty()).then(|| measurement.remarks.first().cloned());
-    match measurement.failures.first.or(deviation.flatten()) {
-        Some(reason) => Err(Error::Execution { stream: 0, slot: 0, reason }),
-        None => Ok(measurement.throughput_inferences_per_s.value),
+/// The measurement, unless it ran otherwise than asked: then its setup was not tried.
+pub(super) fn as_asked(measurement: Measurement) -> Result<Measurement> {
+    match measurement.deviation() {
+        Some(deviation) => Err(Error::Execution { stream: 0, slot: 0, reason: deviation.to_owned() }),
+        None => Ok(measurement),
     }
 }
 
 /// One turn by itself.
+///
+/// # Errors
+/// As [`Experiment::run`](crate::measure::Experiment::run), and the first error where a request failed.
 pub(super) fn measure(entrant: &Entrant<'_>, stop: &StopSignal) -> Result<Measurement> {
     let Setup { configuration, feeding, load } = entrant.setup;
     let sample_s = entrant.workload.reference.sample_time().as_seconds();
     let in_turn = LEAST_EXECUTIONS * (configuration.streams * configuration.batch_size) as f64;
     let window = TURN.max(Duration::from_secs_f64(sample_s * in_turn));
     let pacing = Pacing { warm_up: (window / 5).max(LEAST_WARM_UP), window, max_windows: 1 };
-    entrant.workload.experiment(configuration, load, pacing).fed(feeding).run(stop)
+    let measurement = entrant.workload.experiment(configuration, load, pacing).fed(feeding).run(stop)?;
+    match measurement.failures.first {
+        Some(reason) => Err(Error::Execution { stream: 0, slot: 0, reason }),
+        None => Ok(measurement),
+    }
 }

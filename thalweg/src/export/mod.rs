@@ -9,7 +9,7 @@ mod trtexec;
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::model::Signature;
+use crate::report::printable;
 use crate::tune::TunedConfig;
 
 /// Name of the engine's file in everything that is exported: what Triton looks for.
@@ -85,33 +85,21 @@ fn origin(tuned: &TunedConfig, comment: &str) -> String {
         format!("Model: SHA-256 {}. The engine is expected as {ENGINE_FILE}, built", tuned.model.sha256),
         format!("with the options of precision that `tune` was given: {}", build_command(tuned)),
     ];
+    // A name may hold anything, and a line break in it would end the comment.
     lines.iter().map(|line| format!("{comment} {}\n", printable(line))).collect()
 }
 
 /// `thalweg build` for the tuned batch, without the options that the file does not know.
 fn build_command(tuned: &TunedConfig) -> String {
-    let shapes = tuned.model.input_shapes.iter().map(|(name, shape)| {
-        let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
-        format!(" --shape '{name}={}'", sizes.join("x"))
-    });
-    let shapes: String = shapes.collect();
+    let shapes = tuned.model.input_shapes.iter();
+    let shapes: String =
+        shapes.map(|(name, shape)| format!(" --shape '{name}={}'", sizes(shape, "x"))).collect();
     format!("thalweg build MODEL.onnx -o {ENGINE_FILE} --batch {}{shapes}", tuned.configuration.batch_size)
 }
 
-/// A name may hold anything; a line break in it would end the comment.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// `1x3x224x224` at a batch size.
-fn shape_text(tensor: &crate::model::TensorSpec, batch_size: usize) -> String {
-    let shape = tensor.shape_at(batch_size);
-    shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
-}
-
-/// Whether every tensor has a batch dimension.
-fn has_batch(signature: &Signature) -> bool {
-    signature.inputs.iter().chain(&signature.outputs).all(|tensor| tensor.is_batched)
+/// `1x3x224x224`.
+fn sizes(shape: &[usize], between: &str) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join(between)
 }
 
 #[cfg(test)]

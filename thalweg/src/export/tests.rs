@@ -1,6 +1,6 @@
 use super::*;
 use crate::backend::{CudaGraph, Transfers, Wait};
-use crate::model::{DataType, TensorSpec};
+use crate::model::{DataType, Signature, TensorSpec};
 use crate::tune::synthetic::tuned;
 use crate::units::Nanos;
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::{ENGINE_FILE, has_batch, origin};
+use super::{ENGINE_FILE, origin, sizes};
 use crate::backend::{CudaGraph, Transfers, Wait};
 use crate::model::{DataType, Signature, TensorSpec};
 use crate::tune::TunedConfig;
@@ -17,7 +17,7 @@ pub(super) fn config(tuned: &TunedConfig, signature: &Signature) -> Result<Strin
         return Err("Triton always copies inputs and outputs".to_owned());
     }
     // Without a batch dimension everywhere Triton must not put one in front of the shapes.
-    let max_batch_size = if has_batch(signature) { configuration.batch_size } else { 0 };
+    let max_batch_size = if signature.is_batched() { configuration.batch_size } else { 0 };
     let mut text = origin(tuned, "#");
     for remark in remarks(tuned) {
         let _ = writeln!(text, "# {remark}");
@@ -27,7 +27,9 @@ pub(super) fn config(tuned: &TunedConfig, signature: &Signature) -> Result<Strin
         "\nbackend: \"tensorrt\"\ndefault_model_filename: \"{ENGINE_FILE}\"\nmax_batch_size: {max_batch_size}\n"
     );
     for (kind, tensors) in [("input", &signature.inputs), ("output", &signature.outputs)] {
-        let each = tensors.iter().map(|tensor| described(tensor, max_batch_size, configuration.batch_size));
+        let each = tensors
+            .iter()
+            .map(|tensor| described(tensor, &dims(tensor, max_batch_size, configuration.batch_size)));
         let _ = write!(text, "{kind} [\n{}\n]\n", each.collect::<Vec<_>>().join(",\n"));
     }
     let _ = writeln!(text, "instance_group [ {{ count: {}, kind: KIND_GPU }} ]", configuration.streams);
@@ -42,14 +44,16 @@ pub(super) fn config(tuned: &TunedConfig, signature: &Signature) -> Result<Strin
 }
 
 /// `  { name: "x", data_type: TYPE_FP32, dims: [ 3, 224, 224 ] }`.
-fn described(tensor: &TensorSpec, max_batch_size: usize, batch_size: usize) -> String {
-    let shape = if max_batch_size > 0 { tensor.shape.clone() } else { tensor.shape_at(batch_size) };
-    let dims: Vec<String> = shape.iter().map(usize::to_string).collect();
+fn described(tensor: &TensorSpec, dims: &str) -> String {
     // A scalar has no dimensions, and Triton wants at least one.
-    let (dims, reshape) =
-        if dims.is_empty() { ("1".to_owned(), ", reshape: { shape: [ ] }") } else { (dims.join(", "), "") };
+    let (dims, reshape) = if dims.is_empty() { ("1", ", reshape: { shape: [ ] }") } else { (dims, "") };
     let (name, kind) = (quoted(&tensor.name), data_type(tensor.data_type));
     format!("  {{ name: {name}, data_type: {kind}, dims: [ {dims} ]{reshape} }}")
+}
+
+/// The shape as Triton wants it: without the batch, where it puts that in front itself.
+fn dims(tensor: &TensorSpec, max_batch_size: usize, batch_size: usize) -> String {
+    if max_batch_size > 0 { sizes(&tensor.shape, ", ") } else { sizes(&tensor.shape_at(batch_size), ", ") }
 }
 
 fn data_type(of: DataType) -> &'static str {
@@ -76,12 +80,7 @@ fn optimization(tuned: &TunedConfig, signature: &Signature, max_batch_size: usiz
         format!("    busy_wait_events: {}\n    output_copy_stream: true\n", configuration.wait == Wait::Spin);
     if configuration.cuda_graph != CudaGraph::Off {
         let inputs = signature.inputs.iter().map(|input| {
-            let shape = if max_batch_size > 0 {
-                input.shape.clone()
-            } else {
-                input.shape_at(configuration.batch_size)
-            };
-            let dims = shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+            let dims = dims(input, max_batch_size, configuration.batch_size);
             format!("      input {{ key: {}, value: {{ dim: [ {dims} ] }} }}\n", quoted(&input.name))
         });
         let inputs: String = inputs.collect();

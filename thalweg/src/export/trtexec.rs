@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{ENGINE_FILE, origin, shape_text};
+use super::{ENGINE_FILE, origin, sizes};
 use crate::backend::{CudaGraph, Transfers, Wait};
 use crate::model::Signature;
 use crate::tune::TunedConfig;
@@ -12,7 +12,7 @@ pub(super) fn command(tuned: &TunedConfig, signature: &Signature) -> String {
     let shapes = signature
         .inputs
         .iter()
-        .map(|input| format!("{}:{}", input.name, shape_text(input, configuration.batch_size)));
+        .map(|input| format!("{}:{}", input.name, sizes(&input.shape_at(configuration.batch_size), "x")));
     let mut words = vec![
         format!("--loadEngine={ENGINE_FILE}"),
         quoted(&format!("--shapes={}", shapes.collect::<Vec<_>>().join(","))),

@@ -125,9 +125,8 @@ impl Experiment<'_> {
     /// would get room on a busy stream while another one is about to be idle. Not where requests share a slot, which
     /// would wait for it, nor where it would ask one submitter and the other has room first.
     fn asks_ahead(&self) -> bool {
-        let Configuration { streams, depth, batch_size, submitters, .. } = self.configuration;
-        let wants_all = matches!(self.load.arrival, Arrival::Concurrency(count) if count >= streams * depth);
-        wants_all && self.load.samples_per_request == batch_size && submitters == 1
+        let Configuration { batch_size, submitters, .. } = self.configuration;
+        self.fills_every_slot() && self.load.samples_per_request == batch_size && submitters == 1
     }
 }
 

@@ -210,6 +210,14 @@ pub struct Measurement {
     pub records: Vec<Record>,
 }
 
+impl Measurement {
+    /// What a stream did otherwise than asked, without a full stop; `None` where all did as they were asked.
+    pub fn deviation(&self) -> Option<&str> {
+        let remark = self.remarks.first().map_or("no reason given", |remark| remark.trim_end_matches('.'));
+        (!self.deviating_streams.is_empty()).then_some(remark)
+    }
+}
+
 /// Requests that failed in a measurement.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failures {

@@ -58,7 +58,12 @@ pub struct Signature {
 impl Signature {
     /// Whether requests of several callers may run in one execution: every tensor has a batch dimension.
     pub fn is_batchable(&self) -> bool {
-        *self.batch_sizes.end() > 1 && self.inputs.iter().chain(&self.outputs).all(|t| t.is_batched)
+        *self.batch_sizes.end() > 1 && self.is_batched()
+    }
+
+    /// Whether every tensor has a batch dimension.
+    pub fn is_batched(&self) -> bool {
+        self.inputs.iter().chain(&self.outputs).all(|tensor| tensor.is_batched)
     }
 
     /// The whole shape of every input at a batch size, as [`Model::infer_shapes`](super::Model::infer_shapes)

@@ -23,3 +23,4 @@ pub use text::{
     text_of_tuning,
 };
 pub use trace::trace;
+pub(crate) use wording::printable;

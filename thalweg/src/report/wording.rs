@@ -106,7 +106,7 @@ pub(super) fn millis(span: Nanos) -> String {
 }
 
 /// Text of others without control characters, so that a name cannot drive the terminal.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

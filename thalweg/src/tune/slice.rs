@@ -90,10 +90,8 @@ fn failure(measurement: &Measurement) -> Option<String> {
         let first = failures.first.as_deref().unwrap_or("no reason given");
         return Some(format!("{} requests failed, the first: {first}", failures.count));
     }
-    if !measurement.deviating_streams.is_empty() {
-        let remark =
-            measurement.remarks.first().map_or("no reason given", |remark| remark.trim_end_matches('.'));
-        return Some(format!("it did otherwise than asked: {remark}"));
+    if let Some(deviation) = measurement.deviation() {
+        return Some(format!("it did otherwise than asked: {deviation}"));
     }
     let throughput = measurement.throughput_inferences_per_s.value;
     let has_result = throughput.is_finite() && throughput > 0.0;
