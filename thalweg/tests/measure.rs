@@ -95,7 +95,8 @@ fn a_measurement_ends_when_all_streams_are_lost() {
 
 #[test]
 fn what_came_in_before_all_streams_were_lost_is_kept() {
-    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]).breaking_after(60));
+    // Long before three windows can agree, also on a machine that is busy.
+    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]).breaking_after(24));
     let configuration = Configuration { streams: 2, ..Configuration::default() };
     let measured = measure(&workload, configuration, saturating_load(&configuration, None)).unwrap();
     assert!(!measured.windows.is_empty() && measured.records.len() >= 8, "{}", measured.records.len());
