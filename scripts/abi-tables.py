@@ -39,7 +39,7 @@ CALLED = {
     "VExecutionContext": [
         "setProfiler", "setDeviceMemory", "setDeviceMemoryV2", "setErrorRecorder",
         "setOptimizationProfileAsync", "setInputShape", "setTensorAddress", "inferShapes", "getMaxOutputSize",
-        "enqueueV3", "getTensorShape",
+        "enqueueV3", "getTensorShape", "setOutputAllocator",
     ],
     "VRuntimeConfig": [
         "setExecutionContextAllocationStrategy", "setDynamicShapesKernelSpecializationStrategy", "setCudaGraphStrategy",

@@ -47,11 +47,13 @@ class Checks:
     def __init__(self, arguments, folder):
         self.arguments, self.folder = arguments, Path(folder)
         self.thalweg = arguments.thalweg.resolve()
+        self.timings = self.folder / "kernels.timing"
         self.run = (commands := Commands(arguments.limit, arguments.logs)).run
         self.interrupt = commands.interrupt
 
     def build(self, model, output, *options, level=QUICK, **how):
         command = [self.thalweg, "build", model, "-o", output, "--no-cache", f"--optimization-level={level}"]
+        command.append(f"--timing-cache={self.timings}")
         return self.run([*command, *options], **how)
 
     def tests(self):
@@ -63,7 +65,7 @@ class Checks:
 
     def accuracy(self, name):
         command = [sys.executable, HERE / "accuracy.py", "--thalweg", self.thalweg, "--threads=2", name]
-        command.append(f"--optimization-level={QUICK}")
+        command += [f"--optimization-level={QUICK}", f"--timing-cache={self.timings}"]
         return " | ".join(self.run(command, log=f"accuracy-{name}").strip().splitlines())
 
     def lean(self):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares outputs on a GPU with ONNX Runtime on the CPU, in FP32 without TF32 and in FP16.
 
-Usage: accuracy.py [--thalweg PATH] [--samples N] [--threads N] [--optimization-level N] NAME...
+Usage: accuracy.py [--thalweg PATH] [--samples N] [--threads N] [--optimization-level N] [--timing-cache FILE] NAME...
 Needs: numpy, onnxruntime; TensorRT on the loader's path. NAME is a model of scripts/models.tsv, or one that
 `thalweg model` writes. Prints a table; ends with 1 where FP32 is off by more than 1e-3 or FP16 by more than 2e-2.
 """
@@ -65,11 +65,12 @@ def main():
     parser.add_argument("--thalweg", type=Path, default=Path("target/release/thalweg"))
     parser.add_argument("--samples", type=int, default=3)
     parser.add_argument("--optimization-level", help="of TensorRT's builder; lower ones build faster")
+    parser.add_argument("--timing-cache", help="of TensorRT's builder; makes the second precision quicker")
     parser.add_argument("--threads", type=int, default=8, help="of ONNX Runtime")
     parser.add_argument("--precision", choices=sorted(TOLERANCES), action="append")
     arguments = parser.parse_args()
-    level = arguments.optimization_level
-    level = [f"--optimization-level={level}"] if level else []
+    how = {"--optimization-level": arguments.optimization_level, "--timing-cache": arguments.timing_cache}
+    how = [f"{option}={value}" for option, value in how.items() if value]
     is_good = True
     for name in arguments.names:
         with tempfile.TemporaryDirectory(prefix="thalweg-accuracy-") as folder:
@@ -79,7 +80,7 @@ def main():
             expected = reference.run_each_sample(session, inputs)
             for precision in arguments.precision or sorted(TOLERANCES):
                 try:
-                    got = outputs(arguments.thalweg, path, row, OPTIONS[precision] + level, inputs, folder)
+                    got = outputs(arguments.thalweg, path, row, OPTIONS[precision] + how, inputs, folder)
                     worst = max(relative_error(got[output], tensor) for output, tensor in expected.items())
                 except RuntimeError as failure:
                     print(f"{name:24} {precision}: {failure}", flush=True)

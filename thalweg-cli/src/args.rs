@@ -206,6 +206,9 @@ pub struct BuilderArgs {
     /// Let later versions of TensorRT run the engine
     #[arg(long)]
     pub version_compatible: bool,
+    /// Kernel timings that builds share, used and added to: wrong for good if the GPU was busy with something else
+    #[arg(long, value_name = "FILE")]
+    pub timing_cache: Option<PathBuf>,
 }
 
 /// Engines that were built before.
@@ -251,7 +254,7 @@ const KNOBS: [&str; 10] = [
 ];
 
 /// What decides which engine is built.
-const ENGINE_MAKERS: [&str; 13] = [
+const ENGINE_MAKERS: [&str; 14] = [
     "model",
     "tuned",
     "shapes",
@@ -262,6 +265,7 @@ const ENGINE_MAKERS: [&str; 13] = [
     "workspace_mb",
     "aux_streams",
     "version_compatible",
+    "timing_cache",
     "cache",
     "cache_limit_gb",
     "no_cache",

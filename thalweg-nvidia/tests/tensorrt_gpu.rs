@@ -26,6 +26,10 @@ const MODEL: &[u8] = include_bytes!("../../models/ppocr_cls.onnx");
 const SAMPLE: [i64; 3] = [3, 48, 192];
 const LARGEST_BATCH: i64 = 4;
 
+/// Takes `x` as `[2, 8]` of FP32 and gives `found`, the places that are not zero, as `[2, count]` of integers.
+const NON_ZERO: &[u8] = b"\x08\x08:Q\n\x13\n\x01x\x12\x05found\"\x07NonZero\x12\x07nonzeroZ\x13\n\x01x\x12\x0e\n\x0c\
+    \x08\x01\x12\x08\n\x02\x08\x02\n\x02\x08\x08b\x1c\n\x05found\x12\x13\n\x11\x08\x07\x12\r\n\x02\x08\x02\n\x07\x12\x05countB\x04\n\0\x10\x11";
+
 fn tensorrt() -> TensorRt {
     static OPENED: OnceLock<TensorRt> = OnceLock::new();
     OPENED.get_or_init(|| TensorRt::open(&Places::default()).unwrap()).clone()
@@ -468,4 +472,62 @@ fn a_configured_context_runs_as_any_other_from_10_11_on() {
     let plain = engine.create_execution_context(Activations::OwnedByContext).unwrap();
     let outputs = [configured, plain].map(|context| run(context, &stream(&device), 1, GraphScope::Off));
     assert_eq!(outputs[0], outputs[1]);
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn an_output_whose_shape_depends_on_the_input_tells_it_after_each_execution() {
+    let _alone = alone();
+    let device = context();
+    let stream = stream(&device);
+    let engine =
+        tensorrt().runtime_on(&device).unwrap().deserialize_engine(&build_non_zero(&device)).unwrap();
+    let mut context = engine.create_execution_context(Activations::OwnedByContext).unwrap();
+    let shape = context.note_output_shape("found").unwrap();
+    let found = engine.tensors().iter().find(|tensor| tensor.name == "found").unwrap();
+    let number_bytes = found.data_type.bit_count().unwrap() / 8;
+    let compute = context.into_compute(Arc::clone(&stream), Box::new(|_| Vec::new()));
+    let (input_bytes, output_bytes) = (16 * 4, 2 * 16 * number_bytes);
+    let mut lane = Lane::new(&LaneSpec {
+        streams: LaneStreams::single(&stream),
+        input_byte_counts: vec![input_bytes],
+        output_byte_counts: vec![output_bytes],
+        wait: EventWait::AsContext,
+    })
+    .unwrap();
+    let mut host = lane.host_buffers(PinnedMemory::Cached).unwrap();
+    let job = Job {
+        compute,
+        batch_size: 1,
+        input_byte_counts: vec![input_bytes],
+        output_byte_counts: vec![output_bytes],
+        graph: GraphScope::Off,
+    };
+    let job = lane.prepare(job, &mut host).unwrap();
+    let clock = EventClock::new(stream.context()).unwrap();
+    // Places in `x` by row and column; what comes out is all rows, then all columns.
+    let cases: [&[(u8, u8)]; 3] = [&[(0, 3)], &[(0, 0), (0, 7), (1, 2), (1, 5)], &[]];
+    for places in cases {
+        host.inputs[0].fill(0);
+        for &(row, column) in places {
+            let start = (usize::from(row) * 8 + usize::from(column)) * 4;
+            host.inputs[0][start..start + 4].copy_from_slice(&1.5_f32.to_ne_bytes());
+        }
+        lane.launch(job, host).unwrap();
+        let finished = lane.wait(&clock).unwrap();
+        finished.outcome.unwrap();
+        host = finished.host;
+        assert_eq!(shape.take(), Some(vec![2, i64::try_from(places.len()).unwrap()]));
+        // The numbers are small: their first byte says all.
+        let numbers = host.outputs[0].chunks_exact(number_bytes).map(|number| number[0]);
+        let expected = places.iter().map(|place| place.0).chain(places.iter().map(|place| place.1));
+        assert!(numbers.take(2 * places.len()).eq(expected), "{places:?}");
+    }
+}
+
+fn build_non_zero(device: &Arc<CudaContext>) -> Vec<u8> {
+    let builder = tensorrt().builder_on(device).unwrap();
+    let mut network = builder.create_network().unwrap();
+    parse_onnx(&mut network, NON_ZERO, None).unwrap();
+    builder.build(&network, &builder.create_config().unwrap()).unwrap().to_vec()
 }

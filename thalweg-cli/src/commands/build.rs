@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
 use serde_json::json;
-use thalweg::backend::{self, Backend, BuildOptions, Engine, Precision};
+use thalweg::backend::{self, Backend, BuildOptions, Engine, Precision, Surroundings};
 use thalweg::engine::{self, Built, EngineRequest, MaxBatch, StoredEngine};
 use thalweg::files;
 use thalweg::measure::WorkloadSpec;
@@ -26,7 +26,9 @@ use crate::progress::Interrupts;
 
 pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
     check_outputs(args)?;
-    let backend = backend::open_to_build(&args.backend, &surroundings(&args.gpu))?;
+    let timing_cache = args.builder.timing_cache.clone();
+    let surroundings = Surroundings { timing_cache, ..surroundings(&args.gpu) };
+    let backend = backend::open_to_build(&args.backend, &surroundings)?;
     check_device(args, backend.as_ref())?;
     let routed = routed(args, backend.as_ref(), output)?;
     // From here on: a conversion may be ended like any other program.

@@ -75,12 +75,14 @@ fn surroundings(args: &GpuArgs) -> Surroundings {
         plugins: args.plugins.clone(),
         device: args.device.clone(),
         leaves_counters: false,
+        timing_cache: None,
     }
 }
 
 /// The same for a command that measures.
 fn surroundings_of(args: &WorkloadArgs) -> Surroundings {
-    Surroundings { leaves_counters: args.no_counters, ..surroundings(&args.gpu) }
+    let timing_cache = args.builder.timing_cache.clone();
+    Surroundings { leaves_counters: args.no_counters, timing_cache, ..surroundings(&args.gpu) }
 }
 
 /// Where the active Python keeps its packages, NVIDIA's wheels among them; nowhere without a Python.

@@ -119,16 +119,24 @@ impl Engine {
             .map(|(index, _)| index)
     }
 
+    /// The place of the one of this name.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`] where none has this name.
+    pub(crate) fn tensor_index(&self, name: &str) -> Result<usize> {
+        let index = self.tensors.iter().position(|tensor| tensor.name == name);
+        index.ok_or_else(|| Error::NoSuchTensor {
+            tensor: name.to_owned(),
+            known: self.tensors.iter().map(|tensor| tensor.name.clone()).collect(),
+        })
+    }
+
     /// One of them, with its name as TensorRT takes it.
     ///
     /// # Errors
     /// [`Error::NoSuchTensor`] where none has this name.
     pub(crate) fn tensor(&self, name: &str) -> Result<(&EngineTensor, &CStr)> {
-        let index = self.tensors.iter().position(|tensor| tensor.name == name);
-        let index = index.ok_or_else(|| Error::NoSuchTensor {
-            tensor: name.to_owned(),
-            known: self.tensors.iter().map(|tensor| tensor.name.clone()).collect(),
-        })?;
+        let index = self.tensor_index(name)?;
         Ok((&self.tensors[index], &self.names[index]))
     }
 

@@ -10,7 +10,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::abi::{Dims, calls};
-use super::callbacks::{LayerTime, Profiler};
+use super::callbacks::{LayerTime, OutputAllocator, Profiler};
 use super::engine::{Activations, Engine, TensorLocation, TensorMode, profile_number};
 use super::object::{Owned, text_at};
 use super::runtime_config::RuntimeConfig;
@@ -31,7 +31,7 @@ use crate::raw::{DevicePointer, RawStream};
 /// ```
 #[doc(alias = "IExecutionContext")]
 pub struct ExecutionContext {
-    // First, because it refers to the profiler, the configuration and the memory.
+    // First, because it refers to the profiler, the allocators, the configuration and the memory.
     owned: Owned,
     profiler: Option<Arc<Profiler>>,
     /// How it was made, where it was told.
@@ -41,6 +41,8 @@ pub struct ExecutionContext {
     activation_memory: Option<Arc<DeviceBuffer>>,
     /// Where each tensor of the engine lies, in the engine's order.
     bindings: Vec<Option<Binding>>,
+    /// For outputs whose shape only an execution tells, in the same order.
+    output_allocators: Vec<Option<Arc<OutputAllocator>>>,
     profile: usize,
     is_checked: bool,
     _not_sync: PhantomData<Cell<()>>,
@@ -73,6 +75,16 @@ impl LayerTimes {
     }
 }
 
+/// The shape of an output that only executions tell, such as that of `NonZero`.
+pub struct OutputShape(Arc<OutputAllocator>);
+
+impl OutputShape {
+    /// The shape that the last execution gave, once. TensorRT tells it while it enqueues.
+    pub fn take(&self) -> Option<Vec<i64>> {
+        self.0.take_shape()
+    }
+}
+
 impl ExecutionContext {
     /// # Safety
     /// - `owned` is an `IExecutionContext` of this engine, made with these activations.
@@ -80,6 +92,7 @@ impl ExecutionContext {
         // SAFETY: this is the context's setter.
         let owned = unsafe { owned.with_recorder(calls::execution_context::set_error_recorder) }?;
         let bindings = engine.tensors().iter().map(|_| None).collect();
+        let output_allocators = engine.tensors().iter().map(|_| None).collect();
         Ok(Self {
             owned,
             profiler: None,
@@ -88,6 +101,7 @@ impl ExecutionContext {
             activations,
             activation_memory: None,
             bindings,
+            output_allocators,
             profile: 0,
             is_checked: false,
             _not_sync: PhantomData,
@@ -168,8 +182,37 @@ impl ExecutionContext {
             Some(Binding::Device { address: a, byte_count: b }) if *a == address && *b == byte_count => {
                 Ok(())
             }
-            _ => self.bind_at(index, memory.pointer().as_ptr(), Binding::Device { address, byte_count }),
+            _ => {
+                if let Some(allocator) = &self.output_allocators[index] {
+                    allocator.bind(address, byte_count);
+                }
+                self.bind_at(index, address.as_ptr(), Binding::Device { address, byte_count })
+            }
         }
+    }
+
+    /// Has executions tell the shape of an output that depends on what they compute. Such an output is written to
+    /// the start of the memory that it is bound to. Executions wait for the device in between then, and cannot be
+    /// captured as a graph.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`] for a wrong name, [`Error::TensorRt`] where TensorRT refuses it.
+    #[doc(alias = "setOutputAllocator")]
+    #[doc(alias = "IOutputAllocator")]
+    pub fn note_output_shape(&mut self, output: &str) -> Result<OutputShape> {
+        let index = self.engine.tensor_index(output)?;
+        let name = self.engine.name(index);
+        let allocator =
+            Arc::new(OutputAllocator::new(self.owned.object().abi(), self.owned.session().panics()));
+        // SAFETY: see `set_input_shape`; the allocator is kept below.
+        self.owned.agree("set the allocator of an output", |context| unsafe {
+            calls::execution_context::set_output_allocator(context, name.as_ptr(), allocator.as_ptr())
+        })?;
+        if let Some(Binding::Device { address, byte_count }) = &self.bindings[index] {
+            allocator.bind(*address, *byte_count);
+        }
+        self.output_allocators[index] = Some(Arc::clone(&allocator));
+        Ok(OutputShape(allocator))
     }
 
     /// Gives an input that lies in host memory its values. Types of 32 bits are taken from the low halves.
@@ -179,18 +222,18 @@ impl ExecutionContext {
     /// [`Error::TensorRt`] where TensorRT refuses it.
     #[doc(alias = "setTensorAddress")]
     pub fn bind_host_values(&mut self, input: &str, values: &[i64]) -> Result<()> {
-        let (tensor, _) = self.engine.tensor(input)?;
+        let index = self.engine.tensor_index(input)?;
+        let tensor = &self.engine.tensors()[index];
         if tensor.location != TensorLocation::Host {
             return Err(Error::WrongLocation { tensor: input.to_owned() });
         }
-        let index = self.engine.tensors().iter().position(|known| known.name == input);
         let bytes = match tensor.data_type.bit_count() {
             Some(64) => values.to_vec(),
             _ => pack_32(values),
         };
         let values = bytes.into_boxed_slice();
         let address = values.as_ptr().cast_mut().cast();
-        self.bind_at(index.expect("bug: `tensor` found it"), address, Binding::Host(values))
+        self.bind_at(index, address, Binding::Host(values))
     }
 
     fn bind_at(&mut self, index: usize, address: *mut c_void, binding: Binding) -> Result<()> {
@@ -293,9 +336,23 @@ impl ExecutionContext {
         }
         // SAFETY: see `set_input_shape`; all memory is there, large enough and alive, and the caller promises
         // the rest.
-        self.owned.agree("enqueue an execution", |context| unsafe {
+        let enqueued = self.owned.agree("enqueue an execution", |context| unsafe {
             calls::execution_context::enqueue_v3(context, stream.0)
-        })
+        });
+        enqueued.map_err(|error| self.output_too_small().unwrap_or(error))
+    }
+
+    /// The output that turned out to need more than its memory in the execution that has just failed.
+    fn output_too_small(&self) -> Option<Error> {
+        let tensors = self.engine.tensors().iter().zip(&self.bindings).zip(&self.output_allocators);
+        tensors
+            .filter_map(|((tensor, binding), allocator)| {
+                let needed = allocator.as_ref()?.take_missing_bytes()?;
+                let given = binding.as_ref().map_or(0, Binding::byte_count);
+                let needed = usize::try_from(needed).unwrap_or(usize::MAX);
+                Some(Error::BufferTooSmall { buffer: tensor.name.clone(), needed, given })
+            })
+            .next()
     }
 
     /// That every tensor has enough memory for its shape, and the context some to compute in.

@@ -46,7 +46,7 @@ pub use compute::InputShapes;
 pub use data_type::DataType;
 pub use engine::{Activations, Engine, EngineTensor, TensorLocation, TensorMode};
 pub use engine_inspector::EngineInspector;
-pub use execution_context::{ExecutionContext, LayerTimes};
+pub use execution_context::{ExecutionContext, LayerTimes, OutputShape};
 pub use host_memory::HostMemory;
 pub use network::{Network, NetworkTensor};
 pub use onnx_parser::{ParserProblem, parse_onnx};

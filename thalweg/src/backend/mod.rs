@@ -54,6 +54,8 @@ pub struct Surroundings {
     pub device: Option<String>,
     /// Whether the GPU's performance counters are left alone: to see what reading them costs.
     pub leaves_counters: bool,
+    /// File of kernel timings that TensorRT's builds use and add to; made where it does not exist.
+    pub timing_cache: Option<PathBuf>,
 }
 
 impl Surroundings {

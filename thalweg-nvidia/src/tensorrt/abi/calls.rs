@@ -115,6 +115,7 @@ calls! {
         fn infer_shapes = INFER_SHAPES(capacity: i32, names: *mut *const c_char) -> i32;
         fn max_output_size = GET_MAX_OUTPUT_SIZE(name: *const c_char) -> i64;
         fn enqueue_v3 = ENQUEUE_V3(stream: Pointer) -> bool;
+        fn set_output_allocator = SET_OUTPUT_ALLOCATOR(name: *const c_char, allocator: Pointer) -> bool;
         shape fn tensor_shape = GET_TENSOR_SHAPE(name: *const c_char);
     }
     runtime_config {

@@ -18,6 +18,7 @@ pub(crate) struct Dims32 {
 }
 
 /// `nvinfer1::Dims64`: 72 bytes.
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Dims64 {
     count: i32,

@@ -55,6 +55,7 @@ pub mod execution_context {
     pub const GET_MAX_OUTPUT_SIZE: Method = behind("IExecutionContext::getMaxOutputSize", [at(39, 5), at(32, 0), at(31, 0), at(31, 5)]);
     pub const ENQUEUE_V3: Method = behind("IExecutionContext::enqueueV3", [at(42, 5), at(35, 0), at(34, 0), at(34, 5)]);
     pub const GET_TENSOR_SHAPE: Method = behind("IExecutionContext::getTensorShape", [at(28, 5), at(20, 0), at(19, 0), at(19, 5)]);
+    pub const SET_OUTPUT_ALLOCATOR: Method = behind("IExecutionContext::setOutputAllocator", [at(37, 5), at(30, 0), at(29, 0), at(29, 5)]);
 }
 
 pub mod runtime_config {

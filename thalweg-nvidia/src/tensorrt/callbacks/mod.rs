@@ -10,6 +10,7 @@
 mod allocator;
 mod calibrator;
 mod logger;
+mod output_allocator;
 mod panics;
 mod profiler;
 mod progress;
@@ -23,6 +24,7 @@ pub use calibrator::CalibrationBatches;
 pub(crate) use calibrator::Calibrator;
 pub use logger::{LogSink, Severity};
 pub(crate) use logger::{Logger, Said, hear};
+pub(crate) use output_allocator::OutputAllocator;
 pub(crate) use panics::Panics;
 pub use profiler::LayerTime;
 pub(crate) use profiler::Profiler;

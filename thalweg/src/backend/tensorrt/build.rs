@@ -1,5 +1,6 @@
 //! From a model to a serialised engine.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use thalweg_nvidia::cuda::CudaContext;
@@ -10,6 +11,7 @@ use thalweg_nvidia::tensorrt::{
 
 use super::calibrate::{self, CalibrationProblem, SampleBatches};
 use super::onnx;
+use super::timings::Timings;
 use super::watched::{LogRelay, WatchedBuild};
 use crate::backend::{BuildOptions, BuildOrder, Calibration, Precision};
 use crate::error::{Error, Result};
@@ -21,6 +23,8 @@ pub(super) struct Workshop<'a> {
     /// The GPU; TensorRT for RTX builds without one.
     pub context: Option<&'a Arc<CudaContext>>,
     pub log: &'a LogRelay,
+    /// The file of timings that builds share.
+    pub timing_cache: Option<&'a Path>,
 }
 
 impl Workshop<'_> {
@@ -44,6 +48,7 @@ impl Workshop<'_> {
             Some(calibration) => Some(self.calibrate(&mut config, &network, signature, calibration)?),
             None => None,
         };
+        let timings = self.timing_cache.map(|file| Timings::read(&mut config, file, order)).transpose()?;
         let watched =
             order.watch.map(|watch| WatchedBuild::start(&mut config, watch, self.log)).transpose()?;
         let built = self.builder.build(&network, &config);
@@ -53,7 +58,11 @@ impl Workshop<'_> {
         if watched.is_some_and(|watched| watched.was_stopped()) {
             return Err(Error::BuildStopped);
         }
-        Ok(built?)
+        let built = built?;
+        if let Some(timings) = timings {
+            timings.write(order);
+        }
+        Ok(built)
     }
 
     /// The range of every input with open dimensions.

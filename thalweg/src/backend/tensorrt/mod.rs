@@ -12,6 +12,7 @@ mod meter;
 mod onnx;
 mod progress;
 mod tensors;
+mod timings;
 mod waiter;
 mod watched;
 
@@ -29,6 +30,7 @@ use thalweg_nvidia::tensorrt::{Builder, Family, MemoryAccount, TensorRt};
 
 use crate::backend::{Backend, BuildOrder, DeviceSpec, Engine, Precision, SerializedEngine, Surroundings};
 use crate::error::{Error, Result};
+use crate::files;
 
 use build::Workshop;
 use engine::{Taken, TensorRtEngine};
@@ -44,6 +46,7 @@ pub struct TensorRtBackend {
     gpu: Result<Gpu, thalweg_nvidia::Error>,
     device: DeviceSpec,
     log: LogRelay,
+    timing_cache: Option<PathBuf>,
     /// SHA-256 of each library of plugins: engines depend on them.
     plugins: Vec<String>,
 }
@@ -82,7 +85,8 @@ impl TensorRtBackend {
     /// The same, and where there is no GPU a backend that can only build, as TensorRT for RTX does without one.
     ///
     /// # Errors
-    /// [`Error::Nvidia`] where there is no TensorRT, or not the GPU that was asked for.
+    /// [`Error::Nvidia`] where there is no TensorRT, or not the GPU that was asked for; [`Error::Io`] where the file of
+    /// timings cannot be written.
     pub fn open_to_build(surroundings: &Surroundings) -> Result<Self> {
         match (Gpu::open(surroundings), &surroundings.device) {
             (Err(error), Some(_)) => Err(error.into()),
@@ -91,6 +95,9 @@ impl TensorRtBackend {
     }
 
     fn with_gpu(surroundings: &Surroundings, gpu: Result<Gpu, thalweg_nvidia::Error>) -> Result<Self> {
+        if let Some(file) = &surroundings.timing_cache {
+            files::check_writable(file)?;
+        }
         let log = LogRelay::default();
         let tensorrt = TensorRt::open_with_log(&surroundings.places(), &log.sink())?;
         let load = |file: &PathBuf| load_plugins(&tensorrt, file);
@@ -109,7 +116,7 @@ impl TensorRtBackend {
             memory_bytes: properties.map(|it| it.memory_total_bytes),
             versions,
         };
-        Ok(Self { tensorrt, gpu, device, log, plugins })
+        Ok(Self { tensorrt, gpu, device, log, timing_cache: surroundings.timing_cache.clone(), plugins })
     }
 
     /// # Errors
@@ -136,7 +143,12 @@ impl Backend for TensorRtBackend {
         check_calibration(order)?;
         let signature = order.model.signature(&order.spec.input_shapes, order.spec.max_batch_size)?;
         let context = self.gpu.as_ref().ok().map(|gpu| &gpu.context);
-        let workshop = Workshop { builder: self.builder()?, context, log: &self.log };
+        let workshop = Workshop {
+            builder: self.builder()?,
+            context,
+            log: &self.log,
+            timing_cache: self.timing_cache.as_deref(),
+        };
         let bytes = workshop.build(order, &signature)?;
         Ok(SerializedEngine {
             backend: NAME.to_owned(),
