@@ -2,7 +2,7 @@
 """Shows on a GPU what issue by issue was promised of the TensorRT backend, several checks at a time, one line each.
 
 Usage: acceptance.py [--thalweg PATH] [--tests PATH...] [--lean DIR] [--foreign FILE] [--samples DIR] [--jobs N]
-                     [--limit S] [--logs DIR] [CHECK...]
+                     [--gpus N] [--limit S] [--logs DIR] [CHECK...]
 
 CHECK picks checks by the start of their names; all without it. `--tests` are test programs of thalweg-nvidia,
 `--lean` has a lean runtime of TensorRT 10, `--foreign` is a plan of another TensorRT, and `--samples` has
@@ -13,13 +13,14 @@ Needs: TensorRT on the loader's path, scripts/fetch-models.py, numpy, onnxruntim
 """
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from checking import ROOT, Commands, first_line, last_line, lines_with, nearly_full, run_all
+from checking import ROOT, Commands, environment, first_line, last_line, lines_with, nearly_full, run_all
 
 HERE = Path(__file__).resolve().parent
 CLASSIFIER = ROOT / "models" / "ppocr_cls.onnx"
@@ -65,7 +66,7 @@ class Checks:
 
     def accuracy(self, name):
         command = [sys.executable, HERE / "accuracy.py", "--thalweg", self.thalweg, "--threads=2", name]
-        command += [f"--optimization-level={QUICK}", f"--timing-cache={self.timings}"]
+        command.append(f"--timing-cache={self.timings}")
         return " | ".join(self.run(command, log=f"accuracy-{name}").strip().splitlines())
 
     def lean(self):
@@ -73,7 +74,7 @@ class Checks:
         said = []
         for compatible in (["--version-compatible"], []):
             engine = self.folder / f"lean{len(compatible)}.plan"
-            self.build(CLASSIFIER, engine, SHAPE, "--precision=fp16", "--no-accuracy", *compatible)
+            self.build(CLASSIFIER, engine, SHAPE, "--no-accuracy", *compatible, level=0)
             command = [self.thalweg, "bench", "--engine", engine, "--backend=tensorrt", "--duration=1", "--streams=2"]
             # One that was not built for it is refused, and TensorRT's words are what is shown.
             code = 0 if compatible else 1
@@ -92,21 +93,23 @@ class Checks:
         assert not second.exists(), "a refused engine was written"
         return " | ".join([*lines_with(text, "cosine", "top-1", "prob"), f"refused: {last_line(refused)}"])
 
-    def sanitizer(self):
-        """A run of a small network under compute-sanitizer's memcheck, each kind of graph, then a build."""
-        model, engine = self.folder / "small.onnx", self.folder / "small.plan"
+    def sanitizer(self, what):
+        """compute-sanitizer's memcheck over a build of a small network, or a run of it with a kind of graph."""
+        model, engine = self.folder / f"{what}.onnx", self.folder / f"{what}.plan"
         self.run([self.thalweg, "model", self.arguments.small, "-o", model])
-        self.build(model, engine, "--no-accuracy", level=0)
+        # Every kernel that is loaded is rewritten: only what is used.
+        # With the queues set Thalweg does not start itself again, which would shake the sanitizer off.
+        lazy = {"env": os.environ | {"CUDA_MODULE_LOADING": "LAZY", "CUDA_DEVICE_MAX_CONNECTIONS": "32"}}
         memcheck = ["compute-sanitizer", "--tool=memcheck", "--error-exitcode=99", self.thalweg]
-        run = ["bench", "--engine", engine, "--backend=tensorrt", "--duration=1", "--streams=4", "--depth=2"]
-        jobs = {graph: [*run, f"--cuda-graph={graph}"] for graph in ("off", "compute", "copies")}
-        tiny = ["--no-cache", "--no-accuracy", "--optimization-level=0"]
-        jobs["build"] = ["build", CLASSIFIER, SHAPE, "-o", self.folder / "checked.plan", *tiny]
-        said = []
-        for name, job in jobs.items():
-            text = self.run([*memcheck, *job], log=f"sanitizer-{name}")
-            said.append(f"{name}: {next(line for line in text.splitlines() if 'ERROR SUMMARY' in line).strip('= ')}")
-        return "; ".join(said)
+        if what == "build":
+            job = ["build", model, "-o", engine, "--no-cache", "--no-accuracy", "--optimization-level=0"]
+        else:
+            self.build(model, engine, "--no-accuracy", level=0)
+            job = ["bench", "--engine", engine, "--backend=tensorrt", "--warm-up=0.1", "--duration=0.3"]
+            job += ["--streams=4", "--depth=2", f"--cuda-graph={what}"]
+        text = self.run([*memcheck, *job], log=f"sanitizer-{what}", **lazy)
+        errors = next(line for line in text.splitlines() if "ERROR SUMMARY" in line).strip("= ")
+        return " | ".join([errors, *lines_with(text, "verification", "built in")])
 
     def interrupted(self):
         """SIGINT in the middle of a build ends the process, says so and writes nothing."""
@@ -123,7 +126,7 @@ class Checks:
         command = [self.thalweg, "bench", "--backend=tensorrt", "--duration=1", "--engine"]
         other = self.run([*command, self.arguments.foreign.resolve()], code=1, log="foreign")
         own, cut = self.folder / "own.plan", self.folder / "cut.plan"
-        self.build(CLASSIFIER, own, SHAPE, "--no-accuracy")
+        self.build(CLASSIFIER, own, SHAPE, "--no-accuracy", level=0)
         cut.write_bytes(own.read_bytes()[: own.stat().st_size // 2])
         return f"foreign: {last_line(other)} | cut: {last_line(self.run([*command, cut], code=1, log='cut'))}"
 
@@ -132,7 +135,8 @@ class Checks:
         command = [self.thalweg, "build", CLASSIFIER, SHAPE, "--cache", self.folder / "cache-t", "--no-accuracy"]
         command += [f"--optimization-level={QUICK}", "-o"]
         words = [[str(word) for word in (*command, self.folder / f"{name}.plan")] for name in "ab"]
-        both = [subprocess.Popen(one, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for one in words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        both = [subprocess.Popen(one, env=environment(), **pipes) for one in words]
         said = [process.communicate(timeout=self.arguments.limit)[0] for process in both]
         assert all(process.returncode == 0 for process in both), said
         same = (self.folder / "a.plan").read_bytes() == (self.folder / "b.plan").read_bytes()
@@ -161,15 +165,18 @@ def main():
     parser.add_argument("--lean", type=Path)
     parser.add_argument("--foreign", type=Path)
     parser.add_argument("--samples", type=Path)
-    parser.add_argument("--small", default="launch", help="network of `thalweg model` for compute-sanitizer")
+    parser.add_argument("--small", default="transfer", help="network of `thalweg model` for compute-sanitizer")
     parser.add_argument("--jobs", type=int, default=2, help="builds at once; they time kernels, so six take six times as long")
+    parser.add_argument("--gpus", type=int, default=1, help="that checks are spread over, one at a time on each")
     parser.add_argument("--limit", type=float, default=400)
     parser.add_argument("--logs", type=Path)
     arguments = parser.parse_args()
     needs = {"lean": arguments.lean, "foreign": arguments.foreign, "int8": arguments.samples, "tests": arguments.tests}
     with tempfile.TemporaryDirectory(prefix="thalweg-acceptance-") as folder:
         checks = Checks(arguments, folder)
-        jobs = {name: getattr(checks, name) for name in ("doctor", "int8", "lean", "sanitizer", "together", "foreign")}
+        jobs = {name: getattr(checks, name) for name in ("doctor", "int8", "lean", "together", "foreign")}
+        memchecks = ("build", "off", "compute", "copies")
+        jobs |= {f"sanitizer {what}": lambda what=what: checks.sanitizer(what) for what in memchecks}
         jobs |= {f"accuracy {name}": lambda name=name: checks.accuracy(name) for name in ACCURACY}
         jobs["interrupted"] = checks.interrupted
         # They need the GPU's memory for themselves.
@@ -177,7 +184,7 @@ def main():
         for name in [name for name, needed in needs.items() if not needed]:
             print(f"SKIPPED {name}: its option is not given", flush=True)
             jobs.pop(name, None), alone.pop(name, None)
-        run_all(jobs, alone, arguments.checks, arguments.jobs)
+        run_all(jobs, alone, arguments.checks, arguments.jobs, arguments.gpus)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """What the scripts of checks share: running a command, one line for each check, a GPU that is nearly full."""
 
 import contextlib
+import os
+import queue
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +21,16 @@ time.sleep(600)
 """
 
 
+# The GPU that the checks of this thread have to themselves, where there are several.
+THREAD = threading.local()
+
+
+def environment(given=None):
+    """That of this process, or the given one, with the GPU of this thread alone."""
+    gpu = getattr(THREAD, "gpu", None)
+    return {**(given or os.environ), **({} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)})}
+
+
 class Commands:
     """Runs commands from the root of the repository, each within a time limit."""
 
@@ -29,6 +42,7 @@ class Commands:
     def run(self, words, code=0, log=None, **how):
         """Runs a command that has to end with a code, any where it is None, and gives what it printed."""
         words = [str(word) for word in words]
+        how["env"] = environment(how.get("env"))
         done = subprocess.run(words, capture_output=True, text=True, timeout=self.limit, cwd=ROOT, **how)
         text = done.stdout + done.stderr
         self.keep(log, text)
@@ -39,7 +53,8 @@ class Commands:
     def interrupt(self, words, after, signal, log=None):
         """Sends a running command a signal; gives its exit code, what it printed and the seconds that it still took."""
         words = [str(word) for word in words]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        process = subprocess.Popen(words, cwd=ROOT, env=environment(), **pipes)
         time.sleep(after)
         process.send_signal(signal)
         start = time.monotonic()
@@ -58,7 +73,8 @@ class Commands:
 @contextlib.contextmanager
 def nearly_full(left_mib):
     """While it lasts, another process has all of the GPU's memory but so much."""
-    hog = subprocess.Popen([sys.executable, "-c", HOG, str(left_mib)], stdout=subprocess.PIPE, text=True)
+    words = [sys.executable, "-c", HOG, str(left_mib)]
+    hog = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment())
     try:
         assert hog.stdout.readline().strip() == "full", "the GPU could not be filled"
         yield
@@ -95,11 +111,25 @@ def report(name, check):
     return verdict == "ok"
 
 
-def run_all(together, alone, wanted, jobs):
-    """Runs the checks whose names start with one of `wanted`, all where it is empty, and ends the script."""
+def run_all(together, alone, wanted, jobs, gpus=1):
+    """Runs the checks whose names start with one of `wanted`, all where it is empty, and ends the script: those of
+    `together` so many at a time, then those that need a GPU for themselves. Several GPUs have one check each."""
     chosen = lambda checks: [item for item in checks.items() if not wanted or item[0].startswith(tuple(wanted))]  # noqa: E731
+    if gpus > 1:
+        together, alone, jobs = together | alone, {}, gpus
+    free = queue.SimpleQueue()
+    for worker in range(jobs):
+        free.put(worker if gpus > 1 else None)
+
+    def on_a_gpu(item):
+        THREAD.gpu = free.get()
+        try:
+            return report(*item)
+        finally:
+            free.put(THREAD.gpu)
+
     with ThreadPoolExecutor(jobs) as workers:
-        verdicts = list(workers.map(lambda item: report(*item), chosen(together)))
+        verdicts = list(workers.map(on_a_gpu, chosen(together)))
     verdicts += [report(*item) for item in chosen(alone)]
     print(f"{sum(verdicts)} of {len(verdicts)} checks passed")
     sys.exit(0 if verdicts and all(verdicts) else 1)

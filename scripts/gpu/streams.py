@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures ResNet-50 FP16 on a GPU over batch sizes, streams and CUDA graphs, Thalweg and trtexec in turn on one plan.
 
-Usage: streams.py [--thalweg PATH] [--trtexec PATH] [--engine FILE] [--rounds N] [--seconds S]
+Usage: streams.py [--thalweg PATH] [--trtexec PATH] [--engine FILE] [--rounds N] [--seconds S] [--warm-up S]
                   [--cell BATCH,STREAMS,GRAPH...] [--variant NAME=OPTIONS...] [--json FILE]
 
 Thalweg copies each request's samples into its slot and compares outputs; trtexec sends one set of buffers again and
@@ -45,7 +45,7 @@ def build(thalweg, engine):
 def thalweg(arguments, options, batch, streams, graph):
     command = [arguments.thalweg, "bench", "--backend=tensorrt", f"--engine={arguments.engine}", "--json", *options]
     shape = [f"--batch={batch}", f"--streams={streams}", f"--cuda-graph={graph}"]
-    one = json.loads(run([*command, *shape, "--warm-up=0.3", f"--duration={arguments.seconds}"]))
+    one = json.loads(run([*command, *shape, f"--warm-up={arguments.warm_up}", f"--duration={arguments.seconds}"]))
     kept = ("stages", "host_cpu_cores", "feed", "counters")
     return {
         "value": one["throughput_inferences_per_s"]["value"],
@@ -56,7 +56,7 @@ def thalweg(arguments, options, batch, streams, graph):
 
 def trtexec(arguments, batch, streams, graph):
     command = [arguments.trtexec, f"--loadEngine={arguments.engine}", f"--shapes=images:{batch}x3x224x224"]
-    how = [f"--infStreams={streams}", "--warmUp=300", f"--duration={arguments.seconds}", "--iterations=1"]
+    how = [f"--infStreams={streams}", f"--warmUp={arguments.warm_up * 1e3:.0f}", f"--duration={arguments.seconds}", "--iterations=1"]
     output = run([*command, *how, *(["--useCudaGraph"] if graph == "graph" else [])])
     queries = re.search(r"Throughput: ([0-9.]+) qps", output)
     enqueue = re.search(r"Enqueue Time: .*median = ([0-9.]+) ms", output)
@@ -137,6 +137,7 @@ def main():
     parser.add_argument("--engine", type=Path, default=Path("resnet50-fp16.plan"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=1, help="trtexec takes whole seconds")
+    parser.add_argument("--warm-up", type=float, default=1.0, help="seconds of both, before what counts")
     parser.add_argument("--cell", type=cell, nargs="*", default=list(itertools.product(BATCHES, STREAMS, GRAPHS)))
     parser.add_argument("--variant", type=variant, action="append")
     parser.add_argument("--json", type=Path)

@@ -52,6 +52,8 @@ enum Precision {
     Int8,
     /// FP32, and the weights can be changed later.
     Refittable,
+    /// FP32, with two profiles that contexts do not share, as in 8.5.
+    Unshared,
 }
 
 /// Three batches of noise.
@@ -91,13 +93,20 @@ fn build_within(
     config.set_optimization_level(1).unwrap();
     config.disable(BuilderFlag::Tf32).unwrap();
     config.set_profiling_verbosity(ProfilingVerbosity::Detailed).unwrap();
-    assert_eq!(config.share_profiles(), Ok(SharedProfiles::Yes));
+    if precision != Precision::Unshared {
+        assert_eq!(config.share_profiles(), Ok(SharedProfiles::Yes));
+    }
     let cache = config.use_timing_cache(&[]).unwrap();
     let mut profile = builder.create_optimization_profile().unwrap();
     set_shapes(&mut profile);
     config.add_optimization_profile(profile).unwrap();
     match precision {
         Precision::Fp32 => {}
+        Precision::Unshared => {
+            let mut profile = builder.create_optimization_profile().unwrap();
+            set_shapes(&mut profile);
+            config.add_optimization_profile(profile).unwrap();
+        }
         Precision::Refittable => config.enable(BuilderFlag::Refit).unwrap(),
         Precision::Fp16 => config.enable(BuilderFlag::Fp16).unwrap(),
         Precision::Int8 => {
@@ -249,6 +258,30 @@ fn two_contexts_use_one_profile_at_the_same_time() {
     let first = engine.create_execution_context(Activations::OwnedByContext).unwrap();
     let second = engine.create_execution_context(Activations::OwnedByContext).unwrap();
     let outputs = [first, second].map(|context| run(context, &stream(&device), 2, GraphScope::Off));
+    assert_eq!(outputs[0], outputs[1]);
+}
+
+/// What 8.5 always does, and 8.6 unless it is told otherwise.
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn contexts_that_do_not_share_have_a_profile_each() {
+    let _alone = alone();
+    let device = context();
+    if tensorrt().family() != Family::TensorRt8 {
+        return;
+    }
+    let stream = stream(&device);
+    let plan = build(&device, Precision::Unshared);
+    let engine = tensorrt().runtime_on(&device).unwrap().deserialize_engine(&plan).unwrap();
+    assert_eq!(engine.profile_count(), Ok(2));
+    assert_eq!(engine.profile_shapes("x", 0), engine.profile_shapes("x", 1));
+    let context = || engine.create_execution_context(Activations::OwnedByContext).unwrap();
+    let (first, mut second) = (context(), context());
+    let refusal = second.set_optimization_profile(0, &stream).unwrap_err();
+    println!("{refusal}");
+    assert!(matches!(refusal, Error::TensorRt { .. }), "{refusal}");
+    second.set_optimization_profile(1, &stream).unwrap();
+    let outputs = [first, second].map(|context| run(context, &stream, 2, GraphScope::Off));
     assert_eq!(outputs[0], outputs[1]);
 }
 

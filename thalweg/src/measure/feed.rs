@@ -164,19 +164,17 @@ impl Feed<'_> {
     /// Sends what of the schedule nobody else does.
     fn send(&self, schedule: &Schedule, mut filler: Filler<'_>) -> Result<Filled> {
         let mut filled = Filled { senders: 1, ..Filled::default() };
-        let mut asked = None;
-        loop {
-            if self.asks_ahead {
-                asked = Some(self.producer.request(self.load.samples_per_request));
-            }
-            let Some(intended) = self.next_send(schedule) else { break };
-            let request = asked.take();
-            let request = request.unwrap_or_else(|| self.producer.request(self.load.samples_per_request));
-            let mut reservation = match request.and_then(RoomRequest::wait) {
+        let ask = || self.producer.request(self.load.samples_per_request);
+        let mut asked = self.asks_ahead.then(ask);
+        while let Some(intended) = self.next_send(schedule) {
+            let mut reservation = match asked.take().unwrap_or_else(ask).and_then(RoomRequest::wait) {
                 // The streams may be gone; what they failed with is on its way to the observer.
                 Err(Error::Stopped | Error::NoExecutor { .. }) => break,
                 other => other?,
             };
+            // Before this one is committed: the submitter answers nobody while it enqueues that, which takes as long as
+            // an execution where there is no graph.
+            asked = self.asks_ahead.then(ask);
             let first_sample = schedule.next_request() * self.load.samples_per_request % self.inputs.count();
             let began = self.clock.now();
             let in_slot = filler.fill(&mut reservation, first_sample, &mut filled.bytes);

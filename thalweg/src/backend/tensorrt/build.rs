@@ -6,11 +6,12 @@ use std::sync::Arc;
 use thalweg_nvidia::cuda::CudaContext;
 use thalweg_nvidia::tensorrt::{
     Builder, BuilderConfig, BuilderFlag, HostMemory, Network, OptimizationProfile, ProfilingVerbosity,
-    ShapeRange, parse_onnx,
+    ShapeRange, SharedProfiles, parse_onnx,
 };
 
 use super::calibrate::{self, CalibrationProblem, SampleBatches};
 use super::onnx;
+use super::profiles::UNSHARED_PROFILES;
 use super::timings::Timings;
 use super::watched::{LogRelay, WatchedBuild};
 use crate::backend::{BuildOptions, BuildOrder, Calibration, Precision};
@@ -37,12 +38,17 @@ impl Workshop<'_> {
         parse_onnx(&mut network, &onnx::with_shapes(order.model, signature)?, None)?;
         let mut config = self.builder.create_config()?;
         configure(&mut config, &order.spec.options)?;
-        // Executors share a profile, and each of their graphs has a context of its own.
-        config.share_profiles()?;
+        // Executors share a profile where that can be, and each of their graphs has a context of its own.
+        let profile_count = match config.share_profiles()? {
+            SharedProfiles::Yes => 1,
+            SharedProfiles::OnePerContext => UNSHARED_PROFILES,
+        };
         let (least, most) = (*signature.batch_sizes.start(), *signature.batch_sizes.end());
-        let profile = self.profile(&network, signature, least..=most)?;
-        if !profile.ranges().is_empty() {
-            config.add_optimization_profile(profile)?;
+        for _ in 0..profile_count {
+            let profile = self.profile(&network, signature, least..=most)?;
+            if !profile.ranges().is_empty() {
+                config.add_optimization_profile(profile)?;
+            }
         }
         let problem = match order.calibration {
             Some(calibration) => Some(self.calibrate(&mut config, &network, signature, calibration)?),

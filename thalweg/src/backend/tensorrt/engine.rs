@@ -8,6 +8,7 @@ use thalweg_nvidia::nvml::NvmlDevice;
 use thalweg_nvidia::tensorrt::{self, Activations, MemoryAccount};
 
 use super::executor::TensorRtExecutor;
+use super::profiles::Profiles;
 use super::{build, tensors};
 use crate::backend::fitting::make_all;
 use crate::backend::{CudaGraph, Engine, EngineMemory, Executor, ExecutorSpec};
@@ -15,12 +16,13 @@ use crate::error::{Error, Result};
 use crate::model::{Signature, TensorSpec};
 use crate::units::Bytes;
 
-/// The optimization profile that all contexts share.
+/// The optimization profile that contexts use, or that theirs are like.
 const PROFILE: usize = 0;
 
 /// An engine on a GPU.
 pub(super) struct TensorRtEngine {
     pub engine: tensorrt::Engine,
+    pub profiles: Arc<Profiles>,
     pub signature: Signature,
     pub context: Arc<CudaContext>,
     pub nvml: Result<NvmlDevice, thalweg_nvidia::Error>,
@@ -70,6 +72,7 @@ impl Engine for TensorRtEngine {
     }
 
     fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>> {
+        self.check_profiles(spec)?;
         self.check_memory(spec)?;
         let executor = |stream| -> Result<Box<dyn Executor>> {
             Ok(Box::new(TensorRtExecutor::new(Arc::clone(&self), stream, spec)?))
@@ -81,7 +84,11 @@ impl Engine for TensorRtEngine {
 impl TensorRtEngine {
     /// A compute stage with an execution context of its own, in memory that contexts of the same stream share.
     pub fn compute(&self, stream: &Arc<Stream>, memory: &Arc<DeviceBuffer>) -> Result<Arc<Compute>> {
+        let profile = self.profiles.claim();
         let mut context = self.engine.create_execution_context(Activations::UserManaged)?;
+        if profile.number() != context.optimization_profile() {
+            context.set_optimization_profile(profile.number(), stream)?;
+        }
         context.set_activation_memory(Arc::clone(memory))?;
         let inputs: Vec<TensorSpec> = self
             .signature
@@ -91,6 +98,8 @@ impl TensorRtEngine {
             .cloned()
             .collect();
         let shapes = move |batch_size| {
+            // It goes with the context.
+            let _ = &profile;
             inputs.iter().map(|input| (input.name.clone(), build::shape(input, batch_size))).collect()
         };
         Ok(context.into_compute(Arc::clone(stream), Box::new(shapes)))
@@ -129,9 +138,20 @@ impl TensorRtEngine {
         })
     }
 
+    fn check_profiles(&self, spec: &ExecutorSpec) -> Result<()> {
+        let Some(most) = self.profiles.most_contexts() else { return Ok(()) };
+        let fits = most / context_count(spec);
+        if spec.streams <= fits {
+            return Ok(());
+        }
+        let needed = context_count(spec);
+        let reason =
+            format!("each takes {needed} of the {most} optimization profiles, which contexts cannot share");
+        Err(Error::DoesNotFit { streams: spec.streams, fits, reason })
+    }
+
     fn check_memory(&self, spec: &ExecutorSpec) -> Result<()> {
-        let graph_contexts = if spec.cuda_graph == CudaGraph::Off { 0 } else { spec.depth };
-        let memory = self.memory_of(spec.depth, spec.batch_size, 1 + graph_contexts)?;
+        let memory = self.memory_of(spec.depth, spec.batch_size, context_count(spec))?;
         if spec.streams as u64 <= memory.largest_executor_count() {
             return Ok(());
         }
@@ -147,6 +167,11 @@ impl TensorRtEngine {
             ),
         })
     }
+}
+
+/// Execution contexts of one executor: one for batches without a graph, and one for each graph.
+fn context_count(spec: &ExecutorSpec) -> usize {
+    1 + if spec.cuda_graph == CudaGraph::Off { 0 } else { spec.depth }
 }
 
 /// Bytes of each tensor at a batch size.

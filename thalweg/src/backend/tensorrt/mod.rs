@@ -10,6 +10,7 @@ mod executor;
 pub(super) mod machine;
 mod meter;
 mod onnx;
+mod profiles;
 mod progress;
 mod tensors;
 mod timings;
@@ -34,6 +35,7 @@ use crate::files;
 
 use build::Workshop;
 use engine::{Taken, TensorRtEngine};
+use profiles::Profiles;
 use watched::LogRelay;
 
 /// The backend's name.
@@ -172,6 +174,7 @@ impl Backend for TensorRtBackend {
         let signature = tensors::signature(&loaded, engine.signature.as_ref())?;
         let taken = Taken::by(&loaded, &account, engine.bytes.len())?;
         Ok(Arc::new(TensorRtEngine {
+            profiles: Profiles::of(&loaded)?,
             engine: loaded,
             signature,
             context: Arc::clone(&gpu.context),
