@@ -17,8 +17,6 @@ from pathlib import Path
 
 from checking import ROOT, Commands, first_line, last_line, lines_with, nearly_full, run_all
 
-MODEL = [ROOT / "models" / "ppocr_cls.onnx", "--shape=x=1x3x48x192", "--optimization-level=1"]
-
 
 class Checks:
     """Each method is a check: it gives what is to be seen in one line, or raises."""
@@ -28,8 +26,8 @@ class Checks:
         self.run = (commands := Commands(arguments.limit, arguments.logs)).run
         self.interrupt = commands.interrupt
         thalweg = arguments.thalweg.resolve()
-        self.bench = [thalweg, "bench", "--backend=tensorrt", f"--engine={arguments.engine.resolve()}"]
-        self.tune = [thalweg, "tune", *MODEL, "--backend=tensorrt", f"--cache={self.folder / 'cache'}"]
+        network = ["--backend=tensorrt", f"--engine={arguments.engine.resolve()}"]
+        self.bench, self.tune = [thalweg, "bench", *network], [thalweg, "tune", *network, "--batch=1,8"]
 
     def tests(self):
         assert self.arguments.tests, "no --tests"
@@ -60,7 +58,6 @@ class Checks:
         assert code in (0, 130) and "measurement.json" in left, f"bench: {code}, {left}: {last_line(text)}"
         said = f"bench: {code} after {seconds:.1f} s, {left}: {last_line(text)}"
         out = self.folder / "tune"
-        self.run(self.search("first", 5))  # builds the engine
         code, text, seconds = self.interrupt(self.search(out, 40), 10, signal.SIGINT, log="interrupted-tune")
         assert code in (0, 130), f"tune: {code}: {last_line(text)}"
         return f"{said} | tune: {code} after {seconds:.1f} s: {last_line(text)} | {self.resumed(out)}"
@@ -84,7 +81,6 @@ class Checks:
         command = [*self.bench, "--streams=4", "--batch=8", "--duration=30"]
         said = f"bench: {last_line(self.run(command, code=1, log='sticky-bench', **faulty(10)))}"
         out = self.folder / "sticky"
-        self.run(self.search("second", 5))  # builds the engine
         text = self.run(self.search(out, 40), code=1, log="sticky-tune", **faulty(10))
         return f"{said} | tune: {last_line(text)} | {self.resumed(out)}"
 
