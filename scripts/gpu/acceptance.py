@@ -2,7 +2,7 @@
 """Shows on a GPU what issue by issue was promised of the TensorRT backend, several checks at a time, one line each.
 
 Usage: acceptance.py [--thalweg PATH] [--tests PATH...] [--lean DIR] [--foreign FILE] [--samples DIR] [--jobs N]
-                     [--gpus N] [--limit S] [--logs DIR] [CHECK...]
+                     [--gpus N] [--fp16-level N] [--limit S] [--logs DIR] [CHECK...]
 
 CHECK picks checks by the start of their names; all without it. `--tests` are test programs of thalweg-nvidia,
 `--lean` has a lean runtime of TensorRT 10, `--foreign` is a plan of another TensorRT, and `--samples` has
@@ -66,7 +66,7 @@ class Checks:
 
     def accuracy(self, name):
         command = [sys.executable, HERE / "accuracy.py", "--thalweg", self.thalweg, "--threads=2", name]
-        command.append(f"--timing-cache={self.timings}")
+        command += [f"--timing-cache={self.timings}", f"--fp16-level={self.arguments.fp16_level}"]
         return " | ".join(self.run(command, log=f"accuracy-{name}").strip().splitlines())
 
     def lean(self):
@@ -168,6 +168,7 @@ def main():
     parser.add_argument("--small", default="transfer", help="network of `thalweg model` for compute-sanitizer")
     parser.add_argument("--jobs", type=int, default=2, help="builds at once; they time kernels, so six take six times as long")
     parser.add_argument("--gpus", type=int, default=1, help="that checks are spread over, one at a time on each")
+    parser.add_argument("--fp16-level", type=int, default=QUICK, help="of accuracy: how hard to look for FP16 kernels")
     parser.add_argument("--limit", type=float, default=400)
     parser.add_argument("--logs", type=Path)
     arguments = parser.parse_args()

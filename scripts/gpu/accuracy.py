@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares outputs on a GPU with ONNX Runtime on the CPU, in FP32 without TF32 and in FP16.
 
-Usage: accuracy.py [--thalweg PATH] [--samples N] [--threads N] [--timing-cache FILE] NAME...
+Usage: accuracy.py [--thalweg PATH] [--samples N] [--threads N] [--fp16-level N] [--timing-cache FILE] NAME...
 Needs: numpy, onnxruntime; TensorRT on the loader's path. NAME is a model of scripts/models.tsv, or one that
 `thalweg model` writes. Prints a table; ends with 1 where FP32 is off by more than 1e-3 or FP16 by more than 2e-2.
 """
@@ -19,12 +19,8 @@ import models  # noqa: E402
 import reference  # noqa: E402
 
 TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2}
-# The levels that build fastest: at 0 TensorRT takes the first kernel that works, 1 is the least that looks for those of
-# a lower precision.
-OPTIONS = {
-    "fp32": ["--precision=fp32", "--exact-fp32", "--optimization-level=0"],
-    "fp16": ["--precision=fp16", "--optimization-level=1"],
-}
+# At level 0 TensorRT takes the first kernel that works, which builds fastest.
+OPTIONS = {"fp32": ["--precision=fp32", "--exact-fp32", "--optimization-level=0"], "fp16": ["--precision=fp16"]}
 # What random inputs of the networks that Thalweg writes itself have to be.
 WRITTEN = {
     "resnet50": "-",
@@ -69,11 +65,13 @@ def main():
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--thalweg", type=Path, default=Path("target/release/thalweg"))
     parser.add_argument("--samples", type=int, default=3)
+    parser.add_argument("--fp16-level", type=int, default=1, help="the least that looks for kernels of lower precisions")
     parser.add_argument("--timing-cache", help="of TensorRT's builder; makes the second precision quicker")
     parser.add_argument("--threads", type=int, default=8, help="of ONNX Runtime")
     parser.add_argument("--precision", choices=sorted(TOLERANCES), action="append")
     arguments = parser.parse_args()
     how = [f"--timing-cache={arguments.timing_cache}"] if arguments.timing_cache else []
+    OPTIONS["fp16"].append(f"--optimization-level={arguments.fp16_level}")
     is_good = True
     for name in arguments.names:
         with tempfile.TemporaryDirectory(prefix="thalweg-accuracy-") as folder:
