@@ -11,6 +11,8 @@
 use std::fs;
 use std::path::{Path, PathBuf, absolute};
 
+use crate::kind::LibraryKind;
+
 /// Where Debian's packages and NVIDIA's installers put libraries.
 const USUAL_FOLDERS: [&str; 6] = [
     "/usr/lib/x86_64-linux-gnu",
@@ -60,6 +62,12 @@ pub(crate) enum Place {
 }
 
 impl Places {
+    /// Whether one of the named folders has this library.
+    pub(crate) fn names(&self, kind: LibraryKind) -> bool {
+        let has = |folder: &PathBuf| kind.sonames().iter().any(|soname| folder.join(soname).is_file());
+        self.directories.iter().any(has)
+    }
+
     /// All places in the order of the search, relative paths made absolute.
     pub(crate) fn in_order(&self) -> Vec<Place> {
         let mut places: Vec<_> = self.directories.iter().map(|folder| Place::folders([folder])).collect();

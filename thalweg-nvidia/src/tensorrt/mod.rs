@@ -106,7 +106,7 @@ pub struct TensorRt {
 
 impl TensorRt {
     /// Opens the full TensorRT, else that for RTX, else the lean runtime, with the ONNX parser of the same
-    /// version. Where there is a CUDA driver, it is started (`cuInit`); where there is none, building may
+    /// version; those in [`Places::directories`] before all others. Where there is a CUDA driver, it is started (`cuInit`); where there is none, building may
     /// still work.
     ///
     /// # Errors
@@ -144,8 +144,11 @@ impl TensorRt {
     }
 
     fn open_any(places: &Places, sink: Option<&LogSink>) -> Result<Self> {
+        // Whoever names a folder wants the TensorRT in it, though a fuller one may lie elsewhere.
+        let (named, others): (Vec<_>, Vec<_>) =
+            Flavour::ALL.into_iter().partition(|flavour| places.names(flavour.library()));
         let mut first = None;
-        for flavour in Flavour::ALL {
+        for flavour in named.into_iter().chain(others) {
             match Self::open_flavour(flavour, places, sink.cloned()) {
                 Err(error @ Error::NotFound { .. }) => first = first.or(Some(error)),
                 opened_or_broken => return opened_or_broken,
@@ -340,6 +343,20 @@ mod tests {
         let text = error_of(TensorRt::open(&folder.places())).to_string();
         assert!(text.contains("libnvinfer.so.11"), "{text}");
         assert!(text.contains("pip install tensorrt"), "{text}");
+    }
+
+    #[test]
+    fn the_lean_runtime_in_a_named_folder_comes_before_a_full_one_elsewhere() {
+        let folder = Folder::new("lean-named");
+        folder.build("libnvinfer_lean.so.10", &stand_in::tensorrt(101_601));
+        let elsewhere = Folder::new("full-elsewhere");
+        std::fs::create_dir(elsewhere.path().join("tensorrt_libs")).unwrap();
+        elsewhere.build("tensorrt_libs/libnvinfer.so.10", &stand_in::tensorrt(100_000));
+        let places = Places { site_packages: vec![elsewhere.path().to_owned()], ..folder.places() };
+        let opened = TensorRt::open(&places).unwrap();
+        assert_eq!((opened.flavour(), opened.version().to_string().as_str()), (Flavour::Lean, "10.16.1"));
+        let without = Places { directories: Vec::new(), ..places };
+        assert_eq!(TensorRt::open(&without).unwrap().flavour(), Flavour::Full);
     }
 
     #[test]

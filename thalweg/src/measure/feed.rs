@@ -98,6 +98,17 @@ impl FeedSummary {
     }
 }
 
+/// When a sender asks for the room of its next request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asking {
+    /// Once there is something to send.
+    AtNeed,
+    /// Once the request before is committed.
+    Ahead,
+    /// Before the request before is committed: a submitter answers nobody while it enqueues that.
+    Early,
+}
+
 /// What the sending thread needs.
 pub(super) struct Feed<'a> {
     pub producer: Producer,
@@ -105,8 +116,7 @@ pub(super) struct Feed<'a> {
     pub feeding: Feeding,
     pub inputs: &'a SampleSet,
     pub clock: Clock,
-    /// Whether to ask for the next room before there is something to fill it with.
-    pub asks_ahead: bool,
+    pub asking: Asking,
     /// One message per request that may be sent; disconnected at the end.
     pub permits: Receiver<()>,
 }
@@ -165,21 +175,22 @@ impl Feed<'_> {
     fn send(&self, schedule: &Schedule, mut filler: Filler<'_>) -> Result<Filled> {
         let mut filled = Filled { senders: 1, ..Filled::default() };
         let ask = || self.producer.request(self.load.samples_per_request);
-        let mut asked = self.asks_ahead.then(ask);
+        let mut asked = (self.asking != Asking::AtNeed).then(ask);
         while let Some(intended) = self.next_send(schedule) {
             let mut reservation = match asked.take().unwrap_or_else(ask).and_then(RoomRequest::wait) {
                 // The streams may be gone; what they failed with is on its way to the observer.
                 Err(Error::Stopped | Error::NoExecutor { .. }) => break,
                 other => other?,
             };
-            // Before this one is committed: the submitter answers nobody while it enqueues that, which takes as long as
-            // an execution where there is no graph.
-            asked = self.asks_ahead.then(ask);
+            asked = (self.asking == Asking::Early).then(ask);
             let first_sample = schedule.next_request() * self.load.samples_per_request % self.inputs.count();
             let began = self.clock.now();
             let in_slot = filler.fill(&mut reservation, first_sample, &mut filled.bytes);
             filled.time += self.clock.now() - began;
             reservation.commit_intended(in_slot as u64, intended);
+            if self.asking == Asking::Ahead {
+                asked = Some(ask());
+            }
         }
         filled.wall = self.clock.now() - schedule.start;
         Ok(filled)
