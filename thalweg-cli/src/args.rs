@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use thalweg::backend::{CudaGraph, DataSheet, Precision, Transfers, Wait};
+use thalweg::backend::{CudaGraph, DataSheet, PlantedFault, Precision, Transfers, Wait};
 use thalweg::export::Format;
 use thalweg::measure::{Feeding, ObjectionKind};
 use thalweg::model::DataType;
@@ -15,8 +15,8 @@ use thalweg::precision::AccuracyLimit;
 
 use crate::values::{
     Counts, format_parser, graph_parser, network_parser, objection_parser, parse_count, parse_counts,
-    parse_delay, parse_device, parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape,
-    parse_span, precision_parser, transfers_parser, wait_parser,
+    parse_delay, parse_device, parse_fault, parse_feeding, parse_input_type, parse_positive, parse_seconds,
+    parse_shape, parse_span, precision_parser, transfers_parser, wait_parser,
 };
 
 pub use precision::{AccuracyArgs, ConvertArgs, QuantizationArgs, Target};
@@ -240,7 +240,7 @@ pub struct GpuArgs {
 }
 
 /// What a tuned configuration decides.
-const KNOBS: [&str; 10] = [
+const KNOBS: [&str; 11] = [
     "streams",
     "batch",
     "depth",
@@ -250,6 +250,7 @@ const KNOBS: [&str; 10] = [
     "wait",
     "transfers",
     "batching_delay_ms",
+    "plant_fault",
     "shapes",
 ];
 
@@ -385,6 +386,10 @@ pub struct RunArgs {
     /// Whether inputs and outputs are copied; off measures the device's computations alone
     #[arg(long, value_name = "ON|OFF", default_value = "on", value_parser = transfers_parser())]
     pub transfers: Transfers,
+    /// Do something wrong on purpose, for tests of the diagnosis: pageable, default-stream, wait-per-item or
+    /// slow-feed=MS
+    #[arg(long, value_name = "FAULT", hide = true, value_parser = parse_fault)]
+    pub plant_fault: Option<PlantedFault>,
     /// How long an execution waits for more samples
     #[arg(
         long, value_name = "MS", default_value_t = 0.0,

@@ -5,12 +5,13 @@
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use thalweg::backend::{CudaGraph, DataSheet, Precision, Transfers, Wait};
+use thalweg::backend::{CudaGraph, DataSheet, PlantedFault, Precision, Transfers, Wait};
 use thalweg::export::Format;
 use thalweg::measure::{Feeding, ObjectionKind};
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
 use thalweg::precision::{CalibrationMethod, HalfType};
+use thalweg::units::Nanos;
 
 use crate::args::Target;
 
@@ -127,6 +128,17 @@ pub fn wait_parser() -> impl TypedValueParser<Value = Wait> {
 /// Whether executions copy.
 pub fn transfers_parser() -> impl TypedValueParser<Value = Transfers> {
     named(["on", "off"], Transfers::ALL)
+}
+
+/// A fault to plant, for tests of the diagnosis.
+pub fn parse_fault(text: &str) -> Result<PlantedFault, String> {
+    let known = [PlantedFault::PageableMemory, PlantedFault::DefaultStream, PlantedFault::WaitPerItem];
+    let slow_feed = || {
+        let time = parse_positive(text.strip_prefix("slow-feed=")?).ok()?;
+        Some(PlantedFault::SlowFeed(Nanos::from_seconds(time / 1e3)))
+    };
+    let fault = known.into_iter().find(|fault| fault.to_string() == text).or_else(slow_feed);
+    fault.ok_or_else(|| "the faults are pageable, default-stream, wait-per-item and slow-feed=MS".to_owned())
 }
 
 /// What a tuned configuration is exported for, by its name.

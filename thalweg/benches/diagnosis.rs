@@ -9,6 +9,8 @@
 
 #[path = "../tests/cases/mod.rs"]
 mod cases;
+#[path = "../tests/verdicts/mod.rs"]
+mod verdicts;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,7 +18,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use cases::{Case, Labelled, is_tuned_on, suite, suite_path};
-use thalweg::diagnose::{Evidence, Verdict, trtexec_verdict};
+use thalweg::diagnose::{Verdict, trtexec_verdict};
+use verdicts::{Gain, Judged, print_gains, print_scores};
 
 /// Cases of each verdict that the suite keeps.
 const PER_VERDICT: usize = 12;
@@ -100,13 +103,14 @@ fn score(shows_details: bool) {
     });
     let mut judged = judged.into_inner().expect("no thread panicked");
     judged.sort_by_key(|(labelled, ..)| (labelled.label, labelled.seed));
-    for (name, is_tuned_on) in [("tuned on", true), ("evaluated only", false)] {
-        let part = judged.iter().filter(|(labelled, ..)| labelled.is_tuned_on == is_tuned_on);
-        let pairs: Vec<(&Labelled, Verdict)> =
-            part.map(|(labelled, judgement, _)| (labelled, judgement.verdict)).collect();
-        print_matrix(name, &pairs);
-    }
-    print_trtexec(&judged.iter().map(|(labelled, _, evidence)| (labelled, evidence)).collect::<Vec<_>>());
+    let scored = judged.iter().map(|(labelled, judgement, evidence)| Judged {
+        is_tuned_on: labelled.is_tuned_on,
+        label: labelled.label,
+        right: labelled.right(),
+        verdict: judgement.verdict,
+        trtexec: trtexec_verdict(evidence),
+    });
+    print_scores(&scored.collect::<Vec<_>>());
     for (labelled, judgement, evidence) in judged.iter().filter(|(labelled, judgement, _)| {
         shows_details && labelled.is_tuned_on && !labelled.right().contains(&judgement.verdict)
     }) {
@@ -125,21 +129,6 @@ fn score(shows_details: bool) {
     }
 }
 
-/// What `trtexec` would print of the same measurements; it is silent where no median stands out.
-fn print_trtexec(cases: &[(&Labelled, &Evidence)]) {
-    let said: Vec<(&Labelled, Verdict)> = cases
-        .iter()
-        .filter_map(|(labelled, evidence)| Some((*labelled, trtexec_verdict(evidence)?)))
-        .collect();
-    let right = said.iter().filter(|(labelled, verdict)| labelled.right().contains(verdict)).count();
-    println!(
-        "\ntrtexec's rules on the same measurements: {right} of {} right, {} times wrong, {} times silent",
-        cases.len(),
-        said.len() - right,
-        cases.len() - said.len()
-    );
-}
-
 /// How well the gain of each case's first remedy is predicted.
 fn score_remedies() {
     let suite = suite();
@@ -147,50 +136,13 @@ fn score_remedies() {
     let next = AtomicUsize::new(0);
     in_parallel(|| {
         while let Some(labelled) = suite.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Some(gain) = Case::of(labelled.seed).first_remedy() {
-                tried.lock().expect("no thread panicked").push((labelled.is_tuned_on, gain));
+            if let Some((predicted, measured)) = Case::of(labelled.seed).first_remedy() {
+                let gain = Gain { is_tuned_on: labelled.is_tuned_on, predicted, measured };
+                tried.lock().expect("no thread panicked").push(gain);
             }
         }
     });
-    let tried = tried.into_inner().expect("no thread panicked");
-    let is_near = |predicted: f64, truth: f64| (predicted - truth).abs() <= (0.15 * truth).max(0.05);
-    println!("gain of the first remedy, predicted within max(0.05, 15 %):");
-    for (name, least) in [("all that were tried", 0.0), ("a gain of 1.2 or more", 1.2)] {
-        for (part, is_tuned_on) in [("tuned on", true), ("evaluated only", false)] {
-            let of: Vec<(f64, f64)> = tried
-                .iter()
-                .filter(|(tuned_on, (_, truth))| *tuned_on == is_tuned_on && *truth >= least)
-                .map(|(_, gain)| *gain)
-                .collect();
-            let near = of.iter().filter(|(predicted, truth)| is_near(*predicted, *truth)).count();
-            let nothing = of.iter().filter(|(_, truth)| is_near(1.0, *truth)).count();
-            println!("  {name:22} {part:15} {near} of {}; always 1.0: {nothing}", of.len());
-        }
-    }
-}
-
-fn print_matrix(name: &str, pairs: &[(&Labelled, Verdict)]) {
-    let short = |verdict: Verdict| verdict.to_string().chars().take(7).collect::<String>();
-    let exact = pairs.iter().filter(|(labelled, verdict)| labelled.label == *verdict).count();
-    let right = pairs.iter().filter(|(labelled, verdict)| labelled.right().contains(verdict)).count();
-    let share = |count: usize| 100.0 * count as f64 / pairs.len().max(1) as f64;
-    println!(
-        "\n{name}: {} cases, {:.1} % right, {:.1} % the label itself",
-        pairs.len(),
-        share(right),
-        share(exact)
-    );
-    print!("{:24}", "label \\ verdict");
-    Verdict::ALL.iter().for_each(|verdict| print!(" {:>7}", short(*verdict)));
-    println!();
-    for label in Verdict::ALL {
-        print!("{label:24}");
-        for verdict in Verdict::ALL {
-            let count = pairs.iter().filter(|pair| (pair.0.label, pair.1) == (label, verdict)).count();
-            print!(" {:>7}", if count == 0 { "·".to_owned() } else { count.to_string() });
-        }
-        println!();
-    }
+    print_gains(&tried.into_inner().expect("no thread panicked"));
 }
 
 fn in_parallel(work: impl Fn() + Sync) {

@@ -3,20 +3,25 @@
 
 mod blind;
 mod cases;
+#[allow(dead_code, reason = "the benchmarks use the rest")]
+mod verdicts;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use blind::BlindEngine;
 use cases::{Case, Labelled, suite};
 use thalweg::backend::simulated::SimulatedBackend;
-use thalweg::backend::{Backend, CudaGraph};
-use thalweg::diagnose::{self, Confidence, Diagnosis, Knob, Quantity, Setup, Verdict};
+use thalweg::backend::{Backend, CudaGraph, PlantedFault, Precision};
+use thalweg::capacity::PaperWorkload;
+use thalweg::diagnose::{self, Confidence, Diagnosis, Knob, Limit, Quantity, Setup, Verdict};
 use thalweg::engine::MaxBatch;
 use thalweg::measure::{Arrival, Load, Pacing, StopSignal, Workload, WorkloadSpec};
-use thalweg::model::Model;
 use thalweg::model::zoo::Network;
+use thalweg::model::{DataType, Model};
 use thalweg::pool::Configuration;
+use thalweg::units::Nanos;
 
 /// Part of the suite that has to be judged right.
 const RIGHT: f64 = 0.95;
@@ -50,20 +55,22 @@ fn the_suite_is_judged_right() {
     assert!(right >= RIGHT, "{:.1} % are right", 100.0 * right);
 }
 
+/// Verdicts that rest on the host and the bus alone.
+const NEED_NO_COUNTER: [Verdict; 4] =
+    [Verdict::TransferBound, Verdict::EnqueueBound, Verdict::SynchronisationBound, Verdict::InputStarved];
+
 #[test]
 fn without_counters_no_verdict_about_the_device_is_sure_of_itself() {
     for labelled in suite() {
-        let judgement = Case::of(labelled.seed).judged_without_counters();
-        let is_about_the_host = matches!(
-            judgement.verdict,
-            Verdict::TransferBound
-                | Verdict::EnqueueBound
-                | Verdict::SynchronisationBound
-                | Verdict::InputStarved
-        );
-        if !is_about_the_host {
-            assert_eq!(judgement.confidence, Confidence::Low, "seed {}", labelled.seed);
-            assert!(!judgement.missing.is_empty(), "seed {}", labelled.seed);
+        let case = Case::of(labelled.seed);
+        for (judgement, reason) in [
+            (case.judged_without_counters(), "the device tells nothing about itself"),
+            (case.judged_without_gpm(), "this GPU has no GPM"),
+        ] {
+            if !NEED_NO_COUNTER.contains(&judgement.verdict) {
+                assert_eq!(judgement.confidence, Confidence::Low, "seed {}", labelled.seed);
+                assert!(judgement.missing.iter().any(|it| it.ends_with(reason)), "seed {}", labelled.seed);
+            }
         }
     }
 }
@@ -89,18 +96,24 @@ fn workload(network: Network) -> Workload {
 }
 
 fn diagnosed(workload: &Workload, configuration: Configuration, tries: usize) -> Diagnosis {
+    let case = case(workload, configuration, tries);
+    diagnose::diagnose(&case, &StopSignal::default(), &mut |_| {}).unwrap()
+}
+
+fn case(workload: &Workload, configuration: Configuration, tries: usize) -> diagnose::Case<'_> {
     let outstanding = configuration.streams * configuration.depth;
     let load =
         Load { arrival: Arrival::Concurrency(outstanding), samples_per_request: configuration.batch_size };
-    let case = diagnose::Case {
+    diagnose::Case {
         workload,
         setup: Setup { configuration, feeding: workload.feeding, load },
         pacing: Pacing { window: Duration::from_millis(300), ..Pacing::default() },
         tries,
+        rounds: diagnose::ROUNDS,
         seed: 0,
+        model: None,
         larger: None,
-    };
-    diagnose::diagnose(&case, &StopSignal::default(), &mut |_| {}).unwrap()
+    }
 }
 
 #[test]
@@ -162,4 +175,78 @@ fn a_diagnosis_is_plain_data_whose_verdict_is_a_name_of_the_table() {
     assert_eq!(json["verdict"], "transfer-bound");
     assert_eq!(serde_json::from_value::<Diagnosis>(json).unwrap(), diagnosis);
     assert!(diagnosis.advice.iter().any(|advice| advice.contains("smaller inputs")));
+}
+
+fn four_streams(fault: PlantedFault) -> Configuration {
+    let cuda_graph = CudaGraph::Compute;
+    Configuration { streams: 4, cuda_graph, fault: Some(fault), ..Configuration::default() }
+}
+
+#[test]
+fn a_host_that_waits_for_each_execution_is_found_out() {
+    let workload = workload(Network::Underfilled);
+    let diagnosis = diagnosed(&workload, four_streams(PlantedFault::WaitPerItem), 1);
+    assert_eq!(diagnosis.judgement.verdict, Verdict::SynchronisationBound);
+    assert_eq!(diagnosis.judgement.limits[0].limit, Limit::Barriers);
+    assert!(diagnosis.evidence.value(Quantity::AloneOnDevice).unwrap() > 0.95);
+    let finding = "the submitting thread waits for each before it starts the next";
+    assert!(diagnosis.judgement.findings.iter().any(|it| it.ends_with(finding)), "{diagnosis:?}");
+
+    let sound = Configuration { fault: None, ..four_streams(PlantedFault::WaitPerItem) };
+    let sound = diagnosed(&workload, sound, 0);
+    assert_ne!(sound.judgement.verdict, Verdict::SynchronisationBound);
+    let rate = |it: &Diagnosis| it.measurement.throughput_inferences_per_s.value;
+    assert!(rate(&sound) > 1.5 * rate(&diagnosis), "{} {}", rate(&sound), rate(&diagnosis));
+}
+
+#[test]
+fn a_slow_feed_is_found_out() {
+    let slow = four_streams(PlantedFault::SlowFeed(Nanos(3_000_000)));
+    let diagnosis = diagnosed(&workload(Network::Underfilled), slow, 0);
+    assert_eq!(diagnosis.judgement.verdict, Verdict::InputStarved);
+    let empty = diagnosis.evidence.value(Quantity::PoolEmpty).unwrap();
+    assert!(empty > 0.5, "{empty}");
+    let finding =
+        format!("the pool has no request in {:.0} % of the time, while the device idles", 100.0 * empty);
+    assert!(diagnosis.judgement.findings.contains(&finding), "{:?}", diagnosis.judgement.findings);
+}
+
+#[test]
+fn what_only_a_driver_can_do_wrong_is_refused_without_one() {
+    let workload = workload(Network::Underfilled);
+    for fault in [PlantedFault::PageableMemory, PlantedFault::DefaultStream] {
+        let load = Load { arrival: Arrival::Concurrency(8), samples_per_request: 1 };
+        let experiment = workload.experiment(four_streams(fault), load, Pacing::default());
+        let refused = experiment.run(&StopSignal::default()).err().unwrap().to_string();
+        assert_eq!(refused, format!("plant-fault {fault}: the simulated backend uses no CUDA"));
+    }
+}
+
+#[test]
+fn a_roofline_stands_where_no_counter_does() {
+    let seen = workload(Network::Compute);
+    let model = Model::from_proto(Network::Compute.generate(0), "network.onnx").unwrap();
+    let types = (DataType::F32, Precision::Fp16);
+    let paper = PaperWorkload::of(&model, &BTreeMap::new(), 8, types).unwrap();
+    let blind = Workload { engine: Arc::new(BlindEngine(Arc::clone(&seen.engine))), ..seen };
+    let configuration = Configuration {
+        streams: 2,
+        batch_size: 8,
+        cuda_graph: CudaGraph::Compute,
+        ..Configuration::default()
+    };
+    let case = diagnose::Case { model: Some(&paper), ..case(&blind, configuration, 0) };
+    let diagnosis = diagnose::diagnose(&case, &StopSignal::default(), &mut |_| {}).unwrap();
+    assert_eq!(diagnosis.evidence.value(Quantity::DeviceFill), None);
+    let arithmetic = diagnosis.evidence.reading(Quantity::PaperArithmetic).unwrap();
+    // Eight samples of 34.4 GFLOP in each execution, by the zoo's description.
+    let rate = diagnosis.measurement.throughput_inferences_per_s.value;
+    let expected = rate * 34.4e9 / 989.4e12;
+    assert!((arithmetic.value.unwrap() / expected - 1.0).abs() < 0.02, "{arithmetic:?}");
+    assert_eq!(arithmetic.source, "model's cost in fp16, data sheet");
+    let findings = &diagnosis.judgement.findings;
+    assert!(
+        findings.iter().any(|it| it.starts_with("no counter tells what the device does")),
+        "{findings:?}"
+    );
 }

@@ -2,13 +2,13 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use support::Doubler;
 use thalweg::Error;
-use thalweg::backend::{DeviceSpec, Engine};
+use thalweg::backend::{DeviceSpec, Engine, PlantedFault};
 use thalweg::measure::{
     Arrival, Feeding, Load, Measurement, Pacing, Reference, SampleSet, Stability, StopSignal, Workload,
     measure_what_fits,
@@ -16,6 +16,7 @@ use thalweg::measure::{
 use thalweg::model::ModelIdentity;
 use thalweg::pool::Configuration;
 use thalweg::tune::saturating_load;
+use thalweg::units::Nanos;
 
 const EXECUTION: Duration = Duration::from_millis(2);
 
@@ -206,4 +207,30 @@ fn resident_inputs_are_written_once_for_each_place_and_outputs_are_still_right()
     assert!(measurement.verification.samples > 100, "{:?}", measurement.verification);
     assert!(feed.busy_share < 0.2, "{feed:?}");
     assert_eq!(measurement.verification.verified_slots, 4);
+}
+
+#[test]
+fn a_planted_wait_lets_no_execution_run_beside_another() {
+    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]));
+    let fault = Some(PlantedFault::WaitPerItem);
+    let configuration = Configuration { streams: 4, fault, ..Configuration::default() };
+    let measurement = measure(&workload, configuration, saturating_load(&configuration, None)).unwrap();
+    let mut spans: Vec<_> = measurement.records.iter().map(|record| record.stages.compute).collect();
+    spans.sort_unstable_by_key(|span| span.start);
+    assert!(spans.windows(2).all(|pair| pair[0].end <= pair[1].start), "two ran side by side");
+    let streams: BTreeSet<usize> = measurement.records.iter().map(|record| record.slot.executor).collect();
+    assert_eq!(streams.len(), 4, "each stream has its turn");
+    assert!(configuration.to_string().ends_with("planted fault wait-per-item"), "{configuration}");
+}
+
+#[test]
+fn a_planted_slow_feed_keeps_the_sender_busy_and_the_streams_idle() {
+    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]));
+    let preparation = Nanos(20_000_000);
+    let fault = Some(PlantedFault::SlowFeed(preparation));
+    let configuration = Configuration { streams: 2, fault, ..Configuration::default() };
+    let measurement = measure(&workload, configuration, saturating_load(&configuration, None)).unwrap();
+    assert!(measurement.executions_per_s <= 50.0, "{}", measurement.executions_per_s);
+    let feed = measurement.feed.unwrap();
+    assert!(feed.busy_share > 0.7, "{feed:?}");
 }

@@ -5,12 +5,13 @@ use std::path::Path;
 use anyhow::Context as _;
 use thalweg::Error;
 use thalweg::backend::{self, Backend, Transfers};
+use thalweg::capacity::PaperWorkload;
 use thalweg::engine::{MaxBatch, StoredEngine};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{
     Arrival, Feeding, Load, Measurement, Pacing, Workload, WorkloadSpec, measure_what_fits,
 };
-use thalweg::model::Model;
+use thalweg::model::{DataType, Model};
 use thalweg::pool::Configuration;
 use thalweg::report;
 use thalweg::tune::{TunedConfig, saturating_load};
@@ -105,6 +106,18 @@ impl<'a> Bench<'a> {
         load(&self.args.load, self.tuned.as_ref(), &self.configuration)
     }
 
+    /// What the network computes and moves; `None` for an engine without its model, or where its shapes are unknown.
+    pub fn cost(&self) -> Option<PaperWorkload> {
+        let Network::Model(model) = &self.network else { return None };
+        let args = &self.args.workload;
+        let shapes = match &self.tuned {
+            Some(tuned) => tuned.model.input_shapes.clone(),
+            None => input_shapes(&args.shapes),
+        };
+        let types = (DataType::F32, args.builder.precision);
+        PaperWorkload::of(model, &shapes, self.configuration.batch_size, types).ok()
+    }
+
     /// Whether the network is an engine that was built elsewhere.
     pub fn is_engine(&self) -> bool {
         matches!(self.network, Network::Engine(..))
@@ -196,6 +209,7 @@ fn configuration(args: &RunArgs, core_count: usize) -> Configuration {
         wait: args.wait,
         transfers: args.transfers,
         batching_delay: milliseconds(args.batching_delay_ms),
+        fault: args.plant_fault,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::env;
 
-use thalweg::diagnose::{Case, Diagnosis, Progress, Setup};
+use thalweg::diagnose::{Case, Diagnosis, Progress, ROUNDS, Setup};
 use thalweg::engine::MaxBatch;
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Arrival, Feeding};
@@ -31,12 +31,15 @@ pub fn run(args: &DiagnoseArgs, output: &Output) -> anyhow::Result<()> {
         output.note(&format!("building an engine for batch {batch}, to try it"));
         bench.prepare(MaxBatch::Exactly(batch), &interrupts, output).map_err(|error| format!("{error:#}"))
     };
+    let cost = bench.cost();
     let case = Case {
         workload: &workload,
         setup: Setup { configuration: bench.configuration, feeding: workload.feeding, load: bench.load() },
         pacing: pacing(&args.run),
         tries: args.tries,
+        rounds: ROUNDS,
         seed: args.run.workload.seed,
+        model: cost.as_ref(),
         larger: (!is_quick && !bench.is_engine()).then_some(&larger),
     };
     let bar = Bar::spin(format!("measuring {}", bench.configuration), output);

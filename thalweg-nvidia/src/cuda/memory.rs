@@ -1,5 +1,6 @@
 //! Memory on the device, and memory on the host that the device can reach by itself.
 
+use std::alloc::{self, Layout};
 use std::ffi::c_uint;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -18,6 +19,9 @@ const LEAST_ALLOCATION: usize = 1;
 /// Device memory is taken in whole multiples of this: the driver does not give less either, and TensorRT 8.6 counts
 /// the outputs of a network in steps of 512 bytes.
 const DEVICE_STEP: usize = 512;
+
+/// Host buffers begin at multiples of this.
+const PAGE: usize = 4096;
 
 /// Owned device memory, aligned to 256 bytes at least. What is in it at first is undefined.
 pub struct DeviceBuffer {
@@ -91,14 +95,18 @@ pub enum PinnedMemory {
     /// Not cached, so that copies to the device disturb no cache and may be faster. Reading it on the host is
     /// very slow: for inputs that are written from start to end.
     WriteCombined,
+    /// Not pinned after all but ordinary memory, as a program has it that knows no better: the driver copies by way of a
+    /// buffer of its own, and holds the calling thread up. To see that somebody notices.
+    Pageable,
 }
 
 /// Owned page-locked host memory: only from and to such memory do copies run beside other work. It begins at a
-/// page, filled with zeros, and is page-locked for every device.
+/// page, filled with zeros, and is page-locked for every device, unless it is [`PinnedMemory::Pageable`].
 pub struct PinnedBuffer {
     context: Arc<CudaContext>,
     memory: NonNull<u8>,
     byte_count: usize,
+    kind: PinnedMemory,
 }
 
 impl PinnedBuffer {
@@ -108,21 +116,38 @@ impl PinnedBuffer {
     /// `CUDA_ERROR_OUT_OF_MEMORY` where the host cannot lock so many pages.
     #[doc(alias = "cuMemHostAlloc")]
     pub fn new(context: &Arc<CudaContext>, byte_count: usize, kind: PinnedMemory) -> Result<Self> {
-        let flags = HOST_MEMORY_PORTABLE | write_combined(kind);
-        let api = context.enter()?;
-        let mut memory = ptr::null_mut();
-        // SAFETY: `memory` is writable, a context is current, the size is not 0 and cuda.h defines the flags.
-        unsafe { api.host_memory_allocate(&raw mut memory, byte_count.max(LEAST_ALLOCATION), flags) }?;
-        let memory = NonNull::new(memory.cast::<u8>()).expect("bug: cuMemHostAlloc succeeded with no memory");
+        let memory = if kind == PinnedMemory::Pageable {
+            pageable(byte_count)
+        } else {
+            let flags = HOST_MEMORY_PORTABLE | write_combined(kind);
+            let api = context.enter()?;
+            let mut memory = ptr::null_mut();
+            // SAFETY: `memory` is writable, a context is current, the size is not 0 and cuda.h defines the flags.
+            unsafe { api.host_memory_allocate(&raw mut memory, byte_count.max(LEAST_ALLOCATION), flags) }?;
+            NonNull::new(memory.cast::<u8>()).expect("bug: cuMemHostAlloc succeeded with no memory")
+        };
         // SAFETY: so many bytes were just allocated, and nobody else has them.
         unsafe { memory.write_bytes(0, byte_count) };
-        Ok(Self { context: Arc::clone(context), memory, byte_count })
+        Ok(Self { context: Arc::clone(context), memory, byte_count, kind })
     }
 
     /// Its size, in bytes.
     pub fn byte_count(&self) -> usize {
         self.byte_count
     }
+}
+
+/// Whole pages of ordinary memory.
+fn pageable(byte_count: usize) -> NonNull<u8> {
+    let layout = page_layout(byte_count);
+    // SAFETY: the layout's size is not 0.
+    let memory = unsafe { alloc::alloc(layout) };
+    NonNull::new(memory).unwrap_or_else(|| alloc::handle_alloc_error(layout))
+}
+
+fn page_layout(byte_count: usize) -> Layout {
+    let size = byte_count.max(LEAST_ALLOCATION);
+    Layout::from_size_align(size, PAGE).expect("bug: a tensor is larger than half of all addresses")
 }
 
 fn write_combined(kind: PinnedMemory) -> c_uint {
@@ -159,6 +184,10 @@ impl fmt::Debug for PinnedBuffer {
 impl Drop for PinnedBuffer {
     #[doc(alias = "cuMemFreeHost")]
     fn drop(&mut self) {
+        if self.kind == PinnedMemory::Pageable {
+            // SAFETY: `pageable` has allocated it with this layout, and no copy uses it, as below.
+            return unsafe { alloc::dealloc(self.memory.as_ptr(), page_layout(self.byte_count)) };
+        }
         let Ok(api) = self.context.enter() else { return };
         // SAFETY: nobody else owns the memory, and no copy uses it: a copy owns its buffers until it is done.
         let _ = unsafe { api.host_memory_free(self.memory.as_ptr().cast()) };

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::raw::RawStream;
 
 /// A CUDA stream: what is enqueued on it runs in order, and beside everything on other streams. It never waits
-/// for the default stream.
+/// for the default stream, unless it is [that one](Self::default_of).
 pub struct Stream {
     context: Arc<CudaContext>,
     handle: Handle,
@@ -42,6 +42,13 @@ impl Stream {
         // SAFETY: `handle` is writable, a context is current, and priorities out of range are clamped.
         unsafe { api.stream_create(&raw mut handle, STREAM_NON_BLOCKING, priority) }?;
         Ok(Self { context: Arc::clone(context), handle: Handle(handle) })
+    }
+
+    /// The context's default stream, which is there once for all: whoever takes it runs behind everybody else who does.
+    /// Nothing can be captured on it. To see what it costs.
+    #[doc(alias = "CU_STREAM_LEGACY")]
+    pub fn default_of(context: &Arc<CudaContext>) -> Self {
+        Self { context: Arc::clone(context), handle: Handle(ptr::null_mut()) }
     }
 
     /// The context that it belongs to.
@@ -200,6 +207,10 @@ impl fmt::Debug for Stream {
 impl Drop for Stream {
     #[doc(alias = "cuStreamDestroy")]
     fn drop(&mut self) {
+        if self.handle.0.is_null() {
+            // The default stream belongs to the context.
+            return;
+        }
         let Ok(api) = self.context.enter() else { return };
         // SAFETY: nobody else has the handle. Work that is still enqueued is finished first, by the driver.
         let _ = unsafe { api.stream_destroy(self.handle.0) };

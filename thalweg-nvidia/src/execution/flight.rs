@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cuda::{Event, PinnedBuffer};
 use crate::error::Result;
@@ -38,6 +39,8 @@ pub(super) struct Flight {
     pub(super) outputs: Vec<PinnedBuffer>,
     pub(super) copies: Copies,
     pub(super) enqueue: Interval,
+    /// How long the calls for the copies took of that.
+    pub(super) copy_calls: Duration,
     pub(super) progress: Progress,
 }
 

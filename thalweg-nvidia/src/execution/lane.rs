@@ -1,7 +1,7 @@
 //! The device's half of a slot.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cuda::{
     DeviceBuffer, EventClock, EventWait, Graph, PinnedBuffer, PinnedMemory, Stream, StreamPriority,
@@ -75,11 +75,15 @@ impl Lane {
         })
     }
 
-    /// Host buffers that fit it.
+    /// Host buffers that fit it. Outputs are read on the host, so they are never write-combined.
     ///
     /// # Errors
     /// Where the host cannot lock so much memory.
     pub fn host_buffers(&self, input_memory: PinnedMemory) -> Result<HostBuffers> {
+        let output_memory = match input_memory {
+            PinnedMemory::Pageable => PinnedMemory::Pageable,
+            PinnedMemory::Cached | PinnedMemory::WriteCombined => PinnedMemory::Cached,
+        };
         let context = self.streams.compute.context();
         let pinned = |buffers: &[Arc<DeviceBuffer>], memory| -> Result<Vec<_>> {
             let sizes = buffers.iter().map(|buffer| buffer.byte_count());
@@ -87,7 +91,7 @@ impl Lane {
         };
         Ok(HostBuffers {
             inputs: pinned(&self.inputs, input_memory)?,
-            outputs: pinned(&self.outputs, PinnedMemory::Cached)?,
+            outputs: pinned(&self.outputs, output_memory)?,
         })
     }
 
@@ -160,12 +164,14 @@ impl Lane {
             outputs: host.outputs,
             copies,
             enqueue: Interval { start, end: start },
+            copy_calls: Duration::ZERO,
             progress: Progress::Enqueueing,
         });
         let enqueued = self.enqueue();
         let mut flight = self.flight.take().expect("bug: it was set above");
         match enqueued {
-            Ok(()) => {
+            Ok(copy_calls) => {
+                flight.copy_calls = copy_calls;
                 flight.enqueue.end = Instant::now();
                 flight.progress = Progress::Enqueued;
                 self.flight = Some(flight);
@@ -236,7 +242,7 @@ impl Lane {
         let flight = self.flight.take()?;
         let outcome = waited.clone().and_then(|()| match flight.progress {
             Progress::Enqueueing => Err(Error::Abandoned),
-            Progress::Enqueued => self.marks.times(self.joins(&flight), clock, flight.enqueue),
+            Progress::Enqueued => self.marks.times(self.joins(&flight), clock, &flight),
         });
         Some(Finished { host: flight.into_host(waited), outcome })
     }
@@ -287,7 +293,7 @@ impl Lane {
         Graph::capture(&private, || {
             // SAFETY: `prepare` has checked the sizes. Captured work does not run here; a launch checks that the
             // host buffers are the same ones and owns them.
-            unsafe { stages.enqueue(job, &host.inputs, &mut host.outputs, compute) }
+            unsafe { stages.enqueue(job, &host.inputs, &mut host.outputs, compute) }.map(drop)
         })
     }
 
@@ -306,8 +312,8 @@ impl Lane {
         Stages { streams, marks, inputs, outputs, recording, copies: Copies::Made }
     }
 
-    /// Enqueues the job of `flight`.
-    fn enqueue(&mut self) -> Result<()> {
+    /// Enqueues the job of `flight`, and gives the time that the calls for its copies took.
+    fn enqueue(&mut self) -> Result<Duration> {
         let flight = self.flight.as_mut().expect("bug: `launch` has set it");
         let PreparedJob { job, graph, .. } = &mut self.jobs[flight.job.0];
         let stream = &self.streams.compute;
@@ -315,7 +321,8 @@ impl Lane {
             // SAFETY: the lane owns the graph, the events and, as `check_launch` has seen, the buffers that were
             // captured; it keeps them until the mark behind the launch is complete.
             unsafe { graph.launch(stream) }?;
-            return self.marks.d2h_end.record(stream);
+            self.marks.d2h_end.record(stream)?;
+            return Ok(Duration::ZERO);
         }
         let alone = LaneStreams::single(stream);
         let stages = Stages {

@@ -21,7 +21,7 @@ mod stages;
 #[cfg(test)]
 mod tests;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cuda::PinnedBuffer;
 use crate::error::{Error, Result};
@@ -70,6 +70,9 @@ pub struct Finished {
 pub struct ExecutionTimes {
     /// The calling thread was busy starting it.
     pub enqueue: Interval,
+    /// Part of that in which the calls for the copies had the thread: microseconds, unless the host's buffers are not
+    /// pinned or the driver's queue is full. A graph with its copies has no such calls.
+    pub copy_calls: Duration,
     /// Inputs went to the device.
     pub h2d: Interval,
     /// The device computed.

@@ -1,13 +1,14 @@
 //! The three stages of an execution, in order on up to three streams, with a mark before and behind each.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cuda::shifted;
 use crate::cuda::{
     CudaContext, DeviceBuffer, Event, EventClock, EventTiming, EventWait, PinnedBuffer, Stream,
 };
 use crate::error::Result;
+use crate::execution::flight::Flight;
 use crate::execution::{ExecutionTimes, Interval, Job};
 
 /// The streams of a lane. They may be one, two or three: stages on the same stream follow each other without events.
@@ -79,19 +80,15 @@ impl Marks {
 
     /// When the stages ran, once `d2h_end` is complete. All are placed from the first mark, because times over
     /// short distances are exact.
-    pub(super) fn times(
-        &self,
-        joins: Joins,
-        clock: &EventClock,
-        enqueue: Interval,
-    ) -> Result<ExecutionTimes> {
+    pub(super) fn times(&self, joins: Joins, clock: &EventClock, flight: &Flight) -> Result<ExecutionTimes> {
         let origin = clock.host_time(&self.h2d_start)?;
         let time =
             |event: &Event| -> Result<Instant> { Ok(shifted(origin, event.elapsed_ms(&self.h2d_start)?)) };
         let compute_start = if joins.h2d_and_compute { &self.h2d_end } else { &self.compute_start };
         let d2h_start = if joins.compute_and_d2h { &self.compute_end } else { &self.d2h_start };
         Ok(ExecutionTimes {
-            enqueue,
+            enqueue: flight.enqueue,
+            copy_calls: flight.copy_calls,
             h2d: Interval { start: origin, end: time(&self.h2d_end)? },
             compute: Interval { start: time(compute_start)?, end: time(&self.compute_end)? },
             d2h: Interval { start: time(d2h_start)?, end: time(&self.d2h_end)? },
@@ -127,7 +124,7 @@ pub(super) struct Stages<'a> {
 }
 
 impl Stages<'_> {
-    /// Enqueues all three, `compute` in the middle. Which stages share a mark comes back.
+    /// Enqueues all three, `compute` in the middle, and gives the time that the calls for the copies took.
     ///
     /// # Safety
     /// - The host buffers are as many as the job's sizes and at least as large, and so are the device buffers.
@@ -139,15 +136,17 @@ impl Stages<'_> {
         host_inputs: &[PinnedBuffer],
         host_outputs: &mut [PinnedBuffer],
         compute: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Duration> {
         let LaneStreams { h2d, compute: compute_stream, d2h } = self.streams;
         let joins = self.joins();
         self.record(&self.marks.h2d_start, h2d)?;
+        let uploading = Instant::now();
         for (index, byte_count) in self.copied(&job.input_byte_counts) {
             let source = host_inputs[index].as_ptr();
             // SAFETY: as the caller promises.
             unsafe { h2d.enqueue_upload(source, &self.inputs[index], byte_count) }?;
         }
+        let upload_calls = uploading.elapsed();
         self.record(&self.marks.h2d_end, h2d)?;
         if !joins.h2d_and_compute {
             compute_stream.wait_for(&self.marks.h2d_end)?;
@@ -159,12 +158,17 @@ impl Stages<'_> {
             d2h.wait_for(&self.marks.compute_end)?;
             self.record(&self.marks.d2h_start, d2h)?;
         }
+        let downloading = Instant::now();
         for (index, byte_count) in self.copied(&job.output_byte_counts) {
             let target = host_outputs[index].as_mut_ptr();
             // SAFETY: as the caller promises.
             unsafe { d2h.enqueue_download(&self.outputs[index], target, byte_count) }?;
         }
-        if self.recording == Recording::Live { self.marks.d2h_end.record(d2h) } else { Ok(()) }
+        let copy_calls = upload_calls + downloading.elapsed();
+        if self.recording == Recording::Live {
+            self.marks.d2h_end.record(d2h)?;
+        }
+        Ok(copy_calls)
     }
 
     /// The buffers that are copied, each with its number of bytes.

@@ -28,6 +28,7 @@ struct Bench {
 enum Streams {
     One,
     Three,
+    Default,
 }
 
 impl Bench {
@@ -46,6 +47,7 @@ impl Bench {
         let streams = match streams {
             Streams::One => LaneStreams::single(&stream()),
             Streams::Three => LaneStreams { h2d: stream(), compute: stream(), d2h: stream() },
+            Streams::Default => LaneStreams::single(&Arc::new(Stream::default_of(&context))),
         };
         let compute = compute(Arc::clone(&streams.compute));
         let lane = Lane::new(&LaneSpec {
@@ -85,8 +87,8 @@ impl Bench {
 }
 
 #[test]
-fn each_kind_of_graph_on_one_and_on_three_streams_brings_the_input_to_the_output() {
-    for (name, streams) in [("one", Streams::One), ("three", Streams::Three)] {
+fn each_kind_of_graph_brings_the_input_to_the_output_whatever_the_streams() {
+    for (name, streams) in [("one", Streams::One), ("three", Streams::Three), ("default", Streams::Default)] {
         for graph in [GraphScope::Off, GraphScope::Compute, GraphScope::Copies] {
             let mut bench = Bench::new(&format!("lane-{name}-{graph:?}"), &streams);
             let job = bench.prepare(graph);
@@ -104,6 +106,51 @@ fn each_kind_of_graph_on_one_and_on_three_streams_brings_the_input_to_the_output
             }
         }
     }
+}
+
+#[test]
+fn pageable_memory_is_no_pinned_memory_and_is_kept_as_long() {
+    let mut bench = Bench::new("lane-pageable", &Streams::Three);
+    let pinned = bench.stand_in.live().host_buffers;
+    bench.host = bench.lane.host_buffers(PinnedMemory::Pageable).unwrap();
+    assert_eq!((pinned, bench.stand_in.live().host_buffers), (2, 0));
+    let job = bench.prepare(GraphScope::Off);
+    let host = bench.filled(6);
+    bench.stand_in.set_delay(1);
+    bench.lane.launch(job, host).unwrap();
+    assert!(bench.lane.poll(&bench.clock).is_none(), "the buffers are still with the lane");
+    let finished = bench.lane.poll(&bench.clock).unwrap();
+    assert_eq!(&finished.host.outputs[0][..], &[6; BYTE_COUNT]);
+    let times = finished.outcome.unwrap();
+    assert!(times.copy_calls <= times.enqueue.end - times.enqueue.start, "{times:?}");
+}
+
+#[test]
+fn lanes_on_the_default_stream_wait_for_each_other_and_leave_it_alone_at_their_end() {
+    let mut bench = Bench::new("lane-default", &Streams::Default);
+    let streams = LaneStreams::single(&Arc::new(Stream::default_of(&bench.context)));
+    let compute = Compute::copies(Arc::clone(&streams.compute));
+    let spec = LaneSpec {
+        streams,
+        input_byte_counts: vec![BYTE_COUNT],
+        output_byte_counts: vec![BYTE_COUNT],
+        wait: EventWait::AsContext,
+    };
+    let mut second = Lane::new(&spec).unwrap();
+    let mut host = second.host_buffers(PinnedMemory::Cached).unwrap();
+    let second_job = Job { compute, ..bench.job(GraphScope::Off) };
+    let second_job = second.prepare(second_job, &mut host).unwrap();
+    let first_job = bench.prepare(GraphScope::Off);
+    let first_host = bench.filled(1);
+    bench.lane.launch(first_job, first_host).unwrap();
+    second.launch(second_job, host).unwrap();
+    // The first one's work lies before the second one's, though nobody has asked for it.
+    let late = second.wait(&bench.clock).unwrap().outcome.unwrap();
+    let early = bench.lane.poll(&bench.clock).unwrap().outcome.unwrap();
+    assert!(early.d2h.end <= late.h2d.start, "{early:?} {late:?}");
+    let streams = bench.stand_in.live().streams;
+    drop(second);
+    assert_eq!(bench.stand_in.live().streams, streams);
 }
 
 #[test]

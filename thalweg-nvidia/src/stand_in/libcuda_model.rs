@@ -95,7 +95,10 @@ impl State {
 
     fn enqueue(&mut self, stream: Handle, op: Op) -> c_int {
         let stream = stream as usize;
-        match self.streams.get_mut(&stream) {
+        // The default stream is always there, and nobody can capture on it.
+        let default_stream = &mut None;
+        let known = if stream == 0 { Some(default_stream) } else { self.streams.get_mut(&stream) };
+        match known {
             Some(Some(captured)) => captured.push(op),
             Some(None) => {
                 self.record_count += 1;

@@ -13,6 +13,8 @@ pub struct DataSheet {
     pub key: &'static str,
     /// What the vendor calls it.
     pub name: &'static str,
+    /// What its driver calls it.
+    pub driver_name: &'static str,
     /// Streaming multiprocessors.
     pub sm_count: u32,
     /// Highest clock of the SMs in MHz.
@@ -43,6 +45,11 @@ impl DataSheet {
         ALL.into_iter().find(|sheet| sheet.key == key)
     }
 
+    /// The device that a driver, or a simulated backend, calls by this name.
+    pub fn of_device(name: &str) -> Option<Self> {
+        ALL.into_iter().find(|sheet| name.starts_with(sheet.name) || name == sheet.driver_name)
+    }
+
     /// All devices that are known by a short name.
     pub fn all() -> &'static [Self] {
         &ALL
@@ -53,6 +60,7 @@ const ALL: [DataSheet; 4] = [
     DataSheet {
         key: "h100",
         name: "NVIDIA H100 SXM 80 GB",
+        driver_name: "NVIDIA H100 80GB HBM3",
         sm_count: 132,
         sm_clock_max_mhz: 1980.0,
         fp16_flops_per_s: 989.4e12,
@@ -69,6 +77,7 @@ const ALL: [DataSheet; 4] = [
     DataSheet {
         key: "a100",
         name: "NVIDIA A100 SXM 80 GB",
+        driver_name: "NVIDIA A100-SXM4-80GB",
         sm_count: 108,
         sm_clock_max_mhz: 1410.0,
         fp16_flops_per_s: 312.0e12,
@@ -85,6 +94,7 @@ const ALL: [DataSheet; 4] = [
     DataSheet {
         key: "l4",
         name: "NVIDIA L4",
+        driver_name: "NVIDIA L4",
         sm_count: 58,
         sm_clock_max_mhz: 2040.0,
         fp16_flops_per_s: 121.0e12,
@@ -101,6 +111,7 @@ const ALL: [DataSheet; 4] = [
     DataSheet {
         key: "orin",
         name: "NVIDIA Jetson AGX Orin 64 GB",
+        driver_name: "Orin",
         sm_count: 16,
         sm_clock_max_mhz: 1300.0,
         // 170 sparse INT8 TOPS of the GPU are 85 dense; FP16 is half of that.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::PlantedFault;
 use crate::units::Clock;
 
 /// How many executors to make, and of what shape.
@@ -23,6 +24,8 @@ pub struct ExecutorSpec {
     pub wait: Wait,
     /// Whether executions copy; `cpu` knows only [`Transfers::On`].
     pub transfers: Transfers,
+    /// What is done wrong on purpose; executors plant what the device's driver has to do with.
+    pub fault: Option<PlantedFault>,
     /// The clock of all times in completions.
     pub clock: Clock,
 }

@@ -14,6 +14,7 @@ mod fitting;
 mod host;
 mod memory;
 mod order;
+mod planted_fault;
 mod residency;
 pub mod simulated;
 pub mod tensorrt;
@@ -40,6 +41,7 @@ pub use executor_spec::{CudaGraph, ExecutorSpec, Transfers, Wait};
 pub use host::{HostCopy, HostTensor};
 pub use memory::EngineMemory;
 pub use order::{BuildEvent, BuildOrder, BuildWatch, Calibration};
+pub use planted_fault::PlantedFault;
 
 /// Where to look for a device and its libraries.
 #[derive(Clone, Debug, Default)]
@@ -324,6 +326,10 @@ impl Span {
 pub struct StageTimes {
     /// The submitting thread was busy starting it.
     pub enqueue: Span,
+    /// Part of that in which calls for copies had the thread, where the backend tells. Long calls mean that copies do not
+    /// run by themselves: the host's memory is not page-locked.
+    #[serde(default)]
+    pub copy_calls: Nanos,
     /// Inputs went from host to device.
     pub h2d: Span,
     /// The network ran.

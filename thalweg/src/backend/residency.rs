@@ -44,6 +44,7 @@ mod tests {
             cuda_graph,
             wait,
             transfers,
+            fault: None,
             clock,
         })
     }

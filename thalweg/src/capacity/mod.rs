@@ -25,5 +25,5 @@ pub use curve::{Curve, CurvePoint};
 pub use demand::{DRAM_CEILING, Demand, DemandSource, Resource, ServiceDemands};
 pub use observation::Observation;
 pub(crate) use observation::power_limit_watts;
-pub use paper::{PaperPrediction, PaperWorkload};
+pub use paper::{PaperPrediction, PaperShares, PaperWorkload};
 pub use prediction::{FULL, Prediction, Predictor};

@@ -82,6 +82,17 @@ pub struct PaperPrediction {
     pub anchor: Option<f64>,
 }
 
+/// What a throughput asks of a device, by its data sheet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PaperShares {
+    /// Arithmetic over the peak of the precision, 0..1. FP32 is TF32 on the tensor cores, at half the rate of FP16, as
+    /// TensorRT computes it unless it is told otherwise.
+    pub arithmetic: f64,
+    /// DRAM traffic over the bandwidth, were each tensor written once and read once by each of its readers: more than
+    /// is moved where kernels are fused or tensors stay in a cache, so it may be above 1.
+    pub traffic: f64,
+}
+
 impl PaperWorkload {
     /// A model with these input shapes, batch in front where dimensions are open.
     ///
@@ -117,6 +128,25 @@ impl PaperWorkload {
         })
     }
 
+    /// What so many inferences per second ask of a device.
+    pub fn shares(&self, sheet: &DataSheet, inferences_per_s: f64) -> PaperShares {
+        let executions_per_s = inferences_per_s / self.batch_size as f64;
+        let (flops, bytes) = self.totals();
+        let peak = match self.precision {
+            Precision::Fp32 => sheet.fp16_flops_per_s / 2.0,
+            Precision::Fp16 | Precision::Int8 => peak(self.precision, sheet),
+        };
+        PaperShares {
+            arithmetic: flops * executions_per_s / peak,
+            traffic: bytes * executions_per_s / sheet.dram_bytes_per_s,
+        }
+    }
+
+    /// FLOPs and bytes of one execution.
+    fn totals(&self) -> (f64, f64) {
+        self.nodes.iter().fold((0.0, 0.0), |sum, it| (sum.0 + it.0, sum.1 + it.1))
+    }
+
     /// What this device does with it; `anchor` is measured over predicted throughput of another device.
     pub fn on(&self, sheet: &DataSheet, anchor: Option<f64>) -> PaperPrediction {
         let peak = ARITHMETIC_SHARE * peak(self.precision, sheet);
@@ -139,7 +169,7 @@ impl PaperWorkload {
         let (slowest, limit) =
             demands.into_iter().fold((0.0, on_device), |a, b| if b.0 > a.0 { b } else { a });
         let rate = |seconds: f64| self.batch_size as f64 / seconds * anchor.unwrap_or(1.0);
-        let (flops, bytes) = self.nodes.iter().fold((0.0, 0.0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+        let (flops, bytes) = self.totals();
         PaperPrediction {
             device: sheet.name.to_owned(),
             batch_size: self.batch_size,
@@ -182,6 +212,17 @@ mod tests {
         let copied = rate(vec![(1.0, 1e6)], 1_000_000_000);
         assert_eq!(copied.limit, Resource::H2dEngine);
         assert!((copied.many_streams_inferences_per_s / (4.0 * 63.0 * PCIE_SHARE) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn at_the_peak_all_of_it_is_asked_for() {
+        let sheet = DataSheet::of("h100").unwrap();
+        // Four samples of 1 TFLOP and 1 GB in all.
+        let workload = workload(vec![(1e12, 1e9)], 0);
+        let PaperShares { arithmetic, traffic } =
+            workload.shares(&sheet, 4.0 * sheet.fp16_flops_per_s / 1e12);
+        assert!((arithmetic - 1.0).abs() < 1e-12);
+        assert!((traffic - 989.4e9 / 3.352e12).abs() < 1e-12);
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{Counters, Span};
-use crate::capacity::DRAM_CEILING;
+use super::waiting::Waiting;
+use crate::backend::{Counters, DataSheet, Span};
+use crate::capacity::{DRAM_CEILING, PaperWorkload};
 use crate::measure::stats::percentile;
 use crate::measure::{Arrival, Measurement, Record, executions, took_place};
 use crate::units::Nanos;
@@ -41,8 +42,20 @@ pub enum Quantity {
     /// Share of the time in which any stream was computing: what `nvidia-smi` calls GPU utilisation, which is 1 for one
     /// small kernel after the other.
     DeviceComputing,
+    /// Share of the time in which no request was in the pool: nothing to run.
+    PoolEmpty,
+    /// Share of the time in which one execution was on the device and a ready one, free to run beside it, waited to be
+    /// enqueued, though no thread was in a call.
+    HeldByHost,
+    /// The same for one that was enqueued: it waited for work of another stream.
+    HeldOnDevice,
+    /// Exactly one execution on the device, as a part of the time in which any is.
+    AloneOnDevice,
     /// Host time of starting one execution.
     EnqueueTime,
+    /// Part of that in which the calls for its copies had the thread; the driver returns at once from those of
+    /// page-locked memory.
+    CopyCallTime,
     /// Copy of the inputs of one execution.
     H2dTime,
     /// Kernels of one execution.
@@ -57,6 +70,11 @@ pub enum Quantity {
     TensorActivity,
     /// DRAM traffic over the most that a copy reaches.
     DramFill,
+    /// Arithmetic of the model at this throughput over the peak of the data sheet: needs no counter.
+    PaperArithmetic,
+    /// DRAM traffic of the model at this throughput over the bandwidth of the data sheet, were each tensor written and
+    /// read: more than is moved where kernels are fused or a cache holds it.
+    PaperTraffic,
     /// Bytes from host to device, by the bus's own counter.
     PcieRx,
     /// Bytes from device to host, by the bus's own counter.
@@ -72,9 +90,12 @@ impl Quantity {
     pub fn unit(self) -> &'static str {
         match self {
             Self::Executions => "1/s",
-            Self::EnqueueTime | Self::H2dTime | Self::ComputeTime | Self::D2hTime | Self::TurnaroundTime => {
-                "s"
-            }
+            Self::EnqueueTime
+            | Self::CopyCallTime
+            | Self::H2dTime
+            | Self::ComputeTime
+            | Self::D2hTime
+            | Self::TurnaroundTime => "s",
             Self::PcieRx | Self::PcieTx => "bytes/s",
             Self::HostCores => "cores",
             Self::Senders => "threads",
@@ -98,7 +119,12 @@ impl fmt::Display for Quantity {
             Self::D2hBusy => "D2H copy engine",
             Self::StreamsComputing => "streams computing",
             Self::DeviceComputing => "any stream computing",
+            Self::PoolEmpty => "nothing to run",
+            Self::HeldByHost => "ready, held by host",
+            Self::HeldOnDevice => "ready, held on device",
+            Self::AloneOnDevice => "alone on device",
             Self::EnqueueTime => "enqueue",
+            Self::CopyCallTime => "calls for copies",
             Self::H2dTime => "H2D",
             Self::ComputeTime => "compute",
             Self::D2hTime => "D2H",
@@ -106,6 +132,8 @@ impl fmt::Display for Quantity {
             Self::DeviceFill => "device fill",
             Self::TensorActivity => "tensor pipes",
             Self::DramFill => "DRAM",
+            Self::PaperArithmetic => "arithmetic, on paper",
+            Self::PaperTraffic => "DRAM, on paper",
             Self::PcieRx => "PCIe to device",
             Self::PcieTx => "PCIe to host",
             Self::ClockShare => "SM clock",
@@ -143,10 +171,27 @@ impl Evidence {
         evidence.read_load(measurement);
         evidence.read_host(measurement);
         evidence.read_stages(measurement);
+        evidence.read_waiting(measurement);
         evidence.read_device(measurement);
         evidence.throttle_reasons =
             measurement.counters.as_ref().map(|it| it.throttle_reasons.clone()).unwrap_or_default();
         evidence
+    }
+
+    /// The roofline's two sides, from what the model computes and moves: they stand without any counter, and say what
+    /// would be needed at least, not how full anything is.
+    pub fn read_roofline(&mut self, model: &PaperWorkload, measurement: &Measurement) {
+        let sides = [Quantity::PaperArithmetic, Quantity::PaperTraffic];
+        let device = &measurement.device.name;
+        let Some(sheet) = DataSheet::of_device(device) else {
+            let reason = format!("there is no data sheet of {device}");
+            return sides.into_iter().for_each(|side| self.put_missing(side, reason.as_str()));
+        };
+        let shares = model.shares(&sheet, measurement.throughput_inferences_per_s.value);
+        let source = format!("model's cost in {}, data sheet", model.precision);
+        for (side, share) in sides.into_iter().zip([shares.arithmetic, shares.traffic]) {
+            self.put(side, share, source.as_str());
+        }
     }
 
     /// The number, where it is known.
@@ -259,6 +304,25 @@ impl Evidence {
         if let Some(turnaround) = turnaround(measurement) {
             self.put(Quantity::TurnaroundTime, turnaround.as_seconds(), "host and device clock, median");
         }
+    }
+
+    fn read_waiting(&mut self, measurement: &Measurement) {
+        let records = &measurement.records;
+        let mut calls: Vec<Nanos> = executions(records).into_iter().map(|it| it.times.copy_calls).collect();
+        calls.sort_unstable();
+        // Where nothing is enqueued by calls there is nothing to say.
+        if let Some(calls) = calls.last().is_some_and(|it| *it > Nanos::ZERO).then(|| percentile(&calls, 0.5))
+        {
+            self.put(Quantity::CopyCallTime, calls.as_seconds(), "host clock, median");
+        }
+        let Some(waiting) = Waiting::of(records, &measurement.configuration) else { return };
+        const SOURCE: &str = "host and device clock";
+        self.put(Quantity::HeldByHost, waiting.held_by_host, SOURCE);
+        self.put(Quantity::HeldOnDevice, waiting.held_on_device, SOURCE);
+        self.put(Quantity::AloneOnDevice, waiting.alone, SOURCE);
+        let in_pool = records.iter().map(|it| Span { start: it.submitted, end: it.readable }).collect();
+        let empty = 1.0 - covered(in_pool).as_seconds() / seconds(measurement);
+        self.put(Quantity::PoolEmpty, empty.clamp(0.0, 1.0), "host clock, every request");
     }
 
     fn read_device(&mut self, measurement: &Measurement) {

@@ -44,6 +44,16 @@ const DISTURBANCE: f64 = 0.5;
 /// without (TensorRT 8.6 on an H100).
 const GRAPH_LEAVES: f64 = 0.1;
 
+/// What the calls for the copies of an execution take at most where memory is page-locked: a few microseconds each (a
+/// call of the driver), some tensors, and no waiting. Ordinary memory takes 100 us for the first megabyte (9 GB/s on an
+/// H100's host).
+pub(super) const COPY_CALLS: f64 = 50e-6;
+
+/// Executions run one after the other where so much of the time only one is on the device ...
+const SERIAL: f64 = 0.9;
+/// ... while for so much of it another is ready and free to run: less is the time in which a thread wakes up.
+const HELD: f64 = 0.2;
+
 /// What can hold throughput back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -56,6 +66,9 @@ pub enum Limit {
     Copies,
     /// The clock of the SMs.
     Clock,
+    /// Executions that wait for each other though they could run side by side: a host that waits for each, or streams
+    /// that do, as on CUDA's default stream.
+    Barriers,
     /// Slots: executions that may be under way at once.
     Slots,
     /// DRAM.
@@ -68,11 +81,12 @@ pub enum Limit {
 
 impl Limit {
     /// All of them. Of limits that would gain alike the earlier is named: it causes the later ones.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Input,
         Self::Submission,
         Self::Copies,
         Self::Clock,
+        Self::Barriers,
         Self::Slots,
         Self::Dram,
         Self::Sms,
@@ -88,6 +102,7 @@ impl fmt::Display for Limit {
             Self::Submission => "submitting threads",
             Self::Copies => "copy engines",
             Self::Clock => "SM clock",
+            Self::Barriers => "waits between executions",
             Self::Slots => "slots per stream",
             Self::Dram => "DRAM",
             Self::Sms => "SMs",
@@ -106,6 +121,7 @@ struct Change {
     compute: f64,
     sms: f64,
     dram: f64,
+    barriers: f64,
     slots: f64,
     streams: f64,
 }
@@ -117,9 +133,33 @@ const NOTHING: Change = Change {
     compute: 1.0,
     sms: 1.0,
     dram: 1.0,
+    barriers: 1.0,
     slots: 1.0,
     streams: 1.0,
 };
+
+/// What lets executions run one by one though others are ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Nothing: they run side by side, or nothing else is ready.
+    Free,
+    /// The host starts one when the one before has ended.
+    ByHost,
+    /// Streams wait for each other.
+    OnDevice,
+}
+
+impl Order {
+    pub(super) fn of(evidence: &Evidence) -> Self {
+        let value = |quantity| evidence.value(quantity).unwrap_or(0.0);
+        let (by_host, on_device) = (value(Quantity::HeldByHost), value(Quantity::HeldOnDevice));
+        match value(Quantity::AloneOnDevice) >= SERIAL && by_host + on_device >= HELD {
+            false => Self::Free,
+            true if by_host > on_device => Self::ByHost,
+            true => Self::OnDevice,
+        }
+    }
+}
 
 /// How close a workload is to each of its limits.
 #[derive(Clone, Debug)]
@@ -129,9 +169,15 @@ pub struct Limits {
     /// Seconds of one execution.
     turnaround: f64,
     enqueue: f64,
+    /// Part of it in which copies hold the thread up, 0..1.
+    blocked_by_copies: f64,
     h2d: f64,
     compute: f64,
     d2h: f64,
+    /// Whether executions run one by one though others are ready.
+    order: Order,
+    /// Time between two of them then.
+    between: f64,
     /// Pressures that are measured as such.
     feed: f64,
     /// How many slots are filled at the same time.
@@ -152,11 +198,15 @@ impl Limits {
     /// From what was seen of this configuration. What is missing limits nothing.
     pub fn of(evidence: &Evidence, configuration: &Configuration) -> Self {
         let value = |quantity| evidence.value(quantity).unwrap_or(0.0);
-        Self {
+        let blocked = (value(Quantity::CopyCallTime) - COPY_CALLS).max(0.0);
+        let known = Self {
             configuration: *configuration,
             executions_per_s: value(Quantity::Executions),
             turnaround: value(Quantity::TurnaroundTime),
             enqueue: value(Quantity::EnqueueTime),
+            blocked_by_copies: (blocked / value(Quantity::EnqueueTime).max(f64::MIN_POSITIVE)).min(1.0),
+            order: Order::of(evidence),
+            between: 0.0,
             h2d: value(Quantity::H2dTime),
             compute: value(Quantity::ComputeTime),
             d2h: value(Quantity::D2hTime),
@@ -170,27 +220,35 @@ impl Limits {
             clock: evidence.value(Quantity::ClockShare).unwrap_or(1.0),
             served: evidence.value(Quantity::LoadServed),
             asked: evidence.value(Quantity::SlotsAsked).unwrap_or(1.0),
-        }
+        };
+        Self { between: known.between_executions(), ..known }
     }
 
     /// Throughput over what this limit allows: 1 where it is reached.
     pub fn pressure(&self, limit: Limit) -> f64 {
-        let pressures = self.pressures(&NOTHING);
-        let of = |wanted: Limit| {
-            let own = pressures.iter().filter(|(limit, _)| *limit == wanted);
-            own.map(|(_, pressure)| *pressure).fold(0.0, f64::max)
-        };
         match limit {
             // What a clock holds back is the SMs.
-            Limit::Clock => (1.0 - self.clock) * of(Limit::Sms),
-            other => of(other),
+            Limit::Clock => (1.0 - self.clock) * self.pressure_of(Limit::Sms),
+            other => self.pressure_of(other),
         }
         .min(1.0)
+    }
+
+    /// Highest pressure of a limit's bounds.
+    fn pressure_of(&self, wanted: Limit) -> f64 {
+        let pressures = self.pressures(&NOTHING);
+        let own = pressures.iter().filter(|(limit, _)| *limit == wanted);
+        own.map(|(_, pressure)| *pressure).fold(0.0, f64::max)
     }
 
     /// Throughput with this limit twice as far away over the throughput as it is.
     pub fn gain(&self, limit: Limit) -> f64 {
         self.reach(&self.doubled(limit)) / self.reach(&NOTHING)
+    }
+
+    /// Whether executions wait for each other though others are ready.
+    pub(super) fn runs_one_by_one(&self) -> bool {
+        self.order != Order::Free
     }
 
     /// The same with a CUDA graph in place of launches. How long the kernels themselves take is not known where they
@@ -204,9 +262,18 @@ impl Limits {
         Estimate { value: gain(0.5), lower: gain(0.0), upper: gain(1.0 - GRAPH_LEAVES) }
     }
 
+    /// The same with so many times the requests, or the threads that send them.
+    pub fn gain_of_requests(&self, factor: f64) -> f64 {
+        self.reach(&self.requests(factor)) / self.reach(&NOTHING)
+    }
+
+    fn requests(&self, factor: f64) -> Change {
+        Change { input: factor.recip(), compute: self.more_company_of_requests(factor), ..NOTHING }
+    }
+
     fn doubled(&self, limit: Limit) -> Change {
         match limit {
-            Limit::Input => Change { input: 0.5, compute: self.more_company_of_requests(), ..NOTHING },
+            Limit::Input => self.requests(2.0),
             Limit::Submission => {
                 Change { enqueue: 0.5, compute: 1.0 - LATE_KERNELS * self.launch_share(), ..NOTHING }
             }
@@ -216,6 +283,10 @@ impl Limits {
                 let time = self.clock.max(0.5);
                 let compute = 1.0 - (1.0 - time) * (1.0 - self.dram_elasticity());
                 Change { sms: time, compute, ..NOTHING }
+            }
+            Limit::Barriers => {
+                let compute = company(2.0 * self.computing()) / company(self.computing());
+                Change { barriers: 0.5, compute, ..NOTHING }
             }
             Limit::Slots => Change { slots: 0.5, ..NOTHING },
             Limit::Dram => Change { dram: 0.5, compute: 1.0 - self.dram_elasticity() / 2.0, ..NOTHING },
@@ -237,10 +308,11 @@ impl Limits {
         sum.max(f64::MIN_POSITIVE).powf(-SHARPNESS.recip())
     }
 
-    fn pressures(&self, change: &Change) -> [(Limit, f64); 10] {
+    fn pressures(&self, change: &Change) -> [(Limit, f64); 11] {
         let Configuration { streams, depth, cuda_graph, .. } = self.configuration;
         let (h2d, d2h) = (self.h2d * change.copies, self.d2h * change.copies);
-        let (enqueue, compute) = (self.enqueue * change.enqueue, self.compute * change.compute);
+        let launching = self.launching(change);
+        let (enqueue, compute) = (self.enqueue * launching, self.compute * change.compute);
         let in_stream = match cuda_graph {
             CudaGraph::Off | CudaGraph::Compute => compute,
             CudaGraph::Copies => h2d + compute + d2h,
@@ -251,9 +323,15 @@ impl Limits {
             CudaGraph::Compute | CudaGraph::Copies => enqueue + h2d + compute + d2h,
         };
         let rate = self.executions_per_s;
+        // Host and device by turns where the host waits; else the host enqueues while the device works.
+        let one_by_one = match self.order {
+            Order::Free => 0.0,
+            Order::ByHost => on_the_way,
+            Order::OnDevice => h2d + compute + d2h,
+        };
         // A slot that is being filled is in no execution either.
         let filling = if rate > 0.0 { self.feed * self.senders * change.input / rate } else { 0.0 };
-        let round = filling + self.turnaround + on_the_way;
+        let round = filling + self.turnaround_of_slots() + on_the_way;
         let all_slots = (streams * depth) as f64;
         let own_sms = self.own_sms();
         let input = match self.served {
@@ -264,10 +342,11 @@ impl Limits {
         [
             (Limit::Input, input * change.input),
             (Limit::Input, self.feed * change.input),
-            (Limit::Submission, self.submitters * change.enqueue),
+            (Limit::Submission, self.submitters * launching),
             (Limit::Copies, self.h2d_engine * change.copies),
             (Limit::Copies, self.d2h_engine * change.copies),
             (Limit::Clock, 0.0),
+            (Limit::Barriers, rate * (one_by_one + self.between) * change.barriers),
             (Limit::Slots, rate * round / all_slots * change.slots),
             (Limit::Dram, self.dram * change.dram),
             (Limit::Sms, own_sms * change.sms + (self.sms - own_sms) * change.dram),
@@ -275,18 +354,36 @@ impl Limits {
         ]
     }
 
+    /// Time of an enqueue call over what it is now.
+    fn launching(&self, change: &Change) -> f64 {
+        (1.0 - self.blocked_by_copies) * change.enqueue + self.blocked_by_copies * change.copies
+    }
+
+    /// What the host adds to each round of a slot. Where executions run one by one, most of that is waiting for the
+    /// others.
+    fn turnaround_of_slots(&self) -> f64 {
+        if self.order == Order::Free { self.turnaround } else { self.turnaround.min(self.between) }
+    }
+
+    /// Time between two executions that run one by one.
+    fn between_executions(&self) -> f64 {
+        let pressure = self.pressure_of(Limit::Barriers);
+        if self.order == Order::Free { 0.0 } else { ((1.0 - pressure) / self.executions_per_s).max(0.0) }
+    }
+
     /// Executions that compute at once, on average while any does.
     fn computing(&self) -> f64 {
         (self.executions_per_s * self.compute).max(1.0)
     }
 
-    /// What twice the requests of a closed loop add to the time of kernels, where streams lie idle for want of them.
-    fn more_company_of_requests(&self) -> f64 {
+    /// What so many times the requests of a closed loop add to the time of kernels, where streams lie idle for want of
+    /// them.
+    fn more_company_of_requests(&self, factor: f64) -> f64 {
         if self.served.is_some() || self.asked >= 1.0 {
             return 1.0;
         }
         let streams = self.configuration.streams as f64;
-        company((2.0 * self.computing()).min(streams)) / company(self.computing().min(streams))
+        company((factor * self.computing()).min(streams)) / company(self.computing().min(streams))
     }
 
     /// How full the SMs are of work of their own.

@@ -14,21 +14,24 @@ mod limits;
 mod remedies;
 mod rules;
 mod trial;
+mod waiting;
 
 use std::cmp::Ordering::Equal;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capacity::PaperWorkload;
 use crate::error::{Error, Result};
-use crate::measure::{Estimate, Measurement, Pacing, StopSignal, Workload, measure_what_fits};
+use crate::measure::{Estimate, Measurement, Observing, Pacing, StopSignal, Workload, measure_what_fits};
 use crate::pool::Configuration;
 
 pub use evidence::{Evidence, Quantity, Reading};
 pub use limits::{Limit, Limits};
 pub use remedies::{Knob, Remedy, Setup, Tried, advice, remedies};
 pub use rules::{Confidence, HEALTHY_GAIN, Judgement, LimitReading, Verdict, judge, trtexec_verdict, weigh};
+pub use trial::ROUNDS;
 
-use trial::{Entrant, as_asked, race};
+use trial::{Entrant, Turns, as_asked, race};
 
 /// A remedy whose predicted interval ends below this is not worth trying: it would gain less than a turn's noise.
 const WORTH_TRYING: f64 = 1.02;
@@ -39,12 +42,17 @@ pub struct Case<'a> {
     pub workload: &'a Workload,
     /// How it runs. The feeding is the workload's own unless this says otherwise.
     pub setup: Setup,
-    /// How long the first measurement takes.
+    /// How long the first measurement takes. Turns of trials are no longer than a window of it.
     pub pacing: Pacing,
     /// How many remedies are tried.
     pub tries: usize,
+    /// How often a remedy and the setup as it is take turns; [`ROUNDS`] give a useful interval, fewer than three none.
+    pub rounds: usize,
     /// Order of the turns.
     pub seed: u64,
+    /// What the network computes and moves, for a roofline that stands without any counter; `None` for an engine that
+    /// came without its model.
+    pub model: Option<&'a PaperWorkload>,
     /// Makes a workload whose engine runs so many samples, for batches that the given one cannot run, or says why
     /// there is none; `None` to leave those untried.
     pub larger: Option<&'a dyn Fn(usize) -> Result<Workload, String>>,
@@ -82,6 +90,10 @@ pub struct Diagnosis {
     pub remedies: Vec<Remedy>,
     /// The best that was tried; `None` where nothing that was tried helped.
     pub gained: Option<Gained>,
+    /// Throughput while the device's counters are read over that while they are left alone, measured in turns; `None`
+    /// where nobody tried, or where there are none.
+    #[serde(default)]
+    pub observing: Option<Estimate>,
     /// What would help and no knob of the pool does, in whole sentences.
     pub advice: Vec<String>,
     /// The setup as it was.
@@ -106,110 +118,152 @@ pub fn diagnose(
     let measurement = measure_what_fits(case.workload, wanted, &load, case.pacing, stop)?;
     let setup = case.setup.with(measurement.configuration);
     let mut evidence = Evidence::of(&measurement);
+    if let Some(model) = case.model {
+        evidence.read_roofline(model, &measurement);
+    }
+    let mut trials = Trials { case, setup, measured: &measurement, stop, progress };
     let mut judgement = judge(&evidence, &setup.configuration);
     if case.tries > 0 && evidence.value(Quantity::DeviceFill).is_none() && !judgement.missing.is_empty() {
-        probe(case, &setup, &mut evidence, stop, progress)?;
+        trials.probe(&mut evidence)?;
         judgement = judge(&evidence, &setup.configuration);
     }
     let limits = Limits::of(&evidence, &setup.configuration);
-    let alone = alone(case, &setup, stop, progress)?;
+    let alone = trials.alone()?;
     let mut remedies = remedies(&measurement, alone.as_ref(), setup.feeding, &limits);
-    let gained = try_out(case, &setup, &mut remedies, stop, progress)?;
+    let (gained, observing) = trials.run(&mut remedies)?;
     weigh(&mut judgement, &remedies);
     let advice = advice(judgement.verdict, &measurement.device);
     let measurement = Measurement { records: Vec::new(), ..measurement };
-    Ok(Diagnosis { judgement, evidence, remedies, gained, advice, setup, measurement })
+    Ok(Diagnosis { judgement, evidence, remedies, gained, observing, advice, setup, measurement })
 }
 
-/// Where no counter says how full the device is, twice the streams do: on an empty device they gain twice, on a full
-/// one nothing.
-fn probe(
-    case: &Case<'_>,
-    setup: &Setup,
-    evidence: &mut Evidence,
-    stop: &StopSignal,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<()> {
-    let twice = Configuration { streams: 2 * setup.configuration.streams, ..setup.configuration };
-    let entrants = [*setup, setup.with(twice)].map(|setup| Entrant { workload: case.workload, setup });
-    let mut show = |setup: &Setup| progress(Progress::Probing(setup));
-    if let Some(Tried::Ratio(ratio)) = race(&entrants, case.seed, stop, &mut show)?.into_iter().next() {
-        let fill = ratio.value.recip().min(1.0);
-        let source = format!("probe: twice the streams ran {:.2} times as fast", ratio.value);
-        evidence.put(Quantity::DeviceFill, fill, source);
-    }
-    Ok(())
+/// What is measured besides the setup as it is.
+struct Trials<'a, 'p> {
+    case: &'a Case<'a>,
+    setup: Setup,
+    measured: &'a Measurement,
+    stop: &'a StopSignal,
+    progress: &'p mut dyn FnMut(Progress<'_>),
 }
 
-/// One stream by itself: what several do beside each other says little about one, and predictions start from one. A
-/// failure costs precision and nothing else, unless the program itself is wrong.
-fn alone(
-    case: &Case<'_>,
-    setup: &Setup,
-    stop: &StopSignal,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Option<Measurement>> {
-    if case.tries == 0 || setup.configuration.streams == 1 {
-        return Ok(None);
+impl<'a> Trials<'a, '_> {
+    /// Where no counter says how full the device is, twice the streams do: on an empty device they gain twice, on a full
+    /// one nothing.
+    fn probe(&mut self, evidence: &mut Evidence) -> Result<()> {
+        let configuration = self.setup.configuration;
+        let twice = Configuration { streams: 2 * configuration.streams, ..configuration };
+        let entrants = [self.setup, self.setup.with(twice)].map(|setup| self.entrant(setup));
+        let turns = self.turns();
+        let mut show = |setup: &Setup| (self.progress)(Progress::Probing(setup));
+        let tried = race(&entrants, turns, self.stop, &mut show)?;
+        if let Some(Tried::Ratio(ratio)) = tried.into_iter().next() {
+            let fill = ratio.value.recip().min(1.0);
+            let source = format!("probe: twice the streams ran {:.2} times as fast", ratio.value);
+            evidence.put(Quantity::DeviceFill, fill, source);
+        }
+        Ok(())
     }
-    let setup = setup.with(Configuration { streams: 1, submitters: 1, ..setup.configuration });
-    progress(Progress::Probing(&setup));
-    match trial::measure(&Entrant { workload: case.workload, setup }, stop).and_then(as_asked) {
-        Err(error @ Error::Bug(_)) => Err(error),
-        Err(_) => Ok(None),
-        Ok(measured) => Ok(Some(measured)),
-    }
-}
 
-/// Tries the first remedies, and then all together that helped.
-fn try_out(
-    case: &Case<'_>,
-    setup: &Setup,
-    remedies: &mut [Remedy],
-    stop: &StopSignal,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Option<Gained>> {
-    let can_run = |setup: &Setup| {
-        let batches = &case.workload.engine.signature().batch_sizes;
-        case.larger.is_some() || batches.contains(&setup.configuration.batch_size)
-    };
-    let is_worth_it = |it: &&mut Remedy| it.predicted.upper >= WORTH_TRYING && can_run(&it.setup);
-    let mut chosen: Vec<&mut Remedy> = remedies.iter_mut().filter(is_worth_it).take(case.tries).collect();
-    if chosen.is_empty() {
-        return Ok(None);
+    /// One stream by itself: what several do beside each other says little about one, and predictions start from one. A
+    /// failure costs precision and nothing else, unless the program itself is wrong.
+    fn alone(&mut self) -> Result<Option<Measurement>> {
+        let configuration = self.setup.configuration;
+        if self.case.tries == 0 || configuration.streams == 1 {
+            return Ok(None);
+        }
+        let setup = self.setup.with(Configuration { streams: 1, submitters: 1, ..configuration });
+        (self.progress)(Progress::Probing(&setup));
+        match trial::measure(&self.entrant(setup), self.stop).and_then(as_asked) {
+            Err(error @ Error::Bug(_)) => Err(error),
+            Err(_) => Ok(None),
+            Ok(measured) => Ok(Some(measured)),
+        }
     }
-    let largest = chosen.iter().map(|it| it.setup.configuration.batch_size).max().unwrap_or(1);
-    let bench = Bench::with_room_for(case, largest);
-    let mut compare = |setups: &[Setup]| {
-        let entrants: Vec<Entrant<'_>> =
-            setups.iter().map(|&setup| Entrant { workload: bench.workload(&setup), setup }).collect();
-        race(&entrants, case.seed, stop, &mut |setup| progress(Progress::Trying(setup)))
-    };
-    let setups: Vec<Setup> = std::iter::once(*setup).chain(chosen.iter().map(|it| it.setup)).collect();
-    for (remedy, tried) in chosen.iter_mut().zip(compare(&setups)?) {
-        remedy.tried = Some(bench.explained(&remedy.setup, tried));
+
+    /// Tries the first remedies, and then all together that helped; finds out beside them what observing costs.
+    fn run(&mut self, remedies: &mut [Remedy]) -> Result<(Option<Gained>, Option<Estimate>)> {
+        let case = self.case;
+        let can_run = |setup: &Setup| {
+            let batches = &case.workload.engine.signature().batch_sizes;
+            case.larger.is_some() || batches.contains(&setup.configuration.batch_size)
+        };
+        let is_worth_it = |it: &&mut Remedy| it.predicted.upper >= WORTH_TRYING && can_run(&it.setup);
+        let mut chosen: Vec<&mut Remedy> = remedies.iter_mut().filter(is_worth_it).take(case.tries).collect();
+        let largest = chosen.iter().map(|it| it.setup.configuration.batch_size).max().unwrap_or(1);
+        let bench = Bench::with_room_for(case, largest);
+        let observing = self.try_each(&mut chosen, &bench)?;
+        chosen.retain(|remedy| remedy.ratio().is_some_and(|ratio| ratio.lower >= WORTH_TRYING));
+        chosen.sort_by(|a, b| {
+            b.ratio().map(|it| it.value).partial_cmp(&a.ratio().map(|it| it.value)).unwrap_or(Equal)
+        });
+        Ok((self.try_together(&chosen, &bench)?, observing))
     }
-    chosen.retain(|remedy| remedy.ratio().is_some_and(|ratio| ratio.lower >= WORTH_TRYING));
-    chosen.sort_by(|a, b| {
-        b.ratio().map(|it| it.value).partial_cmp(&a.ratio().map(|it| it.value)).unwrap_or(Equal)
-    });
-    let Some(best) = chosen.first() else { return Ok(None) };
-    let alone = best.ratio().map(|ratio| Gained { setup: best.setup, ratio });
-    let together = chosen.iter().fold(*setup, |all, remedy| all.with_knob_of(setup, remedy));
-    if together == best.setup {
-        return Ok(alone);
+
+    /// Each remedy by itself. Gives the throughput with counters over that without.
+    fn try_each(&mut self, chosen: &mut [&mut Remedy], bench: &Bench<'_>) -> Result<Option<Estimate>> {
+        let mut entrants = vec![self.entrant(self.setup)];
+        entrants.extend(chosen.iter().map(|it| self.entrant_on(bench, it.setup)));
+        // In virtual time counters cost nothing.
+        let is_simulated = self.case.workload.engine.is_simulated();
+        let has_counters = self.measured.counters.as_ref().is_some_and(|it| it.sm_activity.is_some());
+        if has_counters && !is_simulated && self.case.tries > 0 {
+            entrants.push(Entrant { observing: Observing::Off, ..entrants[0] });
+        }
+        if entrants.len() == 1 {
+            return Ok(None);
+        }
+        let mut tried = self.race(&entrants)?;
+        let unobserved = tried.drain(chosen.len()..).next();
+        for (remedy, tried) in chosen.iter_mut().zip(tried) {
+            remedy.tried = Some(bench.explained(&remedy.setup, tried));
+        }
+        Ok(match unobserved {
+            Some(Tried::Ratio(Estimate { value, lower, upper })) => {
+                Some(Estimate { value: value.recip(), lower: upper.recip(), upper: lower.recip() })
+            }
+            _ => None,
+        })
     }
-    let tried = compare(&[*setup, best.setup, together])?;
-    let ratios = [best.setup, together].into_iter().zip(tried).filter_map(|(setup, tried)| match tried {
-        Tried::Ratio(ratio) => Some(Gained { setup, ratio }),
-        Tried::Failed(_) => None,
-    });
-    let ratios: Vec<Gained> = ratios.collect();
-    if ratios.is_empty() {
-        return Ok(alone);
+
+    /// All together that helped, the best first, beside the best one.
+    fn try_together(&mut self, helped: &[&mut Remedy], bench: &Bench<'_>) -> Result<Option<Gained>> {
+        let Some(best) = helped.first() else { return Ok(None) };
+        let base = self.setup;
+        let alone = best.ratio().map(|ratio| Gained { setup: best.setup, ratio });
+        let together = helped.iter().fold(base, |all, remedy| all.with_knob_of(&base, remedy));
+        if together == best.setup {
+            return Ok(alone);
+        }
+        let setups = [base, best.setup, together];
+        let tried = self.race(&setups.map(|setup| self.entrant_on(bench, setup)))?;
+        let ratios = setups[1..].iter().zip(tried).filter_map(|(&setup, tried)| match tried {
+            Tried::Ratio(ratio) => Some(Gained { setup, ratio }),
+            Tried::Failed(_) => None,
+        });
+        let ratios: Vec<Gained> = ratios.collect();
+        if ratios.is_empty() {
+            return Ok(alone);
+        }
+        let helped = ratios.into_iter().filter(|gained| gained.ratio.lower >= WORTH_TRYING);
+        Ok(helped.max_by(|a, b| a.ratio.value.total_cmp(&b.ratio.value)))
     }
-    let helped = ratios.into_iter().filter(|gained| gained.ratio.lower >= WORTH_TRYING);
-    Ok(helped.max_by(|a, b| a.ratio.value.total_cmp(&b.ratio.value)))
+
+    fn race(&mut self, entrants: &[Entrant<'_>]) -> Result<Vec<Tried>> {
+        let turns = self.turns();
+        race(entrants, turns, self.stop, &mut |setup| (self.progress)(Progress::Trying(setup)))
+    }
+
+    fn turns(&self) -> Turns {
+        Turns { rounds: self.case.rounds, seed: self.case.seed }
+    }
+
+    fn entrant(&self, setup: Setup) -> Entrant<'a> {
+        Entrant::new(self.case.workload, setup, self.measured).within(self.case.pacing.window)
+    }
+
+    fn entrant_on<'b>(&self, bench: &'b Bench<'_>, setup: Setup) -> Entrant<'b> {
+        Entrant::new(bench.workload(&setup), setup, self.measured).within(self.case.pacing.window)
+    }
 }
 
 /// The workload, and a second one where a batch is larger than what its engine runs.

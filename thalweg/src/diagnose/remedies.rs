@@ -250,6 +250,12 @@ impl Setup {
     }
 }
 
+/// With the uncertainty of gains that only the limits tell.
+fn around(value: f64) -> Estimate {
+    let half = (value - 1.0).abs().max(LIMITS_UNCERTAINTY / 3.0) * LIMITS_UNCERTAINTY;
+    Estimate { value, lower: value - half, upper: value + half }
+}
+
 /// What predicts gains.
 struct Forecast<'a> {
     predictor: Predictor,
@@ -262,7 +268,7 @@ struct Forecast<'a> {
 impl Forecast<'_> {
     fn gain(&self, knob: Knob, setup: &Setup) -> Option<Estimate> {
         let gain = match knob {
-            Knob::Feed | Knob::Load => self.of_limits(Limit::Input),
+            Knob::Feed | Knob::Load => around(self.limits.gain_of_requests(self.more_requests(setup))),
             Knob::Depth => self.below_input(self.of_limits(Limit::Slots)),
             Knob::CudaGraph if self.base.configuration.cuda_graph == CudaGraph::Off => {
                 self.below_input(self.limits.gain_of_graph())
@@ -277,9 +283,21 @@ impl Forecast<'_> {
     }
 
     fn of_limits(&self, limit: Limit) -> Estimate {
-        let value = self.limits.gain(limit);
-        let half = (value - 1.0).abs().max(LIMITS_UNCERTAINTY / 3.0) * LIMITS_UNCERTAINTY;
-        Estimate { value, lower: value - half, upper: value + half }
+        around(self.limits.gain(limit))
+    }
+
+    /// How many times the requests, or the threads that send them, another setup has.
+    fn more_requests(&self, setup: &Setup) -> f64 {
+        match (setup.load.outstanding(), self.base.load.outstanding()) {
+            (Some(new), Some(old)) if new != old => new as f64 / old as f64,
+            _ => match (setup.feeding, self.base.feeding) {
+                (Feeding::Copy { threads: new }, Feeding::Copy { threads: old }) if new > old => {
+                    new as f64 / old.max(1) as f64
+                }
+                // An open loop that becomes a closed one: at least twice as many.
+                _ => 2.0,
+            },
+        }
     }
 
     /// Two threads launch no faster than one as far as the driver's lock goes, and twice as fast where it does not.
@@ -290,9 +308,19 @@ impl Forecast<'_> {
 
     /// By what capacity knows from what was measured.
     fn of_capacity(&self, configuration: &Configuration) -> Option<Estimate> {
-        let base = self.predictor.predict(&self.base.configuration)?.throughput.value;
-        let Estimate { value, lower, upper } = self.predictor.predict(configuration)?.throughput;
+        let base = self.predictor.predict(&self.as_it_runs(&self.base.configuration))?.throughput.value;
+        let Estimate { value, lower, upper } =
+            self.predictor.predict(&self.as_it_runs(configuration))?.throughput;
         Some(Estimate { value: value / base, lower: lower / base, upper: upper / base })
+    }
+
+    /// Executions that run one by one run as those of one stream with one slot.
+    fn as_it_runs(&self, configuration: &Configuration) -> Configuration {
+        if self.limits.runs_one_by_one() {
+            Configuration { streams: 1, depth: 1, submitters: 1, ..*configuration }
+        } else {
+            *configuration
+        }
     }
 
     /// No knob of the pool makes requests come faster.

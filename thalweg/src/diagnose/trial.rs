@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::remedies::{Setup, Tried};
 use crate::error::{Error, Result};
 use crate::measure::stats::paired_ratio;
-use crate::measure::{Measurement, Pacing, StopSignal, Workload};
+use crate::measure::{Measurement, Observing, Pacing, StopSignal, Workload};
 use crate::random::Random;
 
 /// Rounds: with five pairs a 95 % interval is 2.8 standard errors wide to each side, with three it would be 4.3.
-const ROUNDS: usize = 5;
+pub const ROUNDS: usize = 5;
 
 /// Rounds from which on there is an interval worth giving.
 const LEAST_ROUNDS: usize = 3;
@@ -26,10 +26,40 @@ const LEAST_WARM_UP: Duration = Duration::from_millis(100);
 /// Executions of every stream that a turn has to hold.
 const LEAST_EXECUTIONS: f64 = 12.0;
 
+/// Below this rate a turn is no longer made longer: ten samples of it take as long as a user waits.
+const LEAST_RATE: f64 = 0.2;
+
 /// A setup and the workload that it runs on.
+#[derive(Clone, Copy)]
 pub(super) struct Entrant<'a> {
     pub workload: &'a Workload,
     pub setup: Setup,
+    pub observing: Observing,
+    /// How long a turn is measured at least.
+    pub turn: Duration,
+    /// Samples per second and stream that the setup as it was runs: how long a turn has to be follows from it.
+    pub rate_per_stream: f64,
+}
+
+impl<'a> Entrant<'a> {
+    /// A setup where `measured` is the one that was there at first.
+    pub fn new(workload: &'a Workload, setup: Setup, measured: &Measurement) -> Self {
+        let streams = measured.configuration.streams as f64;
+        let rate_per_stream = measured.throughput_inferences_per_s.value / streams;
+        Self { workload, setup, observing: Observing::On, turn: TURN, rate_per_stream }
+    }
+
+    /// The same with turns no longer than this.
+    pub fn within(self, longest: Duration) -> Self {
+        Self { turn: self.turn.min(longest), ..self }
+    }
+}
+
+/// How often, and in which order.
+#[derive(Clone, Copy)]
+pub(super) struct Turns {
+    pub rounds: usize,
+    pub seed: u64,
 }
 
 /// Measures all in turns; gives for each but the first its throughput over the first one's. What fails takes no
@@ -39,14 +69,14 @@ pub(super) struct Entrant<'a> {
 /// [`Error::Bug`].
 pub(super) fn race(
     entrants: &[Entrant<'_>],
-    seed: u64,
+    turns: Turns,
     stop: &StopSignal,
     progress: &mut dyn FnMut(&Setup),
 ) -> Result<Vec<Tried>> {
-    let mut random = Random::new(seed);
+    let mut random = Random::new(turns.seed);
     let mut failures: Vec<Option<String>> = vec![None; entrants.len()];
     let mut rounds: Vec<Vec<Option<f64>>> = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..turns.rounds {
         let mut order: Vec<usize> = (0..entrants.len()).collect();
         random.shuffle(&mut order);
         let mut round = vec![None; entrants.len()];
@@ -97,11 +127,11 @@ pub(super) fn as_asked(measurement: Measurement) -> Result<Measurement> {
 /// As [`Experiment::run`](crate::measure::Experiment::run), and the first error where a request failed.
 pub(super) fn measure(entrant: &Entrant<'_>, stop: &StopSignal) -> Result<Measurement> {
     let Setup { configuration, feeding, load } = entrant.setup;
-    let sample_s = entrant.workload.reference.sample_time().as_seconds();
-    let in_turn = LEAST_EXECUTIONS * (configuration.streams * configuration.batch_size) as f64;
-    let window = TURN.max(Duration::from_secs_f64(sample_s * in_turn));
+    let in_turn = LEAST_EXECUTIONS * configuration.batch_size as f64;
+    let window = entrant.turn.max(Duration::from_secs_f64(in_turn / entrant.rate_per_stream.max(LEAST_RATE)));
     let pacing = Pacing { warm_up: (window / 5).max(LEAST_WARM_UP), window, max_windows: 1 };
-    let measurement = entrant.workload.experiment(configuration, load, pacing).fed(feeding).run(stop)?;
+    let measurement = entrant.workload.experiment(configuration, load, pacing).fed(feeding);
+    let measurement = measurement.observed(entrant.observing).run(stop)?;
     match measurement.failures.first {
         Some(reason) => Err(Error::Execution { stream: 0, slot: 0, reason }),
         None => Ok(measurement),

@@ -13,7 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::feed::{Asking, Feed};
 use super::observation::Observation;
 use super::{Arrival, Feeding, Load, Measurement, Workload, virtual_run};
-use crate::backend::{CudaGraph, Transfers};
+use crate::backend::{CudaGraph, Observer, PlantedFault, Transfers};
 use crate::error::{Error, Result};
 use crate::pool::{Configuration, ExecutionPool, NoResponse, Order};
 use crate::units::{Clock, Nanos};
@@ -54,6 +54,16 @@ impl StopSignal {
     }
 }
 
+/// Whether the device is asked for its counters while it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Observing {
+    /// It is, where it has any.
+    #[default]
+    On,
+    /// It is not: to see what asking costs.
+    Off,
+}
+
 /// One configuration under one load.
 pub struct Experiment<'a> {
     /// What runs, where, with which samples.
@@ -66,6 +76,8 @@ pub struct Experiment<'a> {
     pub pacing: Pacing,
     /// How samples get into the slots.
     pub feeding: Feeding,
+    /// Whether counters are read.
+    pub observing: Observing,
 }
 
 impl Experiment<'_> {
@@ -73,6 +85,17 @@ impl Experiment<'_> {
     #[must_use]
     pub fn fed(self, feeding: Feeding) -> Self {
         Self { feeding, ..self }
+    }
+
+    /// The same with the device's counters read or left alone.
+    #[must_use]
+    pub fn observed(self, observing: Observing) -> Self {
+        Self { observing, ..self }
+    }
+
+    /// Who reads the counters, where that is wanted.
+    pub(super) fn observer(&self, offered: Option<Box<dyn Observer>>) -> Option<Box<dyn Observer>> {
+        offered.filter(|_| self.observing == Observing::On)
     }
 
     /// Builds the pool, warms it up, measures until the windows agree, and takes it down.
@@ -89,12 +112,13 @@ impl Experiment<'_> {
         let clock = Clock::start();
         let mut pool =
             ExecutionPool::start(Arc::clone(&self.workload.engine), &self.configuration, clock.clone())?;
-        let mut observation = Observation::new(self, clock.clone(), pool.take_observer());
+        let mut observation = Observation::new(self, clock.clone(), self.observer(pool.take_observer()));
 
         let (permit, permits) = unbounded();
         let (producer, load, inputs) = (pool.producer(), self.load, &self.workload.inputs);
         let (feeding, asking) = (self.feeding(), self.asking());
-        let sender = Feed { producer, load, feeding, inputs, clock, asking, permits };
+        let preparation = PlantedFault::preparation(self.configuration.fault);
+        let sender = Feed { producer, load, feeding, preparation, inputs, clock, asking, permits };
         let fed = std::thread::scope(|scope| {
             let sender = scope.spawn(|| sender.run());
             let observed = read(&mut observation, &pool, permit, &|| sender.is_finished(), stop);

@@ -80,8 +80,8 @@ fn one() -> usize {
 pub struct FeedSummary {
     /// How inputs got into the slots.
     pub feeding: Feeding,
-    /// Share of the time in which a slot was being filled, on average over those who fill at the same time. Close to 1
-    /// the streams wait for their inputs.
+    /// Share of the time in which inputs were prepared or a slot was being filled, on average over those who do so at
+    /// the same time. Close to 1 the streams wait for their inputs.
     pub busy_share: f64,
     /// How many slots may be filled at the same time.
     #[serde(default = "one")]
@@ -114,6 +114,8 @@ pub(super) struct Feed<'a> {
     pub producer: Producer,
     pub load: Load,
     pub feeding: Feeding,
+    /// What a sender needs for each request before it asks for room; a planted fault, else nothing.
+    pub preparation: Nanos,
     pub inputs: &'a SampleSet,
     pub clock: Clock,
     pub asking: Asking,
@@ -177,6 +179,7 @@ impl Feed<'_> {
         let ask = || self.producer.request(self.load.samples_per_request);
         let mut asked = (self.asking != Asking::AtNeed).then(ask);
         while let Some(intended) = self.next_send(schedule) {
+            filled.time += self.prepare();
             let mut reservation = match asked.take().unwrap_or_else(ask).and_then(RoomRequest::wait) {
                 // The streams may be gone; what they failed with is on its way to the observer.
                 Err(Error::Stopped | Error::NoExecutor { .. }) => break,
@@ -194,6 +197,16 @@ impl Feed<'_> {
         }
         filled.wall = self.clock.now() - schedule.start;
         Ok(filled)
+    }
+
+    /// Lets the time pass that a planted fault says, and gives how long it was.
+    fn prepare(&self) -> Nanos {
+        if self.preparation == Nanos::ZERO {
+            return Nanos::ZERO;
+        }
+        let began = self.clock.now();
+        std::thread::sleep(self.preparation.to_duration());
+        self.clock.now() - began
     }
 
     /// When the next request is meant to be sent, once that time has come; `None` at the end.

@@ -24,7 +24,7 @@ mod workload;
 
 pub use comparison::{Comparison, Difference, Objection, ObjectionKind};
 pub(crate) use execution::{Execution, executions, took_place};
-pub use experiment::{Experiment, Pacing, StopSignal};
+pub use experiment::{Experiment, Observing, Pacing, StopSignal};
 pub use feed::{FeedSummary, Feeding};
 pub use load::{Arrival, Load};
 pub use measurement::{

@@ -84,7 +84,7 @@ mod tests {
     fn record(executor: usize, h2d: (u64, u64), compute: (u64, u64), d2h: (u64, u64)) -> Record {
         let span = |(start, end)| Span { start: Nanos(start), end: Nanos(end) };
         let stages =
-            StageTimes { enqueue: Span::default(), h2d: span(h2d), compute: span(compute), d2h: span(d2h) };
+            StageTimes { h2d: span(h2d), compute: span(compute), d2h: span(d2h), ..StageTimes::default() };
         let (intended, submitted, readable) = (Nanos(h2d.0), Nanos(h2d.0), Nanos(d2h.1));
         let slot = SlotId { executor, index: 0 };
         Record { sequence: 0, slot, samples: 1, batch_size: 1, intended, submitted, stages, readable }

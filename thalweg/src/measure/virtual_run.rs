@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::observation::Observation;
-use super::{Experiment, Measurement, SampleSet, StopSignal};
+use super::{Experiment, FeedSummary, Measurement, SampleSet, StopSignal};
+use crate::backend::PlantedFault;
 use crate::error::{Error, Result};
 use crate::pool::{RoomRequest, VirtualPool};
 use crate::units::Nanos;
@@ -15,7 +16,8 @@ use crate::units::Nanos;
 pub(super) fn run(experiment: &Experiment<'_>, stop: &StopSignal) -> Result<Measurement> {
     let engine = Arc::clone(&experiment.workload.engine);
     let mut pool = VirtualPool::start(engine, &experiment.configuration)?;
-    let mut observation = Observation::new(experiment, pool.clock(), pool.take_observer());
+    let mut observation =
+        Observation::new(experiment, pool.clock(), experiment.observer(pool.take_observer()));
     let mut sender = Sender::new(experiment, observation.outstanding());
     while !observation.is_complete() && !stop.is_requested() {
         let is_busy = sender.act(&pool)? | read(&pool, &mut observation, &mut sender)?;
@@ -24,6 +26,7 @@ pub(super) fn run(experiment: &Experiment<'_>, stop: &StopSignal) -> Result<Meas
         }
     }
     observation.end(pool.busy_time());
+    let feed = sender.feed(experiment, pool.clock().now());
     pool.stop();
     while sender.unanswered > 0 {
         match pool.try_response() {
@@ -31,7 +34,7 @@ pub(super) fn run(experiment: &Experiment<'_>, stop: &StopSignal) -> Result<Meas
             None => pool.step(None)?,
         }
     }
-    observation.summarise(experiment)
+    Ok(Measurement { feed, ..observation.summarise(experiment)? })
 }
 
 /// Takes in every response that is there; whether there was one.
@@ -55,6 +58,12 @@ struct Sender<'a> {
     asked: Option<(RoomRequest, Nanos)>,
     /// Requests that were committed and not answered.
     unanswered: usize,
+    /// What a planted fault lets each request take before it is sent.
+    preparation: Nanos,
+    /// When the request that is being prepared is ready.
+    ready: Nanos,
+    /// Requests that were sent.
+    sent: u64,
 }
 
 enum Pace {
@@ -79,15 +88,32 @@ impl<'a> Sender<'a> {
             pace,
             asked: None,
             unanswered: 0,
+            preparation: PlantedFault::preparation(experiment.configuration.fault),
+            ready: PlantedFault::preparation(experiment.configuration.fault),
+            sent: 0,
         }
     }
 
     /// When the next request is due, where that is known.
     fn next_send(&self) -> Option<Nanos> {
         match &self.pace {
-            Pace::Open { next, .. } if self.asked.is_none() => Some(*next),
-            _ => None,
+            _ if self.asked.is_some() => None,
+            Pace::Open { next, .. } => Some((*next).max(self.ready)),
+            Pace::Closed { permits: 1.. } if self.preparation > Nanos::ZERO => Some(self.ready),
+            Pace::Closed { .. } => None,
         }
+    }
+
+    /// What the preparing took; `None` where nobody prepared anything, since filling takes no time here.
+    fn feed(&self, experiment: &Experiment<'_>, now: Nanos) -> Option<FeedSummary> {
+        let prepared = self.preparation.as_seconds() * self.sent as f64;
+        let request_bytes = self.samples.byte_count() * self.samples_per_request;
+        (prepared > 0.0).then(|| FeedSummary {
+            feeding: experiment.feeding,
+            busy_share: (prepared / now.as_seconds()).min(1.0),
+            senders: 1,
+            fill_bytes_per_s: self.sent as f64 * request_bytes as f64 / prepared,
+        })
     }
 
     fn answered(&mut self) {
@@ -102,6 +128,7 @@ impl<'a> Sender<'a> {
         let now = pool.clock().now();
         let mut is_busy = false;
         if self.asked.is_none()
+            && self.ready <= now
             && let Some(intended) = self.due(now)
         {
             self.asked = Some((pool.request(self.samples_per_request)?, intended));
@@ -120,6 +147,8 @@ impl<'a> Sender<'a> {
         reservation.commit_intended(self.first_sample as u64, intended);
         self.first_sample = (self.first_sample + self.samples_per_request) % self.samples.count();
         self.unanswered += 1;
+        self.sent += 1;
+        self.ready = now + self.preparation;
         Ok(true)
     }
 

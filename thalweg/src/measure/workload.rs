@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Experiment, Feeding, Load, Pacing, Reference, SampleSet};
+use super::{Experiment, Feeding, Load, Observing, Pacing, Reference, SampleSet};
 use crate::backend::{Backend, BuildOptions, BuildWatch, Calibration, DeviceSpec, Engine};
 use crate::engine::{self, Cache, EngineRequest, MaxBatch, StoredEngine};
 use crate::error::Result;
@@ -115,7 +115,8 @@ impl Workload {
 
     /// One configuration under one load.
     pub fn experiment(&self, configuration: Configuration, load: Load, pacing: Pacing) -> Experiment<'_> {
-        Experiment { workload: self, configuration, load, pacing, feeding: self.feeding }
+        let (feeding, observing) = (self.feeding, Observing::On);
+        Experiment { workload: self, configuration, load, pacing, feeding, observing }
     }
 }
 

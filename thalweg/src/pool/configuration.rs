@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{CudaGraph, Transfers, Wait};
+use crate::backend::{CudaGraph, PlantedFault, Transfers, Wait};
 use crate::error::{Error, Result};
 use crate::model::Signature;
 use crate::units::Nanos;
@@ -37,6 +37,9 @@ pub struct Configuration {
     /// How long a slot that is not full waits for more samples, counted from its first one.
     #[serde(rename = "batching_delay_ns")]
     pub batching_delay: Nanos,
+    /// What is done wrong on purpose. For tests of the diagnosis only; no other place sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<PlantedFault>,
 }
 
 impl Default for Configuration {
@@ -52,6 +55,7 @@ impl Default for Configuration {
             wait: Wait::Block,
             transfers: Transfers::On,
             batching_delay: Nanos::ZERO,
+            fault: None,
         }
     }
 }
@@ -117,6 +121,9 @@ impl fmt::Display for Configuration {
         }
         if self.batching_delay != default.batching_delay {
             write!(f, ", batching delay {}", self.batching_delay)?;
+        }
+        if let Some(fault) = self.fault {
+            write!(f, ", planted fault {fault}")?;
         }
         Ok(())
     }

@@ -31,7 +31,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, unbounded};
 
-use crate::backend::{Engine, Executor, ExecutorSpec, Observer};
+use crate::backend::{Engine, Executor, ExecutorSpec, Observer, PlantedFault};
 use crate::error::{Error, Result};
 use crate::model::Signature;
 use crate::units::Clock;
@@ -143,6 +143,7 @@ impl Parts {
             cuda_graph: configuration.cuda_graph,
             wait: configuration.wait,
             transfers: configuration.transfers,
+            fault: configuration.fault,
             clock: clock.clone(),
         })?;
         let observer = executors.first().and_then(|executor| executor.observer());
@@ -159,7 +160,12 @@ impl Parts {
             let links = Links { inbox, address, responses, outstanding, clock };
             let spec = scheduler_spec(configuration, &signature, share.len());
             let executor_count = share.len();
-            let shape = SubmitterSpec { first_executor, min_batch_size, wait: configuration.wait };
+            let shape = SubmitterSpec {
+                first_executor,
+                min_batch_size,
+                wait: configuration.wait,
+                waits_per_item: configuration.fault == Some(PlantedFault::WaitPerItem),
+            };
             submitters.push(Submitter::new(spec, share, shape, links));
             first_executor += executor_count;
         }

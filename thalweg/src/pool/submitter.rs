@@ -62,6 +62,8 @@ pub(super) struct SubmitterSpec {
     pub(super) min_batch_size: usize,
     /// How it waits for its executors.
     pub(super) wait: Wait,
+    /// Whether it starts an execution only when the one before has ended, which a sound one never does.
+    pub(super) waits_per_item: bool,
 }
 
 pub(super) struct Submitter {
@@ -80,6 +82,9 @@ pub(super) struct Submitter {
     woken: Vec<bool>,
     /// Executions that were started and have not ended.
     running: usize,
+    waits_per_item: bool,
+    /// Executions that are due and held back, by a planted fault only.
+    held_back: VecDeque<(SlotNumber, usize)>,
     /// Slots that are here now, by number.
     home: Vec<Option<Slot>>,
     /// The requests in each slot.
@@ -103,7 +108,7 @@ impl Submitter {
         shape: SubmitterSpec,
         links: Links,
     ) -> Self {
-        let SubmitterSpec { first_executor, min_batch_size, wait } = shape;
+        let SubmitterSpec { first_executor, min_batch_size, wait, waits_per_item } = shape;
         let patience = Patience::new(wait);
         let mut home: Vec<Option<Slot>> = (0..spec.executor_count * spec.depth).map(|_| None).collect();
         for (index, executor) in executors.iter_mut().enumerate() {
@@ -130,6 +135,8 @@ impl Submitter {
             patience,
             woken,
             running: 0,
+            waits_per_item,
+            held_back: VecDeque::new(),
             requests: home.iter().map(|_| Vec::with_capacity(spec.batch_size)).collect(),
             completed: home.iter().map(|_| None).collect(),
             home,
@@ -257,6 +264,16 @@ impl Submitter {
             self.patience.stir();
             self.complete(completion);
             self.settle();
+            self.start_held_back();
+        }
+    }
+
+    fn start_held_back(&mut self) {
+        while self.running == 0
+            && let Some((slot, samples)) = self.held_back.pop_front()
+        {
+            self.enqueue(slot, samples);
+            self.settle();
         }
     }
 
@@ -282,6 +299,9 @@ impl Submitter {
             Action::Refuse { ticket, refusal } => {
                 self.links.outstanding.fetch_sub(1, Ordering::Relaxed);
                 self.reply(ticket, Err(refusal));
+            }
+            Action::Enqueue { slot, samples } if self.waits_per_item && self.running > 0 => {
+                self.held_back.push_back((slot, samples));
             }
             Action::Enqueue { slot, samples } => self.enqueue(slot, samples),
             Action::Deliver { slot } => self.deliver(slot),

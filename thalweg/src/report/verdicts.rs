@@ -24,7 +24,7 @@ fn meaning(verdict: Verdict, is_host: bool) -> &'static str {
         Verdict::TransferBound => "copies between host and device fill the bus",
         Verdict::EnqueueBound => "the threads that submit work are the limit, not the device",
         Verdict::Underfilled => "nothing is full, too little work is on the device at once",
-        Verdict::SynchronisationBound => "streams wait for the host between executions",
+        Verdict::SynchronisationBound => "streams wait for the host, or for each other, between executions",
         Verdict::InputStarved => "there is not enough to run, the device could do more",
         Verdict::Throttled => "clocks are held back",
         Verdict::Healthy => "it runs close to its limits, and no single one is worth moving",
@@ -49,6 +49,12 @@ pub(super) fn gained(diagnosis: &Diagnosis) -> String {
         None if was_tried => "Nothing that was tried is faster.".to_owned(),
         None => "Nothing was tried.".to_owned(),
     }
+}
+
+/// What reading the device's counters costs, where that was measured.
+pub(super) fn observing(diagnosis: &Diagnosis) -> Option<String> {
+    let ratio = wording::times(&diagnosis.observing?);
+    Some(format!("with counters read it runs {ratio} as fast as without"))
 }
 
 /// A reading's number with its unit.

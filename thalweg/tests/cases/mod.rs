@@ -9,10 +9,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::verdicts;
+
 use serde::{Deserialize, Serialize};
 use thalweg::backend::simulated::{Parameters, SimulatedBackend};
-use thalweg::backend::{CudaGraph, DataSheet};
-use thalweg::diagnose::{self, Evidence, HEALTHY_GAIN, Judgement, Limit, Setup, Verdict, judge};
+use thalweg::backend::{Counters, CudaGraph, DataSheet};
+use thalweg::diagnose::{self, Evidence, Judgement, Limit, Setup, Verdict, judge};
 use thalweg::engine::MaxBatch;
 use thalweg::measure::{Arrival, Load, Measurement, Pacing, StopSignal, Workload, WorkloadSpec};
 use thalweg::model::Model;
@@ -26,13 +28,6 @@ const LOOK: (Duration, usize) = (Duration::from_secs(1), 120);
 
 /// A simulated device has found its clock by then.
 const CLOCK_SETTLES: Duration = Duration::from_millis(50);
-
-/// Gains whose throughputs differ by less than this say the same: an expert would sign either. A verdict is right if
-/// the limit that it names is as good as the best one.
-pub const AS_GOOD: f64 = 0.05;
-
-/// Of limits that gain alike within this the first in [`Limit::ALL`] is the label.
-const ALIKE: f64 = 0.03;
 
 /// Seeds from here on draw what is rare among the others: a host that looks seldom, and kernels that fill the device
 /// while they run, so that streams which wait for the host are what is missing, and not more of them.
@@ -67,17 +62,12 @@ pub struct Labelled {
 impl Labelled {
     /// All verdicts that are right.
     pub fn right(&self) -> Vec<Verdict> {
-        let most = self.gains.iter().map(|(_, gain)| *gain).fold(1.0, f64::max);
-        let good = self.gains.iter().filter(|(_, gain)| *gain >= most * (1.0 - AS_GOOD));
-        let mut right: Vec<Verdict> = good.map(|(limit, _)| Verdict::of(*limit)).collect();
-        if most < HEALTHY_GAIN * (1.0 - AS_GOOD / 2.0) {
-            right.clear();
-        }
-        if most < HEALTHY_GAIN * (1.0 + AS_GOOD / 2.0) {
-            right.push(Verdict::Healthy);
-        }
-        right
+        verdicts::right(&by_verdict(&self.gains))
     }
+}
+
+fn by_verdict(gains: &[(Limit, f64)]) -> Vec<(Verdict, f64)> {
+    gains.iter().map(|(limit, gain)| (Verdict::of(*limit), *gain)).collect()
 }
 
 /// The file of the suite.
@@ -159,12 +149,7 @@ impl Case {
             .into_iter()
             .map(|limit| (limit, ((self.doubled(limit).throughput() / base) * 1e3).round() / 1e3))
             .collect();
-        let most = gains.iter().map(|(_, gain)| *gain).fold(1.0, f64::max);
-        let alike = |(_, gain): &&(Limit, f64)| *gain >= most * (1.0 - ALIKE);
-        let label = match gains.iter().find(alike) {
-            Some((limit, _)) if most >= HEALTHY_GAIN => Verdict::of(*limit),
-            _ => Verdict::Healthy,
-        };
+        let label = verdicts::label(&by_verdict(&gains));
         let is_tuned_on = is_tuned_on(self.seed);
         Labelled { seed: self.seed, what: self.what(), label, is_tuned_on, gains }
     }
@@ -173,6 +158,21 @@ impl Case {
     pub fn judged(&self) -> (Judgement, Evidence) {
         let evidence = Evidence::of(&self.measure());
         (judge(&evidence, &self.configuration), evidence)
+    }
+
+    /// The same with clocks but without GPM, as before Hopper.
+    pub fn judged_without_gpm(&self) -> Judgement {
+        let measured = self.measure();
+        let known = measured.counters.clone().unwrap_or_default();
+        let counters = Counters {
+            sm_clock_mhz: known.sm_clock_mhz,
+            sm_clock_max_mhz: known.sm_clock_max_mhz,
+            throttle_reasons: known.throttle_reasons,
+            unavailable: Some("this GPU has no GPM".to_owned()),
+            ..Counters::default()
+        };
+        let measurement = Measurement { counters: Some(counters), ..measured };
+        judge(&Evidence::of(&measurement), &self.configuration)
     }
 
     /// The same with counters that nobody may read.
@@ -191,7 +191,9 @@ impl Case {
             setup: Setup { configuration: self.configuration, feeding: workload.feeding, load: self.load },
             pacing: Pacing::default(),
             tries: 1,
+            rounds: diagnose::ROUNDS,
             seed: self.seed,
+            model: None,
             larger: None,
         };
         let diagnosis = diagnose::diagnose(&case, &StopSignal::default(), &mut |_| {}).expect("it runs");
@@ -234,6 +236,8 @@ impl Case {
                 copies.latency_s /= 2.0;
             }
             Limit::Clock => clock.sustained = (2.0 * clock.sustained).min(1.0),
+            // No simulated host or device lets executions wait for each other.
+            Limit::Barriers => {}
             Limit::Slots => case.configuration.depth *= 2,
             Limit::Dram => sheet.dram_bytes_per_s *= 2.0,
             Limit::Sms => {

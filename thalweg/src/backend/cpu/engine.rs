@@ -11,7 +11,8 @@ use rten_tensor::prelude::*;
 use super::executor::CpuExecutor;
 use super::{operators, tensors};
 use crate::backend::{
-    CudaGraph, DeviceSpec, Engine, Executor, ExecutorSpec, HostTensor, SerializedEngine, Transfers,
+    CudaGraph, DeviceSpec, Engine, Executor, ExecutorSpec, HostTensor, PlantedFault, SerializedEngine,
+    Transfers,
 };
 use crate::error::{Error, Result};
 use crate::model::proto::NodeProto;
@@ -126,6 +127,7 @@ impl CpuEngine {
                     .to_owned(),
             });
         }
+        PlantedFault::check_without_driver(spec.fault, super::NAME)?;
         let refused = |settings: &[(&'static str, usize)], reason| {
             let largest = settings.iter().max_by_key(|(_, value)| value);
             let (name, value) = largest.expect("bug: no settings to blame");

@@ -30,6 +30,7 @@ fn executor_spec(streams: usize, depth: usize, batch_size: usize) -> ExecutorSpe
         cuda_graph: CudaGraph::Off,
         wait: Wait::Block,
         transfers: Transfers::On,
+        fault: None,
         clock: Clock::start(),
     }
 }

@@ -11,8 +11,8 @@ use super::parameters::Parameters;
 use super::phases::Program;
 use crate::backend::residency::Residency;
 use crate::backend::{
-    Completion, CudaGraph, Engine, Executor, ExecutorSpec, HostTensor, Observer, Rejected, Slot, SlotId,
-    Span, Waker,
+    Completion, CudaGraph, Engine, Executor, ExecutorSpec, HostTensor, Observer, PlantedFault, Rejected,
+    Slot, SlotId, Span, Waker,
 };
 use crate::error::{Error, Result};
 use crate::model::{DataType, Model, Signature, TensorSpec};
@@ -124,6 +124,7 @@ impl Engine for SimulatedEngine {
 
     fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>> {
         self.check_memory(spec)?;
+        PlantedFault::check_without_driver(spec.fault, "simulated")?;
         let pool = self.pool_count.fetch_add(1, Ordering::Relaxed);
         let device =
             Device::new(self.parameters, spec.streams, spec.cuda_graph, self.seed ^ pool.rotate_left(32));

@@ -11,7 +11,7 @@ use super::executor::TensorRtExecutor;
 use super::profiles::Profiles;
 use super::{build, tensors};
 use crate::backend::fitting::make_all;
-use crate::backend::{CudaGraph, Engine, EngineMemory, Executor, ExecutorSpec};
+use crate::backend::{CudaGraph, Engine, EngineMemory, Executor, ExecutorSpec, PlantedFault};
 use crate::error::{Error, Result};
 use crate::model::{Signature, TensorSpec};
 use crate::units::Bytes;
@@ -111,11 +111,15 @@ impl TensorRtEngine {
         Ok(Arc::new(DeviceBuffer::new(&self.context, byte_count)?))
     }
 
-    /// The streams of one executor: copies on streams of their own, unless a graph has them in its order.
-    pub fn streams(&self, cuda_graph: CudaGraph) -> Result<LaneStreams> {
+    /// The streams of one executor: copies on streams of their own, unless a graph has them in its order, or a planted
+    /// fault puts everything on the default stream.
+    pub fn streams(&self, spec: &ExecutorSpec) -> Result<LaneStreams> {
+        if spec.fault == Some(PlantedFault::DefaultStream) {
+            return Ok(LaneStreams::single(&Arc::new(Stream::default_of(&self.context))));
+        }
         let stream = || Stream::new(&self.context, StreamPriority::default()).map(Arc::new);
         let compute = stream()?;
-        match cuda_graph {
+        match spec.cuda_graph {
             CudaGraph::Copies => Ok(LaneStreams::single(&compute)),
             CudaGraph::Off | CudaGraph::Compute => {
                 Ok(LaneStreams { h2d: stream()?, compute, d2h: stream()? })

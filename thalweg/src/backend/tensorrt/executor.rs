@@ -16,11 +16,11 @@ use super::meter::Meter;
 use super::waiter::Waiter;
 use crate::backend::residency::Residency;
 use crate::backend::{
-    Completion, CudaGraph, Executor, ExecutorSpec, HostTensor, Observer, Outcome, Rejected, Slot, SlotId,
-    Span, StageTimes, Wait, Waker,
+    Completion, CudaGraph, Executor, ExecutorSpec, HostTensor, Observer, Outcome, PlantedFault, Rejected,
+    Slot, SlotId, Span, StageTimes, Wait, Waker,
 };
 use crate::error::{Error, Result};
-use crate::units::Clock;
+use crate::units::{Clock, Nanos};
 
 pub(super) struct TensorRtExecutor {
     engine: Arc<TensorRtEngine>,
@@ -56,7 +56,7 @@ struct SlotLane {
 
 impl TensorRtExecutor {
     pub fn new(engine: Arc<TensorRtEngine>, stream: usize, spec: &ExecutorSpec) -> Result<Self> {
-        let streams = engine.streams(spec.cuda_graph)?;
+        let streams = engine.streams(spec)?;
         let memory = engine.activation_memory()?;
         let compute = engine.compute(&streams.compute, &memory)?;
         let maker = SlotMaker { engine: &engine, stream, spec, streams, memory, compute };
@@ -257,7 +257,11 @@ impl SlotMaker<'_> {
             output_byte_counts: byte_counts(&engine.signature.outputs, batch_size),
             wait: EventWait::Block,
         })?;
-        let mut host = lane.host_buffers(PinnedMemory::Cached)?;
+        let memory = match self.spec.fault {
+            Some(PlantedFault::PageableMemory) => PinnedMemory::Pageable,
+            _ => PinnedMemory::Cached,
+        };
+        let mut host = lane.host_buffers(memory)?;
         let scope = match graph {
             CudaGraph::Off => GraphScope::Off,
             CudaGraph::Compute => GraphScope::Compute,
@@ -318,6 +322,7 @@ fn stage_times(clock: &Clock, times: &ExecutionTimes) -> StageTimes {
     let span = |interval: Interval| Span { start: clock.at(interval.start), end: clock.at(interval.end) };
     StageTimes {
         enqueue: span(times.enqueue),
+        copy_calls: Nanos::from_duration(times.copy_calls),
         h2d: span(times.h2d),
         compute: span(times.compute),
         d2h: span(times.d2h),

@@ -65,3 +65,22 @@ impl Observer for Meter {
         counters
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thalweg_nvidia::nvml::Nvml;
+    use thalweg_nvidia::{Places, SystemPlaces};
+
+    #[test]
+    fn without_nvml_there_is_a_reason_in_place_of_every_number() {
+        let nowhere =
+            Places { directories: Vec::new(), site_packages: Vec::new(), system: SystemPlaces::Ignored };
+        let missing = Nvml::open(&nowhere).expect_err("there is no library in no place");
+        let mut meter = Meter::new(Err(missing.clone()), false);
+        meter.start();
+        let counters = meter.read();
+        assert_eq!(counters.unavailable, Some(missing.to_string()));
+        assert_eq!((counters.sm_activity, counters.sm_clock_mhz), (None, None));
+    }
+}

@@ -47,6 +47,7 @@ fn summary(diagnosis: &Diagnosis) -> Vec<Fact> {
     facts.extend(caveats);
     facts.extend(judgement.findings.iter().map(|it| Fact::new("also", wording::printable(it))));
     facts.extend(diagnosis.advice.iter().map(|it| Fact::new("advice", it.as_str())));
+    facts.extend(verdicts::observing(diagnosis).map(|it| Fact::new("observing", it)));
     facts
 }
 
@@ -117,6 +118,8 @@ mod tests {
         assert!(text.starts_with("Underfilled: nothing is full"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.contains("also        the SM clock is 3.8 % below its highest (power cap)\n"), "{text}");
+        let cost = "observing   with counters read it runs 0.998 times (0.994 to 1.00) as fast as";
+        assert!(text.contains(cost), "{text}");
         assert!(text.contains("DRAM") && text.contains("14.3 %"), "{text}");
         assert!(text.contains("1.52 times (1.50 to 1.54)") && text.contains("Gained 1.52 times"), "{text}");
     }
