@@ -8,7 +8,9 @@
 //! plants a bug for a test. It knows nothing of
 //! models, pools or tuning. It builds on Unix; the file names it looks for are those of Linux.
 
+pub mod activity;
 pub mod cuda;
+pub mod cupti;
 mod error;
 pub mod execution;
 mod kind;
