@@ -210,6 +210,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The texts of all names that have been read, in the order of their numbers.
+    pub fn into_names(self) -> Vec<String> {
+        self.names
+    }
+
     /// The text of a name that has been read.
     pub fn name(&self, id: NameId) -> &str {
         self.names.get(id.0 as usize).map_or("", String::as_str)
