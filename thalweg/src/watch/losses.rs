@@ -23,6 +23,10 @@ const PAUSE: Nanos = Nanos(200_000);
 /// device fell idle has waited for that.
 const SLACK: Nanos = Nanos(2_000);
 
+/// From the end of a launch until its kernel can start lie some microseconds: work that was launched less than this
+/// before the device fell idle came too late.
+const LAUNCH_LATENCY: Nanos = Nanos(5_000);
+
 /// Copies from this size on show the rate of the bus: below, the 5 to 10 us that any copy takes count.
 const LEAST_BYTES_FOR_A_RATE: u64 = 1 << 20;
 
@@ -210,7 +214,7 @@ pub(super) fn culprit(program: &Program, work: &DeviceWork) -> Culprit {
 fn waited_for(program: &Program, gap: Span, next: &DeviceWork) -> (Cause, Culprit) {
     let Some(index) = next.call else { return (Cause::Unknown, (None, None)) };
     let call = &program.calls[index];
-    if call.span.start <= gap.start {
+    if call.span.end + LAUNCH_LATENCY <= gap.start {
         return (Cause::Device, culprit(program, next));
     }
     // Calls of one thread follow each other, so those in the gap are right before this one.
@@ -328,6 +332,18 @@ mod tests {
         let (losses, _) = losses(&sample);
         assert_eq!(lost(&losses, Cause::Submission), 2 * 18 * US);
         assert_eq!(lost(&losses, Cause::HostPause), (10_006 - 48) * US);
+    }
+
+    #[test]
+    fn a_launch_that_ended_just_before_the_device_fell_idle_came_too_late() {
+        let mut sample = Sample::new();
+        for item in 0..10 {
+            let at = item * 6 * US;
+            sample.call("cudaLaunchKernel", at, at + 3 * US);
+            sample.kernel("add", at + 5 * US, at + 7 * US);
+        }
+        let (losses, _) = losses(&sample);
+        assert_eq!(lost(&losses, Cause::Submission), 9 * 4 * US);
     }
 
     #[test]
