@@ -124,16 +124,25 @@ impl Shared {
         let _ = unsafe { self.api.set_thread_id_type(THREAD_ID_OF_SYSTEM) };
         // SAFETY: both are functions of the types that CUPTI documents, and never unwind.
         unsafe { self.api.register_callbacks(buffer_requested, buffer_completed) }?;
-        let mut kinds = vec![kind::STREAM, kind::CONCURRENT_KERNEL, kind::MEMCPY, kind::MEMSET];
-        if graphs == GraphDetail::Runs {
-            kinds.push(kind::GRAPH_TRACE);
-        }
-        for kind in kinds {
+        for kind in [kind::CONCURRENT_KERNEL, kind::MEMCPY, kind::MEMSET] {
             // SAFETY: the callbacks are registered.
             unsafe { self.api.enable(kind) }?;
         }
+        // Without these less is known, but not nothing.
+        self.enable_if_possible(kind::STREAM, "which streams are default streams");
+        if graphs == GraphDetail::Runs {
+            self.enable_if_possible(kind::GRAPH_TRACE, "graphs as a whole");
+        }
         self.enable_calls(DOMAIN_DRIVER, kind::DRIVER)?;
         self.enable_calls(DOMAIN_RUNTIME, kind::RUNTIME)
+    }
+
+    fn enable_if_possible(&self, kind: u32, what: &str) {
+        // SAFETY: the callbacks are registered.
+        if let Err(error) = unsafe { self.api.enable(kind) } {
+            let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+            book.writer.put(&Entry::Remark(format!("CUPTI does not record {what}: {error}")));
+        }
     }
 
     /// Records the calls that are worth it, or all, where CUPTI is older than the choice (12.3).

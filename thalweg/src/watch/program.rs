@@ -228,7 +228,7 @@ impl Program {
     fn add_work(&mut self, mut raw: Raw, base: u64, by_correlation: &HashMap<u32, usize>) {
         raw.work.sort_by_key(|(work, _)| (work.start_ns, work.end_ns));
         let mut places = HashMap::new();
-        for (work, what) in raw.work {
+        for (work, mut what) in raw.work {
             let stream = *places.entry((work.context, work.stream)).or_insert_with(|| {
                 self.streams.push(StreamOfProgram {
                     context: work.context,
@@ -244,6 +244,9 @@ impl Program {
             let call = by_correlation.get(&work.correlation).copied();
             if let Some(call) = call {
                 self.note_waiting(call, span, what);
+                if let What::Kernel { is_in_graph, .. } = &mut what {
+                    *is_in_graph |= self.calls[call].kind == CallKind::GraphLaunch;
+                }
             }
             self.work.push(DeviceWork { span, device: work.device, stream, call, what });
         }
@@ -345,6 +348,22 @@ mod tests {
         sample.stream(13, StreamKind::Default);
         let is_default: Vec<_> = sample.program().streams.iter().map(|it| it.is_default).collect();
         assert_eq!(is_default, [false, true]);
+    }
+
+    #[test]
+    fn kernels_that_a_graph_launch_has_asked_for_are_in_a_graph() {
+        let mut sample = Sample::new();
+        sample.call("cudaGraphLaunch", 0, 5 * US);
+        sample.kernel("a", 6 * US, 7 * US);
+        sample.call("cudaLaunchKernel", 6 * US, 7 * US);
+        sample.kernel("a", 8 * US, 9 * US);
+        let in_graph: Vec<_> = sample
+            .program()
+            .work
+            .iter()
+            .map(|work| matches!(work.what, What::Kernel { is_in_graph: true, .. }))
+            .collect();
+        assert_eq!(in_graph, [true, false]);
     }
 
     #[test]

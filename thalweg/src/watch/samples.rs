@@ -32,7 +32,7 @@ impl Sample {
             activities: vec![clock],
             names: Vec::new(),
             correlation: 0,
-            thread: 1,
+            thread: 4242,
             stream: 7,
             work_count: 0,
         }

@@ -81,7 +81,7 @@ fn summary(observation: &Observation) -> Vec<Fact> {
 fn thread(reading: &ThreadReading) -> String {
     let each = if reading.wait_count > 0 {
         let ratio = reading.enqueue_count as f64 / reading.wait_count as f64;
-        format!(", one for every {} of these", wording::number(ratio))
+        format!(": one for every {} that give work", wording::number(ratio))
     } else {
         String::new()
     };
@@ -216,7 +216,7 @@ mod tests {
     fn the_verdict_comes_first_and_all_fits_80_columns() {
         let text = text_of_watched(&samples::watched(), Style::Plain);
         let verdict =
-            "Pageable copies cost most: 15.2 ms of 39.5 ms (38.5 %); the GPU computed 25.3 % of the\ntime.\n";
+            "Pageable copies cost most: 15.2 ms of 39.5 ms (38.5 %); the GPU computed 25.3 %\nof the time.\n";
         assert!(text.starts_with(verdict), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         let advice = "advice   copy from and to pinned memory, in PyTorch with pin_memory=True and\n";
