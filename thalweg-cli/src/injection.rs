@@ -36,7 +36,7 @@ impl Injection {
             env::current_exe().and_then(fs::canonicalize).context("cannot find this program's own file")?;
         let library = find(program.parent().unwrap_or(Path::new("/")))?;
         let folder = env::temp_dir().join(format!("thalweg-watch-{}", std::process::id()));
-        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(Self { library, folder })
     }
 

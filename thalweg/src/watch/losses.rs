@@ -231,7 +231,7 @@ fn waited_for(program: &Program, gap: Span, next: &DeviceWork) -> (Cause, Culpri
     let longest = set_up.max_by_key(|it| time_in_gap(it.span));
     let thread = Some(call.thread);
     match longest {
-        Some(longest) if preparing.0 * 2 > gap.duration().0 => (Cause::SetUp, (thread, Some(longest.name))),
+        Some(longest) if preparing.0 > gap.duration().0 / 2 => (Cause::SetUp, (thread, Some(longest.name))),
         _ if gap.duration() >= PAUSE && call.span.duration() < PAUSE => {
             (Cause::HostPause, (thread, Some(call.name)))
         }

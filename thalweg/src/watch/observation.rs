@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::losses::{Cause, Culprit, Losses, PinnedRate, culprit};
-use super::overlap::{Gap, Sharing, Waits};
+use super::overlap::{Gap, Sharing, Waits, share};
 use super::program::HostMemory;
 use super::{CallKind, DeviceWork, GpuReadings, Program, What};
 use crate::units::{Bytes, Nanos};
@@ -229,7 +229,7 @@ fn findings(program: &Program, work: &[&DeviceWork], losses: &Losses, window: Na
             count: if is_pageable { pageable_count } else { loss.count },
             bytes: is_pageable.then_some(pageable_bytes),
             lost: loss.lost,
-            share: if window.0 > 0 { loss.lost.0 as f64 / window.0 as f64 } else { 0.0 },
+            share: share(loss.lost, window),
         }
     };
     let mut findings: Vec<_> = losses.by_cause.iter().map(finding).collect();
@@ -262,7 +262,7 @@ fn threads(program: &Program, start: Nanos, window: Nanos) -> Vec<ThreadReading>
         let of = |holds: &dyn Fn(&super::HostCall) -> bool| {
             let calls = calls.iter().filter(|call| holds(call));
             let time: Nanos = calls.clone().map(|call| call.span.duration()).sum();
-            (calls.count() as u64, if window.0 > 0 { time.0 as f64 / window.0 as f64 } else { 0.0 })
+            (calls.count() as u64, share(time, window))
         };
         let (enqueue_count, enqueue_share) = of(&|call| call.kind.gives_work() && !call.is_waiting);
         let (wait_count, wait_share) = of(&|call| call.is_waiting);
@@ -275,7 +275,6 @@ fn threads(program: &Program, start: Nanos, window: Nanos) -> Vec<ThreadReading>
 }
 
 fn streams(program: &Program, work: &[&DeviceWork], window: Nanos) -> Vec<StreamReading> {
-    let share = |time: Nanos| if window.0 > 0 { time.0 as f64 / window.0 as f64 } else { 0.0 };
     let reading = |(index, stream): (usize, &super::StreamOfProgram)| {
         let of_stream = || work.iter().filter(move |work| work.stream == index);
         let computing = || of_stream().filter(|work| work.computes());
@@ -285,9 +284,9 @@ fn streams(program: &Program, work: &[&DeviceWork], window: Nanos) -> Vec<Stream
             stream: stream.stream,
             is_default: stream.is_default,
             computation_count: computing().count() as u64,
-            computing: share(computing().map(|work| work.span.duration()).sum()),
+            computing: share(computing().map(|work| work.span.duration()).sum(), window),
             copy_count: copying().count() as u64,
-            copying: share(copying().map(|work| work.span.duration()).sum()),
+            copying: share(copying().map(|work| work.span.duration()).sum(), window),
         }
     };
     let mut readings: Vec<_> = program.streams.iter().enumerate().map(reading).collect();

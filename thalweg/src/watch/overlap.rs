@@ -39,23 +39,27 @@ impl Sharing {
             true => StageTimes { compute: work.span, ..StageTimes::default() },
             false => StageTimes { h2d: work.span, ..StageTimes::default() },
         });
-        let (mut computing, mut twice, mut copying, mut copies, mut hidden) = (0, 0, 0, 0, 0);
+        let [mut computing, mut twice, mut copying, mut copies, mut hidden] = [Nanos::ZERO; 5];
         sweep(stages, |span, running| {
-            let if_so = |holds: bool| if holds { span.0 } else { 0 };
-            computing += if_so(running.computations > 0);
-            twice += if_so(running.computations > 1);
-            copying += if_so(running.copies > 0);
-            copies += span.0 * running.copies;
-            hidden += span.0 * if running.computations > 0 { running.copies } else { 0 };
+            let times = |count: u64| Nanos(span.0.saturating_mul(count));
+            computing += times(running.computations.min(1));
+            twice += times(u64::from(running.computations > 1));
+            copying += times(running.copies.min(1));
+            copies += times(running.copies);
+            hidden += times(if running.computations > 0 { running.copies } else { 0 });
         });
-        let share = |part: u64, whole: u64| if whole > 0 { part as f64 / whole as f64 } else { 0.0 };
         Self {
-            computing: share(computing, window.0),
-            computing_twice: share(twice, window.0),
-            copying: share(copying, window.0),
-            copies_under_compute: (copies > 0).then(|| share(hidden, copies)),
+            computing: share(computing, window),
+            computing_twice: share(twice, window),
+            copying: share(copying, window),
+            copies_under_compute: (copies > Nanos::ZERO).then(|| share(hidden, copies)),
         }
     }
+}
+
+/// One time over another, 0 where that is none.
+pub(super) fn share(part: Nanos, whole: Nanos) -> f64 {
+    if whole > Nanos::ZERO { part.0 as f64 / whole.0 as f64 } else { 0.0 }
 }
 
 /// What a stream waited for between two of its computations.

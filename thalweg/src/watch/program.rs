@@ -165,7 +165,7 @@ impl Program {
             match entry {
                 Entry::Activity(activity) => raw.add(activity),
                 Entry::Clock { activity_ns, unix_ns } => clock = Some((activity_ns, unix_ns)),
-                Entry::Dropped(count) => program.dropped += count,
+                Entry::Dropped(count) => program.dropped = program.dropped.saturating_add(count),
                 Entry::Remark(text) => program.remarks.push(text),
                 Entry::End => program.is_whole = true,
             }
@@ -173,9 +173,8 @@ impl Program {
         program.names = reader.into_names();
         let base = raw.first_ns();
         // The two numbers are of one moment, so that time zero is as long before the one as before the other.
-        program.unix_start = clock.map(|(activity_ns, unix_ns)| {
-            Nanos((u128::from(unix_ns) + u128::from(base)).saturating_sub(u128::from(activity_ns)) as u64)
-        });
+        program.unix_start = clock
+            .map(|(activity_ns, unix_ns)| Nanos(unix_ns.saturating_add(base).saturating_sub(activity_ns)));
         let by_correlation = program.add_calls(&raw.calls, base);
         program.add_work(raw, base, &by_correlation);
         Ok(program)
@@ -278,7 +277,8 @@ impl Raw {
         match activity {
             Activity::Call(call) => self.calls.push(call),
             Activity::Kernel(kernel) => {
-                let blocks = kernel.grid.iter().map(|size| u64::from(*size)).product();
+                let blocks =
+                    kernel.grid.iter().fold(1_u64, |blocks, size| blocks.saturating_mul(u64::from(*size)));
                 let is_in_graph = kernel.work.graph != 0;
                 self.work.push((kernel.work, What::Kernel { name: kernel.name, blocks, is_in_graph }));
             }
@@ -307,7 +307,9 @@ fn span(start_ns: u64, end_ns: u64, base: u64) -> Span {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::samples::{Sample, US};
+    use crate::random::Random;
+    use crate::watch::samples::{Sample, US, naive};
+    use crate::watch::{Settings, observe};
 
     #[test]
     fn a_call_inside_of_another_is_left_out_and_its_work_is_the_outer_ones() {
@@ -364,6 +366,24 @@ mod tests {
             .map(|work| matches!(work.what, What::Kernel { is_in_graph: true, .. }))
             .collect();
         assert_eq!(in_graph, [true, false]);
+    }
+
+    #[test]
+    fn any_bytes_give_a_program_or_an_error() {
+        let mut random = Random::new(7);
+        let (file, mut errors) = (naive(5).file(), 0);
+        for _ in 0..2000 {
+            let mut file = file.clone();
+            for _ in 0..3 {
+                let place = random.below(file.len());
+                file[place] = random.next_u64().to_le_bytes()[0];
+            }
+            match Program::from_bytes(&file) {
+                Ok(program) => drop(observe(&program, &Settings::default())),
+                Err(_) => errors += 1,
+            }
+        }
+        assert!((1..2000).contains(&errors), "{errors} of 2000");
     }
 
     #[test]

@@ -84,6 +84,10 @@ impl Sample {
     }
 
     pub fn program(&self) -> Program {
+        Program::from_bytes(&self.file()).unwrap()
+    }
+
+    pub fn file(&self) -> Vec<u8> {
         let mut file = Vec::new();
         let mut writer = Writer::begin(&mut file, 42, "/usr/bin/python3").unwrap();
         for name in &self.names {
@@ -92,7 +96,7 @@ impl Sample {
         self.activities.iter().for_each(|entry| writer.put(entry));
         writer.put(&Entry::End);
         writer.flush().unwrap();
-        Program::from_bytes(&file).unwrap()
+        file
     }
 
     fn work(&mut self, start: u64, end: u64) -> Work {
