@@ -118,12 +118,12 @@ impl Drop for Session {
 }
 
 /// `NVML_DEVICE_UUID_V2_BUFFER_SIZE` and `NVML_DEVICE_NAME_V2_BUFFER_SIZE` of nvml.h.
-const TEXT_SIZE: usize = 96;
+const TEXT_SIZE: c_uint = 96;
 
 /// A text that NVML writes.
 fn text(write: impl FnOnce(*mut c_char, c_uint) -> Result<()>) -> Result<String> {
-    let mut bytes = [0_u8; TEXT_SIZE];
-    write(bytes.as_mut_ptr().cast(), TEXT_SIZE as c_uint)?;
+    let mut bytes = [0_u8; TEXT_SIZE as usize];
+    write(bytes.as_mut_ptr().cast(), TEXT_SIZE)?;
     let text = CStr::from_bytes_until_nul(&bytes).unwrap_or_default();
     Ok(text.to_string_lossy().into_owned())
 }
