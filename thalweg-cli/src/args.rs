@@ -1,6 +1,7 @@
 //! What can be typed: commands, options and their help.
 
 mod precision;
+mod watching;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::values::{
 };
 
 pub use precision::{AccuracyArgs, ConvertArgs, QuantizationArgs, Target};
+pub use watching::{TopArgs, WatchArgs};
 
 /// Finds, proves and runs the fastest way to push inferences through a network on several streams.
 #[derive(Debug, Parser)]
@@ -67,7 +69,11 @@ pub enum Command {
     Export(ExportArgs),
     /// Say which of two results is faster, by how much, and whether they can be compared
     Compare(CompareArgs),
-    /// Show the result of an earlier `bench`, `diagnose` or `tune` again
+    /// Say what a program that Thalweg did not write does with its GPU, and what that costs
+    Watch(WatchArgs),
+    /// Show what a GPU does now, as bars
+    Top(TopArgs),
+    /// Show the result of an earlier `bench`, `diagnose`, `tune` or `watch` again
     Report(ReportArgs),
     /// Print a completion script for a shell
     Completions {
@@ -520,7 +526,7 @@ pub struct CompareArgs {
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Folder that `bench`, `diagnose` or `tune` wrote with --out
+    /// Folder that `bench`, `diagnose`, `tune` or `watch` wrote with --out
     pub folder: PathBuf,
     /// Explain every number
     #[arg(long)]

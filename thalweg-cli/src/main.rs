@@ -6,6 +6,7 @@
 mod args;
 mod commands;
 mod connections;
+mod injection;
 mod output;
 mod progress;
 mod pulse;
@@ -46,6 +47,8 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Predict(args) => commands::predict::run(&args, output),
         Command::Compare(args) => commands::compare::run(&args, output),
         Command::Export(args) => commands::export::run(&args, output),
+        Command::Watch(args) => commands::watch::run(&args, output),
+        Command::Top(args) => commands::top::run(&args, output),
         Command::Report(args) => commands::report::run(&args, output),
         Command::Completions { shell } => commands::print_completions(shell),
         Command::Man => commands::print_manual(),

@@ -60,6 +60,11 @@ impl Output {
         self.note(&format!("wrote {} to {}", names.join(", "), folder.display()));
     }
 
+    /// Whether data is wanted instead of text.
+    pub fn is_json(&self) -> bool {
+        self.is_json
+    }
+
     /// Whether a long work has to say in lines that it goes on.
     pub fn shows_pulse(&self) -> bool {
         !self.is_quiet && !io::stderr().is_terminal()
@@ -81,7 +86,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// Colour on a terminal, unless `NO_COLOR` is set to anything (<https://no-color.org>).
-fn style(stream: &impl io::IsTerminal) -> Style {
+pub fn style(stream: &impl io::IsTerminal) -> Style {
     let forbids_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     if stream.is_terminal() && !forbids_colour { Style::Color } else { Style::Plain }
 }

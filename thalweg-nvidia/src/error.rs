@@ -311,6 +311,19 @@ pub enum Error {
         device: String,
     },
 
+    /// CUPTI of a version whose records are not known.
+    #[error("CUPTI in {} has the interface {version}, whose records are not known: supported are CUDA 11.8 to 13.x", path.display())]
+    UnsupportedCupti {
+        /// Its number.
+        version: u32,
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A second recording was to be started in one process.
+    #[error("this process is recorded already; there can be one recording in a process")]
+    RecordsAlready,
+
     /// NVML has not measured a value.
     #[error("NVML gives no {what}")]
     NoReading {

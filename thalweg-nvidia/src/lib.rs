@@ -4,11 +4,13 @@
 //! machine has. A library that is missing is an [`Error`] with the places that were searched and a remedy,
 //! never a panic, so everything here compiles and runs on a machine with no NVIDIA software.
 //!
-//! All `unsafe` of the project is in this crate, and every public item of it is safe, but for one hidden switch that
-//! plants a bug for a test. It knows nothing of
-//! models, pools or tuning. It builds on Unix; the file names it looks for are those of Linux.
+//! All `unsafe` of the project is in this crate, but for the one function that `thalweg-inject` exports, and every public
+//! item of it is safe, but for one hidden switch that plants a bug for a test. It knows nothing of models, pools or
+//! tuning. It builds on Unix; the file names it looks for are those of Linux.
 
+pub mod activity;
 pub mod cuda;
+pub mod cupti;
 mod error;
 pub mod execution;
 mod kind;

@@ -57,6 +57,12 @@ impl Library {
         Self::open_first(kind, sonames.collect(), places)
     }
 
+    /// The major version of a library that this process has already, whoever has loaded it; `None` where it has none.
+    pub(crate) fn loaded_major(kind: LibraryKind) -> Option<u32> {
+        let loaded = kind.sonames().iter().find(|soname| is_loaded(Path::new(soname)));
+        loaded.and_then(|soname| soname_major(soname))
+    }
+
     /// Which library it is.
     pub fn kind(&self) -> LibraryKind {
         self.kind

@@ -310,6 +310,15 @@ pub enum Error {
         got: f64,
     },
 
+    /// The file holds no recorded activities, or damaged ones.
+    #[error("{} holds no usable record of a program: {reason}", path.display())]
+    NotActivities {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+
     /// The user stopped a build.
     #[error("the build was stopped: there is no engine")]
     BuildStopped,

@@ -31,7 +31,7 @@
 //! measures, and what a program that serves inferences uses directly.
 //!
 //! Modules use only those to their left: `units, error, files, random -> model -> backend -> engine -> pool ->
-//! measure -> precision -> capacity -> diagnose -> tune -> report, export`. Nothing here prints, reads environment
+//! measure -> precision -> watch -> capacity -> diagnose -> tune -> report, export`. Nothing here prints, reads environment
 //! variables or keeps state for the process.
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -51,5 +51,6 @@ pub mod random;
 pub mod report;
 pub mod tune;
 pub mod units;
+pub mod watch;
 
 pub use error::{Error, Result};

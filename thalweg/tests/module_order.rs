@@ -19,7 +19,7 @@ const ORDER: [&[&str]; 12] = [
     &["pool"],
     &["measure"],
     &["precision"],
-    &["profiling"],
+    &["watch"],
     &["capacity"],
     &["diagnose"],
     &["tune"],

@@ -13,7 +13,9 @@ pub mod model;
 pub mod predict;
 mod quantize;
 pub mod report;
+pub mod top;
 pub mod tune;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -33,6 +35,7 @@ pub mod file {
     pub const MEASUREMENT: &str = "measurement.json";
     pub const DIAGNOSIS: &str = "diagnosis.json";
     pub const OUTCOME: &str = "outcome.json";
+    pub const WATCHED: &str = "watched.json";
     pub const TUNED: &str = "tuned.json";
     pub const REPORT: &str = "report.html";
     pub const TRACE: &str = "trace.json";

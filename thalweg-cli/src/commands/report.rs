@@ -9,6 +9,7 @@ use thalweg::files::write_whole;
 use thalweg::measure::Measurement;
 use thalweg::report;
 use thalweg::tune::{OUTCOME_VERSION, TuneOutcome};
+use thalweg::watch::Watched;
 
 use super::file;
 use crate::args::ReportArgs;
@@ -40,8 +41,21 @@ pub fn run(args: &ReportArgs, output: &Output) -> anyhow::Result<()> {
             |style| report::text_of_diagnosis(&diagnosis, style) + &definitions(style),
         );
     }
+    let watched = args.folder.join(file::WATCHED);
+    if watched.exists() {
+        let watched: Watched = read(&watched)?;
+        if let Some(page) = report::html_of_watched(&watched)? {
+            write_report(&args.folder, &page, output)?;
+        }
+        return output
+            .result(|| serde_json::to_value(&watched), |style| report::text_of_watched(&watched, style));
+    }
     let measurement = args.folder.join(file::MEASUREMENT);
-    ensure!(measurement.exists(), "{} holds no result of bench, diagnose or tune", args.folder.display());
+    ensure!(
+        measurement.exists(),
+        "{} holds no result of bench, diagnose, tune or watch",
+        args.folder.display()
+    );
     let measurement: Measurement = read(&measurement)?;
     write_report(&args.folder, &report::html_of_measurement(&measurement)?, output)?;
     output.result(

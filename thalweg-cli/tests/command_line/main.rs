@@ -20,3 +20,4 @@ mod output_folders;
 mod predictions;
 mod printing;
 mod program;
+mod watching;

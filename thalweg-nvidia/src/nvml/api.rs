@@ -41,6 +41,29 @@ pub(super) struct Utilisation {
     pub(super) memory: c_uint,
 }
 
+/// `nvmlProcessInfo_t`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(super) struct ProcessInfo {
+    pub(super) process: c_uint,
+    pub(super) memory_bytes: c_ulonglong,
+    gpu_instance: c_uint,
+    compute_instance: c_uint,
+}
+
+/// `nvmlProcessUtilizationSample_t`: percentages.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(super) struct ProcessUtilisation {
+    pub(super) process: c_uint,
+    /// Microseconds since 1970.
+    pub(super) time: c_ulonglong,
+    pub(super) sm: c_uint,
+    pub(super) memory: c_uint,
+    encoder: c_uint,
+    decoder: c_uint,
+}
+
 /// `nvmlGpmSupport_t`.
 #[repr(C)]
 pub(super) struct GpmSupport {
@@ -100,6 +123,10 @@ function_table! {
         "nvmlInit_v2" init();
         "nvmlShutdown" shutdown();
         "nvmlDeviceGetHandleByUUID" device_by_uuid(uuid: *const c_char, device: *mut DeviceHandle);
+        "nvmlDeviceGetCount_v2" device_count(count: *mut c_uint);
+        "nvmlDeviceGetHandleByIndex_v2" device_by_index(index: c_uint, device: *mut DeviceHandle);
+        "nvmlDeviceGetUUID" uuid(device: DeviceHandle, text: *mut c_char, size: c_uint);
+        "nvmlDeviceGetName" name(device: DeviceHandle, text: *mut c_char, size: c_uint);
         "nvmlDeviceGetClockInfo" clock(device: DeviceHandle, kind: c_int, mhz: *mut c_uint);
         "nvmlDeviceGetMaxClockInfo" max_clock(device: DeviceHandle, kind: c_int, mhz: *mut c_uint);
         "nvmlDeviceGetPowerUsage" power(device: DeviceHandle, milliwatts: *mut c_uint);
@@ -111,11 +138,20 @@ function_table! {
         "nvmlDeviceGetCurrPcieLinkGeneration" pcie_generation(device: DeviceHandle, generation: *mut c_uint);
         "nvmlDeviceGetCurrPcieLinkWidth" pcie_width(device: DeviceHandle, lanes: *mut c_uint);
         "nvmlDeviceGetUtilizationRates" utilisation(device: DeviceHandle, percent: *mut Utilisation);
+        "nvmlDeviceGetMaxPcieLinkGeneration" max_pcie_generation(device: DeviceHandle, generation: *mut c_uint);
+        "nvmlDeviceGetMaxPcieLinkWidth" max_pcie_width(device: DeviceHandle, lanes: *mut c_uint);
         "nvmlGpmQueryDeviceSupport" gpm_support(device: DeviceHandle, support: *mut GpmSupport);
         "nvmlGpmSampleAlloc" gpm_sample_allocate(sample: *mut SampleHandle);
         "nvmlGpmSampleFree" gpm_sample_free(sample: SampleHandle);
         "nvmlGpmSampleGet" gpm_sample_take(device: DeviceHandle, sample: SampleHandle);
         "nvmlGpmMetricsGet" gpm_metrics(request: *mut GpmMetricsRequest);
     }
-    polled {}
+    polled {
+        "nvmlDeviceGetComputeRunningProcesses_v3" compute_processes(
+            device: DeviceHandle, count: *mut c_uint, processes: *mut ProcessInfo
+        );
+        "nvmlDeviceGetProcessUtilization" process_utilisation(
+            device: DeviceHandle, samples: *mut ProcessUtilisation, count: *mut c_uint, later_than: c_ulonglong
+        );
+    }
 }

@@ -4,17 +4,18 @@
 //! devices differently from CUDA. Out: plain values, or for each value that this GPU or driver does not give, the
 //! reason. Nothing here changes a setting of the GPU.
 //!
-//! The functions that are needed are twenty, so they come from a small table as the driver's do, and not from the
+//! The functions that are needed are thirty, so they come from a small table as the driver's do, and not from the
 //! crate `nvml-wrapper`, which brings 24 more crates, finds its library on its own and has its own errors.
 
 mod api;
 mod gpm;
+mod processes;
 mod state;
 
 #[cfg(test)]
 mod tests;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString, c_char, c_uint};
 use std::fmt;
 use std::ptr;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::places::Places;
 use api::{DeviceHandle, NvmlApi};
 
 pub use gpm::{GpmMetrics, GpmSampler};
+pub use processes::ProcessOnDevice;
 pub use state::{DeviceState, ThrottleReason};
 
 /// NVML, initialised.
@@ -68,6 +70,28 @@ impl Nvml {
         })
     }
 
+    /// All devices, in NVML's order, which is that of their places on the PCI bus.
+    ///
+    /// # Errors
+    /// Where NVML cannot tell one of them.
+    #[doc(alias = "nvmlDeviceGetCount_v2")]
+    #[doc(alias = "nvmlDeviceGetHandleByIndex_v2")]
+    pub fn devices(&self) -> Result<Vec<NvmlDevice>> {
+        let api = &self.session.api;
+        let mut count = 0;
+        // SAFETY: the number is writable, and NVML is initialised.
+        unsafe { api.device_count(&raw mut count) }?;
+        let device = |index| {
+            let mut handle = ptr::null_mut();
+            // SAFETY: `handle` is writable, and NVML is initialised.
+            unsafe { api.device_by_index(index, &raw mut handle) }?;
+            // SAFETY: the device is NVML's; the text has so many bytes.
+            let uuid = text(|text, size| unsafe { api.uuid(handle, text, size) })?;
+            Ok(NvmlDevice { session: Arc::clone(&self.session), handle, uuid })
+        };
+        (0..count).map(device).collect()
+    }
+
     #[doc(alias = "nvmlDeviceGetHandleByUUID")]
     fn find(&self, uuid: &str) -> Result<NvmlDevice> {
         let unknown = |_| Error::NoSuchDevice { wanted: uuid.to_owned(), found: Vec::new() };
@@ -93,6 +117,17 @@ impl Drop for Session {
     }
 }
 
+/// `NVML_DEVICE_UUID_V2_BUFFER_SIZE` and `NVML_DEVICE_NAME_V2_BUFFER_SIZE` of nvml.h.
+const TEXT_SIZE: c_uint = 96;
+
+/// A text that NVML writes.
+fn text(write: impl FnOnce(*mut c_char, c_uint) -> Result<()>) -> Result<String> {
+    let mut bytes = [0_u8; TEXT_SIZE as usize];
+    write(bytes.as_mut_ptr().cast(), TEXT_SIZE)?;
+    let text = CStr::from_bytes_until_nul(&bytes).unwrap_or_default();
+    Ok(text.to_string_lossy().into_owned())
+}
+
 /// A GPU as NVML sees it.
 #[derive(Clone)]
 pub struct NvmlDevice {
@@ -111,6 +146,16 @@ impl NvmlDevice {
     /// The UUID that it was found by.
     pub fn uuid(&self) -> &str {
         &self.uuid
+    }
+
+    /// What NVIDIA calls it.
+    ///
+    /// # Errors
+    /// Where NVML does not tell.
+    #[doc(alias = "nvmlDeviceGetName")]
+    pub fn name(&self) -> Result<String> {
+        // SAFETY: the device is NVML's; the text has so many bytes.
+        text(|text, size| unsafe { self.api().name(self.handle, text, size) })
     }
 
     fn api(&self) -> &NvmlApi {

@@ -33,6 +33,10 @@ pub struct DeviceState {
     pub pcie_generation: Result<u32>,
     /// Lanes of the PCIe link.
     pub pcie_width: Result<u32>,
+    /// The highest generation that the link can have, with this GPU in this machine.
+    pub pcie_generation_max: Result<u32>,
+    /// The most lanes that it can have.
+    pub pcie_width_max: Result<u32>,
     /// Share of the last sample period (1/6 to 1 s) in which any kernel ran, 0 to 1. It says nothing about how many
     /// SMs that kernel filled.
     pub gpu_utilisation: Result<f64>,
@@ -106,6 +110,8 @@ impl NvmlDevice {
             memory_total_bytes: memory.map(|memory| memory.total),
             pcie_generation: self.pcie_generation(),
             pcie_width: self.pcie_width(),
+            pcie_generation_max: self.pcie_generation_max(),
+            pcie_width_max: self.pcie_width_max(),
             gpu_utilisation: self.gpu_utilisation(),
         }
     }
@@ -150,6 +156,18 @@ impl NvmlDevice {
     fn pcie_width(&self) -> Result<u32> {
         // SAFETY: as above.
         self.number(|api, device, lanes| unsafe { api.pcie_width(device, lanes) })
+    }
+
+    #[doc(alias = "nvmlDeviceGetMaxPcieLinkGeneration")]
+    fn pcie_generation_max(&self) -> Result<u32> {
+        // SAFETY: as above.
+        self.number(|api, device, generation| unsafe { api.max_pcie_generation(device, generation) })
+    }
+
+    #[doc(alias = "nvmlDeviceGetMaxPcieLinkWidth")]
+    fn pcie_width_max(&self) -> Result<u32> {
+        // SAFETY: as above.
+        self.number(|api, device, lanes| unsafe { api.max_pcie_width(device, lanes) })
     }
 
     fn number(&self, read: impl FnOnce(&NvmlApi, DeviceHandle, *mut c_uint) -> Result<()>) -> Result<u32> {

@@ -49,6 +49,34 @@ fn a_mig_slice_is_found_by_the_uuid_that_cuda_gives() {
 }
 
 #[test]
+fn devices_are_listed_with_their_names() {
+    let devices = open("nvml-list").devices().unwrap();
+    let uuids: Vec<_> = devices.iter().map(NvmlDevice::uuid).collect();
+    assert_eq!(uuids, ["GPU-old", "GPU-new"]);
+    assert_eq!(devices[0].name().unwrap(), "Stand-in GPU");
+}
+
+#[test]
+fn processes_are_listed_however_many_there_are() {
+    let nvml = open("nvml-processes");
+    let processes = nvml.device_by_uuid("GPU-new").unwrap().compute_processes().unwrap();
+    assert_eq!(processes.len(), 40);
+    assert_eq!(processes[0], ProcessOnDevice { process: 1000, memory_bytes: None });
+    assert_eq!(processes[39], ProcessOnDevice { process: 1039, memory_bytes: Some(39_000_000) });
+    assert_eq!(nvml.device_by_uuid("GPU-old").unwrap().compute_processes(), Ok(Vec::new()));
+}
+
+#[test]
+fn the_utilisation_of_a_process_is_the_mean_of_its_later_samples() {
+    let nvml = open("nvml-utilisation");
+    let device = nvml.device_by_uuid("GPU-new").unwrap();
+    assert_eq!(device.process_utilisation(1001, 0), Ok(Some(0.4)));
+    assert_eq!(device.process_utilisation(1001, 10), Ok(Some(0.5)));
+    assert_eq!(device.process_utilisation(1001, 20), Ok(None));
+    assert_eq!(nvml.device_by_uuid("GPU-old").unwrap().process_utilisation(1001, 0), Ok(None));
+}
+
+#[test]
 fn gpm_gives_fractions_and_bytes_between_two_readings() {
     let device = open("nvml-gpm").device_by_uuid("GPU-new").unwrap();
     let mut sampler = GpmSampler::start(&device).unwrap();

@@ -9,6 +9,7 @@ type Handle = *mut c_void;
 const NEW: usize = 16;
 const NOT_SUPPORTED: c_int = 3;
 const NOT_FOUND: c_int = 6;
+const INSUFFICIENT_SIZE: c_int = 7;
 const UNINITIALIZED: c_int = 1;
 
 static SESSIONS: AtomicI32 = AtomicI32::new(0);
@@ -53,6 +54,86 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, device: 
         b"MIG-slice" => 48 as Handle,
         _ => return NOT_FOUND,
     };
+    0
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlDeviceGetCount_v2(count: *mut c_uint) -> c_int {
+    write(count, 2)
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, device: *mut Handle) -> c_int {
+    *device = if index == 0 { 32 as Handle } else { NEW as Handle };
+    0
+}
+
+unsafe fn write_text(text: *mut c_char, size: c_uint, value: &CStr) -> c_int {
+    assert!(size as usize >= value.to_bytes_with_nul().len());
+    std::ptr::copy_nonoverlapping(value.as_ptr(), text, value.to_bytes_with_nul().len());
+    0
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlDeviceGetUUID(device: Handle, text: *mut c_char, size: c_uint) -> c_int {
+    write_text(text, size, if device as usize == NEW { c"GPU-new" } else { c"GPU-old" })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn nvmlDeviceGetName(_device: Handle, text: *mut c_char, size: c_uint) -> c_int {
+    write_text(text, size, c"Stand-in GPU")
+}
+
+#[repr(C)]
+pub struct ProcessInfo {
+    process: c_uint,
+    memory_bytes: c_ulonglong,
+    instances: [c_uint; 2],
+}
+
+/// Forty processes on the new device, of the first of which the memory is not known; none on the old one.
+#[no_mangle]
+pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
+    device: Handle,
+    count: *mut c_uint,
+    processes: *mut ProcessInfo,
+) -> c_int {
+    let room = *count;
+    *count = if device as usize == NEW { 40 } else { 0 };
+    if room < *count {
+        return INSUFFICIENT_SIZE;
+    }
+    for index in 0..*count {
+        let memory_bytes = if index == 0 { c_ulonglong::MAX } else { 1_000_000 * c_ulonglong::from(index) };
+        *processes.add(index as usize) = ProcessInfo { process: 1000 + index, memory_bytes, instances: [0; 2] };
+    }
+    0
+}
+
+#[repr(C)]
+pub struct ProcessUtilisation {
+    process: c_uint,
+    time: c_ulonglong,
+    percent: [c_uint; 4],
+}
+
+/// Samples of two processes at times 10 and 20 on the new device, none on the old one.
+#[no_mangle]
+pub unsafe extern "C" fn nvmlDeviceGetProcessUtilization(
+    device: Handle,
+    samples: *mut ProcessUtilisation,
+    count: *mut c_uint,
+    later_than: c_ulonglong,
+) -> c_int {
+    if device as usize != NEW {
+        return NOT_FOUND;
+    }
+    let all = [(1001, 10, 30), (1001, 20, 50), (1002, 20, 90)];
+    let later: Vec<_> = all.into_iter().filter(|(_, time, _)| *time > later_than).collect();
+    for (index, (process, time, sm)) in later.iter().enumerate() {
+        *samples.add(index) = ProcessUtilisation { process: *process, time: *time, percent: [*sm, 0, 0, 0] };
+    }
+    *count = later.len() as c_uint;
     0
 }
 

@@ -61,7 +61,8 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    fn places(&self) -> Places {
+    /// The places that they name.
+    pub(crate) fn places(&self) -> Places {
         Places {
             directories: self.directories.clone(),
             site_packages: self.site_packages.clone(),

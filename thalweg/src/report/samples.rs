@@ -11,7 +11,9 @@ use crate::measure::{
 use crate::model::ModelIdentity;
 use crate::pool::Configuration;
 use crate::tune::{Candidate, Comparison, Compliance, Ending, Limits, Standing, TuneOutcome};
-use crate::units::Nanos;
+use crate::units::{Bytes, Nanos};
+use crate::watch::samples::naive;
+use crate::watch::{GpuReadings, ProcessReading, Reading, Settings, Watched, observe};
 
 pub(super) fn configuration(streams: usize, batch_size: usize) -> Configuration {
     Configuration { streams, batch_size, submitters: streams.min(2), ..Configuration::default() }
@@ -322,4 +324,45 @@ pub(super) fn diagnosis() -> Diagnosis {
     let measurement = Measurement { records: Vec::new(), ..measured };
     let observing = Some(around(0.998, 0.004));
     Diagnosis { judgement, evidence, remedies, gained, observing, advice, setup, measurement }
+}
+
+/// A naive program of 20 items, and a GPU that was read once meanwhile.
+pub(super) fn watched() -> Watched {
+    let settings = Settings { warm_up: Nanos::ZERO, pinned_bytes_per_s: Some(50e9) };
+    let counters = Counters {
+        sm_activity: Some(0.25),
+        dram_utilisation: Some(0.12),
+        pcie_rx_bytes_per_s: Some(8.04e9),
+        sm_clock_mhz: Some(1_980.0),
+        sm_clock_max_mhz: Some(1_980.0),
+        power_watts: Some(240.0),
+        throttle_reasons: vec!["PowerCap".to_owned()],
+        ..Counters::default()
+    };
+    let reading = Reading {
+        unix: Nanos(1),
+        counters,
+        gpu_utilisation: Some(1.0),
+        memory_used: Some(Bytes(4_000_000_000)),
+        memory_total: Some(Bytes(80_000_000_000)),
+        power_limit_watts: Some(700.0),
+        pcie_limit_bytes_per_s: Some(55.1e9),
+        processes: vec![ProcessReading {
+            process: 42,
+            memory: Some(Bytes(3_000_000_000)),
+            gpu_utilisation: None,
+        }],
+    };
+    Watched {
+        command: vec!["python3".to_owned(), "serve.py".to_owned()],
+        exit_code: Some(0),
+        wall: Nanos(2_000_000_000),
+        processes: vec![observe(&naive(20).program(), &settings)],
+        gpu: Some(GpuReadings {
+            name: "NVIDIA H100".to_owned(),
+            uuid: "GPU-1".to_owned(),
+            readings: vec![reading],
+        }),
+        gpu_problem: None,
+    }
 }

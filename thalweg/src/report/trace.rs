@@ -12,9 +12,9 @@ use crate::measure::{Execution, Overlap, Record, executions, took_place};
 use crate::units::Nanos;
 
 /// Process of the lanes on the device.
-const DEVICE: u32 = 1;
+pub(super) const DEVICE: u32 = 1;
 /// Process of the lanes on the host.
-const HOST: u32 = 2;
+pub(super) const HOST: u32 = 2;
 /// Lanes of each stream on the device: H2D, compute, D2H.
 const LANES_PER_STREAM: usize = 3;
 
@@ -27,8 +27,12 @@ pub fn trace(records: &[Record]) -> String {
     timed.extend(executions(records).into_iter().flat_map(stages));
     timed.sort_by_key(|(at, _)| *at);
     events.extend(timed.into_iter().map(|(_, event)| event));
+    written(&json!({ "overlap": Overlap::of(records) }), &events)
+}
+
+/// The file, one event in each line.
+pub(super) fn written(about: &Value, events: &[Value]) -> String {
     let lines: Vec<_> = events.iter().map(Value::to_string).collect();
-    let about = json!({ "overlap": Overlap::of(records) });
     format!(
         "{{\"displayTimeUnit\":\"ms\",\"otherData\":{about},\"traceEvents\":[\n{}\n]}}\n",
         lines.join(",\n")
@@ -86,14 +90,14 @@ fn names(records: &[Record]) -> Vec<Value> {
     names
 }
 
-fn lane_name(process: u32, lane: usize, name: &str) -> [Value; 2] {
+pub(super) fn lane_name(process: u32, lane: usize, name: &str) -> [Value; 2] {
     [
         metadata("thread_name", process, lane, &json!({ "name": name })),
         metadata("thread_sort_index", process, lane, &json!({ "sort_index": lane })),
     ]
 }
 
-fn metadata(name: &str, process: u32, lane: usize, args: &Value) -> Value {
+pub(super) fn metadata(name: &str, process: u32, lane: usize, args: &Value) -> Value {
     json!({ "name": name, "ph": "M", "pid": process, "tid": lane, "args": args })
 }
 

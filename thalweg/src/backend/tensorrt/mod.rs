@@ -29,7 +29,9 @@ use thalweg_nvidia::cuda::{CudaContext, Driver, HostWait};
 use thalweg_nvidia::nvml::{Nvml, NvmlDevice};
 use thalweg_nvidia::tensorrt::{Builder, Family, MemoryAccount, TensorRt};
 
-use crate::backend::{Backend, BuildOrder, DeviceSpec, Engine, Precision, SerializedEngine, Surroundings};
+use crate::backend::{
+    Backend, BuildOrder, DeviceSpec, Engine, Observer, Precision, SerializedEngine, Surroundings,
+};
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -231,4 +233,9 @@ fn check_calibration(order: &BuildOrder<'_>) -> Result<()> {
         value: order.spec.options.precision.to_string(),
         reason: "calibration is for int8: add --precision int8, or leave --calibrate out".to_owned(),
     })
+}
+
+/// Reads the counters of a GPU that NVML knows, whoever uses it.
+pub(crate) fn meter(device: NvmlDevice) -> Box<dyn Observer> {
+    Box::new(meter::Meter::new(Ok(device), false))
 }

@@ -9,10 +9,10 @@ use crate::report::{verdicts, wording};
 /// A heading, a table, and a sentence that explains it.
 #[derive(Serialize)]
 pub(super) struct PlainTable {
-    heading: &'static str,
-    heads: Vec<&'static str>,
-    rows: Vec<Vec<Cell>>,
-    note: &'static str,
+    pub(super) heading: &'static str,
+    pub(super) heads: Vec<&'static str>,
+    pub(super) rows: Vec<Vec<Cell>>,
+    pub(super) note: &'static str,
 }
 
 impl PlainTable {
@@ -24,7 +24,7 @@ impl PlainTable {
     }
 }
 
-fn plain(text: impl Into<String>) -> Cell {
+pub(super) fn plain(text: impl Into<String>) -> Cell {
     Cell::number(text.into(), None)
 }
 

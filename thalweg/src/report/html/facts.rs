@@ -6,9 +6,10 @@ use crate::backend::DeviceSpec;
 use crate::diagnose::Diagnosis;
 use crate::measure::Measurement;
 use crate::model::ModelIdentity;
-use crate::report::{verdicts, wording};
+use crate::report::{verdicts, watching, wording};
 use crate::tune::TuneOutcome;
 use crate::units::Bytes;
+use crate::watch::{Observation, Watched};
 
 /// What belongs together, under one heading.
 #[derive(Serialize)]
@@ -55,6 +56,20 @@ pub(super) fn of_diagnosis(diagnosis: &Diagnosis) -> Vec<FactGroup> {
         device(&measured.device),
         model(&measured.model),
     ]
+}
+
+pub(super) fn of_watched(watched: &Watched, observation: &Observation) -> Vec<FactGroup> {
+    let mut facts = vec![
+        fact("process", observation.process.to_string()),
+        fact("device", observation.device.to_string()),
+        fact("kernels", wording::count(observation.kernel_count)),
+        fact("runs of graphs", wording::count(observation.graph_run_count)),
+        fact("two or more streams at once", wording::percent(observation.sharing.computing_twice)),
+        fact("pinned copies", format!("{} GB/s", wording::number(observation.pinned_bytes_per_s / 1e9))),
+        fact("the command ran", watched.wall.to_string()),
+    ];
+    facts.extend(observation.gaps.iter().map(|gap| fact("gaps", watching::gap(gap))));
+    vec![FactGroup { heading: "Seen", facts }]
 }
 
 fn search(outcome: &TuneOutcome) -> FactGroup {

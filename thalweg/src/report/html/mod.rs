@@ -12,6 +12,7 @@ mod page;
 mod search_charts;
 mod svg;
 mod timeline;
+mod watched_tables;
 
 use minijinja::{Environment, value::Serde};
 
@@ -19,6 +20,7 @@ use crate::diagnose::Diagnosis;
 use crate::error::{Error, Result};
 use crate::measure::Measurement;
 use crate::tune::TuneOutcome;
+use crate::watch::Watched;
 
 use page::Page;
 
@@ -44,6 +46,14 @@ pub fn html_of_measurement(measurement: &Measurement) -> Result<String> {
 /// [`Error::Bug`] where the page's template does not fit its data.
 pub fn html_of_diagnosis(diagnosis: &Diagnosis) -> Result<String> {
     render(&Page::of_diagnosis(diagnosis))
+}
+
+/// What was seen of a command as an HTML page; `None` where nothing of it used CUDA.
+///
+/// # Errors
+/// [`Error::Bug`] where the page's template does not fit its data.
+pub fn html_of_watched(watched: &Watched) -> Result<Option<String>> {
+    Page::of_watched(watched).as_ref().map(render).transpose()
 }
 
 fn render(page: &Page) -> Result<String> {

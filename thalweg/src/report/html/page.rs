@@ -13,9 +13,10 @@ use crate::backend::DeviceSpec;
 use crate::diagnose::{Diagnosis, Gained, Judgement};
 use crate::measure::{Estimate, LatencySummary, Measurement};
 use crate::model::ModelIdentity;
-use crate::report::{definitions, verdicts, wording};
+use crate::report::{definitions, verdicts, watching, wording};
 use crate::tune::{Candidate, Comparison, TuneOutcome};
 use crate::units::Nanos;
+use crate::watch::{Observation, Watched};
 
 /// A whole page.
 #[derive(Serialize)]
@@ -91,6 +92,28 @@ impl Page {
         }
     }
 
+    /// The process that used its GPU longest; `None` where none did.
+    pub(super) fn of_watched(watched: &Watched) -> Option<Self> {
+        let observation = watched.processes.first()?;
+        let program = wording::printable(&observation.program);
+        let device = watched.gpu.as_ref().map_or("a GPU", |gpu| &gpu.name);
+        Some(Self {
+            title: format!("{program} on {device}"),
+            kicker: format!("thalweg watch  ·  {program}  ·  {}", wording::printable(device)),
+            is_simulated: false,
+            warnings: observation.remarks.iter().map(|it| wording::printable(it)).collect(),
+            verdict: watching::verdict(observation),
+            configuration: wording::printable(&watched.command.join(" ")),
+            figures: watched_figures(observation),
+            charts: Vec::new(),
+            timeline: None,
+            table: None,
+            tables: PlainTable::of_watched(watched, observation),
+            facts: facts::of_watched(watched, observation),
+            definitions: &[],
+        })
+    }
+
     pub(super) fn of_measurement(measurement: &Measurement) -> Self {
         let charts = [latency_distribution(measurement), throughput_over_time(measurement)];
         let configuration = measurement.configuration.to_string();
@@ -152,6 +175,25 @@ fn gain_figure(gained: &Gained) -> Figure {
         unit: "times as it was".to_owned(),
         note: format!("95 % interval {}", wording::interval(&gained.ratio)),
     }
+}
+
+fn watched_figures(observation: &Observation) -> Vec<Figure> {
+    let figure = |label: &str, share: f64, note: String| Figure {
+        label: label.to_owned(),
+        value: wording::number(share * 100.0),
+        unit: "%".to_owned(),
+        note,
+    };
+    let sharing = &observation.sharing;
+    let mut figures = vec![figure("Computing", sharing.computing, format!("of {}", observation.window))];
+    let losses = observation.findings.first().map(|first| {
+        figure("Lost most", first.share, format!("{} to {}", first.lost, watching::name(first.cause)))
+    });
+    figures.extend(losses);
+    figures.extend(sharing.copies_under_compute.map(|share| {
+        figure("Copies beside a computation", share, format!("copying {}", wording::percent(sharing.copying)))
+    }));
+    figures
 }
 
 fn confidence_figure(judgement: &Judgement) -> Option<Figure> {

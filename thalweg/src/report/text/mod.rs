@@ -12,6 +12,7 @@ mod measurement;
 mod paper;
 mod quantization;
 mod tuning;
+mod watching;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
@@ -27,6 +28,7 @@ pub use measurement::text_of_measurement;
 pub use paper::text_of_paper;
 pub use quantization::{text_of_mix, text_of_quantization, text_of_quantized_nodes};
 pub use tuning::text_of_tuning;
+pub use watching::{bars_of_reading, line_of_reading, text_of_gpu, text_of_watched};
 
 /// Columns that every line fits in: what a terminal has if nobody changed it.
 const WIDTH: u16 = 80;

@@ -1,0 +1,115 @@
+//! `thalweg watch`: somebody else's program, from its start by CUPTI, or while it runs by NVML.
+
+use std::io;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use serde_json::json;
+use thalweg::backend::Surroundings;
+use thalweg::files::OutputFolder;
+use thalweg::measure::StopSignal;
+use thalweg::report;
+use thalweg::units::Nanos;
+use thalweg::watch::{Gauges, GpuReadings, Program, Settings, Watched, Watcher, observe, read_folder};
+
+use super::{file, site_packages};
+use crate::args::WatchArgs;
+use crate::injection::{GraphKernels, Injection};
+use crate::output::Output;
+use crate::progress::Interrupts;
+
+/// How often it is asked whether a watched process is to be left alone.
+const ATTENTION: Duration = Duration::from_millis(50);
+
+pub fn run(args: &WatchArgs, output: &Output) -> anyhow::Result<()> {
+    match args.pid {
+        Some(process) => watch_process(process, args, output),
+        None => watch_command(args, output),
+    }
+}
+
+fn watch_process(process: u32, args: &WatchArgs, output: &Output) -> anyhow::Result<()> {
+    let gauges = Gauges::open_for(process, &surroundings(args))?;
+    let interrupts = Interrupts::catch()?;
+    let gpu = read_for(args.duration, gauges, args.period, &interrupts.stop)?;
+    output.result(|| Ok(json!({ "process": process, "gpu": gpu })), |style| report::text_of_gpu(&gpu, style))
+}
+
+fn surroundings(args: &WatchArgs) -> Surroundings {
+    Surroundings { device: args.device.clone(), ..Surroundings::default() }
+}
+
+fn read_for(
+    duration: Duration,
+    gauges: Gauges,
+    period: Duration,
+    stop: &StopSignal,
+) -> anyhow::Result<GpuReadings> {
+    let watcher = Watcher::start(gauges, period)?;
+    let start = Instant::now();
+    while start.elapsed() < duration && !stop.is_requested() {
+        thread::sleep(ATTENTION.min(duration));
+    }
+    Ok(watcher.stop())
+}
+
+fn watch_command(args: &WatchArgs, output: &Output) -> anyhow::Result<()> {
+    let folder = args.out.as_deref().map(OutputFolder::claim).transpose()?;
+    let injection = Injection::prepare()?;
+    // Whoever interrupts the command wants to see what it did until then.
+    let _interrupts = Interrupts::catch()?;
+    let watcher = Gauges::open(&surroundings(args)).and_then(|gauges| Watcher::start(gauges, args.period));
+    let start = Instant::now();
+    let status = command(args, &injection).status();
+    let wall = Nanos::from_duration(start.elapsed());
+    let (gpu, gpu_problem) = match watcher {
+        Ok(watcher) => (Some(watcher.stop()), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let words: Vec<_> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let status = status.with_context(|| format!("cannot start {}", words[0]))?;
+    let programs = read_folder(injection.folder())?;
+    let settings = Settings {
+        warm_up: Nanos::from_duration(args.warm_up),
+        pinned_bytes_per_s: gpu.as_ref().and_then(|gpu| gpu.readings.last()?.pcie_limit_bytes_per_s),
+    };
+    let processes = programs.iter().map(|program| observe(program, &settings)).collect();
+    let watched = Watched { command: words, exit_code: status.code(), wall, processes, gpu, gpu_problem };
+    show(&watched, programs.first(), folder.as_ref(), output)?;
+    let code = status.code().map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
+    ensure!(status.success(), "the command ended with {code}");
+    Ok(())
+}
+
+/// What the command prints is not our result, so all of it goes where remarks go.
+fn command(args: &WatchArgs, injection: &Injection) -> Command {
+    let mut command = Command::new(&args.command[0]);
+    command.args(&args.command[1..]).stdout(Stdio::from(io::stderr()));
+    let graphs = if args.graph_kernels { GraphKernels::Recorded } else { GraphKernels::AsAWhole };
+    injection.apply(&mut command, &site_packages(), graphs);
+    command
+}
+
+fn show(
+    watched: &Watched,
+    program: Option<&Program>,
+    folder: Option<&OutputFolder>,
+    output: &Output,
+) -> anyhow::Result<()> {
+    if let Some(folder) = folder {
+        let mut written = vec![file::WATCHED];
+        folder.write(file::WATCHED, &serde_json::to_vec(watched)?)?;
+        if let Some(page) = report::html_of_watched(watched)? {
+            folder.write(file::REPORT, page.as_bytes())?;
+            written.push(file::REPORT);
+        }
+        if let Some(program) = program {
+            folder.write(file::TRACE, report::trace_of_program(program, watched.gpu.as_ref()).as_bytes())?;
+            written.push(file::TRACE);
+        }
+        output.written(folder.path(), &written);
+    }
+    output.result(|| serde_json::to_value(watched), |style| report::text_of_watched(watched, style))
+}

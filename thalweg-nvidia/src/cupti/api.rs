@@ -1,0 +1,51 @@
+//! The functions of CUPTI that this crate calls, and the numbers that go with them.
+//!
+//! NVIDIA's reference: <https://docs.nvidia.com/cupti/api/group__CUPTI__ACTIVITY__API.html>.
+
+use std::ffi::{c_char, c_int, c_void};
+
+use crate::table::function_table;
+
+/// `CUpti_BuffersCallbackRequestFunc`: where to write a buffer's address, its size and the most records in it.
+pub(super) type BufferRequested = extern "C" fn(*mut *mut u8, *mut usize, *mut usize);
+/// `CUpti_BuffersCallbackCompleteFunc`: context, stream, the buffer, its size and how much of it holds records.
+pub(super) type BufferCompleted = extern "C" fn(*mut c_void, u32, *mut u8, usize, usize);
+
+/// Values of `CUpti_ActivityKind`.
+pub(super) mod kind {
+    pub(crate) const MEMCPY: u32 = 1;
+    pub(crate) const MEMSET: u32 = 2;
+    pub(crate) const KERNEL: u32 = 3;
+    pub(crate) const DRIVER: u32 = 4;
+    pub(crate) const RUNTIME: u32 = 5;
+    pub(crate) const CONCURRENT_KERNEL: u32 = 10;
+    pub(crate) const STREAM: u32 = 37;
+    pub(crate) const GRAPH_TRACE: u32 = 51;
+}
+
+/// `CUPTI_CB_DOMAIN_DRIVER_API` and `CUPTI_CB_DOMAIN_RUNTIME_API`.
+pub(super) const DOMAIN_DRIVER: u32 = 1;
+pub(super) const DOMAIN_RUNTIME: u32 = 2;
+/// `CUPTI_ACTIVITY_THREAD_ID_TYPE_SYSTEM`: threads are told by the number that the operating system gives them.
+pub(super) const THREAD_ID_OF_SYSTEM: c_int = 1;
+/// `CUPTI_ACTIVITY_FLAG_FLUSH_FORCED`: buffers with records that are not complete are delivered too.
+pub(super) const FLUSH_FORCED: u32 = 1;
+
+function_table! {
+    /// Functions of `libcupti.so` with the parameters of `cupti_activity.h` and `cupti_callbacks.h` (CUPTI 13.0).
+    CuptiApi
+    checked {
+        "cuptiActivityRegisterCallbacks" register_callbacks(requested: BufferRequested, completed: BufferCompleted);
+        "cuptiActivityEnable" enable(kind: u32);
+        "cuptiActivityEnableDriverApi" enable_driver_call(id: u32, is_enabled: u8);
+        "cuptiActivityEnableRuntimeApi" enable_runtime_call(id: u32, is_enabled: u8);
+        "cuptiActivityFlushAll" flush_all(flag: u32);
+        "cuptiActivityGetNumDroppedRecords" dropped(context: *mut c_void, stream: u32, count: *mut usize);
+        "cuptiSetThreadIdType" set_thread_id_type(kind: c_int);
+        "cuptiGetTimestamp" timestamp(nanoseconds: *mut u64);
+    }
+    polled {
+        "cuptiActivityGetNextRecord" next_record(buffer: *mut u8, valid_size: usize, record: *mut *mut u8);
+        "cuptiGetCallbackName" callback_name(domain: u32, id: u32, name: *mut *const c_char);
+    }
+}

@@ -1,0 +1,307 @@
+//! The one recording of a process: CUPTI is told what to record, and what it delivers goes to a file.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char, c_void};
+use std::io::Write;
+use std::panic::{self, AssertUnwindSafe};
+use std::process;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::activity::{Entry, NameId, Writer};
+use crate::cupti::Cupti;
+use crate::cupti::api::{CuptiApi, DOMAIN_DRIVER, DOMAIN_RUNTIME, FLUSH_FORCED, THREAD_ID_OF_SYSTEM, kind};
+use crate::cupti::buffers::{BUFFER_BYTES, Buffers, bytes_of};
+use crate::cupti::calls::{bare_name, is_recorded};
+use crate::cupti::record::{NameSource, Record, length};
+use crate::error::{Error, Result};
+
+/// Numbers without a name after which a list of calls is taken to be at its end. CUPTI 12.9 and 13.0 have no gaps at all.
+const MOST_NAMELESS: u32 = 16;
+
+/// What is recorded of a CUDA graph.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GraphDetail {
+    /// Each run as a whole, which costs little.
+    #[default]
+    Runs,
+    /// Each kernel and copy in it, which costs as much as without the graph.
+    Kernels,
+}
+
+/// The recording of this process, running until it is [finished](Recording::finish).
+#[derive(Clone, Copy)]
+pub struct Recording {
+    shared: &'static Shared,
+}
+
+/// What CUPTI's callbacks work with.
+struct Shared {
+    api: CuptiApi,
+    buffers: Buffers,
+    /// The process that is recorded. A fork has our memory and our open file, but no CUPTI, and must write nothing.
+    process: u32,
+    is_running: AtomicBool,
+    // Contended by CUPTI's thread and those of the program, each of which may deliver a buffer.
+    book: Mutex<Book>,
+}
+
+/// Where activities are written, and what is known of names.
+struct Book {
+    writer: Writer<Box<dyn Write + Send>>,
+    /// Names of calls; `None` for those that are not recorded.
+    calls: HashMap<(u32, u32), Option<NameId>>,
+}
+
+/// CUPTI's callbacks are told nothing but the buffer, so they find the rest here.
+static SHARED: OnceLock<Shared> = OnceLock::new();
+
+impl Recording {
+    /// Starts to record this process.
+    ///
+    /// # Errors
+    /// [`Error::RecordsAlready`] where a recording was started before, and what CUPTI says: without a CUDA driver 999 or
+    /// 15, else most often that somebody else, such as a profiler, uses it.
+    #[doc(alias = "cuptiActivityRegisterCallbacks")]
+    #[doc(alias = "cuptiActivityEnable")]
+    pub fn start(cupti: Cupti, writer: Writer<Box<dyn Write + Send>>, graphs: GraphDetail) -> Result<Self> {
+        let book = Book { writer, calls: HashMap::new() };
+        let shared = Shared {
+            api: cupti.api,
+            buffers: Buffers::new(),
+            process: process::id(),
+            is_running: AtomicBool::new(true),
+            book: Mutex::new(book),
+        };
+        SHARED.set(shared).map_err(|_| Error::RecordsAlready)?;
+        let shared = SHARED.get().ok_or(Error::RecordsAlready)?;
+        shared.enable(graphs).inspect_err(|_| shared.is_running.store(false, Ordering::Release))?;
+        shared.note_clock();
+        Ok(Self { shared })
+    }
+
+    /// Writes what is complete by now. What is not written when the process crashes is lost.
+    ///
+    /// # Errors
+    /// What CUPTI says.
+    #[doc(alias = "cuptiActivityFlushAll")]
+    pub fn flush(self) -> Result<()> {
+        if !self.shared.may_write() {
+            return Ok(());
+        }
+        // SAFETY: the callbacks are registered; it may be called from any thread.
+        unsafe { self.shared.api.flush_all(0) }
+    }
+
+    /// Writes all there is, and ends the recording.
+    pub fn finish(self) {
+        let shared = self.shared;
+        if !shared.may_write() {
+            return;
+        }
+        // SAFETY: as above. Where it fails the file lacks its end, which readers tell.
+        let is_flushed = unsafe { shared.api.flush_all(FLUSH_FORCED) }.is_ok();
+        shared.is_running.store(false, Ordering::Release);
+        let mut book = shared.book.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_flushed {
+            book.writer.put(&Entry::End);
+        }
+        // Nobody is left to be told.
+        let _ = book.writer.flush();
+    }
+}
+
+impl Shared {
+    /// Whether activities are still written, and by this process.
+    fn may_write(&self) -> bool {
+        self.is_running.load(Ordering::Acquire) && process::id() == self.process
+    }
+
+    fn enable(&self, graphs: GraphDetail) -> Result<()> {
+        // SAFETY: it may be called before all else. Where an old CUPTI lacks it, threads go by other numbers.
+        let _ = unsafe { self.api.set_thread_id_type(THREAD_ID_OF_SYSTEM) };
+        // SAFETY: both are functions of the types that CUPTI documents, and never unwind.
+        unsafe { self.api.register_callbacks(buffer_requested, buffer_completed) }?;
+        for kind in [kind::CONCURRENT_KERNEL, kind::MEMCPY, kind::MEMSET] {
+            // SAFETY: the callbacks are registered.
+            unsafe { self.api.enable(kind) }?;
+        }
+        // Without these less is known, but not nothing.
+        self.enable_if_possible(kind::STREAM, "which streams are default streams");
+        if graphs == GraphDetail::Runs {
+            self.enable_if_possible(kind::GRAPH_TRACE, "graphs as a whole");
+        }
+        self.enable_calls(DOMAIN_DRIVER, kind::DRIVER)?;
+        self.enable_calls(DOMAIN_RUNTIME, kind::RUNTIME)
+    }
+
+    fn enable_if_possible(&self, kind: u32, what: &str) {
+        // SAFETY: the callbacks are registered.
+        if let Err(error) = unsafe { self.api.enable(kind) } {
+            let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+            book.writer.put(&Entry::Remark(format!("CUPTI does not record {what}: {error}")));
+        }
+    }
+
+    /// Records the calls that are worth it, or all, where CUPTI is older than the choice (12.3).
+    #[doc(alias = "cuptiActivityEnableDriverApi")]
+    #[doc(alias = "cuptiActivityEnableRuntimeApi")]
+    fn enable_calls(&self, domain: u32, kind: u32) -> Result<()> {
+        for id in self.recorded_calls(domain) {
+            let enabled = if domain == DOMAIN_DRIVER {
+                // SAFETY: CUPTI has just named this call.
+                unsafe { self.api.enable_driver_call(id, 1) }
+            } else {
+                // SAFETY: as above.
+                unsafe { self.api.enable_runtime_call(id, 1) }
+            };
+            match enabled {
+                Ok(()) => {}
+                Err(Error::MissingSymbol { .. }) => {
+                    // SAFETY: the callbacks are registered.
+                    return unsafe { self.api.enable(kind) };
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers of the calls that are recorded, in the driver's or the runtime's list.
+    fn recorded_calls(&self, domain: u32) -> Vec<u32> {
+        let (mut found, mut nameless) = (Vec::new(), 0);
+        for id in 1.. {
+            match self.call_name(domain, id) {
+                Some(name) => {
+                    nameless = 0;
+                    found.extend(is_recorded(bare_name(&name)).then_some(id));
+                }
+                None if nameless == MOST_NAMELESS => break,
+                None => nameless += 1,
+            }
+        }
+        found
+    }
+
+    /// What CUPTI calls one of CUDA's functions.
+    #[doc(alias = "cuptiGetCallbackName")]
+    fn call_name(&self, domain: u32, id: u32) -> Option<String> {
+        let mut name: *const c_char = ptr::null();
+        // SAFETY: `name` is writable; a number that is no call's is refused.
+        let code = unsafe { self.api.callback_name(domain, id, &raw mut name) }.ok()?;
+        if code != 0 || name.is_null() {
+            return None;
+        }
+        // SAFETY: CUPTI has set it to a constant of its own, which ends in a zero.
+        let name = unsafe { CStr::from_ptr(name) };
+        Some(name.to_string_lossy().into_owned())
+    }
+
+    /// Writes what the clock of activities shows now.
+    #[doc(alias = "cuptiGetTimestamp")]
+    fn note_clock(&self) {
+        let mut activity_ns = 0;
+        // SAFETY: the number is writable.
+        let shown = unsafe { self.api.timestamp(&raw mut activity_ns) };
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_ns = u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX);
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown.is_ok() {
+            book.writer.put(&Entry::Clock { activity_ns, unix_ns });
+        }
+        // A file that cannot be written shows when it is read.
+        let _ = book.writer.flush();
+    }
+
+    /// Writes the records of a buffer.
+    ///
+    /// # Safety
+    /// - `buffer` holds `valid_size` bytes of records that CUPTI has delivered, and stays until this returns.
+    #[doc(alias = "cuptiActivityGetNextRecord")]
+    unsafe fn write(&self, buffer: *mut u8, valid_size: usize) {
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut record: *mut u8 = ptr::null_mut();
+        // SAFETY: the buffer holds so many bytes of records; the record is null or the one before.
+        while let Ok(0) = unsafe { self.api.next_record(buffer, valid_size, &raw mut record) } {
+            // SAFETY: every record begins with its kind, a 32-bit number that is aligned to 8 bytes.
+            let kind = unsafe { record.cast::<u32>().read() };
+            let Some(length) = length(kind) else { continue };
+            // SAFETY: CUPTI has given the record, of a version that has all these fields (`Cupti::open`).
+            let bytes = unsafe { bytes_of(record, length) };
+            let activity = Record::new(kind, bytes).activity(|source| self.name(&mut book, source));
+            if let Some(activity) = activity {
+                book.writer.put(&Entry::Activity(activity));
+            }
+        }
+        self.note_dropped(&mut book);
+        // A disk that is full shows in a file without an end.
+        let _ = book.writer.flush();
+    }
+
+    /// The number of a name in the file; `None` for calls that are not recorded.
+    fn name(&self, book: &mut Book, source: NameSource) -> Option<NameId> {
+        match source {
+            NameSource::Text(0) => Some(book.writer.name("")),
+            NameSource::Text(address) => {
+                let address =
+                    usize::try_from(address).expect("bug: CUDA is for platforms with 64-bit addresses");
+                let text: *const c_char = ptr::with_exposed_provenance(address);
+                // SAFETY: a kernel's name in a delivered record is a text of CUPTI's that ends in a zero.
+                let text = unsafe { CStr::from_ptr(text) };
+                Some(book.writer.name(&text.to_string_lossy()))
+            }
+            NameSource::Call { domain, id } => {
+                if let Some(known) = book.calls.get(&(domain, id)) {
+                    return *known;
+                }
+                let name = self.call_name(domain, id);
+                let name = name.as_deref().map(bare_name).filter(|name| is_recorded(name));
+                let name = name.map(|name| book.writer.name(name));
+                book.calls.insert((domain, id), name);
+                name
+            }
+        }
+    }
+
+    #[doc(alias = "cuptiActivityGetNumDroppedRecords")]
+    fn note_dropped(&self, book: &mut Book) {
+        let mut count = 0;
+        // SAFETY: no context and stream 0 ask for those that belong to none; the count is writable.
+        let asked = unsafe { self.api.dropped(ptr::null_mut(), 0, &raw mut count) };
+        if asked.is_ok() && count > 0 {
+            book.writer.put(&Entry::Dropped(count as u64));
+        }
+    }
+}
+
+/// CUPTI needs a buffer.
+extern "C" fn buffer_requested(buffer: *mut *mut u8, size: *mut usize, most_records: *mut usize) {
+    let given = SHARED.get().map_or(ptr::null_mut(), |shared| {
+        panic::catch_unwind(AssertUnwindSafe(|| shared.buffers.give())).unwrap_or(ptr::null_mut())
+    });
+    // SAFETY: CUPTI passes three places that can be written.
+    unsafe { buffer.write(given) };
+    // SAFETY: as above.
+    unsafe { size.write(if given.is_null() { 0 } else { BUFFER_BYTES }) };
+    // SAFETY: as above. 0 stands for as many records as fit.
+    unsafe { most_records.write(0) };
+}
+
+/// CUPTI delivers a buffer.
+extern "C" fn buffer_completed(_: *mut c_void, _: u32, buffer: *mut u8, _: usize, valid_size: usize) {
+    let Some(shared) = SHARED.get() else { return };
+    // A panic must not reach CUPTI. What it has left behind may be wrong, so nothing more is written.
+    let done = panic::catch_unwind(AssertUnwindSafe(|| {
+        if shared.may_write() && !buffer.is_null() {
+            // SAFETY: CUPTI delivers this buffer, which stays until it is taken back below.
+            unsafe { shared.write(buffer, valid_size) };
+        }
+        // SAFETY: all buffers are from `buffer_requested`.
+        unsafe { shared.buffers.take_back(buffer) };
+    }));
+    if done.is_err() {
+        shared.is_running.store(false, Ordering::Release);
+    }
+}
