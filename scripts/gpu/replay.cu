@@ -1,0 +1,181 @@
+// How long a captured graph of an engine takes, bare, as trtexec runs it: what of a setup makes it longer?
+//
+// nvcc -O2 -std=c++17 -arch=sm_90 -w -I <TensorRT's headers> -o replay scripts/gpu/replay.cu -L <TensorRT> -l:libnvinfer.so.8
+//      -lnvidia-ml && ./replay resnet50-fp16.plan 1 plain plain two caller+private
+//
+// Each word after engine and batch is one run of a second in the same process, one behind the other: `plain` is a context,
+// its graph, two executions in flight and copies on streams of their own. What is joined to it with `+` changes that:
+//   two       two contexts and graphs in turn         caller    activations in memory of the caller
+//   private   captured on a stream of its own         upload    cuGraphUpload before the first launch
+//   blocking  streams that wait for the default one   bare      without copies
+//   gpm       NVML's GPM is sampled before            keep      the context and its graph are not destroyed afterwards
+//   same      on the streams of the run before        once      the context executes once and is destroyed, no more
+// Networks of one input of FP32, `[batch, 3, 224, 224]`, and one output.
+#include <NvInfer.h>
+#include <cuda_runtime.h>
+#include <nvml.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+using namespace nvinfer1;
+
+#define CHECK(call)                                                          \
+  do {                                                                       \
+    const int code = static_cast<int>(call);                                 \
+    if (code != 0) std::printf("%s gave %d\n", #call, code), std::exit(1);   \
+  } while (0)
+
+struct Log : ILogger {
+  void log(Severity severity, const char *text) noexcept override {
+    if (severity <= Severity::kERROR) std::fprintf(stderr, "%s\n", text);
+  }
+} logger;
+
+struct Streams {
+  cudaStream_t h2d, compute, d2h, other;
+};
+
+struct Lane {
+  IExecutionContext *context;
+  void *input, *output, *host_input, *host_output;
+  cudaGraphExec_t graph;
+};
+
+static double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+static bool has(const std::string &how, const char *what) { return ("+" + how + "+").find("+" + std::string(what) + "+") != std::string::npos; }
+
+static Streams streams_of(const std::string &how) {
+  Streams made;
+  for (cudaStream_t *stream : {&made.h2d, &made.compute, &made.d2h, &made.other})
+    CHECK(cudaStreamCreateWithFlags(stream, has(how, "blocking") ? cudaStreamDefault : cudaStreamNonBlocking));
+  return made;
+}
+
+static Lane lane_of(ICudaEngine *engine, int batch, const std::string &how, const Streams &streams, void *memory) {
+  Lane lane{};
+  lane.context = memory ? engine->createExecutionContextWithoutDeviceMemory() : engine->createExecutionContext();
+  if (memory) lane.context->setDeviceMemory(memory);
+  lane.context->setOptimizationProfileAsync(0, streams.compute);
+  CHECK(cudaStreamSynchronize(streams.compute));
+  const size_t input_bytes = size_t(batch) * 3 * 224 * 224 * 4, output_bytes = size_t(batch) * 1000 * 4;
+  CHECK(cudaMalloc(&lane.input, input_bytes));
+  CHECK(cudaMalloc(&lane.output, output_bytes));
+  CHECK(cudaMallocHost(&lane.host_input, input_bytes));
+  CHECK(cudaMallocHost(&lane.host_output, output_bytes));
+  for (size_t i = 0; i < input_bytes / 4; ++i) static_cast<float *>(lane.host_input)[i] = (std::rand() % 1000) / 1000.f;
+  for (int i = 0; i < engine->getNbIOTensors(); ++i) {
+    const char *name = engine->getIOTensorName(i);
+    const bool is_input = engine->getTensorIOMode(name) == TensorIOMode::kINPUT;
+    if (is_input) lane.context->setInputShape(name, Dims4{batch, 3, 224, 224});
+    lane.context->setTensorAddress(name, is_input ? lane.input : lane.output);
+  }
+  // TensorRT asks for an execution before the capture.
+  lane.context->enqueueV3(streams.compute);
+  CHECK(cudaStreamSynchronize(streams.compute));
+  cudaStream_t captured = has(how, "private") ? streams.other : streams.compute;
+  cudaGraph_t graph;
+  CHECK(cudaStreamBeginCapture(captured, cudaStreamCaptureModeThreadLocal));
+  lane.context->enqueueV3(captured);
+  CHECK(cudaStreamEndCapture(captured, &graph));
+  CHECK(cudaGraphInstantiate(&lane.graph, graph, 0));
+  if (has(how, "upload")) CHECK(cudaGraphUpload(lane.graph, streams.compute));
+  CHECK(cudaStreamSynchronize(streams.compute));
+  return lane;
+}
+
+static void run(ICudaEngine *engine, int batch, const std::string &how, nvmlDevice_t device) {
+  static Streams streams = streams_of(how);
+  static bool is_first = true;
+  if (!is_first && !has(how, "same")) streams = streams_of(how);
+  is_first = false;
+  void *memory = nullptr;
+  if (has(how, "caller")) CHECK(cudaMalloc(&memory, engine->getDeviceMemorySize()));
+  std::vector<Lane> lanes;
+  for (int i = 0; i < (has(how, "two") ? 2 : 1); ++i) lanes.push_back(lane_of(engine, batch, how, streams, memory));
+  nvmlGpmSample_t sample = nullptr;
+  if (has(how, "gpm")) {
+    CHECK(nvmlGpmSampleAlloc(&sample));
+    CHECK(nvmlGpmSampleGet(device, sample));
+  }
+  cudaEvent_t marks[2][6];
+  for (auto &set : marks)
+    for (auto &mark : set) CHECK(cudaEventCreateWithFlags(&mark, cudaEventBlockingSync));
+  const size_t input_bytes = size_t(batch) * 3 * 224 * 224 * 4, output_bytes = size_t(batch) * 1000 * 4;
+  const bool copies = !has(how, "bare");
+  auto enqueue = [&](int number) {
+    Lane &lane = lanes[number % lanes.size()];
+    auto &mark = marks[number % 2];
+    if (copies) {
+      cudaEventRecord(mark[0], streams.h2d);
+      cudaMemcpyAsync(lane.input, lane.host_input, input_bytes, cudaMemcpyHostToDevice, streams.h2d);
+      cudaEventRecord(mark[1], streams.h2d);
+      cudaStreamWaitEvent(streams.compute, mark[1], 0);
+    }
+    cudaEventRecord(mark[2], streams.compute);
+    CHECK(cudaGraphLaunch(lane.graph, streams.compute));
+    cudaEventRecord(mark[3], streams.compute);
+    if (copies) {
+      cudaStreamWaitEvent(streams.d2h, mark[3], 0);
+      cudaEventRecord(mark[4], streams.d2h);
+      cudaMemcpyAsync(lane.host_output, lane.output, output_bytes, cudaMemcpyDeviceToHost, streams.d2h);
+      cudaEventRecord(mark[5], streams.d2h);
+    }
+  };
+  std::vector<float> times;
+  const double begin = seconds(), length = has(how, "once") ? 0 : 0.9;
+  double counted_from = begin;
+  int enqueued = 0, done = 0;
+  while (seconds() - begin < length) {
+    while (enqueued - done < 2) enqueue(enqueued++);
+    float ms;
+    CHECK(cudaEventSynchronize(marks[done % 2][copies ? 5 : 3]));
+    CHECK(cudaEventElapsedTime(&ms, marks[done % 2][2], marks[done % 2][3]));
+    ++done;
+    if (seconds() - begin > length / 3) {
+      if (times.empty()) counted_from = seconds();
+      times.push_back(ms);
+    }
+  }
+  unsigned sm_mhz = 0, memory_mhz = 0, milliwatts = 0;
+  nvmlDeviceGetClockInfo(device, NVML_CLOCK_SM, &sm_mhz);
+  nvmlDeviceGetClockInfo(device, NVML_CLOCK_MEM, &memory_mhz);
+  nvmlDeviceGetPowerUsage(device, &milliwatts);
+  CHECK(cudaDeviceSynchronize());
+  if (!times.empty()) {
+    const double period = (seconds() - counted_from) / times.size();
+    std::sort(times.begin(), times.end());
+    std::printf("%-24s batch %3d  graph %.1f us (median)  period %.1f us  SM %u MHz, memory %u MHz, %.0f W\n", how.c_str(), batch,
+                times[times.size() / 2] * 1e3, period * 1e6, sm_mhz, memory_mhz, milliwatts / 1e3);
+    std::fflush(stdout);
+  }
+  if (sample) nvmlGpmSampleFree(sample);
+  for (Lane &lane : lanes) {
+    if (has(how, "keep")) continue;
+    cudaGraphExecDestroy(lane.graph);
+    delete lane.context;
+    cudaFree(lane.input), cudaFree(lane.output), cudaFreeHost(lane.host_input), cudaFreeHost(lane.host_output);
+  }
+  if (memory && !has(how, "keep")) cudaFree(memory);
+}
+
+int main(int count, char **words) {
+  if (count < 4) return std::fprintf(stderr, "usage: replay ENGINE BATCH RUN...\n"), 2;
+  std::ifstream file(words[1], std::ios::binary);
+  const std::vector<char> plan((std::istreambuf_iterator<char>(file)), {});
+  nvmlDevice_t device;
+  CHECK(nvmlInit());
+  CHECK(nvmlDeviceGetHandleByIndex(0, &device));
+  ICudaEngine *engine = createInferRuntime(logger)->deserializeCudaEngine(plan.data(), plan.size());
+  if (engine == nullptr) return 1;
+  for (int word = 3; word < count; ++word) run(engine, std::atoi(words[2]), words[word], device);
+}
