@@ -53,8 +53,9 @@ pub(super) fn gained(diagnosis: &Diagnosis) -> String {
 
 /// What reading the device's counters costs, where that was measured.
 pub(super) fn observing(diagnosis: &Diagnosis) -> Option<String> {
-    let ratio = wording::times(&diagnosis.observing?);
-    Some(format!("with counters read it runs {ratio} as fast as without"))
+    let ratio = diagnosis.observing?;
+    let [value, lower, upper] = [ratio.value, ratio.lower, ratio.upper].map(wording::percent);
+    Some(format!("reading counters leaves {value} ({lower} to {upper}) of the throughput"))
 }
 
 /// A reading's number with its unit.

@@ -118,7 +118,7 @@ mod tests {
         assert!(text.starts_with("Underfilled: nothing is full"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.contains("also        the SM clock is 3.8 % below its highest (power cap)\n"), "{text}");
-        let cost = "observing   with counters read it runs 0.998 times (0.994 to 1.00) as fast as";
+        let cost = "observing   reading counters leaves 99.8 % (99.4 % to 100.2 %)";
         assert!(text.contains(cost), "{text}");
         assert!(text.contains("DRAM") && text.contains("14.3 %"), "{text}");
         assert!(text.contains("1.52 times (1.50 to 1.54)") && text.contains("Gained 1.52 times"), "{text}");
