@@ -68,7 +68,7 @@ fn details(report: &QuantizationReport, style: Style) -> String {
     let lines = vec![
         Fact::new("in int8", if operators.is_empty() { "nothing".to_owned() } else { operators.join(", ") }),
         Fact::new("values", format!("{} quantised, each once for all that read it", report.value_count)),
-        Fact::new("residuals", format!("{} with their other branch in int8", report.residual_count)),
+        Fact::new("residuals", residuals(report)),
         Fact::new("others", format!("{} nodes as they were", report.other_nodes)),
         Fact::new("opset", opset(report)),
         Fact::new("weights", weights(report)),
@@ -79,6 +79,14 @@ fn details(report: &QuantizationReport, style: Style) -> String {
         Fact::new("ranges", ranges(report)),
     ];
     facts(lines, style) + &reasons(&report.skipped)
+}
+
+fn residuals(report: &QuantizationReport) -> String {
+    let mut text = format!("{} with their other branch in int8", report.residual_count);
+    if report.pool_count > 0 {
+        text += &format!(", and {} averages behind them", report.pool_count);
+    }
+    text
 }
 
 fn opset(report: &QuantizationReport) -> String {
@@ -142,6 +150,7 @@ mod tests {
             quantized: [("Conv".to_owned(), 2), ("Gemm".to_owned(), 1)].into(),
             value_count: 3,
             residual_count: 1,
+            pool_count: 1,
             skipped: vec![
                 skipped("first", SkipReason::First),
                 skipped("odd", SkipReason::NoRange { value: "x".into() }),
@@ -165,7 +174,7 @@ int8.onnx: 3 of 5 convolutions and matrix products read int8
 
 in int8    2 Conv, 1 Gemm
 values     3 quantised, each once for all that read it
-residuals  1 with their other branch in int8
+residuals  1 with their other branch in int8, and 1 averages behind them
 others     7 nodes as they were
 opset      13, raised from 11
 weights    3 tensors converted, 1000 elements, the worst off by 1.2 %; 1 tensors
