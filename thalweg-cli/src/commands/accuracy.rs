@@ -24,7 +24,7 @@ pub fn run(args: &AccuracyArgs, output: &Output) -> anyhow::Result<()> {
     let cache = cache(&args.cache, backend.as_ref(), output)?;
     let bar = Bar::spin(format!("comparing {}", args.other.display()), output);
     let accuracy = compared(args, &sides, backend.as_ref(), cache.as_ref());
-    let layers = accuracy.is_ok().then(|| layers(args, &sides)).transpose();
+    let layers = accuracy.is_ok().then(|| layers(args, &sides, output)).transpose();
     bar.clear();
     let (accuracy, layers) = (accuracy?, layers?.flatten());
     let report = Loss { reference: &args.reference, other: &args.other, limits: &args.max_loss };
@@ -48,7 +48,7 @@ pub fn run(args: &AccuracyArgs, output: &Output) -> anyhow::Result<()> {
 }
 
 /// The error of every layer, where somebody wants it and both are models.
-fn layers(args: &AccuracyArgs, sides: &[Side; 2]) -> anyhow::Result<Option<LayerErrors>> {
+fn layers(args: &AccuracyArgs, sides: &[Side; 2], output: &Output) -> anyhow::Result<Option<LayerErrors>> {
     let [Side::Model(reference), Side::Model(other)] = sides else {
         ensure!(!args.layers, "--layers compares two models: what is inside an engine cannot be seen");
         return Ok(None);
@@ -58,7 +58,8 @@ fn layers(args: &AccuracyArgs, sides: &[Side; 2]) -> anyhow::Result<Option<Layer
     }
     let input_shapes = input_shapes(&args.shapes);
     let source = SampleSource { input_shapes: &input_shapes, path: args.input.as_deref(), seed: args.seed };
-    Ok(Some(precision::layer_errors(reference, other, &source, &args.max_loss)?))
+    let found = precision::layer_errors(reference, other, &source, &args.max_loss);
+    if args.layers { Ok(Some(found?)) } else { Ok(loss::layers_if_known(found, output)) }
 }
 
 /// One of the two that are compared.

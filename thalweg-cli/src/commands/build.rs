@@ -61,18 +61,18 @@ pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
         output,
     )?;
     let Some(folder) = &folder else { return Ok(()) };
-    let layers = layers(args, &routed)?;
+    let layers = layers(args, &routed, output);
     let loss = Loss { reference: &args.model, other: &args.output, limits: &args.max_loss };
     loss::write(&loss.report(accuracy, layers, routed.conversion, routed.mix), folder, output)
 }
 
 /// The error of every layer on the processor, where the model was converted.
-fn layers(args: &BuildArgs, routed: &Routed) -> anyhow::Result<Option<LayerErrors>> {
-    let Some(original) = &routed.original else { return Ok(None) };
+fn layers(args: &BuildArgs, routed: &Routed, output: &Output) -> Option<LayerErrors> {
+    let original = routed.original.as_ref()?;
     let input_shapes = input_shapes(&args.shapes);
     let path = args.input.as_deref().or(args.builder.calibrate.as_deref());
     let source = SampleSource { input_shapes: &input_shapes, path, seed: 0 };
-    Ok(Some(precision::layer_errors(original, &routed.model, &source, &args.max_loss)?))
+    loss::layers_if_known(precision::layer_errors(original, &routed.model, &source, &args.max_loss), output)
 }
 
 /// The model that is built, and how its precision reaches the builder.

@@ -7,6 +7,7 @@ use thalweg::precision::{Accuracy, AccuracyLimit, Conversion, LOSS_VERSION, Laye
 use thalweg::report;
 
 use super::file;
+use super::lower::first_line;
 use crate::output::Output;
 
 /// What was compared with what.
@@ -36,6 +37,12 @@ impl Loss<'_> {
             mix,
         }
     }
+}
+
+/// The error of every layer for a report that has room for it; that the processor cannot run a network is no failure.
+pub fn layers_if_known(found: thalweg::Result<LayerErrors>, output: &Output) -> Option<LayerErrors> {
+    let unknown = |error| output.warning(&format!("the report has no layers: {}", first_line(&error)));
+    found.map_err(unknown).ok()
 }
 
 /// As data and as a page.

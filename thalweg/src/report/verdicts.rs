@@ -78,7 +78,7 @@ pub(super) fn tried(remedy: &Remedy) -> String {
     }
 }
 
-/// `int8.onnx keeps a cosine of 0.9993 with model.onnx; its largest relative error is 3.1e-2.`
+/// `int8.onnx keeps a cosine of 0.999310 with model.onnx; its largest relative error is 3.1e-2.`
 pub(super) fn loss(report: &LossReport) -> String {
     let name = |path: &std::path::Path| {
         wording::printable(&path.file_name().unwrap_or(path.as_os_str()).display().to_string())
@@ -89,7 +89,7 @@ pub(super) fn loss(report: &LossReport) -> String {
     let error = outputs.map(|output| output.max_relative_error).reduce(f64::max);
     match cosine.zip(error) {
         Some((cosine, error)) => format!(
-            "{other} keeps a cosine of {cosine:.5} with {reference}; its largest relative error is {}.",
+            "{other} keeps a cosine of {cosine:.6} with {reference}; its largest relative error is {}.",
             wording::error(error)
         ),
         None => format!("The outputs of {other} were not compared with those of {reference}."),

@@ -89,9 +89,13 @@ pub(super) fn times(ratio: &Estimate) -> String {
     format!("{} times ({})", number(ratio.value), interval(ratio))
 }
 
-/// An error or a loss, small or large: `1.2e-3`.
+/// An error or a loss: `1.2e-3`, and from a tenth on `0.312`.
 pub(super) fn error(error: f64) -> String {
-    if error.is_finite() { format!("{error:.1e}") } else { "not finite".to_owned() }
+    match error {
+        _ if !error.is_finite() => "not finite".to_owned(),
+        _ if error.abs() >= 0.1 => number(error),
+        _ => format!("{error:.1e}"),
+    }
 }
 
 /// The share of samples that agree, where there is one: `99.40 %`.

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::model::{DataType, Model};
 use crate::precision::CalibrationTable;
-use crate::precision::onnx::{constant, floats, is_own, subgraphs};
+use crate::precision::onnx::{constant, fixed, floats, is_own, subgraphs};
 
 /// Operators with eight-bit kernels worth having: the weighted ones.
 const WEIGHTED: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
@@ -348,19 +348,6 @@ fn weights(graph: &GraphProto) -> HashMap<&str, TensorProto> {
         }
     }
     weights
-}
-
-/// Values that do not depend on the graph's inputs.
-fn fixed(graph: &GraphProto) -> HashSet<&str> {
-    let mut fixed: HashSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
-    for node in &graph.node {
-        let is_random = node.op_type().starts_with("Random") || subgraphs(node).next().is_some();
-        let mut given = node.input.iter().filter(|name| !name.is_empty());
-        if !is_random && given.all(|name| fixed.contains(name.as_str())) {
-            fixed.extend(node.output.iter().map(String::as_str));
-        }
-    }
-    fixed
 }
 
 /// All names that a node or the subgraphs in it read.

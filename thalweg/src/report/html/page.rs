@@ -187,7 +187,7 @@ fn loss_figures(accuracy: &Accuracy) -> Vec<Figure> {
     let error = worst(|output| output.max_relative_error, f64::max);
     let top1 = accuracy.outputs.iter().filter_map(|output| output.top1_agreement).reduce(f64::min);
     let figures = [
-        cosine.map(|cosine| figure("Cosine", format!("{cosine:.5}"), &samples)),
+        cosine.map(|cosine| figure("Cosine", format!("{cosine:.6}"), &samples)),
         error.map(|error| figure("Relative error", wording::error(error), &samples)),
         top1.map(|share| figure("Same top-1", wording::agreement(Some(share)), "share of samples")),
     ];
