@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Shows on a GPU what a precision that is in the ONNX file is worth beside the same one by flags of TensorRT's builder.
 
-Usage: precision.py [--thalweg PATH] [--engines DIR] [--samples DIR] [--rounds N] [--seconds S] [--build-only]
-                    [--json FILE] [NAME...]
+Usage: precision.py [--thalweg PATH] [--engines DIR] [--timing-cache FILE] [--samples DIR] [--rounds N] [--seconds S]
+                    [--build-only] [--json FILE] [NAME...]
 
 Speed: ResNet-50 with seeded weights, INT8 by Q and DQ beside the calibrator's at batch 256, computation alone and with
 transfers, and FP16 by types beside FP16 by flag at batch 1, 32 and 128, computation alone. In each round every cell is
@@ -109,6 +109,8 @@ class Engines:
             start = time.monotonic()
             layers = self.folder / f"{name}.layers.json"
             words = ["build", *command(precision, route), "-o", self.path(name), "--export-layers", layers]
+            if self.arguments.timing_cache:
+                words += ["--timing-cache", self.arguments.timing_cache.resolve()]
             try:
                 said = self.run(*words, f"--precision={precision}", f"--precision-route={route}", "--json")
                 (self.folder / f"{name}.built.json").write_text(said)
@@ -211,6 +213,7 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--thalweg", type=Path, default=ROOT / "target/release/thalweg")
     parser.add_argument("--engines", type=Path, default=Path("precision-engines"))
+    parser.add_argument("--timing-cache", type=Path, help="timings that builds share")
     parser.add_argument("--samples", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1)

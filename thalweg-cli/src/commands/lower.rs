@@ -47,8 +47,8 @@ impl Lower<'_> {
     pub fn check(&self) -> anyhow::Result<()> {
         let is_limited = self.target != Target::Auto || !self.limits.is_empty();
         ensure!(is_limited, "--precision auto keeps to a limit: add --max-loss");
-        let table = self.quantization.save_calibration_table.iter();
-        Ok(table.into_iter().try_for_each(|path| files::check_writable(path))?)
+        let table = &self.quantization.save_calibration_table;
+        Ok(table.iter().try_for_each(|path| files::check_writable(path))?)
     }
 
     /// Converts the model.
@@ -80,7 +80,7 @@ impl Lower<'_> {
     }
 
     fn to_int8(&self, original: &Model) -> anyhow::Result<Lowered> {
-        let (spec, table) = (self.quantization(), self.table(original)?);
+        let (spec, table) = (self.quantization_spec(), self.table(original)?);
         if self.target == Target::Auto {
             return self.within(original, Lowering::Int8 { table: &table, spec });
         }
@@ -95,7 +95,7 @@ impl Lower<'_> {
         Ok(Lowered { model, conversion, mix: Some(mix), remark: None })
     }
 
-    fn quantization(&self) -> QuantizationSpec<'_> {
+    fn quantization_spec(&self) -> QuantizationSpec<'_> {
         let ends = if self.quantization.quantize_ends { Ends::Quantize } else { Ends::Keep };
         let is_int8 = self.takes_int8_weights && !self.quantization.fp32_weights;
         let weights = if is_int8 { WeightForm::Int8 } else { WeightForm::Fp32 };
@@ -107,7 +107,7 @@ impl Lower<'_> {
         let table = match &self.quantization.calibration_table {
             Some(path) => CalibrationTable::read(path)?,
             None => {
-                let values = precision::quantizable_values(model, &self.quantization())?;
+                let values = precision::quantizable_values(model, &self.quantization_spec())?;
                 let method = self.quantization.calibration_method;
                 CalibrationTable::measure(model, &values, method, &self.calibration)?
             }
