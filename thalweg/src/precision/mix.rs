@@ -2,7 +2,8 @@
 //!
 //! In: a model, a [`Lowering`], samples, limits, and the data sheet of a device. Out: a converted model within the limits,
 //! and a [`Mix`] that says what each node loses when it alone is lowered and what it saves. Nodes go back to FP32 in the
-//! order of what they lose for the time they save; how many of them, is found by bisection, where each step is measured.
+//! order of what they lose for the time they save, those first that break a limit by themselves; how many of them, is
+//! found by bisection, where each step is measured.
 //! That is a greedy answer to a knapsack problem: the mix is within the limits because it was measured, and fast because
 //! little was given up, but another one may be faster. Everything runs on the `cpu` backend, where eight-bit numbers are
 //! multiplied as floats, exactly the numbers that a device's integers stand for, and halves are rounded.
@@ -198,6 +199,7 @@ struct Candidate {
 /// Nodes that go back together.
 struct Group {
     names: Vec<String>,
+    is_over_alone: bool,
     sensitivity: NodeSensitivity,
 }
 
@@ -232,7 +234,9 @@ impl<'a> Trial<'a> {
             let others: Vec<String> = others.flat_map(|(_, names)| names).cloned().collect();
             let (engine, ..) = self.lowered(&others)?;
             let got = Outputs::for_samples(&engine, &self.samples.first(SAMPLES_FOR_ORDER))?;
-            let outputs = self.accuracy(&self.expected_first, &got)?.outputs;
+            let accuracy = self.accuracy(&self.expected_first, &got)?;
+            let is_over_alone = !meets(&accuracy, self.spec.limits)?;
+            let outputs = accuracy.outputs;
             let saved = names.iter().filter_map(|name| costs.get(name.as_str()));
             let saved = saved.map(|cost| self.spec.lowering.saved_ns(cost, &self.spec.sheet));
             let first = names.first().cloned().unwrap_or_default();
@@ -245,12 +249,15 @@ impl<'a> Trial<'a> {
                 relative_error: outputs.iter().map(|output| output.max_relative_error).fold(0.0, f64::max),
                 saved_ns: saved.sum(),
             };
-            weighed.push(Group { names: names.clone(), sensitivity });
+            weighed.push(Group { names: names.clone(), is_over_alone, sensitivity });
         }
         let is_relative = |limit: &AccuracyLimit| matches!(limit, AccuracyLimit::RelativeError(_));
         let measure = if self.spec.limits.iter().any(is_relative) { relative_error } else { lost_cosine };
         let order = |group: &Group| group.sensitivity.loss_per_ns(measure);
-        weighed.sort_by(|a, b| order(b).total_cmp(&order(a)));
+        // What is over a limit by itself is in no good mix, whatever it saves.
+        weighed.sort_by(|a, b| {
+            b.is_over_alone.cmp(&a.is_over_alone).then_with(|| order(b).total_cmp(&order(a)))
+        });
         Ok(weighed)
     }
 

@@ -170,6 +170,7 @@ fn whatever_is_read_holds_thresholds_that_can_be_written_again() {
 /// The same for ten minutes, with damage upon damage: what is still a table is damaged further.
 #[test]
 #[ignore = "takes ten minutes"]
+#[expect(clippy::print_stdout, reason = "how many there were is what is to be seen")]
 fn ten_minutes_of_damage_upon_damage_are_read_or_refused() {
     let table = some_table();
     let seeds = [table.to_json(), table.to_tensorrt_cache()].map(String::into_bytes);
@@ -185,9 +186,9 @@ fn ten_minutes_of_damage_upon_damage_are_read_or_refused() {
         read += 1;
         let place = random.below(1000);
         if place < corpus.len() && place >= seeds.len() {
-            corpus[place] = bytes
+            corpus[place] = bytes;
         } else {
-            corpus.push(bytes)
+            corpus.push(bytes);
         }
         corpus.truncate(1000);
     }
