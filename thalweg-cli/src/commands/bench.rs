@@ -122,7 +122,7 @@ impl<'a> Bench<'a> {
             Some(tuned) => tuned.model.input_shapes.clone(),
             None => input_shapes(&args.shapes),
         };
-        let types = (DataType::F32, args.builder.precision);
+        let types = (DataType::F32, self.options().ok()?.precision);
         PaperWorkload::of(model, &shapes, self.configuration.batch_size, types).ok()
     }
 

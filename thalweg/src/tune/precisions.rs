@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::TunedConfig;
-use crate::diagnose::{Entrant, Setup, Tried, race};
+use crate::diagnose::{Entrant, ROUNDS, Setup, Tried, Turns, race};
 use crate::error::Result;
 use crate::measure::{Estimate, StopSignal, Workload};
 use crate::precision::Accuracy;
@@ -63,14 +63,16 @@ pub fn race_precisions<'a>(
     let entrant = |finalist: &Finalist<'a>| {
         let (configuration, load) = (finalist.tuned.configuration, finalist.tuned.load);
         let setup = Setup { configuration, feeding: finalist.workload.feeding, load };
-        Entrant { workload: finalist.workload, setup }
+        let rate = finalist.tuned.throughput_inferences_per_s.value / configuration.streams as f64;
+        Entrant::of_rate(finalist.workload, setup, rate)
     };
     let entrants: Vec<Entrant<'a>> = finalists.iter().map(entrant).collect();
     let ratio = |tried| match tried {
         Tried::Ratio(ratio) => Ok(ratio),
         Tried::Failed(reason) => Err(reason),
     };
-    Ok(race(&entrants, seed, stop, &mut |_| {})?.into_iter().map(ratio).collect())
+    let turns = Turns { rounds: ROUNDS, seed };
+    Ok(race(&entrants, turns, stop, &mut |_| {})?.into_iter().map(ratio).collect())
 }
 
 impl PrecisionOutcome {
