@@ -12,7 +12,6 @@ use thalweg::precision::{
 use crate::args::{QuantizationArgs, Target};
 
 /// All that is said of a conversion.
-#[derive(Clone, Copy)]
 pub struct Lower<'a> {
     pub target: Target,
     pub keep_f32: &'a [String],
@@ -58,12 +57,12 @@ impl Lower<'_> {
     pub fn run(&self, original: &Model) -> anyhow::Result<Lowered> {
         match self.target {
             Target::Fp32 => anyhow::bail!("fp32 is what the model has: there is nothing to convert"),
-            Target::Half(half) => self.to_half(half, original),
-            Target::Int8 | Target::Auto => self.to_int8(original),
+            Target::Half(half) => self.in_half(half, original),
+            Target::Int8 | Target::Auto => self.in_int8(original),
         }
     }
 
-    fn to_half(&self, half: HalfType, original: &Model) -> anyhow::Result<Lowered> {
+    fn in_half(&self, half: HalfType, original: &Model) -> anyhow::Result<Lowered> {
         let (ranges, remark) = if self.looks_at_ranges { self.ranges(half, original)? } else { (None, None) };
         let spec = ConversionSpec {
             half,
@@ -79,7 +78,7 @@ impl Lower<'_> {
         Ok(Lowered { model, conversion: Conversion::Half(Box::new(report)), mix: None, remark })
     }
 
-    fn to_int8(&self, original: &Model) -> anyhow::Result<Lowered> {
+    fn in_int8(&self, original: &Model) -> anyhow::Result<Lowered> {
         let (spec, table) = (self.quantization_spec(), self.table(original)?);
         if self.target == Target::Auto {
             return self.within(original, Lowering::Int8 { table: &table, spec });
