@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Converts the real models to half precision and checks the results with others' eyes.
 
-Usage: check-conversion.py [--precision fp16|bf16] [--thalweg PATH] [--tensorrt-dir DIR] [--seed N] [--keep DIR] [NAME...]
+Usage: check-conversion.py [--precision fp16|bf16] [--max-loss LIMIT] [--thalweg PATH] [--tensorrt-dir DIR] [--seed N]
+                           [--keep DIR] [NAME...]
 For INT8 there is check-quantization.py.
 Needs: pip install numpy onnx onnxruntime; the models of scripts/fetch-models.py; cargo build --release
 
@@ -13,6 +14,9 @@ exits with 1 where fewer than --least models pass: valid, within the tolerance, 
 
 ONNX Runtime's CPU provider computes FP16 nodes in FP32 and rounds what goes in and out. For BF16 it has no kernels: each
 BF16 value is rounded by a pair of casts between FP32 nodes instead, which gives the same numbers.
+
+With --max-loss rel=0.005 nodes that lose more than that together stay in FP32; `thalweg` finds them on --samples random
+samples, and the error in the table is that of another one.
 
 The noise is the error of the original, in FP32, where only its inputs are rounded to the half type: an output that is
 off by this much already does not tell a good conversion from a bad one.
@@ -33,6 +37,7 @@ import onnx.numpy_helper
 import models
 import reference
 import rounds
+import samples
 import thalweg
 
 # What half precision may cost; roundings of 2^-11 (FP16) or 2^-8 (BF16) add up over the depth of a network.
@@ -139,12 +144,23 @@ def build(row, path, arguments, folder):
         return str(failure) or "it failed"
 
 
+def limited(row, arguments, folder):
+    """What keeps a conversion to a limit, and the samples for that."""
+    session = reference.session(models.path(row), threads=1)
+    # Not the one that the result is compared on.
+    seeds = range(arguments.seed + 1, arguments.seed + 1 + arguments.samples)
+    drawn = [reference.random_inputs(session, row, 1, seed) for seed in seeds]
+    place = samples.save(drawn, Path(folder) / f"{row['name']}.samples")
+    return [f"--max-loss={arguments.max_loss}", f"--input={place}"]
+
+
 def check(row, arguments, folder):
     """One model."""
     line = Check(row["name"])
     converted = Path(folder) / f"{row['name']}.{arguments.precision}.onnx"
     try:
-        line.report = thalweg.convert(arguments.thalweg, row, arguments.precision, converted)
+        options = limited(row, arguments, folder) if arguments.max_loss else ["--no-accuracy"]
+        line.report = thalweg.convert(arguments.thalweg, row, arguments.precision, converted, options)
         onnx.checker.check_model(str(converted), full_check=True)
         line.is_valid = True
         original = reference.session(models.path(row), threads=2)
@@ -187,6 +203,8 @@ def parse_arguments():
     parser.add_argument("--precision", choices=ONNX_TYPES, default="fp16")
     parser.add_argument("--thalweg", type=Path, default=thalweg.DEFAULT_BINARY, metavar="PATH")
     parser.add_argument("--tensorrt-dir", type=Path, metavar="DIR", help="TensorRT to build with")
+    parser.add_argument("--max-loss", metavar="LIMIT", help="nodes that lose more together stay in FP32")
+    parser.add_argument("--samples", type=int, default=8, help="random samples that --max-loss is held against")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--least", type=int, default=15, help="models that must pass (default: 15, or all that are named)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep converted models in this folder")

@@ -39,10 +39,10 @@ def shape_arguments(row):
     return [f"--shape={name}={shape}" for name, shape in models.settings(row, "shapes").items()]
 
 
-def convert(binary, row, precision, output):
+def convert(binary, row, precision, output, options):
     """Converts a model and returns the report."""
     command = [binary, "convert", models.path(row), f"--precision={precision}", "-o", output, *shape_arguments(row)]
-    return json.loads(run([*command, "--json"]))["report"]
+    return json.loads(run([*command, "--json", *options]))["report"]
 
 
 def quantize_command(binary, row, samples, output, options):

@@ -17,7 +17,7 @@ use thalweg::precision::AccuracyLimit;
 use crate::values::{
     Counts, format_parser, graph_parser, network_parser, objection_parser, parse_count, parse_counts,
     parse_delay, parse_device, parse_fault, parse_feeding, parse_input_type, parse_positive, parse_seconds,
-    parse_shape, parse_span, precision_parser, transfers_parser, wait_parser,
+    parse_shape, parse_span, precision_parser, target_parser, transfers_parser, wait_parser,
 };
 
 pub use precision::{AccuracyArgs, ConvertArgs, QuantizationArgs, Target};
@@ -191,9 +191,13 @@ pub struct WorkloadArgs {
 /// What the builder of an engine may do (tensorrt backend).
 #[derive(Debug, Args)]
 pub struct BuilderArgs {
-    /// The least precision that layers may compute in
-    #[arg(long, value_name = "WHAT", default_value = "fp32", value_parser = precision_parser())]
-    pub precision: Precision,
+    /// The least precision that layers may compute in: fp32, fp16, int8; `build` and `tune` also take bf16, and auto,
+    /// which is int8 as far as --max-loss allows; `tune` takes several
+    #[arg(
+        long, value_name = "WHAT", value_delimiter = ',', default_value = "fp32",
+        value_parser = target_parser()
+    )]
+    pub precision: Vec<Target>,
     /// Samples for the ranges of int8: .npy for one input, .npz with an array per input, or a folder of them
     #[arg(long, value_name = "FILE|DIR")]
     pub calibrate: Option<PathBuf>,
@@ -305,15 +309,21 @@ pub struct BuildArgs {
     pub precision_route: Option<PrecisionRoute>,
     #[command(flatten)]
     pub quantization: QuantizationArgs,
+    /// The device on whose data sheet auto weighs a node's time
+    #[arg(long, value_name = "DEVICE", default_value = "h100", value_parser = parse_device)]
+    pub for_device: DataSheet,
     /// Samples to compare a lower precision with FP32 on [default: those of --calibrate, else random]
     #[arg(long, value_name = "FILE|DIR")]
     pub input: Option<PathBuf>,
-    /// Fail where a lower precision is further from FP32: cosine=0.999, top1=0.99 or rel=0.01
+    /// Fail where a lower precision is further from FP32, with auto keep to it: cosine=0.999, top1=0.99 or rel=0.01
     #[arg(long, value_name = "LIMIT", value_delimiter = ',')]
     pub max_loss: Vec<AccuracyLimit>,
     /// Do not compare a lower precision with FP32, which takes a second build
     #[arg(long, conflicts_with_all = ["max_loss", "input"])]
     pub no_accuracy: bool,
+    /// Folder for accuracy.json and report.html; where the model was converted, with the error of every layer
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Write what became of the network's layers to this file, as TensorRT's JSON
     #[arg(long, value_name = "FILE")]
     pub export_layers: Option<PathBuf>,
@@ -475,6 +485,11 @@ pub struct TuneArgs {
     /// Samples of each request [default: a whole batch]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub request_samples: Option<usize>,
+    #[command(flatten)]
+    pub quantization: QuantizationArgs,
+    /// Refuse a precision that is further from FP32, with auto keep to it: cosine=0.999, top1=0.99 or rel=0.01
+    #[arg(long, value_name = "LIMIT", value_delimiter = ',')]
+    pub max_loss: Vec<AccuracyLimit>,
     /// Largest 99th percentile of the latency, in milliseconds
     #[arg(long, value_name = "MS", value_parser = parse_positive, allow_negative_numbers = true)]
     pub p99_ms: Option<f64>,

@@ -107,7 +107,7 @@ pub fn precision_parser() -> impl TypedValueParser<Value = Precision> {
 /// What a model can be converted to, by its name.
 pub fn target_parser() -> impl TypedValueParser<Value = Target> {
     let [fp16, bf16] = HalfType::ALL.map(Target::Half);
-    named(["fp16", "bf16", "int8", "auto"], [fp16, bf16, Target::Int8, Target::Auto])
+    named(["fp32", "fp16", "bf16", "int8", "auto"], [Target::Fp32, fp16, bf16, Target::Int8, Target::Auto])
 }
 
 /// How thresholds are chosen, by its name.

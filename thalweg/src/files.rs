@@ -19,9 +19,20 @@ const PROBE_BYTES: usize = 1 << 20;
 /// # Errors
 /// [`Error::Io`] where it cannot be written; what was there before is untouched.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_pieces(path, [bytes])
+}
+
+/// The same for bytes that are in several places, one piece after the other.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn write_pieces<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<()> {
     let part = part_of(path);
     let written = File::create(&part)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|mut file| {
+            pieces.into_iter().try_for_each(|piece| file.write_all(piece))?;
+            file.sync_all()
+        })
         .and_then(|()| fs::rename(&part, path));
     written.map_err(|source| {
         // What is left of a failed write is of no use; that it may stay behind is the lesser trouble.

@@ -14,7 +14,8 @@ use crate::values::{method_parser, parse_device, target_parser};
 pub struct ConvertArgs {
     /// ONNX file
     pub model: PathBuf,
-    /// The type to compute in: fp16, bf16, int8; with auto, int8 as far as --max-loss allows, else FP32
+    /// The type to compute in: fp16, bf16, int8; with auto, int8 as far as --max-loss allows, else FP32; with fp32 the
+    /// model is written as it is
     #[arg(long, value_name = "WHAT", default_value = "fp16", value_parser = target_parser())]
     pub precision: Target,
     /// File to write
@@ -29,12 +30,19 @@ pub struct ConvertArgs {
     pub calibrate: Option<PathBuf>,
     #[command(flatten)]
     pub quantization: QuantizationArgs,
-    /// Fail where int8 is further from FP32, or with auto keep to it: cosine=0.999, top1=0.99 or rel=0.01
+    /// Keep to it: cosine=0.999, top1=0.99 or rel=0.01; int8 fails where it is further from FP32, with all others nodes
+    /// that lose too much stay in FP32
     #[arg(long, value_name = "LIMIT", value_delimiter = ',')]
     pub max_loss: Vec<AccuracyLimit>,
-    /// Do not compare int8 with FP32 on the processor
+    /// Do not compare the result with FP32 on the processor
     #[arg(long, conflicts_with = "max_loss")]
     pub no_accuracy: bool,
+    /// Say which layers the error comes from
+    #[arg(long)]
+    pub layers: bool,
+    /// Folder for accuracy.json and report.html, with the error of every layer
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Nodes and operators that stay in FP32, by name
     #[arg(long, value_name = "NAME|OP", value_delimiter = ',')]
     pub keep_f32: Vec<String>,
@@ -78,11 +86,18 @@ pub struct AccuracyArgs {
     /// Fail where the second is further from the first: cosine=0.999, top1=0.99 or rel=0.01
     #[arg(long, value_name = "LIMIT", value_delimiter = ',')]
     pub max_loss: Vec<AccuracyLimit>,
+    /// Say which layers the error comes from: both must be models, and run on the processor
+    #[arg(long)]
+    pub layers: bool,
+    /// Folder for accuracy.json and report.html; of two models with the error of every layer
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 /// What a model is converted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
+    Fp32,
     Half(HalfType),
     Int8,
     Auto,
@@ -91,6 +106,7 @@ pub enum Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Fp32 => f.write_str("fp32"),
             Self::Half(half) => half.fmt(f),
             Self::Int8 => f.write_str("int8"),
             Self::Auto => f.write_str("auto"),

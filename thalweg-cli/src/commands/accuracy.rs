@@ -6,25 +6,60 @@ use std::sync::Arc;
 use anyhow::ensure;
 use thalweg::backend::{self, Backend, BuildOptions, Engine};
 use thalweg::engine::{self, Cache, EngineRequest, MaxBatch, StoredEngine};
+use thalweg::files::OutputFolder;
 use thalweg::model::Model;
-use thalweg::precision::{self, Accuracy};
+use thalweg::precision::{self, Accuracy, LayerErrors, SampleSource};
 use thalweg::report;
 
+use super::loss::{self, Loss};
 use super::{cache, input_shapes, surroundings};
 use crate::args::AccuracyArgs;
 use crate::output::Output;
 use crate::progress::Bar;
 
 pub fn run(args: &AccuracyArgs, output: &Output) -> anyhow::Result<()> {
+    let folder = args.out.as_deref().map(OutputFolder::claim).transpose()?;
     let sides = [Side::read(&args.reference)?, Side::read(&args.other)?];
     let backend = backend::open(backend_name(args, &sides), &surroundings(&args.gpu))?;
     let cache = cache(&args.cache, backend.as_ref(), output)?;
     let bar = Bar::spin(format!("comparing {}", args.other.display()), output);
     let accuracy = compared(args, &sides, backend.as_ref(), cache.as_ref());
+    let layers = accuracy.is_ok().then(|| layers(args, &sides, output)).transpose();
     bar.clear();
-    let accuracy = accuracy?;
-    output.result(|| serde_json::to_value(&accuracy), |style| report::text_of_accuracy(&accuracy, style))?;
+    let (accuracy, layers) = (accuracy?, layers?.flatten());
+    let report = Loss { reference: &args.reference, other: &args.other, limits: &args.max_loss };
+    let report = report.report(Some(accuracy.clone()), layers, None, None);
+    output.result(
+        || {
+            let mut value = serde_json::to_value(&accuracy)?;
+            value["layers"] = serde_json::to_value(&report.layers)?;
+            Ok(value)
+        },
+        |style| {
+            let layers = report.layers.as_ref().filter(|_| args.layers);
+            let layers = layers.map(|layers| report::text_of_layers(layers, style));
+            report::text_of_accuracy(&accuracy, style) + &layers.unwrap_or_default()
+        },
+    )?;
+    if let Some(folder) = &folder {
+        loss::write(&report, folder, output)?;
+    }
     Ok(args.max_loss.iter().try_for_each(|limit| limit.check(&accuracy))?)
+}
+
+/// The error of every layer, where somebody wants it and both are models.
+fn layers(args: &AccuracyArgs, sides: &[Side; 2], output: &Output) -> anyhow::Result<Option<LayerErrors>> {
+    let [Side::Model(reference), Side::Model(other)] = sides else {
+        ensure!(!args.layers, "--layers compares two models: what is inside an engine cannot be seen");
+        return Ok(None);
+    };
+    if !args.layers && args.out.is_none() {
+        return Ok(None);
+    }
+    let input_shapes = input_shapes(&args.shapes);
+    let source = SampleSource { input_shapes: &input_shapes, path: args.input.as_deref(), seed: args.seed };
+    let found = precision::layer_errors(reference, other, &source, &args.max_loss);
+    if args.layers { Ok(Some(found?)) } else { Ok(loss::layers_if_known(found, output)) }
 }
 
 /// One of the two that are compared.

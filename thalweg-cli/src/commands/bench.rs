@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use thalweg::Error;
-use thalweg::backend::{self, Backend, Transfers};
+use thalweg::backend::{self, Backend, BuildOptions, Transfers};
 use thalweg::capacity::PaperWorkload;
 use thalweg::engine::{MaxBatch, StoredEngine};
 use thalweg::files::OutputFolder;
@@ -17,7 +17,7 @@ use thalweg::report;
 use thalweg::tune::{TunedConfig, saturating_load};
 use thalweg::units::Bytes;
 
-use super::{build_options, cache, file, input_shapes, milliseconds, surroundings_of};
+use super::{build_options, cache, file, flag, input_shapes, milliseconds, surroundings_of, target};
 use crate::args::{BenchArgs, LoadArgs, RunArgs, Spacing};
 use crate::output::Output;
 use crate::progress::{Bar, Interrupts};
@@ -88,7 +88,7 @@ impl<'a> Bench<'a> {
                 None => input_shapes(&args.shapes),
             },
             max_batch,
-            options: build_options(&args.builder),
+            options: self.options()?,
             calibrate: args.builder.calibrate.clone(),
             cache: cache(&args.cache, self.backend.as_ref(), output)?,
             watch: Some(watch),
@@ -99,6 +99,14 @@ impl<'a> Bench<'a> {
         let workload = self.network.prepare(self.backend.as_ref(), &spec);
         bar.clear();
         Ok(workload?)
+    }
+
+    /// What the builder may do: as asked for, or as the tuned configuration's engine was built.
+    fn options(&self) -> anyhow::Result<BuildOptions> {
+        let builder = &self.args.workload.builder;
+        let asked = build_options(builder, flag(target(builder)?)?);
+        let of_tuned = self.tuned.as_ref().and_then(|tuned| tuned.build_options.clone());
+        Ok(of_tuned.filter(|_| asked == BuildOptions::default()).unwrap_or(asked))
     }
 
     /// The load that was asked for.
@@ -114,7 +122,7 @@ impl<'a> Bench<'a> {
             Some(tuned) => tuned.model.input_shapes.clone(),
             None => input_shapes(&args.shapes),
         };
-        let types = (DataType::F32, args.builder.precision);
+        let types = (DataType::F32, self.options().ok()?.precision);
         PaperWorkload::of(model, &shapes, self.configuration.batch_size, types).ok()
     }
 

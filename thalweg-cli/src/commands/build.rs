@@ -4,28 +4,27 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use serde::Serialize;
 use serde_json::json;
 use thalweg::backend::{self, Backend, BuildOptions, Engine, Precision, Surroundings};
 use thalweg::engine::{self, Built, EngineRequest, MaxBatch, StoredEngine};
-use thalweg::files;
+use thalweg::files::{self, OutputFolder};
 use thalweg::measure::WorkloadSpec;
 use thalweg::model::Model;
 use thalweg::precision::{
-    self, Accuracy, Assessment, Boundary, ConversionReport, ConversionSpec, HalfType, QuantizationReport,
-    SampleSource,
+    self, Accuracy, Assessment, Boundary, Conversion, HalfType, LayerErrors, Mix, SampleSource,
 };
 use thalweg::report;
 
-use super::convert::Look;
-use super::quantize::Quantization;
-use super::{build_options, cache, input_shapes, surroundings};
-use crate::args::{BuildArgs, PrecisionRoute};
+use super::loss::{self, Loss};
+use super::lower::{Lower, Lowered};
+use super::{build_options, cache, flag, input_shapes, surroundings, target};
+use crate::args::{BuildArgs, PrecisionRoute, Target};
 use crate::output::Output;
 use crate::progress::Interrupts;
 
 pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
     check_outputs(args)?;
+    let folder = args.out.as_deref().map(OutputFolder::claim).transpose()?;
     let timing_cache = args.builder.timing_cache.clone();
     let surroundings = Surroundings { timing_cache, ..surroundings(&args.gpu) };
     let backend = backend::open_to_build(&args.backend, &surroundings)?;
@@ -60,7 +59,20 @@ pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
         &Shown { built: &built, accuracy: accuracy.as_ref(), conversion: routed.conversion.as_ref() },
         &args.output,
         output,
-    )
+    )?;
+    let Some(folder) = &folder else { return Ok(()) };
+    let layers = layers(args, &routed, output);
+    let loss = Loss { reference: &args.model, other: &args.output, limits: &args.max_loss };
+    loss::write(&loss.report(accuracy, layers, routed.conversion, routed.mix), folder, output)
+}
+
+/// The error of every layer on the processor, where the model was converted.
+fn layers(args: &BuildArgs, routed: &Routed, output: &Output) -> Option<LayerErrors> {
+    let original = routed.original.as_ref()?;
+    let input_shapes = input_shapes(&args.shapes);
+    let path = args.input.as_deref().or(args.builder.calibrate.as_deref());
+    let source = SampleSource { input_shapes: &input_shapes, path, seed: 0 };
+    loss::layers_if_known(precision::layer_errors(original, &routed.model, &source, &args.max_loss), output)
 }
 
 /// The model that is built, and how its precision reaches the builder.
@@ -70,75 +82,73 @@ struct Routed {
     /// The model as it was, and what its conversion did, where it was converted.
     original: Option<Model>,
     conversion: Option<Conversion>,
-}
-
-/// What a conversion did.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Conversion {
-    Half(Box<ConversionReport>),
-    Int8(Box<QuantizationReport>),
+    /// What was weighed, where nodes were chosen by what they lose.
+    mix: Option<Mix>,
 }
 
 /// A lower precision as a flag where the backend has one, else by converting the model.
 fn routed(args: &BuildArgs, backend: &dyn Backend, output: &Output) -> anyhow::Result<Routed> {
-    let (model, options) = (Model::read(&args.model)?, build_options(&args.builder));
-    let precision = options.precision;
-    ensure!(
-        args.precision_route.is_none() || precision != Precision::Fp32,
-        "--precision-route is for --precision fp16 and int8: fp32 has one way only"
-    );
+    let (model, target) = (Model::read(&args.model)?, target(&args.builder)?);
     let by_types = backend.takes_types_from_model();
+    let has_flag = matches!(target, Target::Half(HalfType::Fp16) | Target::Int8);
+    ensure!(
+        args.precision_route.is_none() || has_flag,
+        "--precision-route is for --precision fp16 and int8: {target} has one way only"
+    );
+    ensure!(
+        by_types || target != Target::Half(HalfType::Bf16),
+        "--precision bf16 needs a TensorRT that takes the types of the model (11 or RTX): use fp16"
+    );
     let default = if by_types { PrecisionRoute::Onnx } else { PrecisionRoute::Flags };
     let route = args.precision_route.unwrap_or(default);
-    if precision == Precision::Fp32 || route == PrecisionRoute::Flags {
+    if target == Target::Fp32 || (has_flag && route == PrecisionRoute::Flags) {
         ensure!(
             !args.quantization.are_given(),
             "calibration tables, --quantize-ends and --fp32-weights are for --precision int8 --precision-route onnx"
         );
-        return Ok(Routed { model, options, original: None, conversion: None });
+        let options = build_options(&args.builder, flag(target)?);
+        return Ok(Routed { model, options, original: None, conversion: None, mix: None });
     }
-    let reason = if by_types { "this TensorRT takes the types of the model alone" } else { "as asked for" };
-    output.note(&format!("converting {} to {precision} first: {reason}", model.name()));
-    let (converted, conversion) = match precision {
-        Precision::Int8 => in_int8(args, backend, &model)?,
-        _ => in_fp16(args, &model, output)?,
+    let reason = match (by_types, args.precision_route) {
+        (true, _) => "this TensorRT takes the types of the model alone",
+        (false, Some(_)) => "as asked for",
+        (false, None) => "a builder's flag cannot choose nodes by what they lose",
     };
-    // Where there is a flag, it allows the types that the model has.
-    let options = BuildOptions { precision: if by_types { Precision::Fp32 } else { precision }, ..options };
-    Ok(Routed { model: converted, options, original: Some(model), conversion: Some(conversion) })
+    output.note(&format!("converting {} to {target} first: {reason}", model.name()));
+    let lowered = lowered(args, target, backend, &model)?;
+    lowered.remark.iter().for_each(|remark| output.warning(remark));
+    // Where there are flags, they allow the types that the model has.
+    let allowed = if matches!(target, Target::Half(_)) { Precision::Fp16 } else { Precision::Int8 };
+    let options = build_options(&args.builder, if by_types { Precision::Fp32 } else { allowed });
+    let Lowered { model: converted, conversion, mix, .. } = lowered;
+    Ok(Routed { model: converted, options, original: Some(model), conversion: Some(conversion), mix })
 }
 
-fn in_fp16(args: &BuildArgs, model: &Model, output: &Output) -> anyhow::Result<(Model, Conversion)> {
-    let look = Look {
-        half: HalfType::Fp16,
-        input_shapes: &input_shapes(&args.shapes),
-        samples: args.input.as_deref().or(args.builder.calibrate.as_deref()),
-        seed: 0,
-    };
-    let (ranges, remark) = look.ranges(model)?;
-    remark.iter().for_each(|remark| output.warning(remark));
-    let spec = ConversionSpec {
-        half: HalfType::Fp16,
+fn lowered(
+    args: &BuildArgs,
+    target: Target,
+    backend: &dyn Backend,
+    model: &Model,
+) -> anyhow::Result<Lowered> {
+    let input_shapes = input_shapes(&args.shapes);
+    let calibrate = args.builder.calibrate.as_deref();
+    let source =
+        SampleSource { input_shapes: &input_shapes, path: args.input.as_deref().or(calibrate), seed: 0 };
+    let lower = Lower {
+        target,
         keep_f32: &[],
         boundary: Boundary::Unchanged,
-        ranges: ranges.as_ref(),
-    };
-    let (converted, report) = precision::convert(model, &spec)?;
-    Ok((converted, Conversion::Half(Box::new(report))))
-}
-
-fn in_int8(args: &BuildArgs, backend: &dyn Backend, model: &Model) -> anyhow::Result<(Model, Conversion)> {
-    let path = args.builder.calibrate.as_deref();
-    let quantization = Quantization {
-        args: &args.quantization,
-        source: SampleSource { input_shapes: &input_shapes(&args.shapes), path, seed: 0 },
-        keep_f32: &[],
+        quantization: &args.quantization,
+        calibration: SampleSource { path: calibrate, ..source },
+        source,
+        looks_at_ranges: true,
+        // What half loses is for the engine to show.
+        limits: if target == Target::Auto { &args.max_loss } else { &[] },
+        sheet: args.for_device,
         takes_int8_weights: backend.takes_int8_weights(),
     };
-    quantization.check_outputs()?;
-    let (converted, report) = quantization.run(model)?;
-    Ok((converted, Conversion::Int8(Box::new(report))))
+    lower.check()?;
+    lower.run(model)
 }
 
 fn check_outputs(args: &BuildArgs) -> thalweg::Result<()> {
@@ -154,12 +164,13 @@ fn check_device(args: &BuildArgs, backend: &dyn Backend) -> anyhow::Result<()> {
         backend.can_run() || args.export_layers.is_none(),
         "--export-layers needs a GPU: what became of the layers is known once the engine is loaded"
     );
+    let target = target(&args.builder)?;
     ensure!(
-        backend.can_run() || args.max_loss.is_empty(),
+        backend.can_run() || args.max_loss.is_empty() || target == Target::Auto,
         "--max-loss needs a GPU: accuracy is known once the engine runs"
     );
     ensure!(
-        args.builder.precision != Precision::Fp32 || args.max_loss.is_empty(),
+        target != Target::Fp32 || args.max_loss.is_empty(),
         "--max-loss is held against FP32, and this is FP32: add --precision fp16 or int8"
     );
     Ok(())
@@ -228,10 +239,7 @@ fn show(shown: &Shown<'_>, path: &Path, output: &Output) -> anyhow::Result<()> {
         },
         |style| {
             let accuracy = accuracy.map(|accuracy| report::text_of_accuracy(accuracy, style));
-            let conversion = conversion.map(|conversion| match conversion {
-                Conversion::Half(report) => report::text_of_converted_nodes(report, style),
-                Conversion::Int8(report) => report::text_of_quantized_nodes(report, style),
-            });
+            let conversion = conversion.map(|conversion| report::text_of_converted_nodes(conversion, style));
             report::text_of_build(&built.stored, &built.source, path, style)
                 + &conversion.unwrap_or_default()
                 + &accuracy.unwrap_or_default()

@@ -1,162 +1,149 @@
 //! `thalweg convert`: a model in a lower precision, as an ONNX file for use anywhere.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use anyhow::ensure;
 use serde_json::json;
+use thalweg::files::OutputFolder;
 use thalweg::model::Model;
-use thalweg::precision::{
-    self, Accuracy, Boundary, ConversionReport, ConversionSpec, HalfType, Mix, QuantizationReport, Ranges,
-    SampleSource,
-};
+use thalweg::precision::{self, Accuracy, Boundary, LayerErrors, SampleSource};
 use thalweg::{files, report};
 
 use super::input_shapes;
-use super::quantize::Quantization;
+use super::loss::{self, Loss};
+use super::lower::{Lower, Lowered, first_line};
 use crate::args::{ConvertArgs, Target};
 use crate::output::Output;
 use crate::progress::Bar;
 
 pub fn run(args: &ConvertArgs, output: &Output) -> anyhow::Result<()> {
+    check_options(args)?;
     files::check_writable(&args.output)?;
+    let folder = args.out.as_deref().map(OutputFolder::claim).transpose()?;
     let model = Model::read(&args.model)?;
-    match args.precision {
-        Target::Half(half) => to_half(args, half, &model, output),
-        Target::Int8 | Target::Auto => to_int8(args, &model, output),
+    if args.precision == Target::Fp32 {
+        return copy(args, &model, output);
     }
-}
-
-fn to_half(args: &ConvertArgs, half: HalfType, model: &Model, output: &Output) -> anyhow::Result<()> {
-    let is_for_int8 = args.calibrate.is_some() || !args.max_loss.is_empty() || args.quantization.are_given();
-    ensure!(
-        !is_for_int8,
-        "--calibrate, --max-loss and the like are for --precision int8: {half} does not run here"
-    );
-    let bar = Bar::spin(format!("converting {} to {half}", model.name()), output);
-    let converted = converted_to_half(args, half, model);
+    let bar = Bar::spin(format!("converting {} to {}", model.name(), args.precision), output);
+    let converted = converted(args, &model);
     bar.clear();
-    let (converted, report, remark) = converted?;
-    remark.iter().for_each(|remark| output.warning(remark));
-    converted.write(&args.output)?;
-    output.result(
-        || Ok(json!({ "model": args.output, "report": report })),
-        |style| report::text_of_conversion(&report, &args.output, style),
-    )
-}
-
-fn converted_to_half(
-    args: &ConvertArgs,
-    half: HalfType,
-    model: &Model,
-) -> anyhow::Result<(Model, ConversionReport, Option<String>)> {
-    let look = Look {
-        half,
-        input_shapes: &input_shapes(&args.shapes),
-        samples: args.input.as_deref(),
-        seed: args.seed,
-    };
-    let (ranges, remark) = if args.no_ranges { (None, None) } else { look.ranges(model)? };
-    let spec = ConversionSpec {
-        half,
-        keep_f32: &args.keep_f32,
-        boundary: if args.half_io { Boundary::Half } else { Boundary::Unchanged },
-        ranges: ranges.as_ref(),
-    };
-    let (converted, report) = precision::convert(model, &spec)?;
-    Ok((converted, report, remark))
-}
-
-fn to_int8(args: &ConvertArgs, model: &Model, output: &Output) -> anyhow::Result<()> {
-    let is_for_half = args.half_io || args.no_ranges;
-    ensure!(
-        !is_for_half,
-        "--half-io and --no-ranges are for --precision fp16 and bf16: int8 needs its ranges"
-    );
-    let is_auto = args.precision == Target::Auto;
-    ensure!(!is_auto || !args.max_loss.is_empty(), "--precision auto keeps to a limit: add --max-loss");
-    let bar = Bar::spin(format!("quantising {}", model.name()), output);
-    let quantized = quantized(args, model, is_auto);
-    bar.clear();
-    let Quantized { model, report, accuracy, mix } = quantized?;
+    let Converted { lowered, accuracy, layers, remark } = converted?;
+    lowered.remark.iter().chain(&remark).for_each(|remark| output.warning(remark));
     if let Some(accuracy) = &accuracy {
         args.max_loss.iter().try_for_each(|limit| limit.check(accuracy))?;
     }
+    lowered.model.write(&args.output)?;
+    let loss = Loss { reference: &args.model, other: &args.output, limits: &args.max_loss };
+    let loss = loss.report(accuracy, layers, Some(lowered.conversion), lowered.mix);
+    output.result(
+        || {
+            Ok(json!({
+                "model": args.output,
+                "report": loss.conversion,
+                "accuracy": loss.accuracy,
+                "mix": loss.mix,
+                "layers": loss.layers,
+            }))
+        },
+        |style| {
+            let conversion = loss.conversion.as_ref();
+            let conversion = conversion.map(|it| report::text_of_conversion(it, &args.output, style));
+            let mix = loss.mix.as_ref().map(|mix| report::text_of_mix(mix, style));
+            let accuracy = loss.accuracy.as_ref().map(|accuracy| report::text_of_accuracy(accuracy, style));
+            let layers = loss.layers.as_ref().filter(|_| args.layers);
+            let layers = layers.map(|layers| report::text_of_layers(layers, style));
+            conversion.unwrap_or_default()
+                + &mix.unwrap_or_default()
+                + &accuracy.unwrap_or_else(|| report::text_of_unknown_accuracy(style))
+                + &layers.unwrap_or_default()
+        },
+    )?;
+    folder.iter().try_for_each(|folder| loss::write(&loss, folder, output))
+}
+
+/// What says nothing about the precision that was asked for.
+fn check_options(args: &ConvertArgs) -> anyhow::Result<()> {
+    let is_for_int8 = args.calibrate.is_some() || args.quantization.are_given();
+    let is_for_half = args.half_io || args.no_ranges;
+    match args.precision {
+        Target::Fp32 => ensure!(
+            !(is_for_int8 || is_for_half) && args.max_loss.is_empty() && args.keep_f32.is_empty(),
+            "--precision fp32 writes the model as it is: nothing can be asked of its precision"
+        ),
+        Target::Half(half) => ensure!(
+            !is_for_int8,
+            "--calibrate and the like are for --precision int8: {half} needs no thresholds"
+        ),
+        Target::Int8 | Target::Auto => ensure!(
+            !is_for_half,
+            "--half-io and --no-ranges are for --precision fp16 and bf16: int8 needs its ranges"
+        ),
+    }
+    Ok(())
+}
+
+/// The model as it is, with its data: in the file itself, or beside it where that would be too large.
+fn copy(args: &ConvertArgs, model: &Model, output: &Output) -> anyhow::Result<()> {
     model.write(&args.output)?;
     output.result(
-        || Ok(json!({ "model": args.output, "report": report, "accuracy": accuracy, "mix": mix })),
-        |style| {
-            let mix = mix.as_ref().map(|mix| report::text_of_mix(mix, style));
-            let accuracy = accuracy.as_ref().map(|accuracy| report::text_of_accuracy(accuracy, style));
-            report::text_of_quantization(&report, &args.output, style)
-                + &mix.unwrap_or_default()
-                + &accuracy.unwrap_or_default()
-        },
+        || Ok(json!({ "model": args.output })),
+        |_| format!("{}: {} as it was\n", args.output.display(), model.name()),
     )
 }
 
-/// A model in eight bits and what is known of it.
-struct Quantized {
-    model: Model,
-    report: QuantizationReport,
+/// A converted model and what is known of it.
+struct Converted {
+    lowered: Lowered,
     /// Beside the original, on the processor.
     accuracy: Option<Accuracy>,
-    /// What was weighed, where nodes were chosen.
-    mix: Option<Mix>,
+    layers: Option<LayerErrors>,
+    /// Why there is no accuracy, where that was meant to be.
+    remark: Option<String>,
 }
 
-fn quantized(args: &ConvertArgs, original: &Model, is_auto: bool) -> thalweg::Result<Quantized> {
+fn converted(args: &ConvertArgs, original: &Model) -> anyhow::Result<Converted> {
     let input_shapes = input_shapes(&args.shapes);
-    let source =
-        SampleSource { input_shapes: &input_shapes, path: args.calibrate.as_deref(), seed: args.seed };
-    let quantization =
-        Quantization { args: &args.quantization, source, keep_f32: &args.keep_f32, takes_int8_weights: true };
-    quantization.check_outputs()?;
-    let compared_on = SampleSource { path: args.input.as_deref().or(source.path), ..source };
-    if is_auto {
-        let (model, report, mix) =
-            quantization.run_within(original, &args.max_loss, compared_on, args.for_device)?;
-        return Ok(Quantized { model, report, accuracy: Some(mix.accuracy.clone()), mix: Some(mix) });
-    }
-    let (model, report) = quantization.run(original)?;
-    let accuracy = match args.no_accuracy {
-        true => None,
-        false => Some(precision::assess_on_cpu(original, &model, &compared_on)?),
+    let path = args.input.as_deref().or(args.calibrate.as_deref());
+    let source = SampleSource { input_shapes: &input_shapes, path, seed: args.seed };
+    let lower = Lower {
+        target: args.precision,
+        keep_f32: &args.keep_f32,
+        boundary: if args.half_io { Boundary::Half } else { Boundary::Unchanged },
+        quantization: &args.quantization,
+        calibration: SampleSource { path: args.calibrate.as_deref(), ..source },
+        source,
+        looks_at_ranges: !args.no_ranges,
+        limits: &args.max_loss,
+        sheet: args.for_device,
+        takes_int8_weights: true,
     };
-    Ok(Quantized { model, report, accuracy, mix: None })
+    lower.check()?;
+    let lowered = lower.run(original)?;
+    let (accuracy, remark) = accuracy(args, original, &lowered, &source)?;
+    let wants_layers = args.layers || args.out.is_some();
+    let layers = wants_layers
+        .then(|| precision::layer_errors(original, &lowered.model, &source, &args.max_loss))
+        .transpose()?;
+    Ok(Converted { lowered, accuracy, layers, remark })
 }
 
-/// What the ranges of values are looked at with.
-pub struct Look<'a> {
-    pub half: HalfType,
-    pub input_shapes: &'a BTreeMap<String, Vec<usize>>,
-    /// A NumPy file, or a folder of them; `None` for random samples.
-    pub samples: Option<&'a Path>,
-    pub seed: u64,
-}
-
-impl Look<'_> {
-    /// How large the values get, or what people should know where that could not be seen. Where the `cpu` backend
-    /// cannot run the network, only samples that the user gave are worth a failure.
-    pub fn ranges(&self, model: &Model) -> anyhow::Result<(Option<Ranges>, Option<String>)> {
-        match Ranges::measure(model, self.half, self.input_shapes, self.samples, self.seed) {
-            Ok(ranges) => Ok((Some(ranges), None)),
-            Err(error) if self.samples.is_some() => Err(error.into()),
-            Err(error) => {
-                let remark = format!(
-                    "the ranges of values are not known, since the network could not be run: {}",
-                    first_line(&error)
-                );
-                Ok((None, Some(remark)))
-            }
-        }
+/// What was lost, or why that is not known. Where nobody named samples or a limit, a network that does not run here is
+/// no failure.
+fn accuracy(
+    args: &ConvertArgs,
+    original: &Model,
+    lowered: &Lowered,
+    source: &SampleSource<'_>,
+) -> anyhow::Result<(Option<Accuracy>, Option<String>)> {
+    if let Some(mix) = &lowered.mix {
+        return Ok((Some(mix.accuracy.clone()), None));
     }
-}
-
-/// What rten says goes on for screens where a network has hundreds of values.
-fn first_line(error: &thalweg::Error) -> String {
-    const MOST_CHARACTERS: usize = 300;
-    let text = error.to_string();
-    let line: String = text.lines().next().unwrap_or_default().chars().take(MOST_CHARACTERS).collect();
-    if line.len() < text.len() { line + " ..." } else { line }
+    if args.no_accuracy || args.no_ranges {
+        return Ok((None, None));
+    }
+    match precision::assess_on_cpu(original, &lowered.model, source) {
+        Ok(accuracy) => Ok((Some(accuracy), None)),
+        Err(error) if source.path.is_none() && args.max_loss.is_empty() => {
+            Ok((None, Some(format!("what is lost is not known: {}", first_line(&error)))))
+        }
+        Err(error) => Err(error.into()),
+    }
 }

@@ -9,9 +9,11 @@ pub mod diagnose;
 pub mod doctor;
 pub mod export;
 pub mod inspect;
+mod loss;
+mod lower;
 pub mod model;
+mod precisions;
 pub mod predict;
-mod quantize;
 pub mod report;
 pub mod top;
 pub mod tune;
@@ -23,19 +25,22 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use clap::CommandFactory as _;
-use thalweg::backend::{Backend, BuildOptions, Surroundings};
+use thalweg::backend::{Backend, BuildOptions, Precision, Surroundings};
 use thalweg::engine::Cache;
+use thalweg::precision::HalfType;
 use thalweg::units::{Bytes, Nanos};
 
-use crate::args::{BuilderArgs, CacheArgs, Cli, GpuArgs, ShapeArgs, WorkloadArgs};
+use crate::args::{BuilderArgs, CacheArgs, Cli, GpuArgs, ShapeArgs, Target, WorkloadArgs};
 use crate::output::{Output, print};
 
 /// Names of the files in an output folder.
 pub mod file {
     pub const MEASUREMENT: &str = "measurement.json";
+    pub const ACCURACY: &str = "accuracy.json";
     pub const DIAGNOSIS: &str = "diagnosis.json";
     pub const OUTCOME: &str = "outcome.json";
     pub const WATCHED: &str = "watched.json";
+    pub const PRECISIONS: &str = "precisions.json";
     pub const TUNED: &str = "tuned.json";
     pub const REPORT: &str = "report.html";
     pub const TRACE: &str = "trace.json";
@@ -96,10 +101,32 @@ fn site_packages() -> Vec<PathBuf> {
     String::from_utf8_lossy(&answer.unwrap_or_default()).lines().map(PathBuf::from).collect()
 }
 
+/// The one precision that was asked for.
+fn target(args: &BuilderArgs) -> anyhow::Result<Target> {
+    match args.precision[..] {
+        [target] => Ok(target),
+        _ => anyhow::bail!("several precisions are for `tune` alone: name one with --precision"),
+    }
+}
+
+/// The builder's flag for a precision.
+fn flag(target: Target) -> anyhow::Result<Precision> {
+    match target {
+        Target::Fp32 => Ok(Precision::Fp32),
+        Target::Half(HalfType::Fp16) => Ok(Precision::Fp16),
+        Target::Int8 => Ok(Precision::Int8),
+        Target::Half(HalfType::Bf16) | Target::Auto => {
+            anyhow::bail!(
+                "--precision {target} is no flag of a builder: convert the model with `thalweg convert` first"
+            )
+        }
+    }
+}
+
 /// What the builder of an engine may do.
-fn build_options(args: &BuilderArgs) -> BuildOptions {
+fn build_options(args: &BuilderArgs, precision: Precision) -> BuildOptions {
     BuildOptions {
-        precision: args.precision,
+        precision,
         is_exact_fp32: args.exact_fp32,
         optimization_level: args.optimization_level,
         workspace_bytes: args.workspace_mb.map(|megabytes| megabytes as u64 * 1_000_000),

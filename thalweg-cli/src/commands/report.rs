@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use thalweg::diagnose::Diagnosis;
 use thalweg::files::write_whole;
 use thalweg::measure::Measurement;
+use thalweg::precision::LossReport;
 use thalweg::report;
 use thalweg::tune::{OUTCOME_VERSION, TuneOutcome};
 use thalweg::watch::Watched;
@@ -32,6 +33,19 @@ pub fn run(args: &ReportArgs, output: &Output) -> anyhow::Result<()> {
             |style| report::text_of_tuning(&outcome, style) + &definitions(style),
         );
     }
+    let loss = args.folder.join(file::ACCURACY);
+    if loss.exists() {
+        let loss: LossReport = read(&loss)?;
+        write_report(&args.folder, &report::html_of_loss(&loss)?, output)?;
+        return output.result(
+            || serde_json::to_value(&loss),
+            |style| {
+                let accuracy = loss.accuracy.as_ref().map(|it| report::text_of_accuracy(it, style));
+                let layers = loss.layers.as_ref().map(|it| report::text_of_layers(it, style));
+                accuracy.unwrap_or_default() + &layers.unwrap_or_default()
+            },
+        );
+    }
     let diagnosis = args.folder.join(file::DIAGNOSIS);
     if diagnosis.exists() {
         let diagnosis: Diagnosis = read(&diagnosis)?;
@@ -53,7 +67,7 @@ pub fn run(args: &ReportArgs, output: &Output) -> anyhow::Result<()> {
     let measurement = args.folder.join(file::MEASUREMENT);
     ensure!(
         measurement.exists(),
-        "{} holds no result of bench, diagnose, tune or watch",
+        "{} holds no result of bench, diagnose, tune, watch or accuracy",
         args.folder.display()
     );
     let measurement: Measurement = read(&measurement)?;

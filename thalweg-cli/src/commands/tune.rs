@@ -1,17 +1,23 @@
 //! `thalweg tune`: the search, its files, and what to do next.
 
-use thalweg::backend;
+use std::time::Duration;
+
+use anyhow::ensure;
+use thalweg::backend::{self, BuildOptions};
 use thalweg::engine::MaxBatch;
-use thalweg::export::export;
+use thalweg::export::{Format, export};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Workload, WorkloadSpec};
 use thalweg::model::Model;
+use thalweg::precision::HalfType;
 use thalweg::report;
 use thalweg::tune::journal::Journal;
 use thalweg::tune::{Earlier, Limits, Policy, Space, TuneJob, TuneOutcome, TunedConfig};
 
-use super::{build_options, cache, file, gigabytes, input_shapes, milliseconds, surroundings_of};
-use crate::args::TuneArgs;
+use super::{
+    build_options, cache, file, flag, gigabytes, input_shapes, milliseconds, precisions, surroundings_of,
+};
+use crate::args::{Target, TuneArgs};
 use crate::output::Output;
 use crate::progress::{Bar, Interrupts};
 use crate::values::Counts;
@@ -22,6 +28,13 @@ const LARGEST_BATCH: usize = 16;
 
 pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
     let folder = OutputFolder::claim(&args.out)?;
+    let [target] = args.workload.builder.precision[..] else {
+        return precisions::run(args, &folder, output);
+    };
+    if matches!(target, Target::Auto | Target::Half(HalfType::Bf16)) || !args.max_loss.is_empty() {
+        return precisions::run(args, &folder, output);
+    }
+    ensure!(!args.quantization.are_given(), "calibration tables and the like are for several precisions");
     if !args.resume {
         Journal::check_absent(&folder)?;
     }
@@ -29,25 +42,34 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
     let backend = backend::open(&args.workload.backend, &surroundings_of(&args.workload))?;
     let model = Model::read(&args.model)?;
     let (bar, watch) = interrupts.watch(model.name(), output);
+    let options = build_options(&args.workload.builder, flag(target)?);
     let spec = WorkloadSpec {
-        input_shapes: input_shapes(&args.workload.shapes),
-        max_batch: max_batch(&args.batch),
-        options: build_options(&args.workload.builder),
+        options: options.clone(),
         calibrate: args.workload.builder.calibrate.clone(),
         cache: cache(&args.workload.cache, backend.as_ref(), output)?,
         watch: Some(watch),
-        input: args.workload.input.clone(),
-        seed: args.workload.seed,
-        feeding: args.workload.feed,
+        ..spec(args)
     };
     let workload = Workload::prepare(backend.as_ref(), &model, &spec);
     bar.clear();
     let workload = workload?;
     let bar = Bar::over(args.time, output);
-    let job = job(args, &workload, folder);
+    let job = job(args, &workload, folder, args.time);
     let outcome = thalweg::tune::tune(&job, &workload, &interrupts.stop, &mut |progress| bar.show(&progress));
     bar.clear();
-    show(&outcome?, &job.folder, args, output)
+    show(&outcome?, &options, &job.folder, args, output)
+}
+
+/// What engines of this search are fed with and how large they are.
+pub(super) fn spec(args: &TuneArgs) -> WorkloadSpec {
+    WorkloadSpec {
+        input_shapes: input_shapes(&args.workload.shapes),
+        max_batch: max_batch(&args.batch),
+        input: args.workload.input.clone(),
+        seed: args.workload.seed,
+        feeding: args.workload.feed,
+        ..WorkloadSpec::default()
+    }
 }
 
 fn max_batch(batches: &Counts) -> MaxBatch {
@@ -57,7 +79,8 @@ fn max_batch(batches: &Counts) -> MaxBatch {
     }
 }
 
-fn job(args: &TuneArgs, workload: &Workload, folder: OutputFolder) -> TuneJob {
+/// The search for one engine.
+pub(super) fn job(args: &TuneArgs, workload: &Workload, folder: OutputFolder, budget: Duration) -> TuneJob {
     let signature = workload.engine.signature().clone();
     let limits = Limits { p99: args.p99_ms.map(milliseconds), memory_bytes: args.memory_gb.map(gigabytes) };
     TuneJob {
@@ -67,7 +90,7 @@ fn job(args: &TuneArgs, workload: &Workload, folder: OutputFolder) -> TuneJob {
         signature,
         limits,
         samples_per_request: args.request_samples,
-        budget: args.time,
+        budget,
         sample_time: Some(workload.reference.sample_time()),
         policy: Policy { seed: args.workload.seed, ..Policy::default() },
         folder,
@@ -100,26 +123,12 @@ fn space(args: &TuneArgs, mut space: Space) -> Space {
 
 fn show(
     outcome: &TuneOutcome,
+    options: &BuildOptions,
     folder: &OutputFolder,
     args: &TuneArgs,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let mut written = vec![file::OUTCOME, file::REPORT];
-    folder.write(file::OUTCOME, &serde_json::to_vec(outcome)?)?;
-    folder.write(file::REPORT, report::html_of_tuning(outcome)?.as_bytes())?;
-    if let Some(confirmation) = &outcome.confirmation {
-        folder.write(file::TRACE, report::trace(&confirmation.records).as_bytes())?;
-        written.push(file::TRACE);
-    }
-    let tuned = TunedConfig::of(outcome);
-    if let Some(tuned) = &tuned {
-        tuned.write(&folder.path().join(file::TUNED))?;
-        written.push(file::TUNED);
-        for format in &args.export {
-            folder.write(format.file_name(), export(tuned, *format)?.as_bytes())?;
-            written.push(format.file_name());
-        }
-    }
+    let (tuned, written) = write(outcome, options, folder, &args.export)?;
     output.result(|| serde_json::to_value(outcome), |style| report::text_of_tuning(outcome, style))?;
     output.written(folder.path(), &written);
     if tuned.is_some() {
@@ -127,4 +136,30 @@ fn show(
         output.note(&format!("next: thalweg bench --tuned {}", tuned.display()));
     }
     Ok(())
+}
+
+/// The files of a search: what to deploy, and the names of all.
+pub(super) fn write(
+    outcome: &TuneOutcome,
+    options: &BuildOptions,
+    folder: &OutputFolder,
+    formats: &[Format],
+) -> anyhow::Result<(Option<TunedConfig>, Vec<&'static str>)> {
+    let mut written = vec![file::OUTCOME, file::REPORT];
+    folder.write(file::OUTCOME, &serde_json::to_vec(outcome)?)?;
+    folder.write(file::REPORT, report::html_of_tuning(outcome)?.as_bytes())?;
+    if let Some(confirmation) = &outcome.confirmation {
+        folder.write(file::TRACE, report::trace(&confirmation.records).as_bytes())?;
+        written.push(file::TRACE);
+    }
+    let tuned = TunedConfig::of(outcome).map(|tuned| tuned.built_by(options.clone()));
+    if let Some(tuned) = &tuned {
+        tuned.write(&folder.path().join(file::TUNED))?;
+        written.push(file::TUNED);
+        for format in formats {
+            folder.write(format.file_name(), export(tuned, *format)?.as_bytes())?;
+            written.push(format.file_name());
+        }
+    }
+    Ok((tuned, written))
 }

@@ -74,9 +74,9 @@ fn a_report_needs_a_result_that_it_can_read() {
     let scratch = Scratch::new();
     fs::create_dir(scratch.path("empty")).unwrap();
     run("report {}", &[&scratch.path("empty")])
-        .refused(1, &["empty holds no result of bench, diagnose, tune or watch"]);
+        .refused(1, &["empty holds no result of bench, diagnose, tune, watch or accuracy"]);
     run("report {}", &[&scratch.path("missing")])
-        .refused(1, &["missing holds no result of bench, diagnose, tune or watch"]);
+        .refused(1, &["missing holds no result of bench, diagnose, tune, watch or accuracy"]);
     for name in ["outcome.json", "measurement.json"] {
         let file = scratch.file(&format!("empty/{name}"), "buy milk\n");
         run("report {}", &[&scratch.path("empty")]).refused(1, &[name, "is not a result", "line 1"]);

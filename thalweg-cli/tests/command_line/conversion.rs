@@ -77,9 +77,64 @@ fn int8_that_loses_more_than_was_allowed_fails_and_nothing_is_written() {
 fn options_of_the_other_precision_are_refused() {
     let scratch = Scratch::new();
     let out = scratch.path("out.onnx");
-    run("convert {} -o {} --max-loss rel=0.1", &[&classifier(), &out]).refused(1, &["for --precision int8"]);
+    run("convert {} -o {} --quantize-ends", &[&classifier(), &out]).refused(1, &["for --precision int8"]);
+    let line = "convert {} -o {} --precision fp32 --keep-f32 Conv";
+    run(line, &[&classifier(), &out]).refused(1, &["writes the model as it is"]);
     let line = "convert {} -o {} --precision int8 --half-io";
     run(line, &[&classifier(), &out]).refused(1, &["for --precision fp16 and bf16"]);
+}
+
+#[test]
+fn a_model_in_fp32_is_the_same_to_the_last_byte() {
+    let scratch = Scratch::new();
+    let copy = scratch.path("copy.onnx");
+    run("convert {} --precision fp32 -o {}", &[&classifier(), &copy]).succeeded();
+    assert_eq!(std::fs::read(copy).unwrap(), std::fs::read(classifier()).unwrap());
+}
+
+#[test]
+fn bf16_keeps_to_a_limit_by_leaving_nodes_in_fp32() {
+    let scratch = Scratch::new();
+    let half = scratch.path("half.onnx");
+    let convert = |options: &str| {
+        let line = format!("convert {{}} {CLASSIFIER_SHAPE} --precision bf16 -o {{}} --json {options}");
+        run(&line, &[&classifier(), &half]).succeeded().json()
+    };
+    let all = convert("");
+    let error =
+        |json: &serde_json::Value| json["accuracy"]["outputs"][0]["max_relative_error"].as_f64().unwrap();
+    assert!(error(&all) > 0.002, "{}", all["accuracy"]);
+    let limited = convert("--max-loss rel=0.002");
+    assert!(error(&limited) <= 0.002, "{}", limited["accuracy"]);
+    let nodes = |json: &serde_json::Value| json["report"]["half_nodes"].as_u64().unwrap();
+    assert!(nodes(&limited) < nodes(&all) && limited["mix"]["kept"].as_u64() > Some(0), "{}", limited["mix"]);
+}
+
+#[test]
+fn the_error_of_every_layer_is_a_page() {
+    let scratch = Scratch::new();
+    let (quantized, folder) = (scratch.path("int8.onnx"), scratch.path("loss"));
+    let line = format!(
+        "convert {{}} {CLASSIFIER_SHAPE} --precision int8 -o {{}} --layers --out {{}} --max-loss rel=10"
+    );
+    let said = run(&line, &[&classifier(), &quantized, &folder]).succeeded();
+    assert!(said.stdout.contains("layers is over rel=10"), "{said:#?}");
+    assert!(said.stdout.lines().all(|line| line.chars().count() <= 80), "{said:#?}");
+    let page = std::fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(page.contains("Relative error along the network") && page.contains("What stayed in FP32"));
+    // The same comparison of the two files, and the page once more.
+    let other = scratch.path("other");
+    let line = format!("accuracy {{}} {{}} {CLASSIFIER_SHAPE} --backend cpu --out {{}} --json");
+    let json = run(&line, &[&classifier(), &quantized, &other]).succeeded().json();
+    let layers = json["layers"]["layers"].as_array().unwrap();
+    assert!(
+        layers.len() > 100 && layers.iter().any(|layer| layer["computes_in"] == "i8"),
+        "{}",
+        layers.len()
+    );
+    std::fs::remove_file(other.join("report.html")).unwrap();
+    run("report {}", &[&other]).succeeded();
+    assert!(other.join("report.html").exists());
 }
 
 #[test]

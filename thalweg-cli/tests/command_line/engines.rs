@@ -83,12 +83,17 @@ fn what_decides_about_a_build_has_no_place_beside_a_built_engine() {
 }
 
 #[test]
-fn a_lower_precision_is_refused_where_the_backend_has_none() {
+fn a_lower_precision_reaches_the_processor_by_converting_the_model() {
     let scratch = Scratch::new();
     let (model, engine) = (launch(&scratch), scratch.path("launch.engine"));
     let line = "build {} -o {} --backend cpu --precision int8";
-    run(line, &[&model, &engine]).refused(2, &["precision int8", "use fp32"]);
-    assert!(!engine.exists());
+    let said = run(line, &[&model, &engine]).succeeded();
+    assert!(said.stderr.contains("converting") && said.stdout.contains("converted first"), "{said:#?}");
+    run("bench {} --backend cpu --precision int8", &[&model]).refused(2, &["precision int8", "use fp32"]);
+    let said = run("bench {} --backend cpu --precision auto", &[&model]);
+    said.refused(1, &["is no flag of a builder", "thalweg convert"]);
+    let said = run("bench {} --backend cpu --precision fp16,int8", &[&model]);
+    said.refused(1, &["several precisions are for `tune`"]);
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod engines;
 mod knobs;
 mod models;
 mod output_folders;
+mod precisions;
 mod predictions;
 mod printing;
 mod program;

@@ -31,7 +31,8 @@ pub use remedies::{Knob, Remedy, Setup, Tried, advice, remedies};
 pub use rules::{Confidence, HEALTHY_GAIN, Judgement, LimitReading, Verdict, judge, trtexec_verdict, weigh};
 pub use trial::ROUNDS;
 
-use trial::{Entrant, Turns, as_asked, race};
+use trial::as_asked;
+pub(crate) use trial::{Entrant, Turns, race};
 
 /// A remedy whose predicted interval ends below this is not worth trying: it would gain less than a turn's noise.
 const WORTH_TRYING: f64 = 1.02;

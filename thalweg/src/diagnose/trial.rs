@@ -31,7 +31,7 @@ const LEAST_RATE: f64 = 0.2;
 
 /// A setup and the workload that it runs on.
 #[derive(Clone, Copy)]
-pub(super) struct Entrant<'a> {
+pub(crate) struct Entrant<'a> {
     pub workload: &'a Workload,
     pub setup: Setup,
     pub observing: Observing,
@@ -45,7 +45,11 @@ impl<'a> Entrant<'a> {
     /// A setup where `measured` is the one that was there at first.
     pub fn new(workload: &'a Workload, setup: Setup, measured: &Measurement) -> Self {
         let streams = measured.configuration.streams as f64;
-        let rate_per_stream = measured.throughput_inferences_per_s.value / streams;
+        Self::of_rate(workload, setup, measured.throughput_inferences_per_s.value / streams)
+    }
+
+    /// A setup that runs so many samples per second and stream.
+    pub fn of_rate(workload: &'a Workload, setup: Setup, rate_per_stream: f64) -> Self {
         Self { workload, setup, observing: Observing::On, turn: TURN, rate_per_stream }
     }
 
@@ -57,7 +61,7 @@ impl<'a> Entrant<'a> {
 
 /// How often, and in which order.
 #[derive(Clone, Copy)]
-pub(super) struct Turns {
+pub(crate) struct Turns {
     pub rounds: usize,
     pub seed: u64,
 }
@@ -67,7 +71,7 @@ pub(super) struct Turns {
 ///
 /// # Errors
 /// [`Error::Bug`].
-pub(super) fn race(
+pub(crate) fn race(
     entrants: &[Entrant<'_>],
     turns: Turns,
     stop: &StopSignal,

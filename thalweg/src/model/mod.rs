@@ -11,6 +11,7 @@ mod data_type;
 mod format;
 mod identity;
 mod inspection;
+mod large;
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all, reason = "generated")]
 pub mod proto;
 mod resolve;
@@ -205,15 +206,19 @@ impl Model {
     }
 
     /// Writes the model, whole or not at all: into a temporary file beside `path` that is then renamed.
-    /// External data is embedded where `path` is in another folder, since it would not be found from there.
+    /// External data is embedded where `path` is in another folder, since it would not be found from there. What is
+    /// more than one file can hold, 2 GiB, goes into another one beside it, `path` with `.data` behind it.
     ///
     /// # Errors
     /// [`Error::Io`] where a file cannot be written, [`Error::ExternalData`] where one cannot be embedded.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let bytes =
-            if path.parent() == self.path.parent() { self.encode() } else { self.embedded()?.encode() };
-        write_whole(path, &bytes)
+        let is_beside = path.parent() == self.path.parent();
+        let model = if is_beside { self.clone() } else { self.embedded()? };
+        if model.proto.encoded_len() > large::LARGEST_FILE {
+            return large::write(&model, path);
+        }
+        write_whole(path, &model.encode())
     }
 
     /// What tells it from other models, run with these shapes.

@@ -118,7 +118,8 @@ pub fn all_tensors(graph: &GraphProto) -> Vec<&TensorProto> {
     tensors
 }
 
-fn all_tensors_mut(graph: &mut GraphProto) -> Vec<&mut TensorProto> {
+/// The same, to be changed.
+pub fn all_tensors_mut(graph: &mut GraphProto) -> Vec<&mut TensorProto> {
     let mut tensors: Vec<_> = graph.initializer.iter_mut().collect();
     for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
         let AttributeProto { t, tensors: list, g, graphs, .. } = attribute;

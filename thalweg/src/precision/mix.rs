@@ -1,11 +1,12 @@
-//! Which nodes to leave in FP32, so that INT8 costs no more accuracy than is allowed.
+//! Which nodes to leave in FP32, so that a lower precision costs no more accuracy than is allowed.
 //!
-//! In: a model, a table, samples, limits, and the data sheet of a device. Out: a quantised model within the limits, and a
-//! [`Mix`] that says what each node loses when it alone is quantised and what it saves. Nodes go back to FP32 in the order
-//! of what they lose for the time they save; how many of them, is found by bisection, where each step is measured. That is
-//! a greedy answer to a knapsack problem: the mix is within the limits because it was measured, and fast because little
-//! was given up, but another one may be faster. Everything runs on the `cpu` backend, where eight-bit numbers are
-//! multiplied as floats: exactly the numbers that a device's integers stand for.
+//! In: a model, a [`Lowering`], samples, limits, and the data sheet of a device. Out: a converted model within the limits,
+//! and a [`Mix`] that says what each node loses when it alone is lowered and what it saves. Nodes go back to FP32 in the
+//! order of what they lose for the time they save, those first that break a limit by themselves; how many of them, is
+//! found by bisection, where each step is measured.
+//! That is a greedy answer to a knapsack problem: the mix is within the limits because it was measured, and fast because
+//! little was given up, but another one may be faster. Everything runs on the `cpu` backend, where eight-bit numbers are
+//! multiplied as floats, exactly the numbers that a device's integers stand for, and halves are rounded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,25 +16,46 @@ use serde::{Deserialize, Serialize};
 use super::CalibrationTable;
 use super::accuracy::{Accuracy, AccuracyLimit};
 use super::assess::{Outputs, judged, samples_for};
+use super::convert::{ConversionSpec, convert, half_nodes};
+use super::loss::Conversion;
 use super::probe::{SampleSource, cpu_engine};
-use super::quantize::{QuantizationReport, QuantizationSpec, quantize, quantized_nodes};
+use super::quantize::{QuantizationSpec, quantize, quantized_nodes};
 use crate::backend::{DataSheet, Engine};
 use crate::error::{Error, Result};
 use crate::measure::SampleSet;
 use crate::model::{Model, NodeCost};
 
-/// Samples on which nodes are looked at one by one: each node takes a network of its own, and the order of nodes hardly
+/// Samples on which nodes are looked at one by one: each takes a network of its own, and the order of nodes hardly
 /// depends on more of them.
 const SAMPLES_FOR_ORDER: usize = 4;
 
-/// Bytes of a number in FP16, which is what a node would be in where it is not INT8.
+/// Neighbours that go into half together, so that there are about so many groups: nearly every node can be half, each
+/// group takes a network of its own, and a border between both types takes casts.
+const MOST_GROUPS: usize = 48;
+
+/// Bytes of a number in FP32 and FP16.
+const FULL_BYTES: f64 = 4.0;
 const HALF_BYTES: f64 = 2.0;
+
+/// What a model is lowered by.
+#[derive(Clone, Copy, Debug)]
+pub enum Lowering<'a> {
+    /// Eight bits, with thresholds of a table. Each node is looked at alone.
+    Int8 {
+        /// The thresholds.
+        table: &'a CalibrationTable,
+        /// What is quantised where nothing speaks against it.
+        spec: QuantizationSpec<'a>,
+    },
+    /// Half precision where nothing speaks against it. Neighbours are looked at together.
+    Half(ConversionSpec<'a>),
+}
 
 /// What a mix has to keep to.
 #[derive(Clone, Copy, Debug)]
 pub struct MixSpec<'a> {
-    /// What is quantised where nothing speaks against it.
-    pub quantization: QuantizationSpec<'a>,
+    /// What nodes are lowered by.
+    pub lowering: Lowering<'a>,
     /// All of them must be met.
     pub limits: &'a [AccuracyLimit],
     /// What losses are measured on.
@@ -45,7 +67,7 @@ pub struct MixSpec<'a> {
 /// A choice of nodes, and what it is made from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mix {
-    /// Every node that could be quantised, the first to go back to FP32 first.
+    /// Every node that could be lowered, or group of neighbours, the first to go back to FP32 first.
     pub nodes: Vec<NodeSensitivity>,
     /// How many of them went back.
     pub kept: usize,
@@ -55,41 +77,47 @@ pub struct Mix {
     pub accuracy: Accuracy,
 }
 
-/// What one node costs and saves in eight bits.
+/// What one node, or a group of neighbours, costs and saves in the lower precision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeSensitivity {
-    /// Its name, or its operator and output where it has none.
+    /// Its name, or its operator and output where it has none; of a group that of the first.
     pub node: String,
     /// Its operator.
     pub operator: String,
-    /// One less the cosine of the worst output of the worst sample, with this node alone in eight bits.
+    /// How many nodes the group has; files of earlier versions lack it.
+    #[serde(default = "one")]
+    pub node_count: usize,
+    /// One less the cosine of the worst output of the worst sample, with this alone in the lower precision.
     pub lost_cosine: f64,
-    /// Time that it saves over FP16 on paper, in nanoseconds: by the roofline of the data sheet.
+    /// The relative error of the same; files of earlier versions lack it.
+    #[serde(default)]
+    pub relative_error: f64,
+    /// Time that it saves on paper, in nanoseconds: INT8 over FP16, and FP16 over FP32, by the roofline of the data sheet.
     pub saved_ns: f64,
+}
+
+const fn one() -> usize {
+    1
 }
 
 /// Chooses the mix for a model.
 ///
 /// # Errors
-/// As [`quantize`]; where the `cpu` backend cannot run the model, the samples cannot be read, or a limit fits no output.
-pub fn choose_mix(
-    model: &Model,
-    table: &CalibrationTable,
-    spec: &MixSpec<'_>,
-) -> Result<(Model, QuantizationReport, Mix)> {
+/// As [`quantize`] and [`convert`](fn@convert); where the `cpu` backend cannot run the model, the samples cannot be read,
+/// or a limit fits no output.
+pub fn choose_mix(model: &Model, spec: &MixSpec<'_>) -> Result<(Model, Conversion, Mix)> {
     let model = model.embedded()?;
-    let trial = Trial::of(&model, table, spec)?;
-    let nodes = trial.sensitivities()?;
-    let names: Vec<String> = nodes.iter().map(|it| it.node.clone()).collect();
-    let mut best = trial.candidate(&names, 0)?;
+    let trial = Trial::of(&model, spec)?;
+    let groups = trial.sensitivities()?;
+    let mut best = trial.candidate(&groups, 0)?;
     let mut tried = 1;
     if !meets(&best.accuracy, spec.limits)? {
-        // The last one has nothing in eight bits; between the two is the first that is good.
-        best = trial.candidate(&names, names.len())?;
+        // The last one has nothing in the lower precision; between the two is the first that is good.
+        best = trial.candidate(&groups, groups.len())?;
         tried += 1;
         let mut too_few = 0;
         while best.kept - too_few > 1 {
-            let candidate = trial.candidate(&names, too_few + (best.kept - too_few) / 2)?;
+            let candidate = trial.candidate(&groups, too_few + (best.kept - too_few) / 2)?;
             tried += 1;
             if meets(&candidate.accuracy, spec.limits)? {
                 best = candidate;
@@ -98,8 +126,9 @@ pub fn choose_mix(
             }
         }
     }
-    let Candidate { kept, model, report, accuracy } = best;
-    Ok((model, report, Mix { nodes, kept, tried, accuracy }))
+    let Candidate { kept, model, conversion, accuracy } = best;
+    let nodes = groups.into_iter().map(|group| group.sensitivity).collect();
+    Ok((model, conversion, Mix { nodes, kept, tried, accuracy }))
 }
 
 /// Whether all limits are met. What is no question of accuracy is an error.
@@ -114,18 +143,69 @@ fn meets(accuracy: &Accuracy, limits: &[AccuracyLimit]) -> Result<bool> {
     Ok(true)
 }
 
+impl Lowering<'_> {
+    /// The nodes that would be lowered, in groups that are looked at together.
+    fn groups(&self, model: &Model) -> Result<Vec<Vec<String>>> {
+        match self {
+            Self::Int8 { table, spec } => {
+                Ok(quantized_nodes(model, table, spec)?.into_iter().map(|name| vec![name]).collect())
+            }
+            Self::Half(spec) => {
+                let nodes = half_nodes(model, spec)?;
+                let size = nodes.len().div_ceil(MOST_GROUPS).max(1);
+                Ok(nodes.chunks(size).map(<[String]>::to_vec).collect())
+            }
+        }
+    }
+
+    /// The model with all but these nodes lowered.
+    fn apply(&self, model: &Model, too_sensitive: &[String]) -> Result<(Model, Conversion)> {
+        match self {
+            Self::Int8 { table, spec } => {
+                let (model, report) = quantize(model, table, &QuantizationSpec { too_sensitive, ..*spec })?;
+                Ok((model, Conversion::Int8(Box::new(report))))
+            }
+            Self::Half(spec) => {
+                let (model, report) = convert(model, &ConversionSpec { too_sensitive, ..*spec })?;
+                Ok((model, Conversion::Half(Box::new(report))))
+            }
+        }
+    }
+
+    /// The time of a node in the higher precision less that in the lower one, each the larger one of its arithmetic's and
+    /// its bytes'. What is INT8 would be FP16 otherwise, and what is half FP32.
+    fn saved_ns(&self, cost: &NodeCost, sheet: &DataSheet) -> f64 {
+        let seconds = |flops_per_s: f64, bytes_per_number: f64| {
+            // The model's numbers are FP32.
+            let bytes = (cost.weight_bytes + cost.activation_bytes).0 as f64 / FULL_BYTES * bytes_per_number;
+            (cost.flops as f64 / flops_per_s).max(bytes / sheet.dram_bytes_per_s)
+        };
+        let half = seconds(sheet.fp16_flops_per_s, HALF_BYTES);
+        1e9 * match self {
+            Self::Int8 { .. } => half - seconds(sheet.int8_ops_per_s, 1.0),
+            Self::Half(_) => seconds(sheet.fp32_flops_per_s, FULL_BYTES) - half,
+        }
+    }
+}
+
 /// A mix that was measured.
 struct Candidate {
     kept: usize,
     model: Model,
-    report: QuantizationReport,
+    conversion: Conversion,
     accuracy: Accuracy,
+}
+
+/// Nodes that go back together.
+struct Group {
+    names: Vec<String>,
+    is_over_alone: bool,
+    sensitivity: NodeSensitivity,
 }
 
 /// What mixes are measured with.
 struct Trial<'a> {
     model: &'a Model,
-    table: &'a CalibrationTable,
     spec: &'a MixSpec<'a>,
     samples: SampleSet,
     /// What the original gives, for all samples and for the first few.
@@ -134,50 +214,64 @@ struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    fn of(model: &'a Model, table: &'a CalibrationTable, spec: &'a MixSpec<'a>) -> Result<Self> {
+    fn of(model: &'a Model, spec: &'a MixSpec<'a>) -> Result<Self> {
         let engine = cpu_engine(model, spec.source.input_shapes)?;
         let samples = samples_for(&engine, spec.source.path, spec.source.seed)?;
         let expected = Outputs::for_samples(&engine, &samples)?;
         let expected_first = Outputs::for_samples(&engine, &samples.first(SAMPLES_FOR_ORDER))?;
-        Ok(Self { model, table, spec, samples, expected, expected_first })
+        Ok(Self { model, spec, samples, expected, expected_first })
     }
 
-    /// Every node alone in eight bits; the one that loses most for what it saves comes first.
-    fn sensitivities(&self) -> Result<Vec<NodeSensitivity>> {
-        let names = quantized_nodes(self.model, self.table, &self.spec.quantization)?;
+    /// Every group alone in the lower precision; the one that loses most for what it saves comes first.
+    fn sensitivities(&self) -> Result<Vec<Group>> {
+        let groups = self.spec.lowering.groups(self.model)?;
         let shapes = self.model.infer_shapes(self.spec.source.input_shapes)?;
         let costs = self.model.cost(&shapes).nodes;
         let costs: HashMap<&str, &NodeCost> = costs.iter().map(|cost| (cost.name.as_str(), cost)).collect();
-        let mut nodes = Vec::with_capacity(names.len());
-        for name in &names {
-            let others: Vec<String> = names.iter().filter(|other| *other != name).cloned().collect();
-            let (engine, _, _) = self.quantized(&others)?;
+        let mut weighed = Vec::with_capacity(groups.len());
+        for (place, names) in groups.iter().enumerate() {
+            let others = groups.iter().enumerate().filter(|(other, _)| *other != place);
+            let others: Vec<String> = others.flat_map(|(_, names)| names).cloned().collect();
+            let (engine, ..) = self.lowered(&others)?;
             let got = Outputs::for_samples(&engine, &self.samples.first(SAMPLES_FOR_ORDER))?;
             let accuracy = self.accuracy(&self.expected_first, &got)?;
-            let cosine = accuracy.outputs.iter().map(|output| output.cosine).fold(1.0, f64::min);
-            let cost = costs.get(name.as_str());
-            nodes.push(NodeSensitivity {
-                node: name.clone(),
-                operator: cost.map(|cost| cost.operator.clone()).unwrap_or_default(),
-                lost_cosine: 1.0 - cosine,
-                saved_ns: cost.map_or(0.0, |cost| saved_ns(cost, &self.spec.sheet)),
-            });
+            let is_over_alone = !meets(&accuracy, self.spec.limits)?;
+            let outputs = accuracy.outputs;
+            let saved = names.iter().filter_map(|name| costs.get(name.as_str()));
+            let saved = saved.map(|cost| self.spec.lowering.saved_ns(cost, &self.spec.sheet));
+            let first = names.first().cloned().unwrap_or_default();
+            let operator = costs.get(first.as_str()).map(|cost| cost.operator.clone()).unwrap_or_default();
+            let sensitivity = NodeSensitivity {
+                node: first,
+                operator,
+                node_count: names.len(),
+                lost_cosine: 1.0 - outputs.iter().map(|output| output.cosine).fold(1.0, f64::min),
+                relative_error: outputs.iter().map(|output| output.max_relative_error).fold(0.0, f64::max),
+                saved_ns: saved.sum(),
+            };
+            weighed.push(Group { names: names.clone(), is_over_alone, sensitivity });
         }
-        nodes.sort_by(|a, b| b.loss_per_ns().total_cmp(&a.loss_per_ns()));
-        Ok(nodes)
+        let is_relative = |limit: &AccuracyLimit| matches!(limit, AccuracyLimit::RelativeError(_));
+        let measure = if self.spec.limits.iter().any(is_relative) { relative_error } else { lost_cosine };
+        let order = |group: &Group| group.sensitivity.loss_per_ns(measure);
+        // What is over a limit by itself is in no good mix, whatever it saves.
+        weighed.sort_by(|a, b| {
+            b.is_over_alone.cmp(&a.is_over_alone).then_with(|| order(b).total_cmp(&order(a)))
+        });
+        Ok(weighed)
     }
 
-    /// The mix in which the first `kept` of these nodes are in FP32.
-    fn candidate(&self, names: &[String], kept: usize) -> Result<Candidate> {
-        let (engine, model, report) = self.quantized(&names[..kept])?;
+    /// The mix in which the first `kept` of these groups are in FP32.
+    fn candidate(&self, groups: &[Group], kept: usize) -> Result<Candidate> {
+        let names: Vec<String> = groups[..kept].iter().flat_map(|group| &group.names).cloned().collect();
+        let (engine, model, conversion) = self.lowered(&names)?;
         let got = Outputs::for_samples(&engine, &self.samples)?;
-        Ok(Candidate { kept, model, report, accuracy: self.accuracy(&self.expected, &got)? })
+        Ok(Candidate { kept, model, conversion, accuracy: self.accuracy(&self.expected, &got)? })
     }
 
-    fn quantized(&self, too_sensitive: &[String]) -> Result<(Arc<dyn Engine>, Model, QuantizationReport)> {
-        let quantization = QuantizationSpec { too_sensitive, ..self.spec.quantization };
-        let (model, report) = quantize(self.model, self.table, &quantization)?;
-        Ok((cpu_engine(&model, self.spec.source.input_shapes)?, model, report))
+    fn lowered(&self, too_sensitive: &[String]) -> Result<(Arc<dyn Engine>, Model, Conversion)> {
+        let (model, conversion) = self.spec.lowering.apply(self.model, too_sensitive)?;
+        Ok((cpu_engine(&model, self.spec.source.input_shapes)?, model, conversion))
     }
 
     fn accuracy(&self, expected: &Outputs, got: &Outputs) -> Result<Accuracy> {
@@ -185,21 +279,19 @@ impl<'a> Trial<'a> {
     }
 }
 
-impl NodeSensitivity {
-    /// What is lost for each nanosecond that is saved. A node that saves nothing goes first.
-    fn loss_per_ns(&self) -> f64 {
-        if self.saved_ns > 0.0 { self.lost_cosine / self.saved_ns } else { f64::INFINITY }
-    }
+fn lost_cosine(of: &NodeSensitivity) -> f64 {
+    of.lost_cosine
 }
 
-/// The time of a node in FP16 less that in INT8, each the larger one of its arithmetic's and its bytes'.
-fn saved_ns(cost: &NodeCost, sheet: &DataSheet) -> f64 {
-    let seconds = |flops_per_s: f64, bytes_per_number: f64| {
-        // The model's numbers are FP32.
-        let bytes = (cost.weight_bytes + cost.activation_bytes).0 as f64 / 4.0 * bytes_per_number;
-        (cost.flops as f64 / flops_per_s).max(bytes / sheet.dram_bytes_per_s)
-    };
-    (seconds(sheet.fp16_flops_per_s, HALF_BYTES) - seconds(sheet.int8_ops_per_s, 1.0)) * 1e9
+fn relative_error(of: &NodeSensitivity) -> f64 {
+    of.relative_error
+}
+
+impl NodeSensitivity {
+    /// What is lost for each nanosecond that is saved. A node that saves nothing goes first.
+    fn loss_per_ns(&self, measure: fn(&Self) -> f64) -> f64 {
+        if self.saved_ns > 0.0 { measure(self) / self.saved_ns } else { f64::INFINITY }
+    }
 }
 
 #[cfg(test)]
@@ -208,7 +300,7 @@ mod tests {
 
     use super::*;
     use crate::model::sketch::Sketch;
-    use crate::precision::{CalibrationMethod, Ends, quantizable_values};
+    use crate::precision::{Boundary, CalibrationMethod, Ends, HalfType, quantizable_values};
 
     /// `good` is exact in eight bits; `bad` has columns whose numbers cancel out, so that rounding them is all that is
     /// left of the sum.
@@ -225,37 +317,38 @@ mod tests {
         sketch.node("y = MatMul(b, bad)", &[]).model()
     }
 
-    fn mix(limit: AccuracyLimit) -> (QuantizationReport, Mix) {
+    fn mix(limit: AccuracyLimit) -> (usize, Mix) {
         let (model, input_shapes) = (model(), BTreeMap::new());
         let source = SampleSource { input_shapes: &input_shapes, path: None, seed: 0 };
         let quantization = QuantizationSpec { ends: Ends::Quantize, ..QuantizationSpec::default() };
         let values = quantizable_values(&model, &quantization).unwrap();
         let table = CalibrationTable::measure(&model, &values, CalibrationMethod::MinMax, &source).unwrap();
         let sheet = DataSheet::of("h100").unwrap();
-        let spec = MixSpec { quantization, limits: &[limit], source, sheet };
-        let (_, report, mix) = choose_mix(&model, &table, &spec).unwrap();
-        (report, mix)
+        let lowering = Lowering::Int8 { table: &table, spec: quantization };
+        let spec = MixSpec { lowering, limits: &[limit], source, sheet };
+        let (_, conversion, mix) = choose_mix(&model, &spec).unwrap();
+        (conversion.lowered().1, mix)
     }
 
     #[test]
     fn nothing_goes_back_where_the_limit_is_met() {
-        let (report, mix) = mix(AccuracyLimit::Cosine(0.0));
-        assert_eq!((report.quantized_nodes(), mix.kept, mix.tried), (2, 0, 1));
+        let (lowered, mix) = mix(AccuracyLimit::Cosine(0.0));
+        assert_eq!((lowered, mix.kept, mix.tried), (2, 0, 1));
     }
 
     #[test]
     fn the_sensitive_node_goes_back_first() {
-        let (report, mix) = mix(AccuracyLimit::RelativeError(0.02));
+        let (lowered, mix) = mix(AccuracyLimit::RelativeError(0.02));
         assert_eq!(mix.nodes[0].node, "MatMul -> y");
         assert!(mix.nodes[0].lost_cosine >= mix.nodes[1].lost_cosine);
-        assert_eq!((report.quantized_nodes(), mix.kept), (1, 1));
+        assert_eq!((lowered, mix.kept), (1, 1));
         assert!(AccuracyLimit::RelativeError(0.02).check(&mix.accuracy).is_ok());
     }
 
     #[test]
     fn everything_goes_back_where_no_loss_is_allowed() {
-        let (report, mix) = mix(AccuracyLimit::RelativeError(0.0));
-        assert_eq!((report.quantized_nodes(), mix.kept), (0, 2));
+        let (lowered, mix) = mix(AccuracyLimit::RelativeError(0.0));
+        assert_eq!((lowered, mix.kept), (0, 2));
         assert_eq!(mix.accuracy.outputs[0].cosine, 1.0);
     }
 
@@ -263,6 +356,34 @@ mod tests {
     fn eight_bits_save_half_of_what_half_precision_takes() {
         let sheet = DataSheet::of("h100").unwrap();
         let cost = NodeCost { flops: 989_400_000_000, ..NodeCost::default() };
-        assert!((saved_ns(&cost, &sheet) - 0.5e6).abs() < 1e3, "{}", saved_ns(&cost, &sheet));
+        let table = CalibrationTable::default();
+        let lowering = Lowering::Int8 { table: &table, spec: QuantizationSpec::default() };
+        let saved = lowering.saved_ns(&cost, &sheet);
+        assert!((saved - 0.5e6).abs() < 1e3, "{saved}");
+    }
+
+    #[test]
+    fn half_keeps_to_a_limit_by_leaving_the_sensitive_nodes_in_fp32() {
+        let (model, input_shapes) = (model(), BTreeMap::new());
+        let source = SampleSource { input_shapes: &input_shapes, path: None, seed: 0 };
+        let spec = ConversionSpec {
+            half: HalfType::Bf16,
+            keep_f32: &[],
+            too_sensitive: &[],
+            boundary: Boundary::Unchanged,
+            ranges: None,
+        };
+        let sheet = DataSheet::of("h100").unwrap();
+        let chosen = |limit: f64| {
+            let limits = [AccuracyLimit::RelativeError(limit)];
+            let spec = MixSpec { lowering: Lowering::Half(spec), limits: &limits, source, sheet };
+            let (_, conversion, mix) = choose_mix(&model, &spec).unwrap();
+            assert!(limits[0].check(&mix.accuracy).is_ok());
+            (conversion.lowered().1, mix.kept, mix.nodes[0].node.clone())
+        };
+        assert_eq!(chosen(10.0), (3, 0, "MatMul -> y".to_owned()));
+        let (lowered, kept, first) = chosen(0.02);
+        assert!(lowered > 0 && lowered < 3 && kept == 3 - lowered, "{lowered} {kept}");
+        assert_eq!(first, "MatMul -> y");
     }
 }

@@ -2,13 +2,18 @@
 //!
 //! In: a model, which [`convert`](fn@convert) turns into one that computes in half, and [`quantize`](fn@quantize) into
 //! one that computes in eight bits, with a [`CalibrationTable`] that says how large its values get; or two engines and
-//! samples, out of which comes an [`Accuracy`] that can be held against an [`AccuracyLimit`]. Choosing a precision is
+//! samples, out of which comes an [`Accuracy`] that can be held against an [`AccuracyLimit`]. [`layer_errors`] says where
+//! along the network the error arises, and a [`LossReport`] has all of it. Choosing a precision is
 //! left to [`tune`](crate::tune) and to the user. Accuracy says something only for trained weights and real samples.
 
 mod accuracy;
 mod assess;
 mod calibration;
 mod convert;
+#[cfg(test)]
+mod hostile;
+mod layers;
+mod loss;
 mod mix;
 mod onnx;
 mod probe;
@@ -21,7 +26,9 @@ pub use convert::{
     Boundary, ConversionReport, ConversionSpec, HalfType, KeepReason, KeptNode, RangeSource, Ranges,
     ValueRange, WeightReport, convert,
 };
-pub use mix::{Mix, MixSpec, NodeSensitivity, choose_mix};
+pub use layers::{LayerError, LayerErrors, layer_errors};
+pub use loss::{Conversion, LOSS_VERSION, LossReport, Stayed};
+pub use mix::{Lowering, Mix, MixSpec, NodeSensitivity, choose_mix};
 pub use probe::SampleSource;
 pub use quantize::{
     Ends, QuantizationReport, QuantizationSpec, QuantizedWeights, SkipReason, SkippedNode, WeightForm,

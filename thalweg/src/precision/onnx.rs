@@ -88,6 +88,19 @@ pub(super) fn collect(graph: &GraphProto, names: &mut HashSet<String>) {
     }
 }
 
+/// Values that do not depend on the graph's inputs.
+pub(super) fn fixed(graph: &GraphProto) -> HashSet<&str> {
+    let mut fixed: HashSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
+    for node in &graph.node {
+        let is_random = node.op_type().starts_with("Random") || subgraphs(node).next().is_some();
+        let mut given = node.input.iter().filter(|name| !name.is_empty());
+        if !is_random && given.all(|name| fixed.contains(name.as_str())) {
+            fixed.extend(node.output.iter().map(String::as_str));
+        }
+    }
+    fixed
+}
+
 /// The tensor of a `Constant` of FP32, under the name of its value.
 pub(super) fn constant(node: &NodeProto) -> Option<TensorProto> {
     if node.op_type() != "Constant" || !is_own(node) {

@@ -1,9 +1,9 @@
 //! What is inside a network while it runs: some of its values, sample by sample.
 //!
-//! In: a model, names of FP32 values of its main graph, and where samples come from. Out: those values, as numbers. The
-//! `cpu` backend runs the network, with the values as further outputs.
+//! In: a model, names of floating-point values of its main graph, and where samples come from. Out: those values, as
+//! numbers. The `cpu` backend runs the network, with the values as further outputs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,10 +12,11 @@ use crate::backend::{BuildOptions, Engine};
 use crate::engine::{self, EngineRequest, MaxBatch};
 use crate::error::Result;
 use crate::measure::{Reference, SampleSet};
-use crate::model::Model;
+use crate::model::proto::attribute_proto::AttributeType;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
 use crate::model::proto::type_proto::{Tensor, Value as Type};
-use crate::model::proto::{TypeProto, ValueInfoProto};
+use crate::model::proto::{AttributeProto, NodeProto, TypeProto, ValueInfoProto};
+use crate::model::{DataType, Model};
 
 /// Where the samples for a run on the `cpu` backend come from.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +60,8 @@ impl Probe {
     pub fn look(&self, sample: usize, mut each: impl FnMut(&str, &[f64])) -> Result<()> {
         let values = Reference::compute(&self.engine, &self.samples.only(sample))?;
         for (index, output) in self.engine.signature().outputs.iter().enumerate() {
-            each(&output.name, values.output(0, index));
+            let name = output.name.strip_suffix(AS_FP32).unwrap_or(&output.name);
+            each(name, values.output(0, index));
         }
         Ok(())
     }
@@ -82,14 +84,43 @@ pub(super) fn cpu_engine(
     Ok(engine::build(&CpuBackend::new(), &request, None)?.engine)
 }
 
-/// The model with these values as further outputs, besides those of its own that it must have.
+/// Behind the name of a half value, that of its cast.
+const AS_FP32: &str = "/as_fp32";
+
+/// The model with these values as further outputs, besides those of its own that it must have. Half values come as FP32.
 fn observed(model: &Model, names: &[String]) -> Result<Model> {
+    let types = model.element_types(model.graph(), &HashMap::new())?;
     let mut proto = model.proto().clone();
     if let Some(graph) = &mut proto.graph {
         let known: Vec<_> = graph.output.iter().map(|output| output.name().to_owned()).collect();
-        graph.output.extend(names.iter().filter(|name| !known.contains(name)).map(|name| output(name)));
+        for name in names.iter().filter(|name| !known.contains(name)) {
+            if matches!(types.get(name), Some(DataType::F16 | DataType::BF16)) {
+                let full = format!("{name}{AS_FP32}");
+                graph.node.push(cast(name, &full));
+                graph.output.push(output(&full));
+            } else {
+                graph.output.push(output(name));
+            }
+        }
     }
     Model::from_proto(proto, model.path())
+}
+
+fn cast(from: &str, to: &str) -> NodeProto {
+    let attribute = AttributeProto {
+        name: Some("to".to_owned()),
+        r#type: Some(AttributeType::Int.into()),
+        i: Some(OnnxDataType::Float as i64),
+        ..AttributeProto::default()
+    };
+    NodeProto {
+        name: Some(to.to_owned()),
+        op_type: Some("Cast".to_owned()),
+        input: vec![from.to_owned()],
+        output: vec![to.to_owned()],
+        attribute: vec![attribute],
+        ..NodeProto::default()
+    }
 }
 
 fn output(name: &str) -> ValueInfoProto {

@@ -5,6 +5,37 @@ pub fn definitions() -> &'static [(&'static str, &'static str)] {
     DEFINITIONS
 }
 
+/// The same for a report on accuracy.
+pub(super) fn loss_definitions() -> &'static [(&'static str, &'static str)] {
+    LOSS_DEFINITIONS
+}
+
+const LOSS_DEFINITIONS: &[(&str, &str)] = &[
+    (
+        "cosine",
+        "The cosine of the angle between both outputs as vectors: 1 where they have the same direction. It does not see \
+         a common factor.",
+    ),
+    (
+        "relative error",
+        "The largest difference of two elements over the largest magnitude of the reference: max |a - b| / max |b|.",
+    ),
+    (
+        "same top-1, top-5",
+        "The share of samples whose largest element is the same, and whose largest element in the reference is among the \
+         five largest. Only where a sample's output is a row of classes.",
+    ),
+    (
+        "adds",
+        "A layer's relative error less the largest of what it reads. Layers that magnify an error add to it as much as \
+         layers that round.",
+    ),
+    (
+        "computes in",
+        "The type of the numbers that a layer multiplies: i8 for eight bits, f16 and bf16 for half precision, f32.",
+    ),
+];
+
 const DEFINITIONS: &[(&str, &str)] = &[
     (
         "inferences/s",

@@ -8,8 +8,13 @@ use crate::measure::{
     Arrival, Estimate, Failures, Feeding, LatencySummary, Load, Measurement, Overlap, Record, Stability,
     StageSummary, Verification, Window,
 };
-use crate::model::ModelIdentity;
+use crate::model::{DataType, ModelIdentity};
 use crate::pool::Configuration;
+use crate::precision::{
+    Accuracy, CalibrationMethod, Conversion, LOSS_VERSION, LayerError, LayerErrors, LossReport, Mix,
+    NodeSensitivity, OutputAccuracy, QuantizationReport, QuantizedWeights, RangeSource, SkipReason,
+    SkippedNode,
+};
 use crate::tune::{Candidate, Comparison, Compliance, Ending, Limits, Standing, TuneOutcome};
 use crate::units::{Bytes, Nanos};
 use crate::watch::samples::naive;
@@ -364,5 +369,78 @@ pub(super) fn watched() -> Watched {
             readings: vec![reading],
         }),
         gpu_problem: None,
+    }
+}
+
+/// A network of twenty layers in eight bits, whose error passes the limit in the middle; a name is hostile.
+pub(super) fn loss() -> LossReport {
+    let output = OutputAccuracy {
+        output: "<b>logits".to_owned(),
+        cosine: 0.99931,
+        max_relative_error: 0.0312,
+        top1_agreement: Some(0.96875),
+        top5_agreement: Some(1.0),
+    };
+    let accuracy = Accuracy {
+        reference: "original on the cpu backend".to_owned(),
+        sample_count: 32,
+        is_random: false,
+        outputs: vec![output],
+    };
+    let skipped = |node: &str, reason| SkippedNode { node: node.into(), operator: "Conv".into(), reason };
+    let report = QuantizationReport {
+        method: Some(CalibrationMethod::Mse),
+        source: Some(RangeSource { sample_count: 32, is_random: false, value_count: 18 }),
+        opset_before: 13,
+        opset: 13,
+        quantized: [("Conv".to_owned(), 18)].into(),
+        value_count: 18,
+        residual_count: 0,
+        pool_count: 0,
+        skipped: vec![skipped("block0/conv", SkipReason::First), skipped("block19/conv", SkipReason::Last)],
+        other_nodes: 20,
+        weights: QuantizedWeights { tensors: 18, elements: 40_000, doubled_tensors: 0, relative_error: 0.01 },
+        bytes_before: 160_000,
+        bytes_after: 42_000,
+    };
+    let sensitivity = |index: u32| NodeSensitivity {
+        node: format!("block{index}/conv"),
+        operator: "Conv".to_owned(),
+        node_count: 1,
+        relative_error: 1e-3,
+        lost_cosine: 1e-4 / f64::from(index),
+        saved_ns: 120.0,
+    };
+    let mix =
+        Mix { nodes: (1..19).map(sensitivity).collect(), kept: 2, tried: 5, accuracy: accuracy.clone() };
+    LossReport {
+        schema_version: LOSS_VERSION,
+        reference: "model.onnx".into(),
+        other: "int8.onnx".into(),
+        limits: vec!["rel=0.01".to_owned()],
+        accuracy: Some(accuracy),
+        layers: Some(layer_errors()),
+        conversion: Some(Conversion::Int8(Box::new(report))),
+        mix: Some(mix),
+    }
+}
+
+fn layer_errors() -> LayerErrors {
+    let error = |index: usize| 1.1e-3 * 1.3_f64.powi(i32::try_from(index).expect("twenty layers"));
+    let layer = |index: usize| LayerError {
+        node: format!("block{index}/conv"),
+        operator: "Conv".to_owned(),
+        value: format!("x{index}"),
+        computes_in: if index == 0 { DataType::F32 } else { DataType::I8 },
+        cosine: 1.0 - error(index) / 40.0,
+        max_relative_error: error(index),
+        read_relative_error: if index == 0 { 0.0 } else { error(index - 1) },
+    };
+    LayerErrors {
+        sample_count: 4,
+        is_random: false,
+        limits: vec!["rel=0.01".to_owned()],
+        layers: (0..20).map(layer).collect(),
+        first_over: Some(9),
     }
 }

@@ -1,7 +1,8 @@
-//! What a diagnosis is in sentences, for the text and the HTML report.
+//! What a diagnosis and a loss are in sentences, for the text and the HTML report.
 
 use super::wording::{self, NONE};
 use crate::diagnose::{Diagnosis, Limit, Quantity, Remedy, Tried, Verdict};
+use crate::precision::{LayerErrors, LossReport};
 use crate::units::Nanos;
 
 /// `Underfilled: nothing is full, too little work is on the device at once. If that limit (streams) were …`
@@ -75,6 +76,44 @@ pub(super) fn tried(remedy: &Remedy) -> String {
         None => NONE.to_owned(),
         Some(Tried::Ratio(ratio)) => wording::times(ratio),
         Some(Tried::Failed(reason)) => format!("failed: {}", wording::printable(reason)),
+    }
+}
+
+/// `int8.onnx keeps a cosine of 0.999310 with model.onnx; its largest relative error is 3.1e-2.`
+pub(super) fn loss(report: &LossReport) -> String {
+    let name = |path: &std::path::Path| {
+        wording::printable(&path.file_name().unwrap_or(path.as_os_str()).display().to_string())
+    };
+    let (other, reference) = (name(&report.other), name(&report.reference));
+    let outputs = report.accuracy.iter().flat_map(|accuracy| &accuracy.outputs);
+    let cosine = outputs.clone().map(|output| output.cosine).reduce(f64::min);
+    let error = outputs.map(|output| output.max_relative_error).reduce(f64::max);
+    match cosine.zip(error) {
+        Some((cosine, error)) => format!(
+            "{other} keeps a cosine of {cosine:.6} with {reference}; its largest relative error is {}.",
+            wording::error(error)
+        ),
+        None => format!("The outputs of {other} were not compared with those of {reference}."),
+    }
+}
+
+/// `First layer over the limit: conv3 (Conv, computes in i8), relative error 3.1e-2, cosine 0.998.`
+pub(super) fn first_over(found: &LayerErrors) -> String {
+    let limits = found.limits.join(", ");
+    match found.first_over.and_then(|index| found.layers.get(index)) {
+        Some(layer) => format!(
+            "First of {} layers over {limits}: {} ({}, computes in {}), relative error {}, cosine {:.6}.",
+            wording::count(found.layers.len()),
+            wording::printable(&layer.node),
+            wording::printable(&layer.operator),
+            layer.computes_in,
+            wording::error(layer.max_relative_error),
+            layer.cosine
+        ),
+        None if found.limits.is_empty() => {
+            format!("{} layers were compared, without a limit.", wording::count(found.layers.len()))
+        }
+        None => format!("None of {} layers is over {limits}.", wording::count(found.layers.len())),
     }
 }
 

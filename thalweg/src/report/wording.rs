@@ -89,6 +89,20 @@ pub(super) fn times(ratio: &Estimate) -> String {
     format!("{} times ({})", number(ratio.value), interval(ratio))
 }
 
+/// An error or a loss: `1.2e-3`, and from a tenth on `0.312`.
+pub(super) fn error(error: f64) -> String {
+    match error {
+        _ if !error.is_finite() => "not finite".to_owned(),
+        _ if error.abs() >= 0.1 => number(error),
+        _ => format!("{error:.1e}"),
+    }
+}
+
+/// The share of samples that agree, where there is one: `99.40 %`.
+pub(super) fn agreement(share: Option<f64>) -> String {
+    share.map_or_else(|| NONE.to_owned(), |share| format!("{:.2} %", share * 100.0))
+}
+
 /// `3.2 %` from 0.032.
 pub(super) fn percent(fraction: f64) -> String {
     if fraction.is_finite() { format!("{:.1} %", fraction * 100.0) } else { NONE.to_owned() }

@@ -13,6 +13,7 @@ mod finals;
 pub mod journal;
 mod outcome;
 mod pace;
+mod precisions;
 mod probes;
 mod race;
 mod run;
@@ -36,6 +37,7 @@ pub use outcome::{
     Candidate, Comparison, Compliance, Ending, Limits, OUTCOME_VERSION, Standing, TuneOutcome,
 };
 pub use pace::Trial;
+pub use precisions::{Finalist, PRECISIONS_VERSION, PrecisionCandidate, PrecisionOutcome, race_precisions};
 pub use search::{Policy, Search};
 pub use slice::Slice;
 pub use space::{Space, baseline, saturating_load};

@@ -161,6 +161,7 @@ pub fn tuned() -> TunedConfig {
         latency: LatencySummary::of(&mut [Nanos(1_000_000); 300]).unwrap(),
         verdict: "it won".to_owned(),
         signature: Some(signature(8)),
+        build_options: None,
     }
 }
 

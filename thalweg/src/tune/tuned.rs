@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Compliance, Limits, TuneOutcome, saturating_load};
-use crate::backend::DeviceSpec;
+use crate::backend::{BuildOptions, DeviceSpec};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::measure::{Estimate, LatencySummary, Load};
@@ -49,6 +49,9 @@ pub struct TunedConfig {
     /// Inputs and outputs; files of earlier versions lack them.
     #[serde(default)]
     pub signature: Option<Signature>,
+    /// How its engine was built; files of earlier versions lack it.
+    #[serde(default)]
+    pub build_options: Option<BuildOptions>,
 }
 
 impl TunedConfig {
@@ -68,7 +71,14 @@ impl TunedConfig {
             latency: winner.latency?,
             verdict: outcome.verdict.clone(),
             signature: outcome.signature.clone(),
+            build_options: None,
         })
+    }
+
+    /// With what its engine was built by.
+    #[must_use]
+    pub fn built_by(self, options: BuildOptions) -> Self {
+        Self { build_options: Some(options), ..self }
     }
 
     /// Reads a file that [`write`](Self::write) made.

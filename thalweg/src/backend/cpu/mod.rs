@@ -1,13 +1,14 @@
 //! The `cpu` backend: real inference with rten, which is pure Rust, so that every command does real work on
 //! any machine.
 //!
-//! A serialised engine is an ONNX model that rten computes correctly on this processor. A stream is a thread
-//! with its own share of the cores; "device memory" is the host's, so inputs are viewed in place and only
-//! results are copied.
+//! A serialised engine is an ONNX model that rten computes correctly on this processor; half types are computed in
+//! FP32 and rounded. A stream is a thread with its own share of the cores; "device memory" is the host's, so inputs
+//! are viewed in place and only results are copied.
 
 mod eight_bit;
 mod engine;
 mod executor;
+mod halves;
 mod normalise;
 mod operators;
 mod tensors;
@@ -73,12 +74,17 @@ impl Backend for CpuBackend {
         check_types("input", model.inputs())?;
         check_types("output", model.outputs())?;
         operators::check(model.proto())?;
-        let mut proto = model.embedded()?.proto().clone();
+        let model = &halves::in_fp32(&model.embedded()?)?;
+        let mut proto = model.proto().clone();
         normalise::normalise(&mut proto, &known_ranks(model, spec)?, Products::of_this_processor())?;
         let model = Model::from_proto(proto, model.path())?;
         let bytes = model.encode();
         engine::check_loads(&model, &bytes)?;
         Ok(SerializedEngine { backend: NAME.into(), bytes, spec: Some(spec.clone()), signature })
+    }
+
+    fn takes_types_from_model(&self) -> bool {
+        true
     }
 
     fn load(&self, engine: &SerializedEngine) -> Result<Arc<dyn Engine>> {

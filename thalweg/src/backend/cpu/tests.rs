@@ -55,7 +55,7 @@ fn run(executor: &mut Box<dyn Executor>, slot: Slot) -> Completion {
 }
 
 /// Runs a model once on the elements of its single input.
-fn run_once<T: bytemuck::Pod>(model: &Model, input: &[T]) -> Slot {
+pub(super) fn run_once<T: bytemuck::Pod>(model: &Model, input: &[T]) -> Slot {
     let mut executor = executor(model, 1, 1);
     let mut slot = executor.take_slot().unwrap();
     slot.inputs[0].elements_mut::<T>().copy_from_slice(input);

@@ -148,18 +148,50 @@ fn damaged(bytes: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
+/// Whether these bytes are a table; one that is can be written and read again.
+fn is_sound_table(bytes: &[u8]) -> bool {
+    let Ok(table) = CalibrationTable::parse(bytes) else { return false };
+    assert!(table.iter().all(|(_, threshold)| threshold.is_finite() && threshold >= 0.0));
+    assert_eq!(CalibrationTable::parse(table.to_json().as_bytes()).unwrap(), table);
+    true
+}
+
 #[test]
 fn whatever_is_read_holds_thresholds_that_can_be_written_again() {
     let table = some_table();
     let mut random = Random::new(5);
     let mut read = 0;
     for good in [table.to_json(), table.to_tensorrt_cache()] {
-        for _ in 0..2_000 {
-            let Ok(table) = CalibrationTable::parse(&damaged(good.as_bytes(), &mut random)) else { continue };
-            read += 1;
-            assert!(table.iter().all(|(_, threshold)| threshold.is_finite() && threshold >= 0.0));
-            assert_eq!(CalibrationTable::parse(table.to_json().as_bytes()).unwrap(), table);
-        }
+        read += (0..2_000).filter(|_| is_sound_table(&damaged(good.as_bytes(), &mut random))).count();
     }
     assert!(read > 200, "{read}");
+}
+
+/// The same for ten minutes, with damage upon damage: what is still a table is damaged further.
+#[test]
+#[ignore = "takes ten minutes"]
+#[expect(clippy::print_stdout, reason = "how many there were is what is to be seen")]
+fn ten_minutes_of_damage_upon_damage_are_read_or_refused() {
+    let table = some_table();
+    let seeds = [table.to_json(), table.to_tensorrt_cache()].map(String::into_bytes);
+    let mut random = Random::new(6);
+    let (mut corpus, mut tried, mut read) = (seeds.to_vec(), 0_u64, 0_u64);
+    let start = std::time::Instant::now();
+    while start.elapsed() < std::time::Duration::from_secs(600) {
+        let bytes = damaged(&corpus[random.below(corpus.len())], &mut random);
+        tried += 1;
+        if !is_sound_table(&bytes) || bytes.len() > 4096 {
+            continue;
+        }
+        read += 1;
+        let place = random.below(1000);
+        if place < corpus.len() && place >= seeds.len() {
+            corpus[place] = bytes;
+        } else {
+            corpus.push(bytes);
+        }
+        corpus.truncate(1000);
+    }
+    println!("{tried} files, {read} of them were tables");
+    assert!(read > 0 && read < tried);
 }

@@ -27,6 +27,8 @@ pub(super) struct Rewriter<'a> {
     report: ConversionReport,
     /// Weights that are too large for half, to count each once.
     clipped: BTreeSet<String>,
+    /// Nodes that compute in half.
+    half_nodes: Vec<String>,
 }
 
 impl<'a> Rewriter<'a> {
@@ -48,7 +50,14 @@ impl<'a> Rewriter<'a> {
             ranges: spec.ranges.map(|ranges| ranges.source().clone()),
         };
         let names = Names::of(model, spec);
-        Self { model, judge: Judge { spec, opset }, names, report, clipped: BTreeSet::new() }
+        Self {
+            model,
+            judge: Judge { spec, opset },
+            names,
+            report,
+            clipped: BTreeSet::new(),
+            half_nodes: Vec::new(),
+        }
     }
 
     /// The main graph, rewritten.
@@ -60,6 +69,11 @@ impl<'a> Rewriter<'a> {
     /// What was done.
     pub fn into_report(self) -> ConversionReport {
         self.report
+    }
+
+    /// The nodes that compute in half.
+    pub fn into_half_nodes(self) -> Vec<String> {
+        self.half_nodes
     }
 
     fn half(&self) -> HalfType {
@@ -139,7 +153,10 @@ impl<'a> Rewriter<'a> {
     fn count(&mut self, node: &NodeProto, decision: Decision, scope: &Scope<'_>) {
         let report = &mut self.report;
         match decision {
-            Decision::Half => report.half_nodes += 1,
+            Decision::Half => {
+                report.half_nodes += 1;
+                self.half_nodes.push(node.label());
+            }
             Decision::Moves => report.moving_nodes += 1,
             Decision::Any | Decision::Other => report.other_nodes += 1,
             Decision::Keep(reason) => {

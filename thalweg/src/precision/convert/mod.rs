@@ -33,6 +33,8 @@ pub struct ConversionSpec<'a> {
     pub half: HalfType,
     /// Names of nodes and of operators that stay in FP32.
     pub keep_f32: &'a [String],
+    /// Names of nodes that stay in FP32 because they lose too much, as [`choose_mix`](super::choose_mix) finds them.
+    pub too_sensitive: &'a [String],
     /// The types of the model's inputs and outputs.
     pub boundary: Boundary,
     /// How large the values get, where that was looked at.
@@ -73,6 +75,14 @@ pub fn convert(model: &Model, spec: &ConversionSpec<'_>) -> Result<(Model, Conve
     report.bytes_before = bytes_before;
     report.bytes_after = proto.encoded_len() as u64;
     Ok((Model::from_proto(proto, model.path())?, report))
+}
+
+/// The names of the nodes that [`convert`] would have compute in half, in the model's order.
+pub(super) fn half_nodes(model: &Model, spec: &ConversionSpec<'_>) -> Result<Vec<String>> {
+    let (model, _) = with_opset(model.embedded()?, spec.half, onnx_opset(model))?;
+    let mut rewriter = Rewriter::new(&model, spec, onnx_opset(&model));
+    rewriter.main_graph()?;
+    Ok(rewriter.into_half_nodes())
 }
 
 /// The first operator set with operators for BF16 at all.

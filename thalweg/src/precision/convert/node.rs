@@ -50,6 +50,9 @@ impl Judge<'_> {
         if self.spec.keep_f32.iter().any(|name| *name == node.label() || name == node.op_type()) {
             return Decision::Keep(KeepReason::Asked);
         }
+        if self.spec.too_sensitive.contains(&node.label()) {
+            return Decision::Keep(KeepReason::TooSensitive);
+        }
         if !matches!(node.domain(), "" | "ai.onnx") {
             return Decision::Keep(KeepReason::Foreign { domain: node.domain().to_owned() });
         }

@@ -54,6 +54,8 @@ pub struct KeptNode {
 pub enum KeepReason {
     /// The user said so.
     Asked,
+    /// It loses too much for the limit.
+    TooSensitive,
     /// The operator loses too much in half.
     Operator {
         /// What it would lose.
@@ -115,6 +117,7 @@ impl KeepReason {
     pub fn summary(&self) -> String {
         match self {
             Self::Asked => "asked for".to_owned(),
+            Self::TooSensitive => "loses too much for the limit".to_owned(),
             Self::Operator { reason } => reason.clone(),
             Self::Foreign { domain } => format!("operators of {domain} have types that nobody knows"),
             Self::NoHalfVersion => "no half version of the operator is known".to_owned(),

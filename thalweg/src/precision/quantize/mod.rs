@@ -7,8 +7,9 @@
 //! stands once behind each value and serves all its quantised readers. Where a residual connection joins a convolution,
 //! its other branch is quantised too, so that the addition becomes part of the convolution's kernel
 //! (<https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html>, "Q/DQ Layer-
-//! Placement Recommendations"). Pooling, concatenation and whatever else only moves numbers is left alone: TensorRT moves
-//! Q and DQ across them. Nothing that is not read by a quantised node is touched.
+//! Placement Recommendations"), and so is what an average behind such an addition reads. Maximum pooling, concatenation and
+//! whatever else only moves numbers is left alone: TensorRT moves Q and DQ across them. Nothing else that is not read by a
+//! quantised node is touched.
 
 mod plan;
 mod report;
@@ -107,6 +108,7 @@ pub fn quantize(
         quantized: plan.operator_counts(&model),
         value_count: plan.values().len(),
         residual_count: plan.residuals.len(),
+        pool_count: plan.pools.len(),
         skipped: plan.skipped,
         other_nodes: plan.other_nodes,
         weights,

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::model::{DataType, Model};
 use crate::precision::CalibrationTable;
-use crate::precision::onnx::{constant, floats, is_own, subgraphs};
+use crate::precision::onnx::{constant, fixed, floats, is_own, subgraphs};
 
 /// Operators with eight-bit kernels worth having: the weighted ones.
 const WEIGHTED: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
@@ -17,18 +17,23 @@ const WEIGHTED: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
 /// Operators that hand on what they read, for the question where a value comes from.
 const MOVING: [&str; 7] = ["Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Dropout"];
 
+/// Activations that become part of the kernel in front of them.
+const FUSED_ACTIVATIONS: [&str; 2] = ["Relu", "Clip"];
+
 /// What is quantised.
 pub(super) struct Plan {
     /// Weighted nodes, by their place in the main graph.
     pub nodes: Vec<PlannedNode>,
     /// Additions one of whose inputs is quantised: the node's place and the input's index.
     pub residuals: Vec<(usize, usize)>,
+    /// Pooling nodes whose input is quantised, by their place.
+    pub pools: Vec<usize>,
     /// Weighted nodes that stay in FP32.
     pub skipped: Vec<SkippedNode>,
     /// All others.
     pub other_nodes: usize,
-    /// The inputs of `residuals`.
-    residual_values: BTreeSet<String>,
+    /// The inputs of `residuals` and `pools`.
+    joined_values: BTreeSet<String>,
 }
 
 /// A node that will read eight bits.
@@ -59,9 +64,10 @@ impl Plan {
         let mut plan = Self {
             nodes: Vec::new(),
             residuals: Vec::new(),
+            pools: Vec::new(),
             skipped: Vec::new(),
             other_nodes: 0,
-            residual_values: BTreeSet::new(),
+            joined_values: BTreeSet::new(),
         };
         for (place, node) in model.graph().node.iter().enumerate() {
             plan.skip_inner(node);
@@ -75,13 +81,14 @@ impl Plan {
             }
         }
         plan.find_residuals(&survey, table);
+        plan.find_pools(&survey, table);
         Ok(plan)
     }
 
     /// The values to quantise, each once.
     pub fn values(&self) -> Vec<String> {
         let read = self.nodes.iter().map(|node| node.value.clone());
-        read.chain(self.residual_values.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect()
+        read.chain(self.joined_values.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The planned nodes by operator.
@@ -122,13 +129,32 @@ impl Plan {
                 [Some(left), Some(right)] => usize::from(left > right),
             };
             let value = &node.input[other];
-            let is_known = table.is_none_or(|table| table.scale(value).is_some());
-            if survey.is_activation(value) && is_known {
+            if survey.is_activation(value) && is_known(table, value) {
                 self.residuals.push((place, other));
-                self.residual_values.insert(value.clone());
+                self.joined_values.insert(value.clone());
             }
         }
     }
+
+    /// Averages of what a residual addition makes: a kernel with an addition gives what its other operand is, eight
+    /// bits, so that a reader in floating-point would tear the addition off it.
+    fn find_pools(&mut self, survey: &Survey<'_>, table: Option<&CalibrationTable>) {
+        let additions: HashSet<usize> = self.residuals.iter().map(|(place, _)| *place).collect();
+        for (place, node) in survey.graph.node.iter().enumerate() {
+            let is_average = matches!(node.op_type(), "AveragePool" | "GlobalAveragePool") && is_own(node);
+            let Some(value) = node.input.first().filter(|_| is_average) else { continue };
+            let addition = survey.before_activation(value);
+            if addition.is_some_and(|addition| additions.contains(&addition)) && is_known(table, value) {
+                self.pools.push(place);
+                self.joined_values.insert(value.clone());
+            }
+        }
+    }
+}
+
+/// Whether a value has a scale. Without a table every one has.
+fn is_known(table: Option<&CalibrationTable>, value: &str) -> bool {
+    table.is_none_or(|table| table.scale(value).is_some())
 }
 
 fn skipped(node: &NodeProto, reason: SkipReason) -> SkippedNode {
@@ -228,8 +254,7 @@ impl<'a> Survey<'a> {
         table: Option<&CalibrationTable>,
     ) -> Result<PlannedWeight, SkipReason> {
         let value = &node.input[0];
-        let is_known = table.is_none_or(|table| table.scale(value).is_some());
-        if is_known { Ok(weight) } else { Err(SkipReason::NoRange { value: value.clone() }) }
+        if is_known(table, value) { Ok(weight) } else { Err(SkipReason::NoRange { value: value.clone() }) }
     }
 
     /// Whether a value is made while the network runs.
@@ -270,6 +295,14 @@ impl<'a> Survey<'a> {
                 _ => return None,
             }
         }
+    }
+
+    /// The place of the node that makes a value, before its activation if it has one.
+    fn before_activation(&self, name: &str) -> Option<usize> {
+        let place = *self.makers.get(name)?;
+        let node = &self.graph.node[place];
+        let is_activation = is_own(node) && FUSED_ACTIVATIONS.contains(&node.op_type());
+        if is_activation { self.makers.get(node.input.first()?.as_str()).copied() } else { Some(place) }
     }
 
     /// What a node adds a weight to, or multiplies with one.
@@ -315,19 +348,6 @@ fn weights(graph: &GraphProto) -> HashMap<&str, TensorProto> {
         }
     }
     weights
-}
-
-/// Values that do not depend on the graph's inputs.
-fn fixed(graph: &GraphProto) -> HashSet<&str> {
-    let mut fixed: HashSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
-    for node in &graph.node {
-        let is_random = node.op_type().starts_with("Random") || subgraphs(node).next().is_some();
-        let mut given = node.input.iter().filter(|name| !name.is_empty());
-        if !is_random && given.all(|name| fixed.contains(name.as_str())) {
-            fixed.extend(node.output.iter().map(String::as_str));
-        }
-    }
-    fixed
 }
 
 /// All names that a node or the subgraphs in it read.

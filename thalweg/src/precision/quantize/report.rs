@@ -24,6 +24,9 @@ pub struct QuantizationReport {
     pub value_count: usize,
     /// Residual connections whose other branch is quantised.
     pub residual_count: usize,
+    /// Averages behind such additions whose input is quantised; files of earlier versions lack them.
+    #[serde(default)]
+    pub pool_count: usize,
     /// Nodes that could read eight bits and do not, and why.
     pub skipped: Vec<SkippedNode>,
     /// All other nodes, which stay as they were.

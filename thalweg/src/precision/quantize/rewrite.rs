@@ -44,8 +44,9 @@ pub(super) fn rewrite(
         node.input[0].clone_from(&pairs[&planned.value].dequantized);
         node.input[1] = rewriter.weight(model, &planned.weight)?;
     }
-    for (place, index) in &plan.residuals {
-        let input = &mut graph.node[*place].input[*index];
+    let pools = plan.pools.iter().map(|place| (*place, 0));
+    for (place, index) in plan.residuals.iter().copied().chain(pools) {
+        let input = &mut graph.node[place].input[index];
         *input = pairs[input.as_str()].dequantized.clone();
     }
     rewriter.assemble(graph, pairs);

@@ -1,4 +1,4 @@
-//! The tables of a diagnosis: limits, evidence and remedies.
+//! Plain tables, and those of a diagnosis: limits, evidence and remedies.
 
 use serde::Serialize;
 
@@ -16,14 +16,28 @@ pub(super) struct PlainTable {
 }
 
 impl PlainTable {
+    pub(super) fn new(
+        heading: &'static str,
+        heads: Vec<&'static str>,
+        rows: Vec<Vec<Cell>>,
+        note: &'static str,
+    ) -> Self {
+        Self { heading, heads, rows, note }
+    }
+
+    pub(super) fn has_rows(&self) -> bool {
+        !self.rows.is_empty()
+    }
+
     /// All tables of a diagnosis that have rows.
     pub(super) fn of(diagnosis: &Diagnosis) -> Vec<Self> {
         let mut tables = vec![limits(diagnosis), remedies(diagnosis), evidence(diagnosis)];
-        tables.retain(|table| !table.rows.is_empty());
+        tables.retain(Self::has_rows);
         tables
     }
 }
 
+/// A text that is no number.
 pub(super) fn plain(text: impl Into<String>) -> Cell {
     Cell::number(text.into(), None)
 }

@@ -6,6 +6,7 @@ use crate::backend::DeviceSpec;
 use crate::diagnose::Diagnosis;
 use crate::measure::Measurement;
 use crate::model::ModelIdentity;
+use crate::precision::LossReport;
 use crate::report::{verdicts, watching, wording};
 use crate::tune::TuneOutcome;
 use crate::units::Bytes;
@@ -70,6 +71,31 @@ pub(super) fn of_watched(watched: &Watched, observation: &Observation) -> Vec<Fa
     ];
     facts.extend(observation.gaps.iter().map(|gap| fact("gaps", watching::gap(gap))));
     vec![FactGroup { heading: "Seen", facts }]
+}
+
+pub(super) fn of_loss(report: &LossReport) -> Vec<FactGroup> {
+    let path = |path: &std::path::Path| wording::printable(&path.display().to_string());
+    let mut compared =
+        vec![fact("reference", path(&report.reference)), fact("compared with it", path(&report.other))];
+    let limits = if report.limits.is_empty() { "none".to_owned() } else { report.limits.join(", ") };
+    compared.push(fact("limits", limits));
+    if let Some(accuracy) = &report.accuracy {
+        let kind = if accuracy.is_random { "random" } else { "given" };
+        compared.push(fact("samples", format!("{}, {kind}", wording::count(accuracy.sample_count))));
+    }
+    let mut groups = vec![FactGroup { heading: "Comparison", facts: compared }];
+    groups.extend(report.conversion.as_ref().map(|conversion| {
+        let (precision, lowered) = conversion.lowered();
+        let (before, after) = conversion.sizes();
+        let facts = vec![
+            fact("precision", precision),
+            fact("nodes in it", wording::count(lowered)),
+            fact("nodes in FP32", wording::count(conversion.stayed().len())),
+            fact("size", format!("{} before, {} now", Bytes(before), Bytes(after))),
+        ];
+        FactGroup { heading: "Conversion", facts }
+    }));
+    groups
 }
 
 fn search(outcome: &TuneOutcome) -> FactGroup {

@@ -7,6 +7,8 @@
 mod candidate_table;
 mod diagnosis_tables;
 mod facts;
+mod loss_charts;
+mod loss_tables;
 mod measurement_charts;
 mod page;
 mod search_charts;
@@ -19,6 +21,7 @@ use minijinja::{Environment, value::Serde};
 use crate::diagnose::Diagnosis;
 use crate::error::{Error, Result};
 use crate::measure::Measurement;
+use crate::precision::LossReport;
 use crate::tune::TuneOutcome;
 use crate::watch::Watched;
 
@@ -54,6 +57,14 @@ pub fn html_of_diagnosis(diagnosis: &Diagnosis) -> Result<String> {
 /// [`Error::Bug`] where the page's template does not fit its data.
 pub fn html_of_watched(watched: &Watched) -> Result<Option<String>> {
     Page::of_watched(watched).as_ref().map(render).transpose()
+}
+
+/// What a lower precision costs as an HTML page.
+///
+/// # Errors
+/// [`Error::Bug`] where the page's template does not fit its data.
+pub fn html_of_loss(report: &LossReport) -> Result<String> {
+    render(&Page::of_loss(report))
 }
 
 fn render(page: &Page) -> Result<String> {

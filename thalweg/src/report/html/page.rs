@@ -5,6 +5,8 @@ use serde::Serialize;
 use super::candidate_table::CandidateTable;
 use super::diagnosis_tables::PlainTable;
 use super::facts::{self, FactGroup};
+use super::loss_charts::errors_along;
+use super::loss_tables;
 use super::measurement_charts::{latency_distribution, throughput_over_time};
 use super::search_charts::{pareto, throughput_by_streams};
 use super::svg::Chart;
@@ -13,7 +15,9 @@ use crate::backend::DeviceSpec;
 use crate::diagnose::{Diagnosis, Gained, Judgement};
 use crate::measure::{Estimate, LatencySummary, Measurement};
 use crate::model::ModelIdentity;
-use crate::report::{definitions, verdicts, watching, wording};
+use crate::precision::{Accuracy, LossReport, OutputAccuracy};
+use crate::report::definitions::{definitions, loss_definitions};
+use crate::report::{verdicts, watching, wording};
 use crate::tune::{Candidate, Comparison, TuneOutcome};
 use crate::units::Nanos;
 use crate::watch::{Observation, Watched};
@@ -114,6 +118,33 @@ impl Page {
         })
     }
 
+    pub(super) fn of_loss(report: &LossReport) -> Self {
+        let of_file = |path: &std::path::Path| {
+            wording::printable(&path.file_name().unwrap_or(path.as_os_str()).display().to_string())
+        };
+        let (other, reference) = (of_file(&report.other), of_file(&report.reference));
+        let accuracy = report.accuracy.as_ref();
+        Self {
+            title: format!("{other} against {reference}"),
+            kicker: format!("thalweg accuracy  ·  {other}  ·  {reference}"),
+            is_simulated: false,
+            warnings: accuracy
+                .filter(|it| it.is_random)
+                .map(|_| RANDOM_SAMPLES.to_owned())
+                .into_iter()
+                .collect(),
+            verdict: verdicts::loss(report),
+            configuration: report.layers.as_ref().map(verdicts::first_over).unwrap_or_default(),
+            figures: accuracy.map(loss_figures).unwrap_or_default(),
+            charts: report.layers.as_ref().map(errors_along).unwrap_or_default(),
+            timeline: None,
+            table: None,
+            tables: loss_tables::of_loss(report),
+            facts: facts::of_loss(report),
+            definitions: loss_definitions(),
+        }
+    }
+
     pub(super) fn of_measurement(measurement: &Measurement) -> Self {
         let charts = [latency_distribution(measurement), throughput_over_time(measurement)];
         let configuration = measurement.configuration.to_string();
@@ -135,6 +166,32 @@ impl Page {
             definitions: definitions(),
         }
     }
+}
+
+/// What random numbers are worth.
+const RANDOM_SAMPLES: &str =
+    "The samples were random numbers. Real ones would say more: name them with --input.";
+
+fn loss_figures(accuracy: &Accuracy) -> Vec<Figure> {
+    let samples = format!("worst of {} samples", wording::count(accuracy.sample_count));
+    let figure = |label: &str, value: String, note: &str| Figure {
+        label: label.to_owned(),
+        value,
+        unit: String::new(),
+        note: note.to_owned(),
+    };
+    let worst = |of: fn(&OutputAccuracy) -> f64, pick: fn(f64, f64) -> f64| {
+        accuracy.outputs.iter().map(of).reduce(pick)
+    };
+    let cosine = worst(|output| output.cosine, f64::min);
+    let error = worst(|output| output.max_relative_error, f64::max);
+    let top1 = accuracy.outputs.iter().filter_map(|output| output.top1_agreement).reduce(f64::min);
+    let figures = [
+        cosine.map(|cosine| figure("Cosine", format!("{cosine:.6}"), &samples)),
+        error.map(|error| figure("Relative error", wording::error(error), &samples)),
+        top1.map(|share| figure("Same top-1", wording::agreement(Some(share)), "share of samples")),
+    ];
+    figures.into_iter().flatten().collect()
 }
 
 /// `thalweg tune  ·  resnet50.onnx  ·  NVIDIA H100`

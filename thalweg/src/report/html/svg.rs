@@ -108,6 +108,9 @@ fn round_step(span: f64) -> f64 {
     step.unwrap_or(10.0 * power)
 }
 
+/// Ticks below are labelled as powers of ten.
+const LEAST_IN_DIGITS: f64 = 1e-3;
+
 /// Labels for the ticks of one axis, all with the same suffix: `0`, `5k`, `10k` or `0`, `0.5`, `1`.
 pub(super) fn tick_labels(ticks: &[f64]) -> Vec<String> {
     let (unit, suffix) = match ticks.iter().copied().fold(0.0, f64::max) {
@@ -116,6 +119,9 @@ pub(super) fn tick_labels(ticks: &[f64]) -> Vec<String> {
         _ => (1.0, ""),
     };
     let label = |tick: &f64| {
+        if *tick != 0.0 && tick.abs() < LEAST_IN_DIGITS {
+            return format!("{tick:e}");
+        }
         let digits = format!("{:.4}", tick / unit);
         let digits = digits.trim_end_matches('0').trim_end_matches('.');
         if digits == "0" { "0".to_owned() } else { format!("{digits}{suffix}") }
@@ -276,6 +282,7 @@ mod tests {
     fn ticks_of_one_axis_have_one_suffix() {
         assert_eq!(tick_labels(&[0.0, 5_000.0, 10_000.0]), ["0", "5k", "10k"]);
         assert_eq!(tick_labels(&[0.0, 0.05, 2.5, 500.0]), ["0", "0.05", "2.5", "500"]);
+        assert_eq!(tick_labels(&[1e-5, 2e-4, 0.01]), ["1e-5", "2e-4", "0.01"]);
         assert_eq!(tick_labels(&[500_000.0, 2_500_000.0]), ["0.5M", "2.5M"]);
     }
 

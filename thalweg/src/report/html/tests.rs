@@ -52,6 +52,22 @@ fn a_search_makes_a_sound_page_that_loads_nothing() {
 }
 
 #[test]
+fn a_loss_makes_a_sound_page_with_the_first_layer_over_the_limit_marked() {
+    let page = html_of_loss(&samples::loss()).unwrap();
+    assert_sound(&page);
+    assert!(page.contains("int8.onnx keeps a cosine of 0.999310 with model.onnx"), "no verdict");
+    assert_eq!((page.matches("<figure>").count(), page.matches("class=\"first-over\"").count()), (2, 2));
+    assert_eq!(page.matches("first over: block9/conv").count(), 2);
+    assert!(page.contains("limit rel=0.01") && page.contains("&lt;b&gt;logits"), "limit or escaping");
+    assert_eq!(page.matches("<table class=\"plain\">").count(), 4);
+    // Without layers, conversion and mix only the outputs are left.
+    let bare = LossReport { layers: None, conversion: None, mix: None, ..samples::loss() };
+    let page = html_of_loss(&bare).unwrap();
+    assert_sound(&page);
+    assert_eq!(page.matches("<table class=\"plain\">").count(), 1);
+}
+
+#[test]
 fn a_diagnosis_makes_a_sound_page() {
     let page = html_of_diagnosis(&samples::diagnosis()).unwrap();
     assert_sound(&page);

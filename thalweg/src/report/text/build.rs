@@ -42,15 +42,12 @@ pub fn text_of_accuracy(accuracy: &Accuracy, style: Style) -> String {
     let mut table = bare_table();
     table.add_row(["output", "cosine", "relative error", "same top-1", "top-5"]);
     for output in outputs {
-        let share = |agreement: Option<f64>| {
-            agreement.map_or_else(|| "–".to_owned(), |share| format!("{:.2} %", share * 100.0))
-        };
         table.add_row([
             wording::printable(&output.output),
             format!("{:.6}", output.cosine),
-            format!("{:.1e}", output.max_relative_error),
-            share(output.top1_agreement),
-            share(output.top5_agreement),
+            wording::error(output.max_relative_error),
+            wording::agreement(output.top1_agreement),
+            wording::agreement(output.top5_agreement),
         ]);
     }
     align_numbers(&mut table, 1..5);

@@ -1,10 +1,11 @@
-//! The text of `thalweg convert`: what became half, and why the rest did not.
+//! The text of `thalweg convert`: what computes in a lower precision, and why the rest does not.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::quantization;
 use super::{Fact, Style, Tone, facts, wrap};
-use crate::precision::{ConversionReport, KeptNode};
+use crate::precision::{Conversion, ConversionReport, KeptNode};
 use crate::report::wording;
 use crate::units::Bytes;
 
@@ -12,18 +13,30 @@ use crate::units::Bytes;
 const MOST_EXAMPLES: usize = 3;
 
 /// A conversion whose result is at `path`, as text of at most 80 columns.
-pub fn text_of_conversion(report: &ConversionReport, path: &Path, style: Style) -> String {
+pub fn text_of_conversion(conversion: &Conversion, path: &Path, style: Style) -> String {
     let file = wording::printable(&path.display().to_string());
-    let text = style.paint_lines(Tone::Bold, &wrap(&format!("{file}: {}", verdict(report)), 80));
-    let doubt = "What this costs in accuracy was not measured: no half arithmetic runs here. `thalweg build \
-                 --input` compares the engine with FP32 on a GPU.";
-    text + "\n" + &details(report, style) + "\n" + &style.paint_lines(Tone::Dim, &wrap(doubt, 80))
+    let (verdict, details) = told(conversion, style);
+    style.paint_lines(Tone::Bold, &wrap(&format!("{file}: {verdict}"), 80)) + "\n" + &details
 }
 
 /// A conversion on the way to an engine, as text of at most 80 columns.
-pub fn text_of_converted_nodes(report: &ConversionReport, style: Style) -> String {
-    let title = format!("converted first: {}", verdict(report));
-    format!("\n{}{}", style.paint_lines(Tone::Bold, &wrap(&title, 80)), details(report, style))
+pub fn text_of_converted_nodes(conversion: &Conversion, style: Style) -> String {
+    let (verdict, details) = told(conversion, style);
+    format!("\n{}{details}", style.paint_lines(Tone::Bold, &wrap(&format!("converted first: {verdict}"), 80)))
+}
+
+/// What stands where no accuracy is known, as text of at most 80 columns.
+pub fn text_of_unknown_accuracy(style: Style) -> String {
+    let doubt = "What this costs in accuracy was not measured. `thalweg accuracy` compares two models, `thalweg \
+                 build --input` an engine with FP32 on a GPU.";
+    format!("\n{}", style.paint_lines(Tone::Dim, &wrap(doubt, 80)))
+}
+
+fn told(conversion: &Conversion, style: Style) -> (String, String) {
+    match conversion {
+        Conversion::Half(report) => (verdict(report), details(report, style)),
+        Conversion::Int8(report) => (quantization::verdict(report), quantization::details(report, style)),
+    }
 }
 
 fn verdict(report: &ConversionReport) -> String {

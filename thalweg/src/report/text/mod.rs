@@ -8,8 +8,10 @@ mod conversion;
 mod diagnosis;
 mod examination;
 mod inspection;
+mod layers;
 mod measurement;
 mod paper;
+mod precisions;
 mod quantization;
 mod tuning;
 mod watching;
@@ -20,13 +22,15 @@ use super::definitions;
 
 pub use build::{text_of_accuracy, text_of_build};
 pub use comparison::text_of_comparison;
-pub use conversion::{text_of_conversion, text_of_converted_nodes};
+pub use conversion::{text_of_conversion, text_of_converted_nodes, text_of_unknown_accuracy};
 pub use diagnosis::text_of_diagnosis;
 pub use examination::{text_of_examination, text_of_memory};
 pub use inspection::text_of_inspection;
+pub use layers::text_of_layers;
 pub use measurement::text_of_measurement;
 pub use paper::text_of_paper;
-pub use quantization::{text_of_mix, text_of_quantization, text_of_quantized_nodes};
+pub use precisions::text_of_precisions;
+pub use quantization::text_of_mix;
 pub use tuning::text_of_tuning;
 pub use watching::{bars_of_reading, line_of_reading, text_of_gpu, text_of_watched};
 

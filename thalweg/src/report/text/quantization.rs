@@ -1,11 +1,11 @@
-//! The text of `thalweg convert --precision int8`: what reads eight bits now, and why the rest does not.
+//! What a quantisation did, and what its nodes lose, for the text of `thalweg convert`: what reads eight bits now, and why
+//! the rest does not.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use super::inspection::tail_of;
 use super::{Fact, Style, Tone, align_numbers, bare_table, facts, lines_of, wrap};
-use crate::precision::{Mix, QuantizationReport, SkippedNode};
+use crate::precision::{Mix, NodeSensitivity, QuantizationReport, SkippedNode};
 use crate::report::wording;
 use crate::units::Bytes;
 
@@ -16,59 +16,55 @@ const MOST_EXAMPLES: usize = 3;
 const MOST_NODES: usize = 10;
 
 /// Columns for the name of a node.
-const NAME_WIDTH: usize = 32;
-
-/// A quantisation whose result is at `path`, as text of at most 80 columns.
-pub fn text_of_quantization(report: &QuantizationReport, path: &Path, style: Style) -> String {
-    let file = wording::printable(&path.display().to_string());
-    style.paint_lines(Tone::Bold, &wrap(&format!("{file}: {}", verdict(report)), 80))
-        + "\n"
-        + &details(report, style)
-}
-
-/// A quantisation on the way to an engine, as text of at most 80 columns.
-pub fn text_of_quantized_nodes(report: &QuantizationReport, style: Style) -> String {
-    let title = format!("converted first: {}", verdict(report));
-    format!("\n{}{}", style.paint_lines(Tone::Bold, &wrap(&title, 80)), details(report, style))
-}
+const NAME_WIDTH: usize = 26;
 
 /// Which nodes went back to FP32, as text of at most 80 columns.
 pub fn text_of_mix(mix: &Mix, style: Style) -> String {
     let title = format!(
-        "{} of {} nodes went back to fp32; {} mixes were measured",
+        "{} of {} nodes{} went back to fp32; {} mixes were measured",
         mix.kept,
         mix.nodes.len(),
+        if mix.nodes.iter().any(|node| node.node_count > 1) { " and groups of neighbours" } else { "" },
         mix.tried
     );
     let mut table = bare_table();
-    table.add_row(["most lost for the time saved", "operator", "lost cosine", "saved ns", ""]);
+    table.add_row(["most lost for the time saved", "operator", "lost cosine", "error", "saved ns", ""]);
     for (place, node) in mix.nodes.iter().enumerate().take(MOST_NODES) {
         table.add_row([
-            tail_of(&node.node, NAME_WIDTH),
+            group_name(node),
             wording::printable(&node.operator),
-            format!("{:.1e}", node.lost_cosine),
+            wording::error(node.lost_cosine),
+            wording::error(node.relative_error),
             format!("{:.1}", node.saved_ns),
-            if place < mix.kept { "fp32" } else { "int8" }.to_owned(),
+            if place < mix.kept { "fp32" } else { "lower" }.to_owned(),
         ]);
     }
-    align_numbers(&mut table, 2..4);
+    align_numbers(&mut table, 2..5);
     let lines = lines_of(&table).join("\n");
     format!("\n{}{lines}\n", style.paint_lines(Tone::Bold, &wrap(&title, 80)))
 }
 
-fn verdict(report: &QuantizationReport) -> String {
+/// The name of a node, or of the first of its group with how many follow.
+fn group_name(node: &NodeSensitivity) -> String {
+    match node.node_count {
+        0 | 1 => tail_of(&node.node, NAME_WIDTH),
+        count => format!("{} + {}", tail_of(&node.node, NAME_WIDTH - 5), count - 1),
+    }
+}
+
+pub(super) fn verdict(report: &QuantizationReport) -> String {
     let count = report.quantized_nodes();
     let weighted_count = count + report.skipped.len();
     format!("{count} of {weighted_count} convolutions and matrix products read int8")
 }
 
-fn details(report: &QuantizationReport, style: Style) -> String {
+pub(super) fn details(report: &QuantizationReport, style: Style) -> String {
     let operators = report.quantized.iter().map(|(operator, count)| format!("{count} {operator}"));
     let operators: Vec<_> = operators.collect();
     let lines = vec![
         Fact::new("in int8", if operators.is_empty() { "nothing".to_owned() } else { operators.join(", ") }),
         Fact::new("values", format!("{} quantised, each once for all that read it", report.value_count)),
-        Fact::new("residuals", format!("{} with their other branch in int8", report.residual_count)),
+        Fact::new("residuals", residuals(report)),
         Fact::new("others", format!("{} nodes as they were", report.other_nodes)),
         Fact::new("opset", opset(report)),
         Fact::new("weights", weights(report)),
@@ -79,6 +75,14 @@ fn details(report: &QuantizationReport, style: Style) -> String {
         Fact::new("ranges", ranges(report)),
     ];
     facts(lines, style) + &reasons(&report.skipped)
+}
+
+fn residuals(report: &QuantizationReport) -> String {
+    let mut text = format!("{} with their other branch in int8", report.residual_count);
+    if report.pool_count > 0 {
+        text += &format!(", and {} averages behind them", report.pool_count);
+    }
+    text
 }
 
 fn opset(report: &QuantizationReport) -> String {
@@ -128,9 +132,12 @@ fn reasons(skipped: &[SkippedNode]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+
     use crate::precision::{
-        Accuracy, CalibrationMethod, NodeSensitivity, QuantizedWeights, RangeSource, SkipReason,
+        Accuracy, CalibrationMethod, Conversion, QuantizedWeights, RangeSource, SkipReason,
     };
+    use crate::report::text_of_conversion;
 
     fn report() -> QuantizationReport {
         let skipped = |node: &str, reason| SkippedNode { node: node.into(), operator: "Conv".into(), reason };
@@ -142,6 +149,7 @@ mod tests {
             quantized: [("Conv".to_owned(), 2), ("Gemm".to_owned(), 1)].into(),
             value_count: 3,
             residual_count: 1,
+            pool_count: 1,
             skipped: vec![
                 skipped("first", SkipReason::First),
                 skipped("odd", SkipReason::NoRange { value: "x".into() }),
@@ -165,7 +173,7 @@ int8.onnx: 3 of 5 convolutions and matrix products read int8
 
 in int8    2 Conv, 1 Gemm
 values     3 quantised, each once for all that read it
-residuals  1 with their other branch in int8
+residuals  1 with their other branch in int8, and 1 averages behind them
 others     7 nodes as they were
 opset      13, raised from 11
 weights    3 tensors converted, 1000 elements, the worst off by 1.2 %; 1 tensors
@@ -176,7 +184,8 @@ ranges     by mse, 8 random samples; real ones would say more (--calibrate)
 1 in fp32: reads the network's input (first)
 1 in fp32: the range of what it reads is not known, or it was always 0 (odd)
 ";
-        assert_eq!(text_of_quantization(&report(), Path::new("int8.onnx"), Style::Plain), expected);
+        let conversion = Conversion::Int8(Box::new(report()));
+        assert_eq!(text_of_conversion(&conversion, Path::new("int8.onnx"), Style::Plain), expected);
     }
 
     #[test]
@@ -184,6 +193,8 @@ ranges     by mse, 8 random samples; real ones would say more (--calibrate)
         let node = |name: &str, lost_cosine| NodeSensitivity {
             node: name.into(),
             operator: "Conv".into(),
+            node_count: 1,
+            relative_error: 0.01,
             lost_cosine,
             saved_ns: 12.34,
         };
@@ -195,7 +206,7 @@ ranges     by mse, 8 random samples; real ones would say more (--calibrate)
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.starts_with("\n1 of 2 nodes went back to fp32; 3 mixes were measured\n"), "{text}");
         let ends: Vec<_> = text.lines().skip(3).map(|line| line.rsplit(' ').next()).collect();
-        assert_eq!(ends, [Some("fp32"), Some("int8")], "{text}");
-        assert!(text.contains("…") && text.contains("longer_than_its_column"), "{text}");
+        assert_eq!(ends, [Some("fp32"), Some("lower")], "{text}");
+        assert!(text.contains("…") && text.contains("than_its_column"), "{text}");
     }
 }

@@ -9,7 +9,7 @@ use crate::model::proto::{GraphProto, TensorProto};
 use crate::model::sketch::{self, Sketch};
 
 fn spec(half: HalfType) -> ConversionSpec<'static> {
-    ConversionSpec { half, keep_f32: &[], boundary: Boundary::Unchanged, ranges: None }
+    ConversionSpec { half, keep_f32: &[], too_sensitive: &[], boundary: Boundary::Unchanged, ranges: None }
 }
 
 fn to_fp16(sketch: Sketch) -> (Model, ConversionReport) {

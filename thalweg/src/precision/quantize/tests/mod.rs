@@ -88,6 +88,18 @@ fn a_residual_addition_gets_its_other_branch_in_eight_bits() {
 }
 
 #[test]
+fn an_average_behind_a_residual_addition_reads_eight_bits_and_no_other_does() {
+    let sketch = convolutions(Sketch::new().input("x", "1,2,4,4").output("y").output("z"), &["w", "v"]);
+    let sketch = sketch.node("a = Conv(x, w)", &[]).node("b = Add(a, x)", &[]).node("c = Relu(b)", &[]);
+    let sketch = sketch.node("y = GlobalAveragePool(c)", &[]).node("d = Conv(x, v)", &[]);
+    let (quantized, report) = quantized(&sketch.node("z = GlobalAveragePool(d)", &[]).model(), &all());
+    let lines = lines(quantized.graph());
+    assert!(lines.contains(&"GlobalAveragePool c_dequantized".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"GlobalAveragePool d".to_owned()), "{lines:?}");
+    assert_eq!((report.residual_count, report.pool_count), (1, 1));
+}
+
+#[test]
 fn a_bias_that_is_reshaped_first_does_not_hide_the_residual_addition() {
     let sketch = convolutions(Sketch::new().input("x", "1,2,4,4").output("y"), &["w"]).weights("b", &[2]);
     let sketch = sketch.integers("shape", &[1, 2, 1, 1]).node("c = Reshape(b, shape)", &[]);
