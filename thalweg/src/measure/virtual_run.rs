@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::host_use::HostUse;
 use super::observation::Observation;
 use super::{Experiment, Measurement, SampleSet, StopSignal};
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ pub(super) fn run(experiment: &Experiment<'_>, stop: &StopSignal) -> Result<Meas
             pool.step(sender.next_send())?;
         }
     }
-    observation.end(pool.busy_time());
+    observation.end(host_use(&pool));
     pool.stop();
     while sender.unanswered > 0 {
         match pool.try_response() {
@@ -34,11 +35,16 @@ pub(super) fn run(experiment: &Experiment<'_>, stop: &StopSignal) -> Result<Meas
     observation.summarise(experiment)
 }
 
+/// What submitters would have taken of a host.
+fn host_use(pool: &VirtualPool) -> HostUse {
+    HostUse { cpu: pool.busy_time(), context_switches: None }
+}
+
 /// Takes in every response that is there; whether there was one.
 fn read(pool: &VirtualPool, observation: &mut Observation<'_>, sender: &mut Sender<'_>) -> Result<bool> {
     let mut is_busy = false;
     while let Some(response) = pool.try_response() {
-        observation.take(&response, &|| pool.busy_time())?;
+        observation.take(&response, &|| host_use(pool))?;
         sender.answered();
         is_busy = true;
     }

@@ -19,8 +19,8 @@ pub use html::{html_of_diagnosis, html_of_measurement, html_of_tuning};
 pub use text::{
     Style, text_of_accuracy, text_of_build, text_of_comparison, text_of_conversion, text_of_converted_nodes,
     text_of_definitions, text_of_diagnosis, text_of_examination, text_of_inspection, text_of_measurement,
-    text_of_memory, text_of_mix, text_of_paper, text_of_quantization, text_of_quantized_nodes,
-    text_of_tuning,
+    text_of_memory, text_of_mix, text_of_neighbours, text_of_overhead, text_of_paper, text_of_quantization,
+    text_of_quantized_nodes, text_of_tuning,
 };
 pub use trace::trace;
 pub(crate) use wording::printable;

@@ -12,6 +12,7 @@ mod measurement;
 mod paper;
 mod quantization;
 mod tuning;
+mod turns;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
@@ -27,6 +28,7 @@ pub use measurement::text_of_measurement;
 pub use paper::text_of_paper;
 pub use quantization::{text_of_mix, text_of_quantization, text_of_quantized_nodes};
 pub use tuning::text_of_tuning;
+pub use turns::{text_of_neighbours, text_of_overhead};
 
 /// Columns that every line fits in: what a terminal has if nobody changed it.
 const WIDTH: u16 = 80;
