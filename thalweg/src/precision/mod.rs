@@ -9,6 +9,7 @@ mod accuracy;
 mod assess;
 mod calibration;
 mod convert;
+mod input_type;
 mod mix;
 mod onnx;
 mod probe;
@@ -21,6 +22,7 @@ pub use convert::{
     Boundary, ConversionReport, ConversionSpec, HalfType, KeepReason, KeptNode, RangeSource, Ranges,
     ValueRange, WeightReport, convert,
 };
+pub use input_type::{InputType, assess_inputs, with_inputs};
 pub use mix::{Mix, MixSpec, NodeSensitivity, choose_mix};
 pub use probe::SampleSource;
 pub use quantize::{
