@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{Compliance, Limits, TuneOutcome, saturating_load};
 use crate::backend::DeviceSpec;
+use crate::engine::EngineSource;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::measure::{Estimate, LatencySummary, Load};
@@ -30,6 +31,9 @@ pub struct TunedConfig {
     pub thalweg_version: String,
     /// What was tuned.
     pub model: ModelIdentity,
+    /// What it takes to have its engine again; files of earlier versions lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineSource>,
     /// Where, with the versions of all that ran.
     pub device: DeviceSpec,
     /// What to run.
@@ -59,6 +63,7 @@ impl TunedConfig {
             schema_version: TUNED_VERSION,
             thalweg_version: env!("CARGO_PKG_VERSION").to_owned(),
             model: outcome.model.clone(),
+            engine: outcome.engine.clone(),
             device: outcome.device.clone(),
             configuration: winner.configuration,
             load: saturating_load(&winner.configuration, outcome.samples_per_request),
