@@ -1,16 +1,17 @@
 //! `thalweg tune`: the search, its files, and what to do next.
 
+use anyhow::Context as _;
 use thalweg::backend;
 use thalweg::engine::MaxBatch;
 use thalweg::export::export;
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Workload, WorkloadSpec};
-use thalweg::model::Model;
 use thalweg::report;
 use thalweg::tune::journal::Journal;
 use thalweg::tune::{Earlier, Limits, Policy, Space, TuneJob, TuneOutcome, TunedConfig};
 
-use super::{build_options, cache, file, gigabytes, input_shapes, milliseconds, surroundings_of};
+use super::network::Network;
+use super::{build_options, cache, file, gigabytes, input_shapes, milliseconds, quoted, surroundings_of};
 use crate::args::TuneArgs;
 use crate::output::Output;
 use crate::progress::{Bar, Interrupts};
@@ -26,9 +27,13 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
         Journal::check_absent(&folder)?;
     }
     let interrupts = Interrupts::catch()?;
-    let backend = backend::open(&args.workload.backend, &surroundings_of(&args.workload))?;
-    let model = Model::read(&args.model)?;
-    let (bar, watch) = interrupts.watch(model.name(), output);
+    let network = match (&args.engine, &args.model) {
+        (Some(engine), _) => Network::engine(engine)?,
+        (None, model) => Network::model(model.as_deref().context("no model was named")?)?,
+    };
+    let name = network.backend(&args.workload.backend);
+    let backend = backend::open(name, &surroundings_of(&args.workload))?;
+    let (bar, watch) = interrupts.watch(&network.name(), output);
     let spec = WorkloadSpec {
         input_shapes: input_shapes(&args.workload.shapes),
         max_batch: max_batch(&args.batch),
@@ -40,14 +45,22 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
         seed: args.workload.seed,
         feeding: args.workload.feed,
     };
-    let workload = Workload::prepare(backend.as_ref(), &model, &spec);
+    let workload = network.prepare(backend.as_ref(), &spec);
     bar.clear();
     let workload = workload?;
     let bar = Bar::over(args.time, output);
     let job = job(args, &workload, folder);
     let outcome = thalweg::tune::tune(&job, &workload, &interrupts.stop, &mut |progress| bar.show(&progress));
     bar.clear();
-    show(&outcome?, &job.folder, args, output)
+    let mut outcome = outcome?;
+    if let (Some(slice), Some(winner)) = (args.sweep, outcome.winner) {
+        let choice = outcome.candidates[winner].configuration;
+        let bar = Bar::spin(format!("measuring every candidate, to compare the best with {choice}"), output);
+        let sweep = thalweg::tune::sweep(&job, &workload, choice, slice, &interrupts.stop);
+        bar.clear();
+        outcome.sweep = Some(sweep?);
+    }
+    show(&outcome, &job.folder, args, output)
 }
 
 fn max_batch(batches: &Counts) -> MaxBatch {
@@ -62,6 +75,7 @@ fn job(args: &TuneArgs, workload: &Workload, folder: OutputFolder) -> TuneJob {
     let limits = Limits { p99: args.p99_ms.map(milliseconds), memory_bytes: args.memory_gb.map(gigabytes) };
     TuneJob {
         model: workload.model.clone(),
+        engine: workload.source.clone(),
         device: workload.device.clone(),
         space: space(args, Space::for_device(&workload.device, &signature).under(&limits)),
         signature,
@@ -91,6 +105,9 @@ fn space(args: &TuneArgs, mut space: Space) -> Space {
     }
     if !args.cuda_graph.is_empty() {
         space.cuda_graphs.clone_from(&args.cuda_graph);
+    }
+    if !args.wait.is_empty() {
+        space.waits.clone_from(&args.wait);
     }
     if !args.batching_delay_ms.is_empty() {
         space.batching_delays = args.batching_delay_ms.iter().copied().map(milliseconds).collect();
@@ -123,8 +140,26 @@ fn show(
     output.result(|| serde_json::to_value(outcome), |style| report::text_of_tuning(outcome, style))?;
     output.written(folder.path(), &written);
     if tuned.is_some() {
-        let tuned = args.out.join(file::TUNED);
-        output.note(&format!("next: thalweg bench --tuned {}", tuned.display()));
+        next(args).iter().for_each(|line| output.note(line));
     }
     Ok(())
+}
+
+/// The command lines that measure the winner again and that make a program of it.
+fn next(args: &TuneArgs) -> [String; 2] {
+    let tuned = quoted(&args.out.join(file::TUNED).display().to_string());
+    let gpu = &args.workload.gpu;
+    let mut bench = format!("next: thalweg bench --tuned {tuned}");
+    // What the file does not say: where to run it and on what.
+    let named = [
+        ("backend", Some(args.workload.backend.clone()).filter(|name| name != "auto")),
+        ("tensorrt-dir", gpu.tensorrt_dir.as_ref().map(|path| path.display().to_string())),
+        ("device", gpu.device.clone()),
+        ("calibrate", args.workload.builder.calibrate.as_ref().map(|path| path.display().to_string())),
+        ("input", args.workload.input.as_ref().map(|path| path.display().to_string())),
+    ];
+    for (name, value) in named {
+        bench.extend(value.map(|value| format!(" --{name} {}", quoted(&value))));
+    }
+    [bench, format!("to run it without Thalweg: thalweg export {tuned} --to cpp (or triton, trtexec)")]
 }

@@ -20,3 +20,5 @@ mod output_folders;
 mod predictions;
 mod printing;
 mod program;
+mod searches;
+mod turns;
