@@ -20,7 +20,7 @@ use crate::values::{
     parse_shape, parse_span, precision_parser, target_parser, transfers_parser, wait_parser,
 };
 
-pub use precision::{AccuracyArgs, ConvertArgs, QuantizationArgs, Target};
+pub use precision::{AccuracyArgs, ConvertArgs, InputsArgs, QuantizationArgs, Target};
 pub use watching::{TopArgs, WatchArgs};
 
 /// Finds, proves and runs the fastest way to push inferences through a network on several streams.
@@ -53,6 +53,8 @@ pub enum Command {
     Model(ModelArgs),
     /// Convert a model to FP16, BF16 or INT8 and write it as an ONNX file
     Convert(ConvertArgs),
+    /// Let a model take its inputs as bytes or in FP16, and write it as an ONNX file
+    Inputs(InputsArgs),
     /// Build an engine and write it to a file
     Build(BuildArgs),
     /// Compare what two models or engines give for the same samples
@@ -265,9 +267,8 @@ const KNOBS: [&str; 11] = [
 ];
 
 /// What decides which engine is built.
-const ENGINE_MAKERS: [&str; 14] = [
+const ENGINE_MAKERS: [&str; 13] = [
     "model",
-    "tuned",
     "shapes",
     "precision",
     "calibrate",
@@ -341,6 +342,13 @@ pub enum PrecisionRoute {
 pub struct BenchArgs {
     #[command(flatten)]
     pub run: RunArgs,
+    /// Measure it in turns with the same executions launched in a bare loop: what requests, slots and comparing outputs
+    /// cost (tensorrt backend)
+    #[arg(long, conflicts_with_all = ["out", "save_outputs", "beside"])]
+    pub overhead: bool,
+    /// Share the device with this other tuned configuration: each alone and both at once, in turns
+    #[arg(long, value_name = "TUNED", conflicts_with_all = ["out", "save_outputs"])]
+    pub beside: Option<PathBuf>,
     /// Folder for measurement.json, report.html and trace.json
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -376,7 +384,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub workload: WorkloadArgs,
     /// Run what `tune` found, on its model unless another is named
-    #[arg(long, value_name = "FILE", conflicts_with_all = KNOBS)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = KNOBS, conflicts_with = "engine")]
     pub tuned: Option<PathBuf>,
     /// Streams, each with its own execution context
     #[arg(long, default_value_t = 1, value_parser = parse_count)]
@@ -455,7 +463,11 @@ pub enum Spacing {
 #[derive(Debug, Args)]
 pub struct TuneArgs {
     /// ONNX file
-    pub model: PathBuf,
+    #[arg(required_unless_present = "engine")]
+    pub model: Option<PathBuf>,
+    /// Tune this engine, which `build` wrote or TensorRT's own tools
+    #[arg(long, value_name = "FILE", conflicts_with_all = ENGINE_MAKERS)]
+    pub engine: Option<PathBuf>,
     #[command(flatten)]
     pub workload: WorkloadArgs,
     /// Streams to try
@@ -476,6 +488,9 @@ pub struct TuneArgs {
     /// CUDA graphs to try: off, compute, copies [default: what the device can]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = graph_parser())]
     pub cuda_graph: Vec<CudaGraph>,
+    /// Ways to wait to try: block, spin, hybrid [default: block, and spin on a GPU]; the best one is tried with each
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = wait_parser())]
+    pub wait: Vec<Wait>,
     /// Batching delays to try, in milliseconds
     #[arg(
         long, value_name = "LIST", value_delimiter = ',',
@@ -502,6 +517,9 @@ pub struct TuneArgs {
         value_parser = parse_span, allow_negative_numbers = true
     )]
     pub time: Duration,
+    /// Afterwards, measure every candidate for so many seconds and compare the best of them with the winner
+    #[arg(long, value_name = "S", value_parser = parse_span, allow_negative_numbers = true)]
+    pub sweep: Option<Duration>,
     /// Folder for the journal, tuned.json, report.html and trace.json
     #[arg(long, value_name = "DIR", default_value = "thalweg-out")]
     pub out: PathBuf,

@@ -7,6 +7,7 @@
 
 use std::env;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process;
 
 use thalweg::backend::CudaGraph;
@@ -53,7 +54,8 @@ fn most_cuda_streams(command: &Command) -> usize {
     match command {
         Command::Bench(args) if may_be_a_gpu(&args.run.workload.backend) => {
             let (streams, graph) = of_run(&args.run);
-            cuda_streams(streams, graph)
+            let (others, other_graph) = args.beside.as_deref().map_or((0, CudaGraph::Off), of_tuned);
+            cuda_streams(streams, graph).saturating_add(cuda_streams(others, other_graph))
         }
         // It tries twice the streams, and other kinds of graph.
         Command::Diagnose(args) if may_be_a_gpu(&args.run.workload.backend) => {
@@ -71,12 +73,13 @@ fn may_be_a_gpu(backend: &str) -> bool {
 
 /// Streams and graph of one configuration.
 fn of_run(args: &RunArgs) -> (usize, CudaGraph) {
+    args.tuned.as_deref().map_or((args.streams, args.cuda_graph), of_tuned)
+}
+
+fn of_tuned(path: &Path) -> (usize, CudaGraph) {
     // A file that cannot be read is refused later, with the reason.
-    match args.tuned.as_deref().map(TunedConfig::read) {
-        Some(Ok(tuned)) => (tuned.configuration.streams, tuned.configuration.cuda_graph),
-        Some(Err(_)) => (0, CudaGraph::Off),
-        None => (args.streams, args.cuda_graph),
-    }
+    TunedConfig::read(path)
+        .map_or((0, CudaGraph::Off), |tuned| (tuned.configuration.streams, tuned.configuration.cuda_graph))
 }
 
 fn of_tune(args: &TuneArgs) -> usize {

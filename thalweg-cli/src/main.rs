@@ -39,6 +39,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Inspect(args) => commands::inspect::run(&args, output),
         Command::Model(args) => commands::model::run(&args, output),
         Command::Convert(args) => commands::convert::run(&args, output),
+        Command::Inputs(args) => commands::inputs::run(&args, output),
         Command::Build(args) => commands::build::run(&args, output),
         Command::Accuracy(args) => commands::accuracy::run(&args, output),
         Command::Bench(args) => commands::bench::run(&args, output),

@@ -4,15 +4,13 @@
 //! commit, schedule, enqueue, poll, respond, release) and nanoseconds per inference, for 1, 2, 4 and 8
 //! executors, with one producing and one consuming thread.
 
-use std::collections::VecDeque;
+#[path = "../tests/idle/mod.rs"]
+mod idle;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use thalweg::backend::{
-    Completion, Engine, Executor, ExecutorSpec, HostTensor, Outcome, Rejected, Slot, SlotId, StageTimes,
-    Waker,
-};
-use thalweg::model::{DataType, Signature, TensorSpec};
+use idle::Nothing;
 use thalweg::pool::{Configuration, ExecutionPool, Order};
 use thalweg::units::Clock;
 
@@ -60,73 +58,4 @@ fn run(streams: usize, submitters: usize) -> f64 {
     pool.stop().expect("the pool stops");
     assert_eq!(reader.join().expect("the reader ends well") as u64, sent, "every request is answered");
     started.elapsed().as_secs_f64() * 1e9 / sent as f64
-}
-
-/// An engine whose executions are over before they begin.
-struct Nothing {
-    signature: Signature,
-}
-
-impl Nothing {
-    fn new() -> Self {
-        let tensor = |name: &str| TensorSpec {
-            name: name.to_owned(),
-            data_type: DataType::F32,
-            shape: vec![1],
-            is_batched: true,
-        };
-        let signature =
-            Signature { inputs: vec![tensor("x")], outputs: vec![tensor("y")], batch_sizes: 1..=1 };
-        Self { signature }
-    }
-}
-
-impl Engine for Nothing {
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> thalweg::Result<Vec<Box<dyn Executor>>> {
-        let slot = |executor, index| Slot {
-            id: SlotId { executor, index },
-            batch_size: 0,
-            inputs: vec![HostTensor::zeroed(&self.signature.inputs[0], 1)],
-            outputs: vec![HostTensor::zeroed(&self.signature.outputs[0], 1)],
-        };
-        Ok((0..spec.streams)
-            .map(|executor| -> Box<dyn Executor> {
-                let unused = (0..spec.depth).map(|index| slot(executor, index)).collect();
-                Box::new(IdleExecutor { unused, done: VecDeque::new(), waker: None })
-            })
-            .collect())
-    }
-}
-
-struct IdleExecutor {
-    unused: Vec<Slot>,
-    done: VecDeque<Slot>,
-    waker: Option<Waker>,
-}
-
-impl Executor for IdleExecutor {
-    fn take_slot(&mut self) -> Option<Slot> {
-        self.unused.pop()
-    }
-
-    fn enqueue(&mut self, slot: Slot) -> Result<(), Box<Rejected>> {
-        self.done.push_back(slot);
-        if let Some(waker) = &self.waker {
-            waker.wake();
-        }
-        Ok(())
-    }
-
-    fn poll(&mut self) -> Option<Completion> {
-        let slot = self.done.pop_front()?;
-        Some(Completion { slot, outcome: Outcome::Done, times: StageTimes::default() })
-    }
-
-    fn wake_with(&mut self, waker: Waker) {
-        self.waker = Some(waker);
-    }
 }

@@ -68,6 +68,7 @@ impl Bench {
         let workload = Workload {
             model,
             engine: Arc::clone(&engine),
+            source: None,
             device,
             inputs,
             feeding: Feeding::default(),

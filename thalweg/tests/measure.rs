@@ -32,7 +32,7 @@ fn workload(engine: Doubler) -> Workload {
         versions: BTreeMap::new(),
     };
     let model = ModelIdentity { path: "none".into(), sha256: "0".to_owned(), input_shapes: BTreeMap::new() };
-    Workload { model, engine, device, inputs, feeding: Feeding::default(), reference }
+    Workload { model, engine, source: None, device, inputs, feeding: Feeding::default(), reference }
 }
 
 fn short() -> Pacing {

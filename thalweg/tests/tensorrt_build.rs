@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use thalweg::Error;
 use thalweg::backend::{self, Backend, BuildEvent, BuildOrder, BuildSpec, BuildWatch, Surroundings};
-use thalweg::model::Model;
+use thalweg::model::{DataType, Model};
+use thalweg::precision::{InputType, with_inputs};
 
 fn open() -> Option<Box<dyn Backend>> {
     open_with(Surroundings::default())
@@ -93,4 +94,17 @@ fn timings_are_written_for_the_next_build_also_where_those_in_the_file_are_usele
     backend.build(&BuildOrder::new(&model, &spec)).unwrap();
     assert_eq!(std::fs::read(&file).unwrap().len(), written.len());
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn networks_that_take_bytes_and_half_inputs_are_built() {
+    let Some(backend) = open() else { return };
+    let bytes = InputType::U8 { scale: vec![0.0078, 0.0079, 0.0077], shift: vec![-1.0, -0.9, -1.1] };
+    for (input_type, data_type) in [(bytes, DataType::U8), (InputType::F16, DataType::F16)] {
+        let (model, _) = with_inputs(&model(), &input_type).unwrap();
+        let spec = spec();
+        let engine = backend.build(&BuildOrder::new(&model, &spec)).unwrap();
+        assert!(engine.bytes.len() > 1000);
+        assert_eq!(engine.signature.unwrap().inputs[0].data_type, data_type);
+    }
 }

@@ -28,13 +28,14 @@ fn workload(engine: Doubler) -> Workload {
     let model = ModelIdentity { path: "none".into(), sha256: "0".to_owned(), input_shapes: BTreeMap::new() };
     let inputs = SampleSet::random(engine.signature(), 8, 1);
     let reference = Reference::compute(&engine, &inputs).expect("one stream gives a reference");
-    Workload { model, engine, device, inputs, feeding: Feeding::default(), reference }
+    Workload { model, engine, source: None, device, inputs, feeding: Feeding::default(), reference }
 }
 
 fn tuned(workload: &Workload, space: Space, name: &str) -> TuneOutcome {
     let folder = std::env::temp_dir().join(format!("thalweg-tune-{name}-{}", std::process::id()));
     let job = TuneJob {
         model: workload.model.clone(),
+        engine: None,
         device: workload.device.clone(),
         signature: workload.engine.signature().clone(),
         space,
@@ -85,4 +86,18 @@ fn a_candidate_that_runs_without_the_graph_it_asks_for_is_out_with_that_reason()
     assert!(graphs.iter().all(|it| it.standing == Standing::Failed && it.failure.as_deref() == Some(reason)));
     let winner = &outcome.candidates[outcome.winner.unwrap()];
     assert_eq!((winner.configuration.cuda_graph, winner.configuration.streams), (CudaGraph::Off, 2));
+}
+
+#[test]
+fn streams_that_the_memory_has_no_room_for_are_known_before_they_run() {
+    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]).with_room_for(2));
+    let mut space = Space::for_device(&workload.device, workload.engine.signature());
+    (space.streams, space.threads_per_stream) = (vec![1, 2, 4], vec![1]);
+    let outcome = tuned(&workload, space, "room");
+    let winner = outcome.candidates[outcome.winner.unwrap()].configuration;
+    assert_eq!(winner.streams, 2);
+    let failed: Vec<_> = outcome.candidates.iter().filter(|it| it.standing == Standing::Failed).collect();
+    assert_eq!(failed.iter().map(|it| it.configuration.streams).collect::<Vec<_>>(), [4]);
+    let reason = failed[0].failure.as_deref().unwrap();
+    assert!(reason.starts_with("4 streams do not fit into the device's memory, 2 do"), "{reason}");
 }

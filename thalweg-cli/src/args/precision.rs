@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use thalweg::backend::DataSheet;
+use thalweg::model::DataType;
 use thalweg::precision::{AccuracyLimit, CalibrationMethod, HalfType};
 
 use super::{CacheArgs, GpuArgs, ShapeArgs};
-use crate::values::{method_parser, parse_device, target_parser};
+use crate::values::{method_parser, parse_device, parse_input_type, target_parser};
 
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
@@ -92,6 +93,45 @@ pub struct AccuracyArgs {
     /// Folder for accuracy.json and report.html; of two models with the error of every layer
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct InputsArgs {
+    /// ONNX file
+    pub model: PathBuf,
+    /// The type of its FP32 inputs: u8 or f16
+    #[arg(long, value_name = "TYPE", default_value = "u8", value_parser = parse_input_type)]
+    pub to: DataType,
+    /// What bytes are multiplied by: one number, or one for each channel
+    #[arg(
+        long, value_name = "LIST", value_delimiter = ',', default_values_t = [1.0],
+        allow_hyphen_values = true
+    )]
+    pub scale: Vec<f32>,
+    /// What is added then: one number, or one for each channel
+    #[arg(
+        long, value_name = "LIST", value_delimiter = ',', default_values_t = [0.0],
+        allow_hyphen_values = true
+    )]
+    pub shift: Vec<f32>,
+    /// File to write
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Samples of the original, in FP32, to see on what rounding them costs: .npy for one input, .npz with an array per
+    /// input, or a folder of them; random without it
+    #[arg(long, value_name = "FILE|DIR")]
+    pub input: Option<PathBuf>,
+    /// Fail where that is more than this: cosine=0.999, top1=0.99 or rel=0.01
+    #[arg(long, value_name = "LIMIT", value_delimiter = ',')]
+    pub max_loss: Vec<AccuracyLimit>,
+    /// Do not run it on the processor beside the original
+    #[arg(long, conflicts_with_all = ["max_loss", "input"])]
+    pub no_accuracy: bool,
+    /// Seed of random samples
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub shapes: ShapeArgs,
 }
 
 /// What a model is converted to.

@@ -1,22 +1,24 @@
 //! `thalweg bench`: one configuration, measured.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use thalweg::Error;
 use thalweg::backend::{self, Backend, BuildOptions, Transfers};
 use thalweg::capacity::PaperWorkload;
-use thalweg::engine::{MaxBatch, StoredEngine};
+use thalweg::engine::{EngineSource, MaxBatch};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{
-    Arrival, Feeding, Load, Measurement, Pacing, Workload, WorkloadSpec, measure_what_fits,
+    self, Arrival, Feeding, Load, Measurement, Neighbour, Pacing, Workload, WorkloadSpec, measure_what_fits,
 };
-use thalweg::model::{DataType, Model};
+use thalweg::model::DataType;
 use thalweg::pool::Configuration;
 use thalweg::report;
 use thalweg::tune::{TunedConfig, saturating_load};
 use thalweg::units::Bytes;
 
+use super::network::Network;
 use super::{build_options, cache, file, flag, input_shapes, milliseconds, surroundings_of, target};
 use crate::args::{BenchArgs, LoadArgs, RunArgs, Spacing};
 use crate::output::Output;
@@ -35,6 +37,12 @@ pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
         workload.reference.write(path, workload.engine.signature())?;
     }
     note_memory(&workload, configuration, output)?;
+    if args.overhead {
+        return show_overhead(&bench, &workload, &interrupts, output);
+    }
+    if let Some(beside) = &args.beside {
+        return show_neighbours(&bench, &workload, beside, &interrupts, output);
+    }
     let load = |configuration: &Configuration| load(&args.run.load, tuned.as_ref(), configuration);
     let bar = Bar::spin(format!("measuring {configuration}"), output);
     let measurement =
@@ -45,11 +53,54 @@ pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
     check_streams(&measurement)
 }
 
+/// Turns of `--overhead` and `--beside`: the fewest that give an interval.
+const TURNS: usize = 3;
+
+/// What the pool costs; the time of a run is that of all its turns.
+fn show_overhead(
+    bench: &Bench<'_>,
+    workload: &Workload,
+    interrupts: &Interrupts,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let what = (bench.configuration, bench.load());
+    let bar = Bar::spin(format!("measuring {} beside a bare loop", bench.configuration), output);
+    let overhead = measure::overhead(workload, what, bench.turn(2), TURNS, &interrupts.stop);
+    bar.clear();
+    let overhead = overhead?;
+    output.result(|| serde_json::to_value(&overhead), |style| report::text_of_overhead(&overhead, style))
+}
+
+/// This configuration and another one on the same device.
+fn show_neighbours(
+    bench: &Bench<'_>,
+    workload: &Workload,
+    beside: &Path,
+    interrupts: &Interrupts,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let tuned = TunedConfig::read(beside)?;
+    let network = Network::of_tuned(&tuned, None)?;
+    let max_batch = MaxBatch::Exactly(tuned.configuration.batch_size);
+    let spec = WorkloadSpec { input: None, ..bench.spec(Some(&tuned), max_batch, output)? };
+    let other = network.prepare(bench.backend.as_ref(), &spec)?;
+    let pools = [
+        Neighbour { workload, configuration: bench.configuration, load: bench.load() },
+        Neighbour { workload: &other, configuration: tuned.configuration, load: tuned.load },
+    ];
+    let bar = Bar::spin("measuring each alone and both at once".to_owned(), output);
+    let neighbours = measure::neighbours(pools, bench.turn(3), TURNS, &interrupts.stop);
+    bar.clear();
+    let neighbours = neighbours?;
+    output
+        .result(|| serde_json::to_value(&neighbours), |style| report::text_of_neighbours(&neighbours, style))
+}
+
 /// One configuration of one network on one device, before anything is built.
 pub(super) struct Bench<'a> {
     args: &'a RunArgs,
     pub tuned: Option<TunedConfig>,
-    network: Network<'a>,
+    network: Network,
     pub backend: Box<dyn Backend>,
     pub configuration: Configuration,
 }
@@ -57,7 +108,11 @@ pub(super) struct Bench<'a> {
 impl<'a> Bench<'a> {
     pub fn open(args: &'a RunArgs, output: &Output) -> anyhow::Result<Self> {
         let tuned = args.tuned.as_deref().map(TunedConfig::read).transpose()?;
-        let network = Network::read(args, tuned.as_ref())?;
+        let network = match (&tuned, &args.model) {
+            (Some(tuned), model) => Network::of_tuned(tuned, model.as_deref())?,
+            (None, Some(model)) => Network::model(model)?,
+            (None, None) => Network::engine(args.engine.as_deref().context("no model was named")?)?,
+        };
         let name = network.backend(&args.workload.backend);
         let backend = backend::open(name, &surroundings_of(&args.workload))?;
         for difference in tuned.iter().flat_map(|tuned| tuned.differences(backend.device())) {
@@ -81,32 +136,47 @@ impl<'a> Bench<'a> {
         output: &Output,
     ) -> anyhow::Result<Workload> {
         let (bar, watch) = interrupts.watch(&self.network.name(), output);
-        let args = &self.args.workload;
-        let spec = WorkloadSpec {
-            input_shapes: match &self.tuned {
-                Some(tuned) => tuned.model.input_shapes.clone(),
-                None => input_shapes(&args.shapes),
-            },
-            max_batch,
-            options: self.options()?,
-            calibrate: args.builder.calibrate.clone(),
-            cache: cache(&args.cache, self.backend.as_ref(), output)?,
-            watch: Some(watch),
-            input: args.input.clone(),
-            seed: args.seed,
-            feeding: args.feed,
-        };
+        let spec = self.spec(self.tuned.as_ref(), max_batch, output)?;
+        let spec = WorkloadSpec { watch: Some(watch), ..spec };
         let workload = self.network.prepare(self.backend.as_ref(), &spec);
         bar.clear();
         Ok(workload?)
     }
 
-    /// What the builder may do: as asked for, or as the tuned configuration's engine was built.
-    fn options(&self) -> anyhow::Result<BuildOptions> {
+    /// What to prepare: the engine that was tuned, or what the command line asks for.
+    fn spec(
+        &self,
+        tuned: Option<&TunedConfig>,
+        max_batch: MaxBatch,
+        output: &Output,
+    ) -> anyhow::Result<WorkloadSpec> {
+        let args = &self.args.workload;
+        let (max_batch, options) = engine_as_tuned(tuned, max_batch, self.asked()?)?;
+        Ok(WorkloadSpec {
+            input_shapes: match tuned {
+                Some(tuned) => tuned.model.input_shapes.clone(),
+                None => input_shapes(&args.shapes),
+            },
+            max_batch,
+            options,
+            calibrate: args.builder.calibrate.clone(),
+            cache: cache(&args.cache, self.backend.as_ref(), output)?,
+            watch: None,
+            input: args.input.clone(),
+            seed: args.seed,
+            feeding: args.feed,
+        })
+    }
+
+    /// How long a part of a turn lasts, so that all turns take the time of a run.
+    fn turn(&self, parts: usize) -> Duration {
+        self.args.duration.div_f64((TURNS * parts) as f64)
+    }
+
+    /// What the command line lets the builder do.
+    fn asked(&self) -> anyhow::Result<BuildOptions> {
         let builder = &self.args.workload.builder;
-        let asked = build_options(builder, flag(target(builder)?)?);
-        let of_tuned = self.tuned.as_ref().and_then(|tuned| tuned.build_options.clone());
-        Ok(of_tuned.filter(|_| asked == BuildOptions::default()).unwrap_or(asked))
+        Ok(build_options(builder, flag(target(builder)?)?))
     }
 
     /// The load that was asked for.
@@ -122,7 +192,11 @@ impl<'a> Bench<'a> {
             Some(tuned) => tuned.model.input_shapes.clone(),
             None => input_shapes(&args.shapes),
         };
-        let types = (DataType::F32, self.options().ok()?.precision);
+        let precision = match self.tuned.as_ref().and_then(|tuned| tuned.engine.as_ref()) {
+            Some(EngineSource::Built(spec)) => spec.options.precision,
+            _ => self.asked().ok()?.precision,
+        };
+        let types = (DataType::F32, precision);
         PaperWorkload::of(model, &shapes, self.configuration.batch_size, types).ok()
     }
 
@@ -130,6 +204,24 @@ impl<'a> Bench<'a> {
     pub fn is_engine(&self) -> bool {
         matches!(self.network, Network::Engine(..))
     }
+}
+
+/// Largest batch and options of the engine that was tuned, which the cache has; otherwise what was asked for.
+fn engine_as_tuned(
+    tuned: Option<&TunedConfig>,
+    max_batch: MaxBatch,
+    asked: BuildOptions,
+) -> anyhow::Result<(MaxBatch, BuildOptions)> {
+    let engine = tuned.and_then(|tuned| tuned.engine.as_ref());
+    let Some(EngineSource::Built(spec)) = engine else { return Ok((max_batch, asked)) };
+    let is_as_tuned = asked == spec.options || asked == BuildOptions::default();
+    anyhow::ensure!(is_as_tuned, "it was tuned with other options of the builder: leave them out");
+    // Whoever wants a larger one gets it.
+    let max_batch = match max_batch {
+        MaxBatch::Exactly(batch) => MaxBatch::Exactly(batch.max(spec.max_batch_size)),
+        MaxBatch::UpTo(batch) => MaxBatch::UpTo(batch.max(spec.max_batch_size)),
+    };
+    Ok((max_batch, spec.options.clone()))
 }
 
 /// A measurement in which streams were lost is shown and kept, but it is none of what was asked for.
@@ -157,52 +249,6 @@ fn note_memory(workload: &Workload, configuration: &Configuration, output: &Outp
         ));
     }
     Ok(())
-}
-
-/// What is measured.
-enum Network<'a> {
-    Model(Model),
-    Engine(&'a Path, StoredEngine),
-}
-
-impl<'a> Network<'a> {
-    fn read(args: &'a RunArgs, tuned: Option<&TunedConfig>) -> anyhow::Result<Self> {
-        if let Some(path) = &args.engine {
-            return Ok(Self::Engine(path, StoredEngine::read(path)?));
-        }
-        let model = Model::read(model_path(args, tuned)?)?;
-        if let Some(tuned) = tuned {
-            tuned.check_model(&model.content_hash()?)?;
-        }
-        Ok(Self::Model(model))
-    }
-
-    /// The backend that was asked for; an engine runs on its own only.
-    fn backend<'b>(&'b self, asked: &'b str) -> &'b str {
-        match self {
-            Self::Engine(_, stored) if asked == "auto" => &stored.engine.backend,
-            _ => asked,
-        }
-    }
-
-    fn name(&self) -> String {
-        match self {
-            Self::Model(model) => model.name().to_owned(),
-            Self::Engine(path, _) => path.display().to_string(),
-        }
-    }
-
-    fn prepare(&self, backend: &dyn Backend, spec: &WorkloadSpec) -> thalweg::Result<Workload> {
-        match self {
-            Self::Model(model) => Workload::prepare(backend, model, spec),
-            Self::Engine(path, stored) => Workload::of_engine(backend, stored, path, spec),
-        }
-    }
-}
-
-fn model_path<'a>(args: &'a RunArgs, tuned: Option<&'a TunedConfig>) -> anyhow::Result<&'a Path> {
-    let of_tuned = tuned.map(|tuned| tuned.model.path.as_path());
-    args.model.as_deref().or(of_tuned).context("no model was named")
 }
 
 fn configuration(args: &RunArgs, core_count: usize) -> Configuration {

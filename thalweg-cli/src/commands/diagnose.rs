@@ -10,7 +10,7 @@ use thalweg::pool::Configuration;
 use thalweg::report;
 
 use super::bench::{Bench, check_streams, pacing};
-use super::file;
+use super::{file, quoted};
 use crate::args::DiagnoseArgs;
 use crate::output::Output;
 use crate::progress::{Bar, Interrupts};
@@ -184,21 +184,4 @@ fn options(before: &Setup, after: &Setup, is_host: bool) -> String {
         text += &format!(" --feed {threads}");
     }
     text
-}
-
-/// As a shell takes it for one word.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:=,+-".contains(c);
-    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_that_a_shell_would_split_are_quoted() {
-        assert_eq!(quoted("a.onnx"), "a.onnx");
-        assert_eq!(quoted("my model's.onnx"), "'my model'\\''s.onnx'");
-    }
 }

@@ -8,10 +8,12 @@ pub mod convert;
 pub mod diagnose;
 pub mod doctor;
 pub mod export;
+pub mod inputs;
 pub mod inspect;
 mod loss;
 mod lower;
 pub mod model;
+mod network;
 mod precisions;
 pub mod predict;
 pub mod report;
@@ -164,4 +166,21 @@ fn default_cache_folder() -> Option<PathBuf> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let caches = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
     caches.map(|folder| folder.join("thalweg"))
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:=,+-".contains(c);
+    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_a_shell_would_split_are_quoted() {
+        assert_eq!(quoted("a.onnx"), "a.onnx");
+        assert_eq!(quoted("my model's.onnx"), "'my model'\\''s.onnx'");
+    }
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::ensure;
-use thalweg::backend::{self, Backend, BuildOptions, DataSheet, Precision};
+use anyhow::{Context as _, ensure};
+use thalweg::backend::{self, Backend, DataSheet, Precision};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Workload, WorkloadSpec};
 use thalweg::model::Model;
@@ -26,11 +26,12 @@ const SHEET: &str = "h100";
 
 pub fn run(args: &TuneArgs, folder: &OutputFolder, output: &Output) -> anyhow::Result<()> {
     let targets = &args.workload.builder.precision;
+    ensure!(args.sweep.is_none(), "--sweep judges one search: over several precisions there are many");
     ensure!(!args.resume, "--resume continues one search: over several precisions there are many");
     let interrupts = Interrupts::catch()?;
     let backend = backend::open(&args.workload.backend, &surroundings_of(&args.workload))?;
     let session = Session { args, backend: backend.as_ref(), interrupts: &interrupts, output };
-    let model = Model::read(&args.model)?;
+    let model = Model::read(args.model.as_deref().context("precisions are compared on a model: name one")?)?;
     let time = args.time.mul_f64(PART_OF_SEARCHES / targets.len() as f64);
     let mut entrants = Vec::with_capacity(targets.len());
     for target in targets {
@@ -84,7 +85,7 @@ impl Session<'_> {
             refused: None,
         };
         let prepared = self.prepared(target, model, &folder);
-        let (workload, options, accuracy) = match prepared {
+        let (workload, accuracy) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 candidate.refused = Some(reason(&error));
@@ -99,20 +100,20 @@ impl Session<'_> {
             candidate.refused = Some(lost.to_string());
             return Ok(Entrant { workload: None, candidate });
         }
-        match self.tuned(&workload, &options, folder, time) {
+        match self.tuned(&workload, folder, time) {
             Ok(tuned) => candidate.tuned = tuned,
             Err(error) => candidate.refused = Some(reason(&error)),
         }
         Ok(Entrant { workload: Some(workload), candidate })
     }
 
-    /// The engine with samples, how it was built, and what it loses against FP32.
+    /// The engine with samples, and what it loses against FP32.
     fn prepared(
         &self,
         target: Target,
         model: &Model,
         folder: &OutputFolder,
-    ) -> anyhow::Result<(Workload, BuildOptions, Option<Accuracy>)> {
+    ) -> anyhow::Result<(Workload, Option<Accuracy>)> {
         let lowered = match target {
             Target::Fp32 => None,
             _ => Some(self.lowered(target, model, folder)?),
@@ -123,10 +124,9 @@ impl Session<'_> {
             Target::Int8 | Target::Auto if !by_types => Precision::Int8,
             _ => Precision::Fp32,
         };
-        let options = build_options(&self.args.workload.builder, allowed);
         let (bar, watch) = self.interrupts.watch(&format!("{} in {target}", model.name()), self.output);
         let spec = WorkloadSpec {
-            options: options.clone(),
+            options: build_options(&self.args.workload.builder, allowed),
             cache: cache(&self.args.workload.cache, self.backend, self.output)?,
             watch: Some(watch),
             ..tune::spec(self.args)
@@ -137,7 +137,7 @@ impl Session<'_> {
             _ => None,
         };
         bar.clear();
-        Ok((workload?, options, accuracy.transpose()?))
+        Ok((workload?, accuracy.transpose()?))
     }
 
     /// The model in a precision, which is written where the search's other files will be.
@@ -187,7 +187,6 @@ impl Session<'_> {
     fn tuned(
         &self,
         workload: &Workload,
-        options: &BuildOptions,
         folder: OutputFolder,
         time: Duration,
     ) -> anyhow::Result<Option<TunedConfig>> {
@@ -196,7 +195,7 @@ impl Session<'_> {
         let stop = &self.interrupts.stop;
         let outcome = search::tune(&job, workload, stop, &mut |progress| bar.show(&progress));
         bar.clear();
-        Ok(tune::write(&outcome?, options, &job.folder, &self.args.export)?.0)
+        Ok(tune::write(&outcome?, &job.folder, &self.args.export)?.0)
     }
 }
 

@@ -2,20 +2,21 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
-use thalweg::backend::{self, BuildOptions};
+use anyhow::{Context as _, ensure};
+use thalweg::backend;
 use thalweg::engine::MaxBatch;
 use thalweg::export::{Format, export};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Workload, WorkloadSpec};
-use thalweg::model::Model;
 use thalweg::precision::HalfType;
 use thalweg::report;
 use thalweg::tune::journal::Journal;
 use thalweg::tune::{Earlier, Limits, Policy, Space, TuneJob, TuneOutcome, TunedConfig};
 
+use super::network::Network;
 use super::{
-    build_options, cache, file, flag, gigabytes, input_shapes, milliseconds, precisions, surroundings_of,
+    build_options, cache, file, flag, gigabytes, input_shapes, milliseconds, precisions, quoted,
+    surroundings_of,
 };
 use crate::args::{Target, TuneArgs};
 use crate::output::Output;
@@ -39,25 +40,36 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
         Journal::check_absent(&folder)?;
     }
     let interrupts = Interrupts::catch()?;
-    let backend = backend::open(&args.workload.backend, &surroundings_of(&args.workload))?;
-    let model = Model::read(&args.model)?;
-    let (bar, watch) = interrupts.watch(model.name(), output);
-    let options = build_options(&args.workload.builder, flag(target)?);
+    let network = match (&args.engine, &args.model) {
+        (Some(engine), _) => Network::engine(engine)?,
+        (None, model) => Network::model(model.as_deref().context("no model was named")?)?,
+    };
+    let name = network.backend(&args.workload.backend);
+    let backend = backend::open(name, &surroundings_of(&args.workload))?;
+    let (bar, watch) = interrupts.watch(&network.name(), output);
     let spec = WorkloadSpec {
-        options: options.clone(),
+        options: build_options(&args.workload.builder, flag(target)?),
         calibrate: args.workload.builder.calibrate.clone(),
         cache: cache(&args.workload.cache, backend.as_ref(), output)?,
         watch: Some(watch),
         ..spec(args)
     };
-    let workload = Workload::prepare(backend.as_ref(), &model, &spec);
+    let workload = network.prepare(backend.as_ref(), &spec);
     bar.clear();
     let workload = workload?;
     let bar = Bar::over(args.time, output);
     let job = job(args, &workload, folder, args.time);
     let outcome = thalweg::tune::tune(&job, &workload, &interrupts.stop, &mut |progress| bar.show(&progress));
     bar.clear();
-    show(&outcome?, &options, &job.folder, args, output)
+    let mut outcome = outcome?;
+    if let (Some(slice), Some(winner)) = (args.sweep, outcome.winner) {
+        let choice = outcome.candidates[winner].configuration;
+        let bar = Bar::spin(format!("measuring every candidate, to compare the best with {choice}"), output);
+        let sweep = thalweg::tune::sweep(&job, &workload, choice, slice, &interrupts.stop);
+        bar.clear();
+        outcome.sweep = Some(sweep?);
+    }
+    show(&outcome, &job.folder, args, output)
 }
 
 /// What engines of this search are fed with and how large they are.
@@ -85,6 +97,7 @@ pub(super) fn job(args: &TuneArgs, workload: &Workload, folder: OutputFolder, bu
     let limits = Limits { p99: args.p99_ms.map(milliseconds), memory_bytes: args.memory_gb.map(gigabytes) };
     TuneJob {
         model: workload.model.clone(),
+        engine: workload.source.clone(),
         device: workload.device.clone(),
         space: space(args, Space::for_device(&workload.device, &signature).under(&limits)),
         signature,
@@ -115,6 +128,9 @@ fn space(args: &TuneArgs, mut space: Space) -> Space {
     if !args.cuda_graph.is_empty() {
         space.cuda_graphs.clone_from(&args.cuda_graph);
     }
+    if !args.wait.is_empty() {
+        space.waits.clone_from(&args.wait);
+    }
     if !args.batching_delay_ms.is_empty() {
         space.batching_delays = args.batching_delay_ms.iter().copied().map(milliseconds).collect();
     }
@@ -123,17 +139,15 @@ fn space(args: &TuneArgs, mut space: Space) -> Space {
 
 fn show(
     outcome: &TuneOutcome,
-    options: &BuildOptions,
     folder: &OutputFolder,
     args: &TuneArgs,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let (tuned, written) = write(outcome, options, folder, &args.export)?;
+    let (tuned, written) = write(outcome, folder, &args.export)?;
     output.result(|| serde_json::to_value(outcome), |style| report::text_of_tuning(outcome, style))?;
     output.written(folder.path(), &written);
     if tuned.is_some() {
-        let tuned = args.out.join(file::TUNED);
-        output.note(&format!("next: thalweg bench --tuned {}", tuned.display()));
+        next(args).iter().for_each(|line| output.note(line));
     }
     Ok(())
 }
@@ -141,7 +155,6 @@ fn show(
 /// The files of a search: what to deploy, and the names of all.
 pub(super) fn write(
     outcome: &TuneOutcome,
-    options: &BuildOptions,
     folder: &OutputFolder,
     formats: &[Format],
 ) -> anyhow::Result<(Option<TunedConfig>, Vec<&'static str>)> {
@@ -152,7 +165,7 @@ pub(super) fn write(
         folder.write(file::TRACE, report::trace(&confirmation.records).as_bytes())?;
         written.push(file::TRACE);
     }
-    let tuned = TunedConfig::of(outcome).map(|tuned| tuned.built_by(options.clone()));
+    let tuned = TunedConfig::of(outcome);
     if let Some(tuned) = &tuned {
         tuned.write(&folder.path().join(file::TUNED))?;
         written.push(file::TUNED);
@@ -162,4 +175,23 @@ pub(super) fn write(
         }
     }
     Ok((tuned, written))
+}
+
+/// The command lines that measure the winner again and that make a program of it.
+fn next(args: &TuneArgs) -> [String; 2] {
+    let tuned = quoted(&args.out.join(file::TUNED).display().to_string());
+    let gpu = &args.workload.gpu;
+    let mut bench = format!("next: thalweg bench --tuned {tuned}");
+    // What the file does not say: where to run it and on what.
+    let named = [
+        ("backend", Some(args.workload.backend.clone()).filter(|name| name != "auto")),
+        ("tensorrt-dir", gpu.tensorrt_dir.as_ref().map(|path| path.display().to_string())),
+        ("device", gpu.device.clone()),
+        ("calibrate", args.workload.builder.calibrate.as_ref().map(|path| path.display().to_string())),
+        ("input", args.workload.input.as_ref().map(|path| path.display().to_string())),
+    ];
+    for (name, value) in named {
+        bench.extend(value.map(|value| format!(" --{name} {}", quoted(&value))));
+    }
+    [bench, format!("to run it without Thalweg: thalweg export {tuned} --to cpp (or triton, trtexec)")]
 }

@@ -1,6 +1,6 @@
 //! `thalweg convert`.
 
-use crate::models::{CLASSIFIER_SHAPE, classifier};
+use crate::models::{CLASSIFIER_SHAPE, classifier, launch};
 use crate::program::{Scratch, run};
 
 #[test]
@@ -150,4 +150,20 @@ fn auto_keeps_to_the_limit_and_says_what_went_back() {
     assert_eq!(kept.map(|kept| kept + quantized), u64::try_from(all).ok());
     let line = format!("convert {{}} {CLASSIFIER_SHAPE} --precision auto -o {{}}");
     run(&line, &[&classifier(), &mixed]).refused(1, &["add --max-loss"]);
+}
+
+#[test]
+fn a_network_that_takes_bytes_says_what_the_rounding_costs_and_runs() {
+    let scratch = Scratch::new();
+    let (model, bytes) = (launch(&scratch), scratch.path("bytes.onnx"));
+    let line = "inputs {} -o {} --scale 0.0078 --shift -1";
+    let said = run(line, &[&model, &bytes]).succeeded();
+    assert!(said.stdout.contains("takes input in u8") && said.stdout.contains("cosine"), "{said:#?}");
+    let measured =
+        run("bench {} --backend cpu --duration 0.3 --warm-up 0 --json", &[&bytes]).succeeded().json();
+    assert!(measured["verification"]["verified_samples"].as_u64() > Some(0));
+    run("inputs {} -o {} --max-loss rel=0.0000001", &[&model, &bytes]).refused(1, &["rel"]);
+    run("inputs {} -o {} --to f32", &[&model, &bytes]).refused(1, &["f32 already"]);
+    run("inputs {} -o {} --scale 1,2,3", &[&model, &bytes])
+        .refused(2, &["second dimension of `input` is 64"]);
 }

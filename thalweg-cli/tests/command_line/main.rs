@@ -21,4 +21,6 @@ mod precisions;
 mod predictions;
 mod printing;
 mod program;
+mod searches;
+mod turns;
 mod watching;

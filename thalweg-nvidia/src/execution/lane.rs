@@ -274,6 +274,36 @@ impl Lane {
         prepared.check(host)
     }
 
+    /// Whether [`launch_bare`](Self::launch_bare) may launch a job that was prepared with these buffers.
+    pub(super) fn check_replay(&self, id: JobId, host: &HostBuffers) -> Result<()> {
+        let prepared = self.jobs.get(id.0).ok_or(Error::NoSuchJob)?;
+        let has_copies = prepared.job.graph == GraphScope::Copies;
+        self.check_launch(id, host, if has_copies { Copies::Made } else { Copies::LeftOut })
+    }
+
+    /// Launches the graph of a job, or its compute stage, and the last mark behind it.
+    ///
+    /// # Safety
+    /// [`check_replay`](Self::check_replay) has seen job and host buffers. Until the mark is complete the lane and the
+    /// host buffers live, and nobody else uses them.
+    pub(super) unsafe fn launch_bare(&mut self, id: JobId) -> Result<()> {
+        let PreparedJob { job, graph, .. } = &mut self.jobs[id.0];
+        let stream = &self.streams.compute;
+        let call = Call { stream, inputs: &self.inputs, outputs: &self.outputs, batch_size: job.batch_size };
+        match graph {
+            // SAFETY: the lane owns all that was captured but the host buffers, which the caller keeps.
+            Some(graph) => unsafe { graph.launch(stream) },
+            // SAFETY: the lane keeps its buffers and its jobs, and `prepare` has seen that the stream is the job's.
+            None => unsafe { job.compute.enqueue(&call) },
+        }?;
+        self.marks.d2h_end.record(stream)
+    }
+
+    /// Waits for everything on the lane's streams.
+    pub(super) fn synchronize(&self) -> Result<()> {
+        self.streams.synchronize()
+    }
+
     /// Captures a graph of the job. Nothing of it runs afterwards.
     fn capture(&self, job: &Job, host: &mut HostBuffers) -> Result<Graph> {
         let stream = &self.streams.compute;

@@ -16,6 +16,7 @@ mod compute;
 mod flight;
 mod job;
 mod lane;
+mod replay;
 mod stages;
 
 #[cfg(test)]
@@ -30,12 +31,13 @@ pub use compute::Compute;
 pub use flight::FinishEvent;
 pub use job::{GraphScope, Job, JobId};
 pub use lane::{Lane, LaneSpec};
+pub use replay::{Replay, ReplayWait};
 pub use stages::LaneStreams;
 
 pub(crate) use compute::Call;
 
 /// The host's half of a slot, in the order of the lane's inputs and outputs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct HostBuffers {
     /// What is copied to the device.
     pub inputs: Vec<PinnedBuffer>,

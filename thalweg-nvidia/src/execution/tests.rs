@@ -2,6 +2,7 @@
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 use crate::cuda::{CudaContext, EventClock, EventWait, PinnedMemory, Stream, StreamPriority};
@@ -469,4 +470,33 @@ fn buffers_that_come_back_too_early_are_caught() {
         let wrong = wrong_outputs(&stand_in.context(), hunt);
         assert!(wrong > 0, "{graph:?}");
     }
+}
+
+#[test]
+fn a_replay_launches_each_kind_of_graph_until_the_time_is_up_and_leaves_nothing_behind() {
+    for graph in [GraphScope::Off, GraphScope::Compute, GraphScope::Copies] {
+        for wait in [ReplayWait::Sleep, ReplayWait::Ask] {
+            let mut bench = Bench::new(&format!("replay-{graph:?}-{wait:?}"), &Streams::One);
+            let job = bench.prepare(graph);
+            let host = bench.filled(7);
+            let Bench { lane, stand_in, context, clock, compute, .. } = bench;
+            let mut replay = Replay::new([(lane, job, host)]).unwrap();
+            let count = replay.run(Duration::from_millis(5), wait).unwrap();
+            assert!(count > 1, "{graph:?} {wait:?}: {count}");
+            drop((replay, context, clock, compute));
+            let Live { device_buffers, host_buffers, streams, events, graphs, executables, .. } =
+                stand_in.live();
+            let left = [device_buffers, host_buffers, streams, events, graphs, executables];
+            assert_eq!(left, [0; 6], "{graph:?} {wait:?}");
+        }
+    }
+}
+
+#[test]
+fn a_replay_refuses_buffers_that_its_graph_was_not_captured_with() {
+    let mut bench = Bench::new("replay-other", &Streams::One);
+    let job = bench.prepare(GraphScope::Copies);
+    let other = bench.lane.host_buffers(PinnedMemory::Cached).unwrap();
+    let Bench { lane, .. } = bench;
+    assert!(matches!(Replay::new([(lane, job, other)]), Err(Error::OtherBuffer { .. })));
 }

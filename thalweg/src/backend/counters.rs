@@ -47,3 +47,32 @@ pub struct Counters {
     /// Why some of the above are missing.
     pub unavailable: Option<String>,
 }
+
+/// Reasons of a lower clock that come from the state of the machine and not from the work: heat, and whoever supplies
+/// its power. They pass, so what was measured meanwhile is not repeated by another day's run. A power cap does not pass:
+/// the same work meets it again. The names are those of `nvmlClocksEventReasons` in nvml.h.
+const DISTURBANCES: [&str; 4] = ["HardwareSlowdown", "SoftwareThermal", "HardwareThermal", "PowerBrake"];
+
+impl Counters {
+    /// What held the clock back though the work did not ask for it.
+    pub fn disturbance(&self) -> Option<&str> {
+        let reasons = self.throttle_reasons.iter().map(String::as_str);
+        reasons.into_iter().find(|reason| DISTURBANCES.contains(reason))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heat_is_a_disturbance_and_a_power_cap_is_not() {
+        let held_back = |reasons: &[&str]| Counters {
+            throttle_reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+            ..Counters::default()
+        };
+        assert_eq!(held_back(&["PowerCap"]).disturbance(), None);
+        assert_eq!(held_back(&["PowerCap", "HardwareThermal"]).disturbance(), Some("HardwareThermal"));
+        assert_eq!(Counters::default().disturbance(), None);
+    }
+}

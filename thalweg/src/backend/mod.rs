@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thalweg_nvidia::{Places, SystemPlaces};
@@ -151,6 +152,9 @@ pub trait Backend: Send + Sync {
     }
 }
 
+/// Launches executions for so long, waits for the last ones, and gives their number.
+pub type Replay = Box<dyn FnMut(Duration) -> Result<u64>>;
+
 /// A network ready to run on a device. Shared by all its executors.
 pub trait Engine: Send + Sync {
     /// Inputs, outputs and possible batch sizes.
@@ -174,6 +178,16 @@ pub trait Engine: Send + Sync {
     /// Where the device does not tell.
     fn memory(&self, depth: usize, batch_size: usize) -> Result<Option<EngineMemory>> {
         let _ = (depth, batch_size);
+        Ok(None)
+    }
+
+    /// Executions of this shape, launched over and over with nothing around them; `None` where a backend has nothing
+    /// simpler than its executors.
+    ///
+    /// # Errors
+    /// As [`executors`](Self::executors), and where they would do otherwise than `spec` asks.
+    fn replay(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Option<Replay>> {
+        let _ = spec;
         Ok(None)
     }
 
@@ -358,5 +372,10 @@ impl DeviceSpec {
     /// Whether networks run on the host's own cores.
     pub fn is_host(&self) -> bool {
         self.backend == cpu::NAME
+    }
+
+    /// Whether it is simulated, in virtual time.
+    pub fn is_simulated(&self) -> bool {
+        self.backend.starts_with(simulated::PREFIX)
     }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::backend::{
     Backend, BuildEvent, BuildOptions, BuildOrder, BuildSpec, BuildWatch, Calibration, Engine,
@@ -80,6 +80,16 @@ pub enum Source {
     Builder(Duration),
     /// This file of the cache.
     Cache(PathBuf),
+}
+
+/// What it takes to have an engine again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineSource {
+    /// Its model, built in this way: the cache has it, or it is built once more.
+    Built(BuildSpec),
+    /// This file.
+    File(PathBuf),
 }
 
 /// Something about the cache that is no error, since there is an engine.

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, unbounded};
-use rustix::time::{ClockId, clock_gettime};
+use crossbeam_channel::{Sender, bounded};
 
 use super::feed::{Asking, Feed};
+use super::host_use::HostUse;
 use super::observation::Observation;
 use super::{Arrival, Feeding, Load, Measurement, Workload, virtual_run};
 use crate::backend::{CudaGraph, Observer, PlantedFault, Transfers};
 use crate::error::{Error, Result};
 use crate::pool::{Configuration, ExecutionPool, NoResponse, Order};
-use crate::units::{Clock, Nanos};
+use crate::units::Clock;
 
 /// How often a measurement looks whether it was stopped.
 const STOP_CHECK: Duration = Duration::from_millis(50);
@@ -64,6 +64,12 @@ pub enum Observing {
     Off,
 }
 
+/// A pool that waits for work.
+pub(super) struct Started {
+    pool: ExecutionPool,
+    clock: Clock,
+}
+
 /// One configuration under one load.
 pub struct Experiment<'a> {
     /// What runs, where, with which samples.
@@ -109,12 +115,23 @@ impl Experiment<'_> {
         if self.workload.engine.is_simulated() {
             return virtual_run::run(self, stop);
         }
+        self.drive(self.start()?, stop)
+    }
+
+    /// The pool, before anything is asked of it.
+    pub(super) fn start(&self) -> Result<Started> {
         let clock = Clock::start();
-        let mut pool =
-            ExecutionPool::start(Arc::clone(&self.workload.engine), &self.configuration, clock.clone())?;
+        let engine = Arc::clone(&self.workload.engine);
+        Ok(Started { pool: ExecutionPool::start(engine, &self.configuration, clock.clone())?, clock })
+    }
+
+    /// Warms the pool up, measures until the windows agree, and takes it down.
+    pub(super) fn drive(&self, started: Started, stop: &StopSignal) -> Result<Measurement> {
+        let Started { mut pool, clock } = started;
         let mut observation = Observation::new(self, clock.clone(), self.observer(pool.take_observer()));
 
-        let (permit, permits) = unbounded();
+        // Each outstanding request has one at most, so there is always room.
+        let (permit, permits) = bounded(self.load.outstanding().unwrap_or(0) + 1);
         let (producer, load, inputs) = (pool.producer(), self.load, &self.workload.inputs);
         let (feeding, asking) = (self.feeding(), self.asking());
         let preparation = PlantedFault::preparation(self.configuration.fault);
@@ -178,7 +195,7 @@ fn read(
     }
     while !observation.is_complete() && !stop.is_requested() {
         match responses.next_within(STOP_CHECK) {
-            Ok(response) => observation.take(&response, &process_cpu_time)?,
+            Ok(response) => observation.take(&response, &HostUse::now)?,
             Err(NoResponse::Yet) if sender_is_gone() => break,
             Err(NoResponse::Yet) => continue,
             Err(NoResponse::Ever) => break,
@@ -187,15 +204,8 @@ fn read(
             let _ = permit.send(());
         }
     }
-    observation.end(process_cpu_time());
+    observation.end(HostUse::now());
     drop(permit);
     // Whatever still runs is left to the pool's stop.
     Ok(())
-}
-
-/// CPU time of all threads of the process, user and system.
-fn process_cpu_time() -> Nanos {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Nanos(seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0))
 }

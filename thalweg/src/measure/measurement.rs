@@ -185,6 +185,10 @@ pub struct Measurement {
     pub overlap: Option<Overlap>,
     /// CPU time of the whole process per second of wall time: 1.0 is one core busy.
     pub host_cpu_cores: f64,
+    /// How often a thread of the process left its core for each execution, because it waited or because another one had
+    /// its turn; `None` where nobody counts.
+    #[serde(default)]
+    pub context_switches_per_execution: Option<f64>,
     /// Resident memory of the whole process at the end, in bytes, where the system tells.
     pub host_memory_bytes: Option<u64>,
     /// What the device said about itself over all windows; `None` where it says nothing.

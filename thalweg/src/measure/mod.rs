@@ -9,9 +9,12 @@ pub mod distribution;
 mod execution;
 mod experiment;
 mod feed;
+mod host_use;
 mod load;
 mod measurement;
+mod neighbours;
 mod observation;
+mod overhead;
 mod overlap;
 mod rate;
 mod samples;
@@ -30,6 +33,8 @@ pub use load::{Arrival, Load};
 pub use measurement::{
     Estimate, Failures, LatencySummary, Measurement, Record, Stability, StageSummary, Verification, Window,
 };
+pub use neighbours::{Interference, InterferenceTurn, Neighbour, Neighbours, neighbours};
+pub use overhead::{Overhead, OverheadTurn, Pace, overhead};
 pub use overlap::Overlap;
 pub(crate) use overlap::{Running, sweep};
 pub use samples::SampleSet;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::host_use::HostUse;
 use super::measurement::{Estimate, Failures, Record, StageSummary, Verification};
 use super::windows::{STABLE_WINDOWS, WindowCutter};
 use super::{Experiment, LatencySummary, Measurement, Overlap, Stability, rate, stats};
@@ -37,12 +38,14 @@ pub(super) struct Observation<'a> {
     verification: Verification,
     verification_time: Nanos,
     verified_slots: Vec<SlotId>,
+    /// Room for the values of what is compared.
+    compared: Vec<f64>,
     failures: Failures,
     remarks: Vec<String>,
     deviating_streams: BTreeSet<usize>,
-    /// CPU time of the process when the first window started.
-    cpu_at_start: Option<Nanos>,
-    cpu_at_end: Nanos,
+    /// What the process had used when the first window started.
+    host_at_start: Option<HostUse>,
+    host_at_end: HostUse,
     observer: Option<Box<dyn Observer>>,
     counters: Option<Counters>,
 }
@@ -62,11 +65,12 @@ impl<'a> Observation<'a> {
             verification: Verification::default(),
             verification_time: Nanos::ZERO,
             verified_slots: Vec::new(),
+            compared: Vec::new(),
             failures: Failures::default(),
             remarks: Vec::new(),
             deviating_streams: BTreeSet::new(),
-            cpu_at_start: None,
-            cpu_at_end: Nanos::ZERO,
+            host_at_start: None,
+            host_at_end: HostUse::default(),
             observer,
             counters: None,
         }
@@ -81,7 +85,7 @@ impl<'a> Observation<'a> {
     }
 
     /// Takes in a response: compares its outputs and keeps its record.
-    pub(super) fn take(&mut self, response: &Response, cpu_time: &dyn Fn() -> Nanos) -> Result<()> {
+    pub(super) fn take(&mut self, response: &Response, host: &dyn Fn() -> HostUse) -> Result<()> {
         if let Some(error) = response.error() {
             self.failures.count += 1;
             self.failures.first.get_or_insert_with(|| error.to_string());
@@ -103,8 +107,8 @@ impl<'a> Observation<'a> {
             readable: response.readable(),
         };
         self.windows.push(record);
-        if self.cpu_at_start.is_none() && self.windows.started().is_some() {
-            self.cpu_at_start = Some(cpu_time());
+        if self.host_at_start.is_none() && self.windows.started().is_some() {
+            self.host_at_start = Some(host());
             self.observer.iter_mut().for_each(|observer| observer.start());
         }
         Ok(())
@@ -120,12 +124,12 @@ impl<'a> Observation<'a> {
     }
 
     /// Nothing more is taken in.
-    pub(super) fn end(&mut self, cpu_time: Nanos) {
+    pub(super) fn end(&mut self, host: HostUse) {
         if !self.is_complete() {
             self.windows.end_early();
             self.remarks.push(ENDED_EARLY.to_owned());
         }
-        self.cpu_at_end = cpu_time;
+        self.host_at_end = host;
         self.counters = self.observer.as_mut().map(|observer| observer.read());
     }
 
@@ -144,7 +148,7 @@ impl<'a> Observation<'a> {
             return Ok(());
         }
         let first_sample = usize::try_from(response.tag()).expect("bug: a tag is a sample's index");
-        let error = self.experiment.workload.reference.check(response, first_sample)?;
+        let error = self.experiment.workload.reference.check(response, first_sample, &mut self.compared)?;
         if is_new_slot {
             self.verified_slots.push(response.slot());
         }
@@ -169,10 +173,11 @@ impl<'a> Observation<'a> {
         let used = &windows[windows.len() - used_windows..];
         let (start, end) = (used[0].start, used[used.len() - 1].end);
         let wall = windows[windows.len() - 1].end - windows[0].start;
-        let cpu = self.cpu_at_end - self.cpu_at_start.unwrap_or(self.cpu_at_end);
+        let host = self.host_at_end.since(self.host_at_start.unwrap_or(self.host_at_end));
         let rate =
             if experiment.fills_every_slot() { rate::of_slots(&records) } else { rate::of_streams(&records) };
         let throughput = throughput(&records, rate, (start, end));
+        let executions_per_s = throughput.value * executions_per_inference(&records);
         Ok(Measurement {
             model: experiment.workload.model.clone(),
             configuration: experiment.configuration,
@@ -181,11 +186,12 @@ impl<'a> Observation<'a> {
             device: experiment.workload.device.clone(),
             stability,
             throughput_inferences_per_s: throughput,
-            executions_per_s: throughput.value * executions_per_inference(&records),
+            executions_per_s,
             latency,
             stages: stage_summary(&records),
             overlap: Overlap::of(&records),
-            host_cpu_cores: cpu.as_seconds() / wall.as_seconds(),
+            host_cpu_cores: host.cpu.as_seconds() / wall.as_seconds(),
+            context_switches_per_execution: host.context_switches_per(executions_per_s * wall.as_seconds()),
             host_memory_bytes: if experiment.workload.engine.is_simulated() {
                 None
             } else {

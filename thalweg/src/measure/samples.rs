@@ -37,6 +37,11 @@ impl SampleSet {
         Self { count, inputs: inputs.collect(), sizes: sizes(signature) }
     }
 
+    /// Samples whose bytes are there already: for each input one sample after the other.
+    pub(crate) fn of_bytes(signature: &Signature, count: usize, inputs: Vec<Vec<u8>>) -> Self {
+        Self { count, inputs, sizes: sizes(signature) }
+    }
+
     /// Samples from a NumPy file: `.npy` for a network with one input, `.npz` with an array named like
     /// each input otherwise. An array is one sample, or has the number of samples as first dimension. From a
     /// folder, those of all such files in it, by name.

@@ -114,20 +114,22 @@ impl Reference {
         write_whole(path, &bytes.into_inner())
     }
 
-    /// Compares a response, whose first sample is `first_sample`, and gives the largest relative error.
+    /// Compares a response, whose first sample is `first_sample`, and gives the largest relative error. `room` is used
+    /// again from call to call, so that comparing does not allocate.
     ///
     /// # Errors
     /// [`Error::WrongResult`] for the first element above the tolerance.
-    pub fn check(&self, response: &Response, first_sample: usize) -> Result<f64> {
+    pub fn check(&self, response: &Response, first_sample: usize, room: &mut Vec<f64>) -> Result<f64> {
         let mut worst = 0.0_f64;
         for (output, tensor) in response.outputs().iter().enumerate() {
             let is_batched = tensor.spec().is_batched;
             let samples = if is_batched { response.samples() } else { 0..1 };
             for (offset, sample) in samples.enumerate() {
                 let expected = &self.samples[(first_sample + offset) % self.samples.len()][output];
-                let got = values(tensor.data_type(), tensor.samples(sample..sample + 1));
+                room.clear();
+                read_values(tensor.data_type(), tensor.samples(sample..sample + 1), room);
                 let stream = response.slot().executor;
-                worst = worst.max(expected.check(&got, tensor, stream)?);
+                worst = worst.max(expected.check(room, tensor, stream)?);
             }
         }
         Ok(worst)
@@ -150,7 +152,8 @@ fn write_array<'a>(
 
 impl ReferenceTensor {
     fn of(tensor: &HostTensor, response: &Response) -> Self {
-        let values = values(tensor.data_type(), tensor.samples(response.samples()));
+        let mut values = Vec::new();
+        read_values(tensor.data_type(), tensor.samples(response.samples()), &mut values);
         let magnitude =
             values.iter().filter(|value| value.is_finite()).fold(0.0, |max: f64, v| max.max(v.abs()));
         Self { values, magnitude }
@@ -196,25 +199,25 @@ fn tolerance(data_type: DataType) -> f64 {
     }
 }
 
-/// The elements as `f64`. 64-bit integers above 2^53 lose their last bits; that can hide a difference
+/// Adds the elements as `f64`. 64-bit integers above 2^53 lose their last bits; that can hide a difference
 /// between two of them, never make one up.
-fn values(data_type: DataType, bytes: &[u8]) -> Vec<f64> {
-    fn read<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f64) -> Vec<f64> {
-        bytes.as_chunks::<N>().0.iter().map(|element| value(*element)).collect()
+fn read_values(data_type: DataType, bytes: &[u8], to: &mut Vec<f64>) {
+    fn read<const N: usize>(bytes: &[u8], to: &mut Vec<f64>, value: impl Fn([u8; N]) -> f64) {
+        to.extend(bytes.as_chunks::<N>().0.iter().map(|element| value(*element)));
     }
     match data_type {
-        DataType::F32 => read(bytes, |b| f32::from_le_bytes(b).into()),
-        DataType::F64 => read(bytes, f64::from_le_bytes),
-        DataType::F16 => read(bytes, |b| half::f16::from_le_bytes(b).into()),
-        DataType::BF16 => read(bytes, |b| half::bf16::from_le_bytes(b).into()),
-        DataType::I8 => read(bytes, |b| i8::from_le_bytes(b).into()),
-        DataType::U8 | DataType::Bool => read(bytes, |b| u8::from_le_bytes(b).into()),
-        DataType::I16 => read(bytes, |b| i16::from_le_bytes(b).into()),
-        DataType::U16 => read(bytes, |b| u16::from_le_bytes(b).into()),
-        DataType::I32 => read(bytes, |b| i32::from_le_bytes(b).into()),
-        DataType::U32 => read(bytes, |b| u32::from_le_bytes(b).into()),
-        DataType::I64 => read(bytes, |b| i64::from_le_bytes(b) as f64),
-        DataType::U64 => read(bytes, |b| u64::from_le_bytes(b) as f64),
+        DataType::F32 => read(bytes, to, |b| f32::from_le_bytes(b).into()),
+        DataType::F64 => read(bytes, to, f64::from_le_bytes),
+        DataType::F16 => read(bytes, to, |b| half::f16::from_le_bytes(b).into()),
+        DataType::BF16 => read(bytes, to, |b| half::bf16::from_le_bytes(b).into()),
+        DataType::I8 => read(bytes, to, |b| i8::from_le_bytes(b).into()),
+        DataType::U8 | DataType::Bool => read(bytes, to, |b| u8::from_le_bytes(b).into()),
+        DataType::I16 => read(bytes, to, |b| i16::from_le_bytes(b).into()),
+        DataType::U16 => read(bytes, to, |b| u16::from_le_bytes(b).into()),
+        DataType::I32 => read(bytes, to, |b| i32::from_le_bytes(b).into()),
+        DataType::U32 => read(bytes, to, |b| u32::from_le_bytes(b).into()),
+        DataType::I64 => read(bytes, to, |b| i64::from_le_bytes(b) as f64),
+        DataType::U64 => read(bytes, to, |b| u64::from_le_bytes(b) as f64),
     }
 }
 
@@ -231,6 +234,12 @@ fn repeat(error: &Error, response: &Response) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn values(data_type: DataType, bytes: &[u8]) -> Vec<f64> {
+        let mut values = Vec::new();
+        read_values(data_type, bytes, &mut values);
+        values
+    }
 
     #[test]
     fn errors_are_relative_to_the_largest_magnitude() {

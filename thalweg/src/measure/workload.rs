@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Experiment, Feeding, Load, Observing, Pacing, Reference, SampleSet};
 use crate::backend::{Backend, BuildOptions, BuildWatch, Calibration, DeviceSpec, Engine};
-use crate::engine::{self, Cache, EngineRequest, MaxBatch, StoredEngine};
+use crate::engine::{self, Cache, EngineRequest, EngineSource, MaxBatch, StoredEngine};
 use crate::error::Result;
 use crate::model::{Model, ModelIdentity};
 use crate::pool::Configuration;
@@ -60,6 +60,8 @@ pub struct Workload {
     pub model: ModelIdentity,
     /// The engine.
     pub engine: Arc<dyn Engine>,
+    /// What it takes to have the engine again; `None` where nobody knows.
+    pub source: Option<EngineSource>,
     /// The device it runs on.
     pub device: DeviceSpec,
     /// What goes in.
@@ -80,7 +82,9 @@ impl Workload {
         let calibration = spec.calibration(model)?;
         let request = spec.request(model, calibration.as_ref());
         let built = engine::build(backend, &request, spec.cache.as_ref())?;
-        Self::feed(backend, built.engine, model.identity(&spec.input_shapes)?, spec)
+        let source = built.stored.engine.spec.map(EngineSource::Built);
+        let fed = Self::feed(backend, built.engine, model.identity(&spec.input_shapes)?, spec)?;
+        Ok(Self { source, ..fed })
     }
 
     /// The same for an engine that was built elsewhere and read from `path`. Of `spec` only the samples count.
@@ -94,7 +98,8 @@ impl Workload {
         spec: &WorkloadSpec,
     ) -> Result<Self> {
         let engine = backend.load(&stored.engine)?;
-        Self::feed(backend, engine, stored.identity(path), spec)
+        let fed = Self::feed(backend, engine, stored.identity(path), spec)?;
+        Ok(Self { source: Some(EngineSource::File(path.to_owned())), ..fed })
     }
 
     fn feed(
@@ -110,7 +115,7 @@ impl Workload {
         let reference = Reference::compute(&engine, &inputs)?;
         let device = backend.device().clone();
         let feeding = spec.feeding.unwrap_or_else(|| Feeding::suited_to(&device));
-        Ok(Self { model, engine, device, inputs, feeding, reference })
+        Ok(Self { model, engine, source: None, device, inputs, feeding, reference })
     }
 
     /// One configuration under one load.

@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{CudaGraph, PlantedFault, Transfers, Wait};
+use crate::backend::{CudaGraph, ExecutorSpec, PlantedFault, Transfers, Wait};
 use crate::error::{Error, Result};
 use crate::model::Signature;
-use crate::units::Nanos;
+use crate::units::{Clock, Nanos};
 
 /// Everything that is chosen about a pool: what the tuner searches and a `TunedConfig` stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,9 +26,7 @@ pub struct Configuration {
     /// What is captured as a CUDA graph.
     #[serde(default)]
     pub cuda_graph: CudaGraph,
-    /// How submitters wait for executions to end. `tune` does not search it: with two slots per stream the device has
-    /// its next execution while the submitter wakes, so throughput hardly changes, and the latency that spinning saves
-    /// is known without trying. A core that it takes from whoever fills the slots is known only to the user.
+    /// How submitters wait for executions to end.
     #[serde(default)]
     pub wait: Wait,
     /// Whether executions copy. Off is for measuring only: what is asked for does not come out then.
@@ -61,6 +59,21 @@ impl Default for Configuration {
 }
 
 impl Configuration {
+    /// What is asked of an engine for it.
+    pub(crate) fn executor_spec(&self, clock: Clock) -> ExecutorSpec {
+        ExecutorSpec {
+            streams: self.streams,
+            depth: self.depth,
+            batch_size: self.batch_size,
+            threads_per_stream: self.threads_per_stream,
+            cuda_graph: self.cuda_graph,
+            wait: self.wait,
+            transfers: self.transfers,
+            fault: self.fault,
+            clock,
+        }
+    }
+
     /// Checks the knobs against each other and against what the engine can run.
     ///
     /// # Errors

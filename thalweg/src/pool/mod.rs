@@ -15,7 +15,8 @@
 //! Each submitter owns its scheduler, executors and slots; slots travel by value through channels
 //! (crossbeam's, which are lock-free unless a receiver sleeps). What several threads write is two
 //! atomic counters: the sequence number and each submitter's count of outstanding requests.
-//! `cargo bench -p thalweg --bench pool` measures what all this costs.
+//! Channels have the room that they can need from the start, and what travels in them is used again, so an execution
+//! allocates nothing. `cargo bench -p thalweg --bench pool` measures what all this costs.
 
 mod configuration;
 mod patience;
@@ -29,14 +30,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, bounded};
 
-use crate::backend::{Engine, Executor, ExecutorSpec, Observer, PlantedFault};
+use crate::backend::{Engine, Executor, Observer, PlantedFault};
 use crate::error::{Error, Result};
 use crate::model::Signature;
 use crate::units::Clock;
 
-use producer::{Entrance, SubmitterAddress};
+use producer::{Entrance, SpareReplies, SubmitterAddress};
 use scheduler::SchedulerSpec;
 use submitter::{Links, Submitter, SubmitterSpec};
 
@@ -51,6 +52,12 @@ pub use virtual_time::VirtualPool;
 /// Requests that may wait for room in front of each submitter. A producer that waits is a blocked
 /// thread, so real pools stay far below; a server refuses before it gets here.
 const QUEUE_CAPACITY: usize = 4096;
+
+/// Messages of one slot in an inbox: the slot itself on its way, and executors that say that something has ended.
+const INBOX_PER_SLOT: usize = 4;
+
+/// Room for what is sent once, such as the wish to stop.
+const INBOX_SLACK: usize = 64;
 
 /// Executors, the threads that drive them, and the way in and out.
 ///
@@ -135,29 +142,29 @@ impl Parts {
     fn of(engine: Arc<dyn Engine>, configuration: &Configuration, clock: Clock) -> Result<Self> {
         let signature = engine.signature().clone();
         configuration.check(&signature)?;
-        let executors = engine.executors(&ExecutorSpec {
-            streams: configuration.streams,
-            depth: configuration.depth,
-            batch_size: configuration.batch_size,
-            threads_per_stream: configuration.threads_per_stream,
-            cuda_graph: configuration.cuda_graph,
-            wait: configuration.wait,
-            transfers: configuration.transfers,
-            fault: configuration.fault,
-            clock: clock.clone(),
-        })?;
+        let executors = engine.executors(&configuration.executor_spec(clock.clone()))?;
         let observer = executors.first().and_then(|executor| executor.observer());
-        let (response_sender, responses) = unbounded();
+        let slot_count = configuration.streams * configuration.depth;
+        let most_outstanding = QUEUE_CAPACITY + slot_count * configuration.batch_size;
+        // Each unread response has a share of a slot, so there is room for all of them, also where a scheduler with a
+        // bug gives the same share to several requests: that is for a comparison of outputs to find.
+        let (response_sender, responses) = bounded(most_outstanding);
         let (mut addresses, mut submitters) = (Vec::new(), Vec::new());
         let mut first_executor = 0;
         let min_batch_size = *signature.batch_sizes.start();
         for share in shares(executors, configuration.submitters) {
-            let (address, inbox) = unbounded();
+            let (address, inbox) = bounded(most_outstanding + INBOX_PER_SLOT * slot_count + INBOX_SLACK);
+            let life = Arc::new(());
             let outstanding = Arc::new(AtomicUsize::new(0));
             let sender = address.clone();
-            addresses.push(SubmitterAddress { sender, outstanding: Arc::clone(&outstanding) });
+            let outstanding_too = Arc::clone(&outstanding);
+            addresses.push(SubmitterAddress {
+                sender,
+                outstanding: outstanding_too,
+                life: Arc::downgrade(&life),
+            });
             let (responses, clock) = (response_sender.clone(), clock.clone());
-            let links = Links { inbox, address, responses, outstanding, clock };
+            let links = Links { inbox, address, responses, outstanding, life, clock };
             let spec = scheduler_spec(configuration, &signature, share.len());
             let executor_count = share.len();
             let shape = SubmitterSpec {
@@ -174,6 +181,8 @@ impl Parts {
             next_sequence: AtomicU64::new(0),
             batch_size: configuration.batch_size,
             queue_capacity: QUEUE_CAPACITY,
+            most_outstanding,
+            spare_replies: SpareReplies::new(),
             executor_count: configuration.streams,
             signature,
             clock,

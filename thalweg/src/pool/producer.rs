@@ -1,8 +1,10 @@
 //! The way in: a producer reserves room in a slot, fills it in place, and commits it.
 
+use std::cell::Cell;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytemuck::Pod;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -52,6 +54,35 @@ pub(super) struct Request {
 pub(super) struct SubmitterAddress {
     pub(super) sender: Sender<Message>,
     pub(super) outstanding: Arc<AtomicUsize>,
+    /// Of something that it has as long as it lives.
+    pub(super) life: Weak<()>,
+}
+
+/// Both ends of the way that an answer takes.
+type Reply = (Sender<Answer>, Receiver<Answer>);
+
+type Answer = Result<Granted, Refusal>;
+
+/// Ways that were used and are empty again, so that asking does not allocate. Any thread takes and returns them.
+pub(super) struct SpareReplies(Sender<Reply>, Receiver<Reply>);
+
+impl SpareReplies {
+    /// So many are kept: more threads seldom ask at once.
+    const MOST: usize = 64;
+
+    pub(super) fn new() -> Self {
+        let (returned, taken) = bounded(Self::MOST);
+        Self(returned, taken)
+    }
+
+    fn take(&self) -> Reply {
+        self.1.try_recv().unwrap_or_else(|_| bounded(1))
+    }
+
+    fn put(&self, reply: Reply) {
+        // One too many is dropped.
+        let _ = self.0.try_send(reply);
+    }
 }
 
 /// What all producers of a pool share.
@@ -61,6 +92,9 @@ pub(super) struct Entrance {
     pub(super) signature: Signature,
     pub(super) batch_size: usize,
     pub(super) queue_capacity: usize,
+    /// Requests that a submitter may have unanswered: with more, its inbox could be full.
+    pub(super) most_outstanding: usize,
+    pub(super) spare_replies: SpareReplies,
     pub(super) executor_count: usize,
     pub(super) clock: Clock,
 }
@@ -112,10 +146,21 @@ impl Producer {
             });
         }
         let submitter = self.least_busy();
-        submitter.outstanding.fetch_add(1, Ordering::Relaxed);
-        let (reply, answer) = bounded(1);
+        if submitter.outstanding.fetch_add(1, Ordering::Relaxed) >= entrance.most_outstanding {
+            submitter.outstanding.fetch_sub(1, Ordering::Relaxed);
+            return Err(Error::QueueFull { capacity: entrance.queue_capacity });
+        }
+        let way = entrance.spare_replies.take();
+        let reply = way.0.clone();
         submitter.sender.send(Message::Reserve { samples, reply }).map_err(|_| Error::Stopped)?;
-        Ok(RoomRequest { samples, answer, entrance: Arc::clone(entrance) })
+        let life = Weak::clone(&submitter.life);
+        Ok(RoomRequest {
+            samples,
+            way: Some(way),
+            is_answered: Cell::new(false),
+            life,
+            entrance: Arc::clone(entrance),
+        })
     }
 
     fn least_busy(&self) -> &SubmitterAddress {
@@ -125,10 +170,17 @@ impl Producer {
     }
 }
 
+/// How often who waits for an answer looks whether the submitter is still there. It is gone without a word only where
+/// a pool is stopped at that moment.
+const LIFE_CHECK: Duration = Duration::from_millis(100);
+
 /// A wish for room that was sent to a submitter.
 pub struct RoomRequest {
     samples: usize,
-    answer: Receiver<Result<Granted, Refusal>>,
+    /// `None` while it is dropped.
+    way: Option<Reply>,
+    is_answered: Cell<bool>,
+    life: Weak<()>,
     entrance: Arc<Entrance>,
 }
 
@@ -138,8 +190,14 @@ impl RoomRequest {
     /// # Errors
     /// As [`Producer::reserve`].
     pub fn wait(self) -> Result<Reservation> {
-        // No answer comes from a submitter that has ended.
-        self.accept(self.answer.recv().map_err(|_| Error::Stopped)?)
+        loop {
+            match self.answers().recv_timeout(LIFE_CHECK) {
+                Ok(answer) => return self.accept(answer),
+                Err(_) if self.life.strong_count() > 0 => {}
+                // Its last word may have come just now.
+                Err(_) => return self.try_take().unwrap_or(Err(Error::Stopped)),
+            }
+        }
     }
 
     /// The answer, once there is one.
@@ -147,10 +205,15 @@ impl RoomRequest {
     /// # Errors
     /// As [`Producer::reserve`].
     pub fn try_take(&self) -> Option<Result<Reservation>> {
-        self.answer.try_recv().ok().map(|answer| self.accept(answer))
+        self.answers().try_recv().ok().map(|answer| self.accept(answer))
     }
 
-    fn accept(&self, answer: Result<Granted, Refusal>) -> Result<Reservation> {
+    fn answers(&self) -> &Receiver<Answer> {
+        &self.way.as_ref().expect("bug: it leaves when the request is dropped").1
+    }
+
+    fn accept(&self, answer: Answer) -> Result<Reservation> {
+        self.is_answered.set(true);
         let entrance = &self.entrance;
         match answer {
             Ok(granted) => Ok(Reservation {
@@ -162,6 +225,14 @@ impl RoomRequest {
             Err(Refusal::Stopped) => Err(Error::Stopped),
             Err(Refusal::NoExecutor) => Err(Error::NoExecutor { executor_count: entrance.executor_count }),
         }
+    }
+}
+
+impl Drop for RoomRequest {
+    fn drop(&mut self) {
+        // A way on which an answer may still come is of no use to another request.
+        let way = self.way.take().filter(|_| self.is_answered.get());
+        way.into_iter().for_each(|way| self.entrance.spare_replies.put(way));
     }
 }
 

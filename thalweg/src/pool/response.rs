@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::units::Nanos;
 
 /// A finished execution, shared by the responses of all its requests. Its slot goes back to the pool
-/// when the last of them is dropped.
+/// when the last of them is dropped, and with it the memory for the next one's.
 pub(super) struct Execution {
     slot: Option<Slot>,
     outcome: Outcome,
@@ -36,16 +36,33 @@ impl Execution {
         Self { slot: Some(slot), outcome, times, readable, remark, submitter }
     }
 
+    /// What a finished execution is put into, in memory that another one had where there is some.
+    pub(super) fn shared(self, shell: Option<Arc<Self>>) -> Arc<Self> {
+        let Some(mut shell) = shell else { return Arc::new(self) };
+        *Arc::get_mut(&mut shell).expect("bug: a shell has one owner") = self;
+        shell
+    }
+
+    /// Gives up one share. The last one sends the slot home.
+    fn let_go(mut execution: Arc<Self>) {
+        let Some(last) = Arc::get_mut(&mut execution) else { return };
+        if let Some(slot) = last.slot.take() {
+            let home = last.submitter.clone();
+            // After a stop the submitter is gone, and the slot with it.
+            drop(home.send(Message::Release { slot, shell: Some(execution) }));
+        }
+    }
+
     fn slot(&self) -> &Slot {
         self.slot.as_ref().expect("bug: the slot leaves when the execution is dropped")
     }
 }
 
+/// Where two threads give up the last shares at once, neither of them was the last one to look.
 impl Drop for Execution {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            // After a stop the submitter is gone, and the slot with it.
-            drop(self.submitter.send(Message::Release { slot }));
+            drop(self.submitter.send(Message::Release { slot, shell: None }));
         }
     }
 }
@@ -53,12 +70,17 @@ impl Drop for Execution {
 /// The answer to one request. Drop it soon: its slot is not free before.
 pub struct Response {
     request: Request,
-    execution: Arc<Execution>,
+    /// `None` while it is dropped.
+    execution: Option<Arc<Execution>>,
 }
 
 impl Response {
     pub(super) fn new(request: Request, execution: Arc<Execution>) -> Self {
-        Self { request, execution }
+        Self { request, execution: Some(execution) }
+    }
+
+    fn execution(&self) -> &Execution {
+        self.execution.as_ref().expect("bug: it leaves when the response is dropped")
     }
 
     /// The request's place in the order of submission.
@@ -73,7 +95,7 @@ impl Response {
 
     /// Where it ran.
     pub fn slot(&self) -> SlotId {
-        self.execution.slot().id
+        self.execution().slot().id
     }
 
     /// The samples of the execution that are this request's.
@@ -83,7 +105,7 @@ impl Response {
 
     /// Samples of the whole execution.
     pub fn batch_size(&self) -> usize {
-        self.execution.slot().batch_size
+        self.execution().slot().batch_size
     }
 
     /// When it was meant to be sent.
@@ -98,17 +120,17 @@ impl Response {
 
     /// When each stage of its execution ran.
     pub fn stages(&self) -> StageTimes {
-        self.execution.times
+        self.execution().times
     }
 
     /// When its outputs became readable.
     pub fn readable(&self) -> Nanos {
-        self.execution.readable
+        self.execution().readable
     }
 
     /// Why it failed; `None` if its outputs are there. The inputs are kept either way.
     pub fn error(&self) -> Option<&Error> {
-        match &self.execution.outcome {
+        match &self.execution().outcome {
             Outcome::Done => None,
             Outcome::Failed(error) | Outcome::Lost(error) => Some(error),
         }
@@ -116,22 +138,22 @@ impl Response {
 
     /// Whether its stream has failed for good and runs nothing any more.
     pub fn has_lost_its_stream(&self) -> bool {
-        matches!(self.execution.outcome, Outcome::Lost(_))
+        matches!(self.execution().outcome, Outcome::Lost(_))
     }
 
     /// What its stream does otherwise than the pool's configuration asks, as a whole sentence.
     pub fn remark(&self) -> Option<&str> {
-        self.execution.remark.as_deref()
+        self.execution().remark.as_deref()
     }
 
     /// The outputs of the whole execution, in the order of [`Signature::outputs`](crate::model::Signature::outputs).
     pub fn outputs(&self) -> &[HostTensor] {
-        &self.execution.slot().outputs
+        &self.execution().slot().outputs
     }
 
     /// The inputs of the whole execution, as they were filled.
     pub fn inputs(&self) -> &[HostTensor] {
-        &self.execution.slot().inputs
+        &self.execution().slot().inputs
     }
 
     /// The bytes of one output that are this request's: `[samples, ...]`, or the whole tensor where it
@@ -149,6 +171,12 @@ impl Response {
     /// As there, and where the elements have another size.
     pub fn output_as<T: Pod>(&self, index: usize) -> &[T] {
         bytemuck::cast_slice(self.output(index))
+    }
+}
+
+impl Drop for Response {
+    fn drop(&mut self) {
+        self.execution.take().into_iter().for_each(Execution::let_go);
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) enum Message {
     },
     Release {
         slot: Slot,
+        /// The memory of the execution that was read.
+        shell: Option<Arc<Execution>>,
     },
     /// An executor has finished something: the submitter's own number of it.
     Wake(usize),
@@ -50,6 +52,9 @@ pub(super) struct Links {
     /// Requests accepted and not yet answered. Producers pick the submitter with the fewest; a stale
     /// value costs balance, never correctness, so `Relaxed` is enough.
     pub(super) outstanding: Arc<AtomicUsize>,
+    /// Who waits for an answer sees by it that the submitter is still there.
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    pub(super) life: Arc<()>,
     pub(super) clock: Clock,
 }
 
@@ -67,6 +72,8 @@ pub(super) struct SubmitterSpec {
 }
 
 pub(super) struct Submitter {
+    /// First, so that the inbox goes before the executors: nobody waits for room in it who is waited for.
+    links: Links,
     scheduler: Scheduler,
     executors: Vec<Box<dyn Executor>>,
     /// What each of them does otherwise than asked.
@@ -76,7 +83,6 @@ pub(super) struct Submitter {
     depth: usize,
     /// The engine runs no fewer samples than this: a slot with fewer runs with what was in it before.
     min_batch_size: usize,
-    links: Links,
     patience: Patience,
     /// Executors that have woken the submitter and were not asked since.
     woken: Vec<bool>,
@@ -91,6 +97,8 @@ pub(super) struct Submitter {
     requests: Vec<Vec<Request>>,
     /// Executions that have ended and were not delivered yet.
     completed: Vec<Option<Completion>>,
+    /// Memory for what is delivered next, kept so that the hot path does not allocate.
+    shells: Vec<Arc<Execution>>,
     /// Producers that wait, by rising ticket.
     waiting: VecDeque<(Ticket, Sender<Result<Granted, Refusal>>)>,
     next_ticket: Ticket,
@@ -139,6 +147,7 @@ impl Submitter {
             held_back: VecDeque::new(),
             requests: home.iter().map(|_| Vec::with_capacity(spec.batch_size)).collect(),
             completed: home.iter().map(|_| None).collect(),
+            shells: Vec::with_capacity(home.len()),
             home,
             waiting: VecDeque::new(),
             next_ticket: 0,
@@ -249,7 +258,8 @@ impl Submitter {
                 let slot = self.take_in(slot);
                 self.events.push_back(Event::Abandon { slot });
             }
-            Message::Release { slot } => {
+            Message::Release { slot, shell } => {
+                self.shells.extend(shell);
                 let slot = self.take_in(slot);
                 self.events.push_back(Event::Release { slot });
             }
@@ -345,7 +355,8 @@ impl Submitter {
         let readable = self.links.clock.now();
         self.links.outstanding.fetch_sub(self.requests[number].len(), Ordering::Relaxed);
         let remark = self.remarks[number / self.depth].clone();
-        let execution = Arc::new(Execution::new(completion, readable, remark, self.links.address.clone()));
+        let execution = Execution::new(completion, readable, remark, self.links.address.clone());
+        let execution = execution.shared(self.shells.pop());
         for request in self.requests[number].drain(..) {
             // Nobody may be listening any more; the slot then comes back by itself.
             drop(self.links.responses.send(Response::new(request, Arc::clone(&execution))));

@@ -12,6 +12,7 @@ mod calibration;
 mod convert;
 #[cfg(test)]
 mod hostile;
+mod input_type;
 mod layers;
 mod loss;
 mod mix;
@@ -26,6 +27,7 @@ pub use convert::{
     Boundary, ConversionReport, ConversionSpec, HalfType, KeepReason, KeptNode, RangeSource, Ranges,
     ValueRange, WeightReport, convert,
 };
+pub use input_type::{InputType, assess_inputs, with_inputs};
 pub use layers::{LayerError, LayerErrors, layer_errors};
 pub use loss::{Conversion, LOSS_VERSION, LossReport, Stayed};
 pub use mix::{Lowering, Mix, MixSpec, NodeSensitivity, choose_mix};

@@ -164,6 +164,7 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
         stages: records.first().map(|record| stages(&record.stages)).unwrap_or_default(),
         feed: None,
         host_cpu_cores: 2.38,
+        context_switches_per_execution: None,
         host_memory_bytes: Some(1_312_000_000),
         counters: None,
         verification: Verification {
@@ -239,6 +240,7 @@ pub(super) fn outcome() -> TuneOutcome {
     TuneOutcome {
         schema_version: 1,
         model: model(),
+        engine: None,
         device: device(),
         signature: None,
         limits: Limits { p99: Some(limit), memory_bytes: None },
@@ -255,6 +257,8 @@ pub(super) fn outcome() -> TuneOutcome {
         baseline: Some(Comparison { candidate: default, ratio: around(ratio, 0.021) }),
         curve: None,
         confirmation: Some(measurement(winner, 100)),
+        sweep: None,
+        disturbed_slices: 0,
         candidates,
     }
 }

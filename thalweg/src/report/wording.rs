@@ -6,7 +6,7 @@ use crate::measure::{
     Verification,
 };
 use crate::pool::Configuration;
-use crate::tune::{Candidate, Compliance, Ending, Limits, Standing, TuneOutcome};
+use crate::tune::{Candidate, Compliance, Ending, Forecast, Limits, Standing, Sweep, TuneOutcome};
 use crate::units::{Bytes, Nanos, three_digits};
 
 /// Stands where there is no number.
@@ -369,6 +369,40 @@ pub(super) fn ending(outcome: &TuneOutcome) -> String {
         count(outcome.candidates.len()),
         outcome.search_time
     )
+}
+
+/// `0.99 times (0.97 to 1.01) the best of 48 candidates measured for 500 ms each (2 streams x batch 8 ...); the search
+/// took 12.1 % of their time`
+pub(super) fn sweep(sweep: &Sweep, search_time: Nanos) -> String {
+    let best = sweep.best.and_then(|best| sweep.points.get(best));
+    let failed = sweep.points.iter().filter(|point| point.failure.is_some()).count();
+    let failed = if failed == 0 { String::new() } else { format!(", {} of which failed", count(failed)) };
+    let measured =
+        format!("{} candidates measured for {} each{failed}", count(sweep.points.len()), sweep.slice);
+    let share = percent(search_time.as_seconds() / sweep.time.as_seconds());
+    match (best, &sweep.ratio) {
+        (Some(best), Some(ratio)) => format!(
+            "{} the best of {measured} ({}), both measured again in turns; the search took {share} of their time",
+            times(ratio),
+            best.configuration
+        ),
+        _ => format!("none of {measured} could be compared with the winner"),
+    }
+}
+
+/// How often one stream and a probe would have told what more streams bring; `None` where there was nothing to tell.
+pub(super) fn forecasts(forecasts: &[Forecast]) -> Option<String> {
+    let hits = |is_hit: fn(&Forecast) -> bool| forecasts.iter().filter(|forecast| is_hit(forecast)).count();
+    (!forecasts.is_empty()).then(|| {
+        format!(
+            "from one stream and a probe the number of streams is right within a factor of two for {} of {} shapes, \
+             what they gain within 15 % for {} (without a gain it would be for {})",
+            hits(Forecast::has_the_streams),
+            forecasts.len(),
+            hits(Forecast::has_the_gain),
+            hits(Forecast::is_no_gain)
+        )
+    })
 }
 
 #[cfg(test)]

@@ -5,14 +5,14 @@
 //! share the device. Then the candidate with the largest expected improvement over the best one known is measured: the
 //! method of Jones, Schonlau and Welch ("Efficient Global Optimization of Expensive Black-Box Functions", Journal of
 //! Global Optimization 13, 1998), on logarithms of throughputs. It ends where no candidate is left that has a chance to
-//! be noticeably faster, and the best one known was measured with each kind of CUDA graph.
+//! be noticeably faster, and the best one known was measured with each kind of CUDA graph and each way to wait.
 
 use std::collections::BTreeMap;
 
 use super::outcome::is_calmer;
 use super::probes::probes;
 use super::{Limits, Slice};
-use crate::backend::CudaGraph;
+use crate::backend::{CudaGraph, Wait};
 use crate::capacity::{Observation, Prediction, Predictor};
 use crate::measure::distribution::normal_cdf;
 use crate::pool::Configuration;
@@ -70,6 +70,8 @@ pub(super) struct Exploration {
     limits: Limits,
     power_limit_watts: Option<f64>,
     predictor: Predictor,
+    /// How the submitters of those wait that predictions are made for, which know nothing of waiting.
+    usual_wait: Wait,
     /// Candidates to measure before predictions count, next one last.
     probes: Vec<usize>,
     /// How many were measured for their latency.
@@ -93,17 +95,21 @@ struct Runs {
 impl Exploration {
     /// Of these candidates, none of which was measured, on a device with this power limit where it is known.
     pub fn new(candidates: &[Configuration], limits: Limits, power_limit_watts: Option<f64>) -> Self {
-        let mut probes = probes(candidates, |_| true);
+        let usual_wait = candidates.iter().map(|candidate| candidate.wait).min().unwrap_or_default();
+        let is_usual = |candidate: &Configuration| candidate.wait == usual_wait;
+        let mut probes = probes(candidates, is_usual);
         probes.reverse();
+        let usual_count = candidates.iter().filter(|candidate| is_usual(candidate)).count();
         let count = candidates.len();
         Self {
             limits,
             power_limit_watts,
             predictor: Predictor::new(),
+            usual_wait,
             probes,
             calmer_count: 0,
             is_measured: vec![false; count],
-            allowed: first_explored(count),
+            allowed: first_explored(usual_count),
             runs: BTreeMap::new(),
             predictions: vec![None; count],
         }
@@ -132,11 +138,12 @@ impl Exploration {
             self.count_run(&configuration, slice);
             if self.is_refused(configuration.cuda_graph) {
                 // What is left of the probes may be of that kind too.
-                self.probes = probes(candidates, |other| !self.is_refused(other.cuda_graph));
+                self.probes =
+                    probes(candidates, |other| self.may_run(other) && other.wait == self.usual_wait);
                 self.probes.reverse();
             }
         }
-        if slice.failure.is_none() {
+        if slice.failure.is_none() && configuration.wait == self.usual_wait {
             self.predictor.learn(Observation {
                 configuration,
                 throughput_inferences_per_s: slice.throughput_inferences_per_s,
@@ -161,6 +168,10 @@ impl Exploration {
         self.runs.get(&kind).is_some_and(|runs| runs.ran == 0 && runs.failed >= REFUSED_AFTER)
     }
 
+    fn may_run(&self, candidate: &Configuration) -> bool {
+        !self.is_refused(candidate.cuda_graph)
+    }
+
     /// The candidate to measure next, with this as the best one known; `None` where none is worth it, or enough were
     /// measured in this round. Without anything to predict from, each is worth it.
     pub fn choose(&mut self, candidates: &[Configuration], leader: Option<Leader>) -> Option<usize> {
@@ -178,13 +189,17 @@ impl Exploration {
         let is_enough = best.is_some() && self.measured_count() >= self.allowed;
         let faster = if is_enough { None } else { self.most_promising(candidates, best) };
         let other = || self.other_kind(candidates, leader?);
-        faster.or_else(other).or_else(|| self.calmer(candidates, leader?))
+        let known = faster.or_else(other).or_else(|| self.calmer(candidates, leader?));
+        let chosen = known.or_else(|| self.other_wait(candidates, leader?))?;
+        self.predict(chosen, candidates);
+        Some(chosen)
     }
 
     /// Whether a candidate that was not measured has a chance to be noticeably faster than the best one known.
     pub fn has_more(&self, candidates: &[Configuration], leader: Leader) -> bool {
         let faster = || self.most_promising(candidates, Some(leader.throughput));
-        self.other_kind(candidates, leader).or_else(faster).is_some()
+        let wait = || self.other_wait(candidates, leader);
+        self.other_kind(candidates, leader).or_else(faster).or_else(wait).is_some()
     }
 
     /// What is like the leader but for the kind of CUDA graph (and the submitters), where nothing of that kind was
@@ -208,6 +223,18 @@ impl Exploration {
         };
         let fastest = self.unmeasured(candidates).filter_map(throughput);
         fastest.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1))).map(|(_, candidate)| candidate)
+    }
+
+    /// What is like the leader but for the way to wait, where that was not measured. It matters most where executions
+    /// are short, and nothing predicts it.
+    fn other_wait(&self, candidates: &[Configuration], leader: Leader) -> Option<usize> {
+        let shape = |candidate: usize| Configuration { wait: self.usual_wait, ..candidates[candidate] };
+        let is_wanted = |candidate: &usize| {
+            !self.is_measured[*candidate]
+                && self.may_run(&candidates[*candidate])
+                && shape(*candidate) == shape(leader.candidate)
+        };
+        (0..self.is_measured.len()).find(is_wanted)
     }
 
     /// The candidate with the most to hope for.
@@ -237,10 +264,11 @@ impl Exploration {
         Some(soonest)
     }
 
-    /// Candidates that were not measured and may run.
+    /// Candidates that were not measured and may run, of those that wait as usual.
     fn unmeasured(&self, candidates: &[Configuration]) -> impl Iterator<Item = usize> {
-        let may_run = |candidate: usize| !self.is_refused(candidates[candidate].cuda_graph);
-        (0..self.is_measured.len()).filter(move |it| !self.is_measured[*it] && may_run(*it))
+        let is_wanted =
+            |candidate: &Configuration| self.may_run(candidate) && candidate.wait == self.usual_wait;
+        (0..self.is_measured.len()).filter(move |it| !self.is_measured[*it] && is_wanted(&candidates[*it]))
     }
 
     fn measured_count(&self) -> usize {

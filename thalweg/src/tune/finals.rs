@@ -10,8 +10,8 @@ use crate::measure::stats::paired_ratio;
 use crate::measure::{Estimate, Measurement};
 use crate::random::Random;
 
-/// Pairs from which on an interval is given.
-const LEAST_PAIRS: usize = 3;
+/// Rounds from which on an interval is given.
+pub(super) const FEWEST_ROUNDS: usize = 3;
 
 /// Readings of the finals.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ impl Finals {
 
     /// Mean ratio of pairs that were measured in the same round; `None` where there are too few.
     pub fn ratio_of(pairs: &[(f64, f64)]) -> Option<Estimate> {
-        if pairs.len() < LEAST_PAIRS { None } else { paired_ratio(pairs) }
+        if pairs.len() < FEWEST_ROUNDS { None } else { paired_ratio(pairs) }
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod explore;
 mod finals;
+mod forecast;
 pub mod journal;
 mod outcome;
 mod pace;
@@ -22,6 +23,7 @@ mod settle;
 mod slice;
 mod space;
 mod summary;
+mod sweep;
 #[cfg(test)]
 pub(crate) mod synthetic;
 #[cfg(test)]
@@ -33,6 +35,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use finals::Finals;
+pub use forecast::{Forecast, Gain};
 pub use outcome::{
     Candidate, Comparison, Compliance, Ending, Limits, OUTCOME_VERSION, Standing, TuneOutcome,
 };
@@ -41,9 +44,11 @@ pub use precisions::{Finalist, PRECISIONS_VERSION, PrecisionCandidate, Precision
 pub use search::{Policy, Search};
 pub use slice::Slice;
 pub use space::{Space, baseline, saturating_load};
+pub use sweep::{Sweep, SweepPoint, sweep_with};
 pub use tuned::{TUNED_VERSION, TunedConfig};
 
 use crate::backend::DeviceSpec;
+use crate::engine::EngineSource;
 use crate::error::Result;
 use crate::files::OutputFolder;
 use crate::measure::{Measurement, Pacing, StopSignal, Workload};
@@ -56,6 +61,8 @@ use crate::units::{Clock, Nanos};
 pub struct TuneJob {
     /// The model.
     pub model: ModelIdentity,
+    /// What it takes to have its engine again.
+    pub engine: Option<EngineSource>,
     /// The device.
     pub device: DeviceSpec,
     /// Inputs, outputs and possible batch sizes of the engine.
@@ -163,6 +170,29 @@ pub fn tune(
     stop: &StopSignal,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<TuneOutcome> {
+    with_instruments(workload, stop, |instruments| tune_with(job, instruments, progress))
+}
+
+/// Measures all that a search could have chosen, and the best of it beside its choice: [`sweep_with`] real measurements
+/// and the real clock.
+///
+/// # Errors
+/// As there.
+pub fn sweep(
+    job: &TuneJob,
+    workload: &Workload,
+    choice: Configuration,
+    slice: Duration,
+    stop: &StopSignal,
+) -> Result<Sweep> {
+    with_instruments(workload, stop, |instruments| sweep_with(job, choice, slice, instruments))
+}
+
+fn with_instruments<T>(
+    workload: &Workload,
+    stop: &StopSignal,
+    work: impl FnOnce(&mut Instruments<'_>) -> Result<T>,
+) -> Result<T> {
     let clock = Clock::start();
     // On a simulated device the budget is its time, not that of whoever waits for the simulation.
     let simulated = Cell::new(Duration::ZERO);
@@ -177,7 +207,7 @@ pub fn tune(
         elapsed: &|| if is_simulated { simulated.get() } else { clock.now().to_duration() },
         is_stopped: &|| stop.is_requested(),
     };
-    tune_with(job, &mut instruments, progress)
+    work(&mut instruments)
 }
 
 /// Finds the best configuration: races the candidates, measures the finalists against each other, and says

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Sweep;
 use crate::backend::DeviceSpec;
 use crate::capacity::{Curve, Prediction};
+use crate::engine::EngineSource;
 use crate::measure::{Estimate, LatencySummary, Measurement};
 use crate::model::{ModelIdentity, Signature};
 use crate::pool::Configuration;
@@ -107,6 +109,9 @@ pub struct TuneOutcome {
     pub schema_version: u32,
     /// What was tuned.
     pub model: ModelIdentity,
+    /// What it takes to have its engine again; files of earlier versions lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineSource>,
     /// Where.
     pub device: DeviceSpec,
     /// Its inputs and outputs; files of earlier versions lack them.
@@ -140,6 +145,12 @@ pub struct TuneOutcome {
     pub curve: Option<Curve>,
     /// The winner, measured once more at length, with records for the timeline.
     pub confirmation: Option<Measurement>,
+    /// How many measurements were made while heat or the like held the device back, though they were repeated once.
+    #[serde(default)]
+    pub disturbed_slices: usize,
+    /// All candidates measured, where that was asked for after the search.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<Sweep>,
 }
 
 /// The winner against another candidate.

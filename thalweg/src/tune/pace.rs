@@ -58,7 +58,7 @@ const GUIDED_RESERVE: f64 = 0.4;
 const FINAL_ROUNDS: usize = 5;
 
 /// Rounds of the finals where five would have short slices: the fewest that give an interval.
-const FEWEST_FINAL_ROUNDS: usize = 3;
+const FEWEST_FINAL_ROUNDS: usize = super::finals::FEWEST_ROUNDS;
 
 /// Shorter slices of the finals say too little of the long run.
 const LONG_ENOUGH: Duration = Duration::from_millis(250);

@@ -262,8 +262,19 @@ impl<'a, 'i> Run<'a, 'i> {
         Ok(Some((slice, measurement)))
     }
 
-    /// Measures, and makes a failure of the candidate a slice; `None` where the user stopped it.
+    /// Measures, and once more where the device was held back by heat or the like. What is disturbed again counts all
+    /// the same: it may be like that for hours.
     fn measure(&mut self, trial: &Trial) -> Result<Option<(Slice, Option<Measurement>)>> {
+        let first = self.measure_once(trial)?;
+        let disturbance = first.as_ref().and_then(|(slice, _)| slice.disturbance());
+        let Some(reason) = disturbance else { return Ok(first) };
+        let text = format!("{}: measured again after {reason}", trial.configuration);
+        self.journal.add(&Entry::Note { text })?;
+        Ok(self.measure_once(trial)?.or(first))
+    }
+
+    /// Measures, and makes a failure of the candidate a slice; `None` where the user stopped it.
+    fn measure_once(&mut self, trial: &Trial) -> Result<Option<(Slice, Option<Measurement>)>> {
         let start = self.elapsed();
         let measured = (self.instruments.measure)(trial);
         self.overhead = self.elapsed().saturating_sub(start + trial.duration());
@@ -359,11 +370,15 @@ impl<'a, 'i> Run<'a, 'i> {
     /// Puts everything together.
     pub fn finish(self, ending: Ending, roles: Roles, mut finals: Finals) -> TuneOutcome {
         let confirmation = finals.last_look.take();
+        let all = 0..self.search.candidates().len();
+        let slices = all.flat_map(|candidate| self.search.slices(candidate));
+        let disturbed_slices = slices.filter(|slice| slice.disturbance().is_some()).count();
         let ranking = rank(&self.search, &finals, roles);
         let curve = roles.winner.and_then(|winner| self.curve(winner));
         TuneOutcome {
             schema_version: OUTCOME_VERSION,
             model: self.job.model.clone(),
+            engine: self.job.engine.clone(),
             device: self.job.device.clone(),
             signature: Some(self.job.signature.clone()),
             limits: self.job.limits,
@@ -377,6 +392,8 @@ impl<'a, 'i> Run<'a, 'i> {
             verdict: verdict(&ranking, &self.job.limits, curve.as_ref()),
             curve,
             confirmation,
+            sweep: None,
+            disturbed_slices,
             candidates: ranking.candidates,
         }
     }

@@ -78,6 +78,11 @@ impl Slice {
         }
     }
 
+    /// What held the device back meanwhile though the work did not ask for it.
+    pub fn disturbance(&self) -> Option<&str> {
+        self.counters.as_ref().and_then(Counters::disturbance)
+    }
+
     /// Number of requests.
     pub fn record_count(&self) -> u64 {
         self.latencies_ns.iter().map(|(_, count)| count).sum()

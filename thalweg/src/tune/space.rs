@@ -7,12 +7,17 @@
 use serde::{Deserialize, Serialize};
 
 use super::Limits;
-use crate::backend::{CudaGraph, DeviceSpec};
+use crate::backend::{CudaGraph, DeviceSpec, Wait};
 use crate::error::{Error, Result};
 use crate::measure::{Arrival, Load};
 use crate::model::Signature;
 use crate::pool::Configuration;
 use crate::units::Nanos;
+
+/// What spaces of earlier versions had.
+fn asleep() -> Vec<Wait> {
+    vec![Wait::Block]
+}
 
 /// Streams on a device other than the `cpu` backend's, where streams do not cost cores.
 const DEVICE_STREAMS: [usize; 4] = [1, 2, 4, 8];
@@ -37,6 +42,9 @@ pub struct Space {
     pub threads_per_stream: Vec<usize>,
     /// What is captured as a CUDA graph.
     pub cuda_graphs: Vec<CudaGraph>,
+    /// How submitters wait. The first one is searched; the best one known is measured with the others too.
+    #[serde(default = "asleep")]
+    pub waits: Vec<Wait>,
     /// How long a slot that is not full waits for more samples.
     #[serde(rename = "batching_delays_ns")]
     pub batching_delays: Vec<Nanos>,
@@ -60,6 +68,7 @@ impl Space {
             submitters: vec![1],
             threads_per_stream: if uses_cores { per_core } else { vec![1] },
             cuda_graphs: if uses_cores { vec![CudaGraph::Off] } else { CudaGraph::ALL.to_vec() },
+            waits: if waits_matter(device) { vec![Wait::Block, Wait::Spin] } else { asleep() },
             batching_delays: vec![Nanos::ZERO],
             least_busy_cores: if uses_cores && cores > CORES_WORTH_IDLING { cores.div_ceil(2) } else { 1 },
         }
@@ -111,6 +120,7 @@ impl Space {
             ("submitters", self.submitters.len()),
             ("threads-per-stream", self.threads_per_stream.len()),
             ("cuda-graph", self.cuda_graphs.len()),
+            ("wait", self.waits.len()),
             ("batching-delay", self.batching_delays.len()),
         ];
         match lengths.iter().find(|(_, length)| *length == 0) {
@@ -155,8 +165,10 @@ impl Space {
             self.depths.iter().flat_map(move |&depth| {
                 self.cuda_graphs.iter().flat_map(move |&cuda_graph| {
                     let shaped = Configuration { batch_size, depth, cuda_graph, ..base };
-                    let delays = self.batching_delays.iter();
-                    delays.map(move |&batching_delay| Configuration { batching_delay, ..shaped })
+                    self.waits.iter().flat_map(move |&wait| {
+                        let delays = self.batching_delays.iter();
+                        delays.map(move |&batching_delay| Configuration { wait, batching_delay, ..shaped })
+                    })
                 })
             })
         })
@@ -198,6 +210,11 @@ pub fn saturating_load(configuration: &Configuration, samples_per_request: Optio
     let slots = configuration.streams * configuration.depth;
     let requests = slots * configuration.batch_size / samples_per_request;
     Load { arrival: Arrival::Concurrency(requests.max(configuration.streams)), samples_per_request }
+}
+
+/// Where cores compute, one that asks again and again is missing; in virtual time waiting makes no difference.
+fn waits_matter(device: &DeviceSpec) -> bool {
+    !device.is_host() && !device.is_simulated()
 }
 
 /// The powers of two in a range, and its ends.
@@ -275,6 +292,15 @@ mod tests {
         let space = Space { depths: Vec::new(), ..Space::for_device(&cpu(2), &signature(8)) };
         let error = space.candidates(&signature(8), &cpu(2)).unwrap_err();
         assert_eq!(error.to_string(), "depth (empty): give at least one value");
+    }
+
+    #[test]
+    fn waiting_is_searched_on_a_real_gpu_only() {
+        let gpu = |backend: &str| DeviceSpec { backend: backend.to_owned(), ..cpu(16) };
+        let waits = |device| Space::for_device(&device, &signature(1)).waits;
+        assert_eq!(waits(gpu("tensorrt")), [Wait::Block, Wait::Spin]);
+        assert_eq!(waits(gpu("simulated:h100")), [Wait::Block]);
+        assert_eq!(waits(cpu(16)), [Wait::Block]);
     }
 
     #[test]

@@ -152,6 +152,7 @@ pub fn tuned() -> TunedConfig {
         schema_version: TUNED_VERSION,
         thalweg_version: "0.1.0".to_owned(),
         model: model(),
+        engine: None,
         device: cpu(2),
         configuration: Configuration { streams: 2, ..Configuration::default() },
         load: Load { arrival: Arrival::Concurrency(4), samples_per_request: 1 },
@@ -161,7 +162,6 @@ pub fn tuned() -> TunedConfig {
         latency: LatencySummary::of(&mut [Nanos(1_000_000); 300]).unwrap(),
         verdict: "it won".to_owned(),
         signature: Some(signature(8)),
-        build_options: None,
     }
 }
 
@@ -187,6 +187,7 @@ pub fn measurement(trial: &Trial, throughput: f64) -> Measurement {
         stages: StageSummary::default(),
         feed: None,
         host_cpu_cores: 2.0,
+        context_switches_per_execution: None,
         host_memory_bytes: Some(100_000_000),
         counters: None,
         verification: Verification::default(),

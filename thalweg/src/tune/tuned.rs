@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Compliance, Limits, TuneOutcome, saturating_load};
-use crate::backend::{BuildOptions, DeviceSpec};
+use crate::backend::DeviceSpec;
+use crate::engine::EngineSource;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::measure::{Estimate, LatencySummary, Load};
@@ -30,6 +31,9 @@ pub struct TunedConfig {
     pub thalweg_version: String,
     /// What was tuned.
     pub model: ModelIdentity,
+    /// What it takes to have its engine again; files of earlier versions lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineSource>,
     /// Where, with the versions of all that ran.
     pub device: DeviceSpec,
     /// What to run.
@@ -49,9 +53,6 @@ pub struct TunedConfig {
     /// Inputs and outputs; files of earlier versions lack them.
     #[serde(default)]
     pub signature: Option<Signature>,
-    /// How its engine was built; files of earlier versions lack it.
-    #[serde(default)]
-    pub build_options: Option<BuildOptions>,
 }
 
 impl TunedConfig {
@@ -62,6 +63,7 @@ impl TunedConfig {
             schema_version: TUNED_VERSION,
             thalweg_version: env!("CARGO_PKG_VERSION").to_owned(),
             model: outcome.model.clone(),
+            engine: outcome.engine.clone(),
             device: outcome.device.clone(),
             configuration: winner.configuration,
             load: saturating_load(&winner.configuration, outcome.samples_per_request),
@@ -71,14 +73,7 @@ impl TunedConfig {
             latency: winner.latency?,
             verdict: outcome.verdict.clone(),
             signature: outcome.signature.clone(),
-            build_options: None,
         })
-    }
-
-    /// With what its engine was built by.
-    #[must_use]
-    pub fn built_by(self, options: BuildOptions) -> Self {
-        Self { build_options: Some(options), ..self }
     }
 
     /// Reads a file that [`write`](Self::write) made.

@@ -143,6 +143,7 @@ impl Draw {
         let folder = std::env::temp_dir().join(format!("thalweg-draw-{}-{}", std::process::id(), self.seed));
         let job = TuneJob {
             model: self.workload.model.clone(),
+            engine: None,
             device: self.workload.device.clone(),
             signature: self.workload.engine.signature().clone(),
             space: self.space(),

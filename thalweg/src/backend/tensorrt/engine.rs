@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thalweg_nvidia::cuda::{CudaContext, DeviceBuffer, Stream, StreamPriority};
-use thalweg_nvidia::execution::{Compute, LaneStreams};
+use thalweg_nvidia::execution::{self, Compute, LaneStreams, ReplayWait};
 use thalweg_nvidia::nvml::NvmlDevice;
 use thalweg_nvidia::tensorrt::{self, Activations, MemoryAccount};
 
@@ -11,7 +11,7 @@ use super::executor::TensorRtExecutor;
 use super::profiles::Profiles;
 use super::{build, tensors};
 use crate::backend::fitting::make_all;
-use crate::backend::{CudaGraph, Engine, EngineMemory, Executor, ExecutorSpec, PlantedFault};
+use crate::backend::{CudaGraph, Engine, EngineMemory, Executor, ExecutorSpec, PlantedFault, Replay, Wait};
 use crate::error::{Error, Result};
 use crate::model::{Signature, TensorSpec};
 use crate::units::Bytes;
@@ -78,6 +78,19 @@ impl Engine for TensorRtEngine {
             Ok(Box::new(TensorRtExecutor::new(Arc::clone(&self), stream, spec)?))
         };
         make_all(spec.streams, executor)
+    }
+
+    fn replay(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Option<Replay>> {
+        self.check_profiles(spec)?;
+        self.check_memory(spec)?;
+        let lanes = |stream| TensorRtExecutor::new(Arc::clone(&self), stream, spec)?.into_lanes(spec);
+        let mut lanes = (0..spec.streams).map(lanes).collect::<Result<Vec<_>>>()?;
+        // One of each stream in turn, so that the oldest is always the next to wait for.
+        let of_depth = |_| lanes.iter_mut().filter_map(Vec::pop).collect::<Vec<_>>();
+        let lanes: Vec<_> = (0..spec.depth).flat_map(of_depth).collect();
+        let mut replay = execution::Replay::new(lanes)?;
+        let wait = if spec.wait == Wait::Block { ReplayWait::Sleep } else { ReplayWait::Ask };
+        Ok(Some(Box::new(move |time| Ok(replay.run(time, wait)?))))
     }
 }
 

@@ -4,9 +4,10 @@
 //! the device is done. A thread beside the submitter waits for the device and wakes it, unless it spins.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 
-use thalweg_nvidia::cuda::{DeviceBuffer, EventClock, EventWait, PinnedMemory};
+use thalweg_nvidia::cuda::{DeviceBuffer, EventClock, EventWait, PinnedBuffer, PinnedMemory};
 use thalweg_nvidia::execution::{
     Compute, ExecutionTimes, GraphScope, HostBuffers, Interval, Job, JobId, Lane, LaneSpec, LaneStreams,
 };
@@ -52,6 +53,8 @@ struct SlotLane {
     jobs: Vec<(usize, JobId)>,
     /// The slot without its memory, while it runs.
     shell: Option<Slot>,
+    /// Lists without buffers, while the slot has them: used again, so that an execution does not allocate.
+    lists: HostBuffers,
 }
 
 impl TensorRtExecutor {
@@ -74,16 +77,34 @@ impl TensorRtExecutor {
             remark,
             residency: Residency::new(spec),
             wait: spec.wait,
-            waiter: (spec.wait != Wait::Spin).then(|| Waiter::start(stream)).transpose()?,
+            waiter: (spec.wait != Wait::Spin).then(|| Waiter::start(stream, spec.depth)).transpose()?,
             watched: None,
             engine,
         })
     }
 
+    /// Its lanes, each with its job at the largest batch and its host buffers, for whoever drives them otherwise.
+    pub fn into_lanes(self, spec: &ExecutorSpec) -> Result<Vec<(Lane, JobId, HostBuffers)>> {
+        if let Some(reason) = self.remark {
+            return Err(Error::InvalidSetting {
+                name: "cuda-graph",
+                value: spec.cuda_graph.to_string(),
+                reason,
+            });
+        }
+        // Slots are handed out from the end.
+        let both = self.lanes.into_iter().zip(self.slots.into_iter().rev());
+        let take = |(mut lane, mut slot): (SlotLane, Slot)| {
+            let host = take_buffers(&mut slot, &mut lane.lists);
+            (lane.lane, lane.jobs[0].1, host)
+        };
+        Ok(both.map(take).collect())
+    }
+
     fn launch(&mut self, slot: &mut Slot) -> Result<()> {
         let lane = &mut self.lanes[slot.id.index];
         let job = lane.job(&self.engine, slot)?;
-        let host = take_buffers(slot);
+        let host = take_buffers(slot, &mut lane.lists);
         let launched = if self.residency.must_copy(slot) {
             lane.lane.launch(job, host)
         } else {
@@ -92,7 +113,7 @@ impl TensorRtExecutor {
         match launched {
             Ok(()) => Ok(()),
             Err(refused) => {
-                put_buffers(slot, refused.host);
+                put_buffers(slot, refused.host, &mut lane.lists);
                 Err(self.refusal(slot.id, refused.error))
             }
         }
@@ -123,7 +144,7 @@ impl TensorRtExecutor {
         let lane = &mut self.lanes[index];
         let finished = lane.lane.poll(&self.event_clock)?;
         let mut slot = lane.shell.take().expect("bug: a lane ran without its slot");
-        put_buffers(&mut slot, finished.host);
+        put_buffers(&mut slot, finished.host, &mut lane.lists);
         let (outcome, times) = match finished.outcome {
             Ok(times) => {
                 self.residency.note(&slot);
@@ -212,10 +233,10 @@ impl SlotLane {
         if let Some((_, job)) = self.jobs.iter().find(|(prepared, _)| *prepared == batch_size) {
             return Ok(*job);
         }
-        let mut host = take_buffers(slot);
+        let mut host = take_buffers(slot, &mut self.lists);
         let job = job(engine, Arc::clone(&self.compute), batch_size, GraphScope::Off);
         let prepared = self.lane.prepare(job, &mut host);
-        put_buffers(slot, host);
+        put_buffers(slot, host, &mut self.lists);
         let prepared = prepared?;
         self.jobs.push((batch_size, prepared));
         Ok(prepared)
@@ -274,9 +295,10 @@ impl SlotMaker<'_> {
         };
         let job = lane.prepare(job(engine, compute, batch_size, scope), &mut host)?;
         let mut slot = self.shell(index);
-        put_buffers(&mut slot, host);
+        let mut lists = HostBuffers::default();
+        put_buffers(&mut slot, host, &mut lists);
         let jobs = vec![(batch_size, job)];
-        Ok((SlotLane { lane, compute: Arc::clone(&self.compute), jobs, shell: None }, slot))
+        Ok((SlotLane { lane, compute: Arc::clone(&self.compute), jobs, shell: None, lists }, slot))
     }
 
     fn shell(&self, index: usize) -> Slot {
@@ -303,19 +325,21 @@ fn job(engine: &TensorRtEngine, compute: Arc<Compute>, batch_size: usize, graph:
     }
 }
 
-fn take_buffers(slot: &mut Slot) -> HostBuffers {
-    let take =
-        |tensors: &mut Vec<HostTensor>| tensors.iter_mut().filter_map(HostTensor::take_pinned).collect();
-    HostBuffers { inputs: take(&mut slot.inputs), outputs: take(&mut slot.outputs) }
+fn take_buffers(slot: &mut Slot, lists: &mut HostBuffers) -> HostBuffers {
+    let mut host = mem::take(lists);
+    host.inputs.extend(slot.inputs.iter_mut().filter_map(HostTensor::take_pinned));
+    host.outputs.extend(slot.outputs.iter_mut().filter_map(HostTensor::take_pinned));
+    host
 }
 
 /// After a failure of the device outputs may be missing: it might still write to them.
-fn put_buffers(slot: &mut Slot, host: HostBuffers) {
-    let put = |tensors: &mut Vec<HostTensor>, buffers: Vec<_>| {
-        tensors.iter_mut().zip(buffers).for_each(|(tensor, buffer)| tensor.put_pinned(buffer));
+fn put_buffers(slot: &mut Slot, mut host: HostBuffers, lists: &mut HostBuffers) {
+    let put = |tensors: &mut Vec<HostTensor>, buffers: &mut Vec<PinnedBuffer>| {
+        tensors.iter_mut().zip(buffers.drain(..)).for_each(|(tensor, buffer)| tensor.put_pinned(buffer));
     };
-    put(&mut slot.inputs, host.inputs);
-    put(&mut slot.outputs, host.outputs);
+    put(&mut slot.inputs, &mut host.inputs);
+    put(&mut slot.outputs, &mut host.outputs);
+    *lists = host;
 }
 
 fn stage_times(clock: &Clock, times: &ExecutionTimes) -> StageTimes {

@@ -4,7 +4,7 @@
 
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use thalweg_nvidia::execution::FinishEvent;
 
 use crate::backend::Waker;
@@ -18,8 +18,10 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    pub(super) fn start(stream: usize) -> Result<Self> {
-        let (events, watched) = unbounded();
+    /// For a stream of so many slots.
+    pub(super) fn start(stream: usize, depth: usize) -> Result<Self> {
+        // Each slot runs once at a time and is watched once or, by a hybrid wait, once more.
+        let (events, watched) = bounded(2 * depth);
         let (wakers, new_wakers) = unbounded();
         let builder = thread::Builder::new().name(format!("thalweg-waiter-{stream}"));
         let run = move || wait_for_all(&watched, &new_wakers);

@@ -14,6 +14,7 @@ mod paper;
 mod precisions;
 mod quantization;
 mod tuning;
+mod turns;
 mod watching;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -32,6 +33,7 @@ pub use paper::text_of_paper;
 pub use precisions::text_of_precisions;
 pub use quantization::text_of_mix;
 pub use tuning::text_of_tuning;
+pub use turns::{text_of_neighbours, text_of_overhead};
 pub use watching::{bars_of_reading, line_of_reading, text_of_gpu, text_of_watched};
 
 /// Columns that every line fits in: what a terminal has if nobody changed it.

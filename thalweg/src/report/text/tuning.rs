@@ -1,6 +1,7 @@
 //! The text for a search: verdict, winner, the best candidates.
 
 use super::{Fact, Style, Tone, align_numbers, bare_table, facts, lines_of, wrap};
+use crate::backend::Wait;
 use crate::pool::Configuration;
 use crate::report::wording::{self, NONE};
 use crate::tune::{Candidate, Comparison, Standing, TuneOutcome};
@@ -57,6 +58,18 @@ fn summary(outcome: &TuneOutcome) -> Vec<Fact> {
     let broken = wording::broken_when_confirmed(outcome);
     facts.extend(broken.map(|text| Fact::toned("", text, Tone::Warning)));
     facts.push(Fact::new("ending", wording::ending(outcome)));
+    if outcome.disturbed_slices > 0 {
+        let text = format!(
+            "{} measurements were made while heat or the power supply held the device back, though they were repeated: \
+             trust them less",
+            wording::count(outcome.disturbed_slices)
+        );
+        facts.push(Fact::toned("disturbed", text, Tone::Warning));
+    }
+    if let Some(sweep) = &outcome.sweep {
+        facts.push(Fact::new("sweep", wording::sweep(sweep, outcome.search_time)));
+        facts.extend(wording::forecasts(&sweep.forecasts).map(|text| Fact::new("forecast", text)));
+    }
     facts
 }
 
@@ -87,13 +100,14 @@ struct Knob {
     value: fn(&Configuration) -> String,
 }
 
-const KNOBS: [Knob; 7] = [
+const KNOBS: [Knob; 8] = [
     Knob { name: "streams", head: "streams", value: |it| wording::count(it.streams) },
     Knob { name: "batch", head: "batch", value: |it| wording::count(it.batch_size) },
     Knob { name: "depth", head: "depth", value: |it| wording::count(it.depth) },
     Knob { name: "submitters", head: "sub-\nmitters", value: |it| wording::count(it.submitters) },
     Knob { name: "threads", head: "threads", value: |it| wording::count(it.threads_per_stream) },
     Knob { name: "graph", head: "graph", value: |it| it.cuda_graph.to_string() },
+    Knob { name: "wait", head: "wait", value: |it| it.wait.to_string() },
     Knob { name: "delay", head: "delay", value: |it| it.batching_delay.to_string() },
 ];
 
@@ -179,10 +193,14 @@ fn footnote(outcome: &TuneOutcome) -> String {
     notes.join(" ")
 }
 
-/// The values of the knobs without a column. No batching delay is nothing to say.
+/// The values of the knobs without a column. No batching delay and no core kept busy by waiting are nothing to say.
 fn same_for_all(candidates: &[Candidate]) -> Option<String> {
     let first = &candidates.first()?.configuration;
-    let is_said = |knob: &&Knob| knob.name != "delay" || first.batching_delay > Nanos::ZERO;
+    let is_said = |knob: &&Knob| match knob.name {
+        "delay" => first.batching_delay > Nanos::ZERO,
+        "wait" => first.wait != Wait::Block,
+        _ => true,
+    };
     let (_, same) = knobs(candidates);
     let values =
         same.into_iter().filter(is_said).map(|knob| format!("{} {}", knob.name, (knob.value)(first)));

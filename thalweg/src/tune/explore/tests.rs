@@ -45,17 +45,24 @@ fn slice_latency(configuration: &Configuration, throughput: f64) -> Nanos {
 }
 
 fn explore(measure: impl Fn(&Configuration) -> Slice, limits: Limits) -> (Exploration, Vec<usize>) {
-    let candidates = space();
-    let mut exploration = Exploration::new(&candidates, limits, None);
+    explore_all(&space(), measure, limits)
+}
+
+fn explore_all(
+    candidates: &[Configuration],
+    measure: impl Fn(&Configuration) -> Slice,
+    limits: Limits,
+) -> (Exploration, Vec<usize>) {
+    let mut exploration = Exploration::new(candidates, limits, None);
     let (mut leader, mut order): (Option<Leader>, _) = (None, Vec::new());
-    while let Some(candidate) = exploration.choose(&candidates, leader) {
+    while let Some(candidate) = exploration.choose(candidates, leader) {
         let slice = measure(&candidates[candidate]);
         let throughput = slice.throughput_inferences_per_s.value;
         if leader.is_none_or(|leader| leader.throughput < throughput) {
             let latency = slice_latency(&candidates[candidate], throughput);
             leader = Some(Leader { candidate, throughput, latency });
         }
-        exploration.learn(candidate, &candidates, &slice);
+        exploration.learn(candidate, candidates, &slice);
         order.push(candidate);
     }
     (exploration, order)
@@ -130,4 +137,19 @@ fn an_expected_improvement_is_what_integration_gives() {
     // Integrated numerically: a normal variable of mean -0.05 and deviation 0.1, above zero.
     assert!((expected_improvement(-0.05, 0.1) - 0.019_780).abs() < 1e-5);
     assert_eq!((expected_improvement(0.2, 0.0), expected_improvement(-0.2, 0.0)), (0.2, 0.0));
+}
+
+#[test]
+fn the_best_one_known_is_tried_with_each_way_to_wait_and_no_other() {
+    let with_waits = |it: Configuration| [Wait::Block, Wait::Spin].map(|wait| Configuration { wait, ..it });
+    let candidates: Vec<Configuration> = space().into_iter().flat_map(with_waits).collect();
+    let (_, plain) = explore(full_device, Limits::default());
+    let (_, order) = explore_all(&candidates, full_device, Limits::default());
+    let measured = |wait| order.iter().map(|it| candidates[*it]).filter(move |it| it.wait == wait);
+    let asleep: Vec<Configuration> = measured(Wait::Block).collect();
+    assert_eq!(asleep, plain.iter().map(|it| space()[*it]).collect::<Vec<_>>());
+    let throughput = |it: &Configuration| full_device(it).throughput_inferences_per_s.value;
+    let best = asleep.iter().map(throughput).fold(0.0, f64::max);
+    let asking: Vec<Configuration> = measured(Wait::Spin).collect();
+    assert!(asking.len() == 1 && throughput(&asking[0]) == best, "{asking:?}");
 }

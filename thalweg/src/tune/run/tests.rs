@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::super::journal::JOURNAL_FILE;
 use super::super::synthetic::{Folder, NOISE, cpu, measurement, model, normal, signature};
-use super::super::{Compliance, Policy, Space, TunedConfig, tune, tune_with};
+use super::super::{Compliance, Policy, Space, TunedConfig, sweep, sweep_with, tune, tune_with};
 use super::*;
+use crate::backend::Counters;
 use crate::backend::simulated::SimulatedBackend;
 use crate::engine::MaxBatch;
 use crate::measure::{StopSignal, Workload, WorkloadSpec};
@@ -79,6 +80,7 @@ impl Machine {
 fn job(folder: &Folder) -> TuneJob {
     TuneJob {
         model: model(),
+        engine: None,
         device: cpu(2),
         signature: signature(8),
         space: Space::for_device(&cpu(2), &signature(8)),
@@ -247,6 +249,81 @@ fn a_minute_is_enough_for_a_space_of_forty() {
     assert_eq!(outcome.candidates.len(), 36);
     assert!(outcome.candidates.iter().all(|candidate| candidate.slice_count > 0));
     assert!(machine.clock.get() <= Duration::from_secs(61), "{:?}", machine.clock.get());
+}
+
+/// A machine whose trials with these numbers are disturbed by heat.
+fn tuned_in_the_heat(folder: &Folder, hot: fn(usize) -> bool) -> (TuneOutcome, usize) {
+    let mut machine = Machine::new(10);
+    let clock = Cell::new(Duration::ZERO);
+    let count = Cell::new(0);
+    let mut measure = |trial: &Trial| {
+        let is_hot = hot(count.replace(count.get() + 1));
+        let mut measurement = machine.measure(trial);
+        clock.set(machine.clock.get());
+        let reasons = if is_hot { vec!["HardwareThermal".to_owned()] } else { Vec::new() };
+        measurement.counters = Some(Counters { throttle_reasons: reasons, ..Counters::default() });
+        Ok(measurement)
+    };
+    let elapsed = || clock.get();
+    let mut instruments = Instruments { measure: &mut measure, elapsed: &elapsed, is_stopped: &|| false };
+    (tune_with(&job(folder), &mut instruments, &mut |_| {}).unwrap(), count.get())
+}
+
+#[test]
+fn what_heat_has_disturbed_is_measured_again_and_told_where_it_stays_hot() {
+    let (once, always) = (Folder::new("run-hot-once"), Folder::new("run-hot"));
+    let (outcome, _) = tuned_in_the_heat(&once, |trial| trial == 3);
+    let journal = std::fs::read_to_string(once.path().join(JOURNAL_FILE)).unwrap();
+    assert_eq!(outcome.disturbed_slices, 0);
+    assert_eq!(journal.matches("measured again after HardwareThermal").count(), 1);
+    let (outcome, trials) = tuned_in_the_heat(&always, |_| true);
+    // Each was measured twice, and the second time counts.
+    assert_eq!((outcome.disturbed_slices, trials % 2), (trials / 2, 0));
+    assert!(outcome.winner.is_some());
+}
+
+#[test]
+fn a_sweep_measures_everything_and_holds_the_choice_against_the_best() {
+    let folder = Folder::new("run-sweep");
+    let job = job(&folder);
+    let mut machine = Machine::new(11);
+    let clock = Cell::new(Duration::ZERO);
+    let mut measure = |trial: &Trial| {
+        let measurement = machine.measure(trial);
+        clock.set(machine.clock.get());
+        Ok(measurement)
+    };
+    let elapsed = || clock.get();
+    let mut instruments = Instruments { measure: &mut measure, elapsed: &elapsed, is_stopped: &|| false };
+    let half_a_second = Duration::from_millis(500);
+    // One stream of two threads at batch 8 has 285 of 380 inferences/s.
+    let choice = Configuration { batch_size: 8, threads_per_stream: 2, ..Configuration::default() };
+    let sweep = sweep_with(&job, choice, half_a_second, &mut instruments).unwrap();
+    assert_eq!((sweep.points.len(), sweep.turns.len()), (12, 3));
+    assert!(sweep.time >= Nanos::from_duration(half_a_second * 12), "{}", sweep.time);
+    let best = sweep.points[sweep.best.unwrap()].configuration;
+    assert!(Machine::true_throughput(&best) >= 0.9 * 380.0, "{best}");
+    let truth = 285.0 / Machine::true_throughput(&best);
+    let ratio = sweep.ratio.unwrap();
+    assert!((ratio.value / truth - 1.0).abs() < 0.08, "{ratio:?} {truth}");
+    assert!(
+        sweep.turns.iter().all(|[own, other]| own.configuration == choice && other.configuration == best)
+    );
+}
+
+#[test]
+fn forecasts_of_a_sweep_are_held_against_what_it_measured() {
+    let folder = Folder::new("run-forecasts");
+    let workload = simulated();
+    let job = simulated_job(&workload, &folder);
+    let choice = Configuration::default();
+    let half_a_second = Duration::from_millis(500);
+    let sweep = sweep(&job, &workload, choice, half_a_second, &StopSignal::default()).unwrap();
+    // Four batch sizes with three kinds of graph each.
+    assert_eq!((sweep.points.len(), sweep.forecasts.len()), (48, 12));
+    let right = sweep.forecasts.iter().filter(|it| it.has_the_streams() && it.has_the_gain()).count();
+    assert!(right >= 10, "{right} of 12: {:?}", sweep.forecasts);
+    assert!(sweep.forecasts.iter().any(|it| !it.is_no_gain()), "{:?}", sweep.forecasts);
 }
 
 /// A network on a simulated device, whose search predictions guide.

@@ -1,0 +1,65 @@
+//! What a command runs: a model that it builds an engine of, or an engine that was built before.
+
+use std::path::{Path, PathBuf};
+
+use thalweg::backend::Backend;
+use thalweg::engine::{EngineSource, StoredEngine};
+use thalweg::measure::{Workload, WorkloadSpec};
+use thalweg::model::Model;
+use thalweg::tune::TunedConfig;
+
+/// What is measured.
+pub enum Network {
+    Model(Model),
+    Engine(PathBuf, StoredEngine),
+}
+
+impl Network {
+    pub fn model(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self::Model(Model::read(path)?))
+    }
+
+    pub fn engine(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self::Engine(path.to_owned(), StoredEngine::read(path)?))
+    }
+
+    /// What was tuned; its model may have been moved to another path.
+    pub fn of_tuned(tuned: &TunedConfig, moved_to: Option<&Path>) -> anyhow::Result<Self> {
+        let network = match (&tuned.engine, moved_to) {
+            (Some(EngineSource::File(path)), None) => Self::engine(path)?,
+            (_, moved_to) => Self::model(moved_to.unwrap_or(&tuned.model.path))?,
+        };
+        tuned.check_model(&network.content_hash()?)?;
+        Ok(network)
+    }
+
+    /// What results of it are filed under.
+    fn content_hash(&self) -> thalweg::Result<String> {
+        match self {
+            Self::Model(model) => model.content_hash(),
+            Self::Engine(path, stored) => Ok(stored.identity(path).sha256),
+        }
+    }
+
+    /// The backend that was asked for; an engine runs on its own only.
+    pub fn backend<'b>(&'b self, asked: &'b str) -> &'b str {
+        match self {
+            Self::Engine(_, stored) if asked == "auto" => &stored.engine.backend,
+            _ => asked,
+        }
+    }
+
+    pub fn name(&self) -> String {
+        match self {
+            Self::Model(model) => model.name().to_owned(),
+            Self::Engine(path, _) => path.display().to_string(),
+        }
+    }
+
+    pub fn prepare(&self, backend: &dyn Backend, spec: &WorkloadSpec) -> thalweg::Result<Workload> {
+        match self {
+            Self::Model(model) => Workload::prepare(backend, model, spec),
+            Self::Engine(path, stored) => Workload::of_engine(backend, stored, path, spec),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What `tune` searches, and what it leaves to go on with.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::models::launch;
+use crate::program::{Said, Scratch, run};
+
+const SEARCH: &str = "tune {} --backend simulated:h100 --streams 1,2,4 --batch 1,8 --time 4 --out {}";
+
+/// The command line that a search ends with.
+fn next(said: &Said) -> &str {
+    said.stderr.lines().find_map(|line| line.strip_prefix("next: thalweg ")).expect("a next step")
+}
+
+#[test]
+fn a_search_with_a_sweep_says_how_good_its_choice_is() {
+    let scratch = Scratch::new();
+    let (model, out) = (launch(&scratch), scratch.path("out"));
+    let said = run(&format!("{SEARCH} --sweep 0.5"), &[&model, &out]).succeeded();
+    let text = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("the best of 18 candidates measured for 500 ms each"), "{text}");
+    let outcome: Value = serde_json::from_slice(&fs::read(out.join("outcome.json")).unwrap()).unwrap();
+    let sweep = &outcome["sweep"];
+    assert_eq!(sweep["points"].as_array().unwrap().len(), 18);
+    assert!(sweep["ratio"]["value"].as_f64().unwrap() > 0.95, "{}", sweep["ratio"]);
+    assert_eq!(sweep["forecasts"].as_array().unwrap().len(), 6);
+}
+
+#[test]
+fn the_command_that_a_search_ends_with_runs_the_winner_where_it_was_found() {
+    let scratch = Scratch::new();
+    let (model, out) = (launch(&scratch), scratch.path("out"));
+    let said = run(SEARCH, &[&model, &out]).succeeded();
+    let measured = run(&format!("{} --json", next(&said)), &[]).succeeded().json();
+    assert_eq!(measured["device"]["backend"], "simulated:h100");
+    let tuned: Value = serde_json::from_slice(&fs::read(out.join("tuned.json")).unwrap()).unwrap();
+    assert_eq!(measured["configuration"], tuned["configuration"]);
+    // The engine is the one that was tuned, not one for the winner's batch alone.
+    assert_eq!(tuned["engine"]["built"]["max_batch_size"], 8);
+    assert!(said.stderr.contains("--to cpp"), "{}", said.stderr);
+}
+
+#[test]
+fn an_engine_in_a_file_is_searched_and_run_from_there() {
+    let scratch = Scratch::new();
+    let (model, engine, out) = (launch(&scratch), scratch.path("launch.engine"), scratch.path("out"));
+    run("build {} -o {} --batch 4 --backend cpu", &[&model, &engine]).succeeded();
+    let said = run("tune --engine {} --time 2 --wait block,spin --out {}", &[&engine, &out]).succeeded();
+    let tuned: Value = serde_json::from_slice(&fs::read(out.join("tuned.json")).unwrap()).unwrap();
+    assert_eq!(tuned["engine"]["file"], engine.to_str().unwrap());
+    fs::remove_file(&model).unwrap();
+    run(&format!("{} --duration 0.5", next(&said)), &[]).succeeded();
+    run("tune --engine {} --precision fp16", &[&engine]).refused(2, &["--precision"]);
+}
+
+#[test]
+fn a_limit_of_the_latency_is_kept_by_the_winner_and_costs_throughput() {
+    let scratch = Scratch::new();
+    let (model, free, bound) = (launch(&scratch), scratch.path("free"), scratch.path("bound"));
+    let winner = |outcome: &Value| {
+        let index = usize::try_from(outcome["winner"].as_u64().unwrap()).unwrap();
+        outcome["candidates"][index].clone()
+    };
+    let free = run(&format!("{SEARCH} --json"), &[&model, &free]).succeeded().json();
+    let fastest = winner(&free);
+    let limit = fastest["latency"]["p50_ns"].as_f64().unwrap() / 2e6;
+    let line = format!("{SEARCH} --p99-ms {limit} --json");
+    let bound = run(&line, &[&model, &bound]).succeeded().json();
+    let kept = winner(&bound);
+    assert_eq!(kept["compliance"], "keeps");
+    assert!(kept["latency"]["p99_ns"].as_f64().unwrap() <= limit * 1e6, "{}", kept["latency"]);
+    let throughput = |it: &Value| it["throughput_inferences_per_s"]["value"].as_f64().unwrap();
+    assert!(throughput(&kept) < throughput(&fastest));
+}

@@ -1,0 +1,116 @@
+//! What the pool itself costs: a configuration in turns with the same executions in a bare loop.
+//!
+//! In: a workload and a configuration. Out: an [`Overhead`]. The loop ([`Engine::replay`](crate::backend::Engine::replay))
+//! launches executions on one thread as soon as the ones before have ended; it has no requests, fills no inputs, compares
+//! no outputs and takes no times, so it is the most that any pool can reach.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::host_use::HostUse;
+use super::stats::paired_ratio;
+use super::{Estimate, Load, Pacing, StopSignal, Workload};
+use crate::backend::{Counters, DeviceSpec};
+use crate::error::{Error, Result};
+use crate::model::ModelIdentity;
+use crate::pool::Configuration;
+use crate::units::{Clock, Nanos};
+
+/// Part of the time that a loop runs before it is counted.
+const WARM_UP: f64 = 0.3;
+
+/// A pool beside a bare loop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Overhead {
+    /// Which network.
+    pub model: ModelIdentity,
+    /// Where.
+    pub device: DeviceSpec,
+    /// What both ran.
+    pub configuration: Configuration,
+    /// What was measured, turn by turn.
+    pub turns: Vec<OverheadTurn>,
+    /// Executions per second, the pool's over the loop's; `None` for a single turn.
+    pub throughput: Option<Estimate>,
+    /// CPU time of the whole process for each execution, the pool's over the loop's.
+    pub host_cpu: Option<Estimate>,
+}
+
+/// One turn of an [`Overhead`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OverheadTurn {
+    /// Through the pool, with all that a measurement does.
+    pub pool: Pace,
+    /// In the bare loop.
+    pub bare: Pace,
+    /// What the device said about itself while the pool ran.
+    pub counters: Option<Counters>,
+}
+
+/// How fast executions followed each other, and what each took of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Executions per second.
+    pub executions_per_s: f64,
+    /// CPU time of the whole process for each execution.
+    #[serde(rename = "host_cpu_ns")]
+    pub host_cpu: Nanos,
+    /// How often a thread left its core, for each execution.
+    pub context_switches: Option<f64>,
+}
+
+/// Measures pool and loop so many times in turns, each for so long.
+///
+/// # Errors
+/// [`Error::InvalidSetting`] where the backend has no bare loop; as [`Experiment::run`](super::Experiment::run).
+pub fn overhead(
+    workload: &Workload,
+    (configuration, load): (Configuration, Load),
+    time: Duration,
+    turns: usize,
+    stop: &StopSignal,
+) -> Result<Overhead> {
+    let turn = |_| {
+        let bare = bare(workload, &configuration, time)?;
+        let pacing = Pacing { warm_up: time.mul_f64(WARM_UP), window: time, max_windows: 1 };
+        let measured = workload.experiment(configuration, load, pacing).run(stop)?;
+        let pool = Pace {
+            executions_per_s: measured.executions_per_s,
+            host_cpu: Nanos::from_seconds(measured.host_cpu_cores / measured.executions_per_s),
+            context_switches: measured.context_switches_per_execution,
+        };
+        Ok(OverheadTurn { pool, bare, counters: measured.counters })
+    };
+    let turns = (0..turns).map(turn).collect::<Result<Vec<_>>>()?;
+    let ratio = |of: fn(&Pace) -> f64| {
+        paired_ratio(&turns.iter().map(|turn| (of(&turn.pool), of(&turn.bare))).collect::<Vec<_>>())
+    };
+    Ok(Overhead {
+        model: workload.model.clone(),
+        device: workload.device.clone(),
+        configuration,
+        throughput: ratio(|pace| pace.executions_per_s),
+        host_cpu: ratio(|pace| pace.host_cpu.as_seconds()),
+        turns,
+    })
+}
+
+fn bare(workload: &Workload, configuration: &Configuration, time: Duration) -> Result<Pace> {
+    let spec = configuration.executor_spec(Clock::start());
+    let mut replay = Arc::clone(&workload.engine).replay(&spec)?.ok_or_else(|| Error::InvalidSetting {
+        name: "overhead",
+        value: workload.device.backend.clone(),
+        reason: "only tensorrt can launch executions with nothing around them".to_owned(),
+    })?;
+    replay(time.mul_f64(WARM_UP))?;
+    let (start, before) = (Instant::now(), HostUse::now());
+    let executions = replay(time)? as f64;
+    let (seconds, used) = (start.elapsed().as_secs_f64(), HostUse::now().since(before));
+    Ok(Pace {
+        executions_per_s: executions / seconds,
+        host_cpu: Nanos::from_seconds(used.cpu.as_seconds() / executions),
+        context_switches: used.context_switches_per(executions),
+    })
+}

@@ -1,0 +1,171 @@
+//! How good a search's choice is: every candidate of its space measured, and the best of them beside the choice.
+//!
+//! In: the job of a search and what it chose. Out: a [`Sweep`]. It takes many times the time of the search, so it is for
+//! whoever wants to see whether the search can be believed.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::finals::{FEWEST_ROUNDS, Finals};
+use super::forecast::{Forecast, forecasts};
+use super::slice::{compliance, is_doubtful};
+use super::{Compliance, Instruments, Limits, Slice, Trial, TuneJob, pace, saturating_load};
+use crate::backend::Counters;
+use crate::error::{Error, Result};
+use crate::measure::{Estimate, StageSummary};
+use crate::pool::Configuration;
+use crate::random::Random;
+use crate::units::Nanos;
+
+/// What measuring everything showed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// How long each candidate was measured, warm-up included, unless its network is slow.
+    #[serde(rename = "slice_ns")]
+    pub slice: Nanos,
+    /// How long all candidates took, their pools' setting up included.
+    #[serde(rename = "time_ns")]
+    pub time: Nanos,
+    /// Every candidate, in the order of measuring.
+    pub points: Vec<SweepPoint>,
+    /// Index of the fastest that keeps the limits.
+    pub best: Option<usize>,
+    /// What the search chose.
+    pub choice: Configuration,
+    /// Both once more, in turns: first the choice, then the best.
+    pub turns: Vec<[SweepPoint; 2]>,
+    /// Throughput of the choice over that of the best, in these turns.
+    pub ratio: Option<Estimate>,
+    /// What one stream and a probe would have said of more streams.
+    pub forecasts: Vec<Forecast>,
+}
+
+/// One slice of a sweep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SweepPoint {
+    /// What was measured.
+    pub configuration: Configuration,
+    /// Inferences per second.
+    pub throughput_inferences_per_s: Estimate,
+    /// Median times of the stages.
+    pub stages: StageSummary,
+    /// What the device said about itself.
+    pub counters: Option<Counters>,
+    /// Why it could not be measured; then the other fields mean nothing.
+    pub failure: Option<String>,
+    /// Whether it may run under the limits of the search.
+    pub compliance: Compliance,
+}
+
+impl SweepPoint {
+    fn of(configuration: Configuration, slice: Slice, limits: &Limits) -> Self {
+        let seen = [slice];
+        let verdict = compliance(limits, seen.iter());
+        let is_in_doubt = verdict == Compliance::Unproven && is_doubtful(limits, seen.iter());
+        let [Slice { throughput_inferences_per_s, stages, counters, failure, .. }] = seen;
+        let compliance = if is_in_doubt { Compliance::Breaks } else { verdict };
+        Self { configuration, throughput_inferences_per_s, stages, counters, failure, compliance }
+    }
+
+    fn throughput(&self) -> f64 {
+        self.throughput_inferences_per_s.value
+    }
+}
+
+/// Measures every candidate of the job's space for so long, in a shuffled order, and then the fastest of them and
+/// `choice` in turns.
+///
+/// # Errors
+/// As [`tune_with`](super::tune_with); [`Error::Interrupted`] where the user stopped it.
+pub fn sweep_with(
+    job: &TuneJob,
+    choice: Configuration,
+    slice: Duration,
+    instruments: &mut Instruments<'_>,
+) -> Result<Sweep> {
+    let mut order = job.space.candidates(&job.signature, &job.device)?;
+    let mut random = Random::new(job.policy.seed);
+    random.shuffle(&mut order);
+    let start = (instruments.elapsed)();
+    let mut sweeper = Sweeper { job, slice, instruments, expected: None };
+    let points = order.into_iter().map(|it| sweeper.measure(it)).collect::<Result<Vec<_>>>()?;
+    let time = (sweeper.instruments.elapsed)() - start;
+    let best = fastest(&points);
+    let turns = match best {
+        Some(best) => sweeper.turns(choice, points[best].configuration, &mut random)?,
+        None => Vec::new(),
+    };
+    let pairs = turns.iter().filter(|turn| turn.iter().all(|point| point.failure.is_none()));
+    let pairs: Vec<(f64, f64)> = pairs.map(|[own, other]| (own.throughput(), other.throughput())).collect();
+    Ok(Sweep {
+        slice: Nanos::from_duration(slice),
+        time: Nanos::from_duration(time),
+        best,
+        choice,
+        ratio: Finals::ratio_of(&pairs),
+        forecasts: forecasts(&points, &job.device),
+        turns,
+        points,
+    })
+}
+
+struct Sweeper<'a, 'i> {
+    job: &'a TuneJob,
+    slice: Duration,
+    instruments: &'a mut Instruments<'i>,
+    /// Inferences per second of the last candidate that ran.
+    expected: Option<f64>,
+}
+
+impl Sweeper<'_, '_> {
+    fn measure(&mut self, configuration: Configuration) -> Result<SweepPoint> {
+        if (self.instruments.is_stopped)() {
+            return Err(Error::Interrupted);
+        }
+        let trial = self.trial(configuration);
+        let slice = match (self.instruments.measure)(&trial) {
+            Ok(measurement) => Slice::of(&measurement, &self.job.limits),
+            Err(error @ (Error::Interrupted | Error::Bug(_) | Error::DeviceLost { .. })) => {
+                return Err(error);
+            }
+            Err(error) => Slice::failed(&error),
+        };
+        if slice.failure.is_none() {
+            self.expected = Some(slice.throughput_inferences_per_s.value);
+        }
+        Ok(SweepPoint::of(configuration, slice, &self.job.limits))
+    }
+
+    fn trial(&self, configuration: Configuration) -> Trial {
+        let load = saturating_load(&configuration, self.job.samples_per_request);
+        let expected = self.expected.or(self.job.sample_time.map(|time| 1.0 / time.as_seconds()));
+        let length = pace::stretched(self.slice, &configuration, expected, Duration::MAX);
+        pace::trial(configuration, load, length)
+    }
+
+    fn turns(
+        &mut self,
+        choice: Configuration,
+        best: Configuration,
+        random: &mut Random,
+    ) -> Result<Vec<[SweepPoint; 2]>> {
+        let turn = |_| {
+            // Who comes first is a matter of chance, so that it is no advantage.
+            if random.below(2) == 0 {
+                let own = self.measure(choice)?;
+                Ok([own, self.measure(best)?])
+            } else {
+                let other = self.measure(best)?;
+                Ok([self.measure(choice)?, other])
+            }
+        };
+        (0..FEWEST_ROUNDS).map(turn).collect()
+    }
+}
+
+fn fastest(points: &[SweepPoint]) -> Option<usize> {
+    let may_run = |point: &SweepPoint| point.failure.is_none() && point.compliance != Compliance::Breaks;
+    let possible = (0..points.len()).filter(|index| may_run(&points[*index]));
+    possible.max_by(|a, b| points[*a].throughput().total_cmp(&points[*b].throughput()))
+}
