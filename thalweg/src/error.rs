@@ -2,6 +2,7 @@
 //!
 //! [`Error::blame`] says whose turn it is: the caller's input, the device, or a bug of ours.
 
+use std::fmt;
 use std::path::PathBuf;
 
 /// The result of a fallible function of this library.
@@ -123,15 +124,15 @@ pub enum Error {
         reason: String,
     },
 
-    /// The device has no memory for so many streams.
-    #[error(
-        "{streams} streams do not fit into the device's memory, {fits} do: {reason}; use fewer streams or slots, or a smaller batch"
-    )]
+    /// There is no room for so many streams.
+    #[error("{streams} streams do not fit into {room}, {fits} do: {reason}; use {}", room.remedy())]
     DoesNotFit {
         /// Streams that were asked for.
         streams: usize,
         /// The most that fit.
         fits: usize,
+        /// What they do not fit into.
+        room: Room,
         /// What they take and what there is, or what the device said.
         reason: String,
     },
@@ -369,7 +370,7 @@ impl Error {
     /// Whether the device has too little memory left: less work, or fewer processes on it, would do.
     pub fn is_out_of_memory(&self) -> bool {
         match self {
-            Self::DoesNotFit { .. } => true,
+            Self::DoesNotFit { room, .. } => *room == Room::Memory,
             Self::Nvidia(error) => error.is_out_of_memory(),
             _ => false,
         }
@@ -393,4 +394,32 @@ fn measurements(count: usize) -> String {
 fn list(names: &[String]) -> String {
     let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.join(", ")
+}
+
+/// What streams need room in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// The device's memory.
+    Memory,
+    /// The optimization profiles of an engine whose contexts cannot share one (TensorRT 8).
+    Profiles,
+}
+
+impl Room {
+    /// What needs less of it.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Memory => "fewer streams or slots, or a smaller batch",
+            Self::Profiles => "fewer streams, or no CUDA graph",
+        }
+    }
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "the device's memory",
+            Self::Profiles => "the engine's optimization profiles",
+        })
+    }
 }

@@ -53,4 +53,4 @@ pub mod tune;
 pub mod units;
 pub mod watch;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, Room};

@@ -1,7 +1,7 @@
 //! Making executors one by one until the device's memory is full.
 
 use super::Executor;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Room};
 
 /// All executors of a pool, or how many of them fit. Those that were made are gone again then.
 ///
@@ -17,7 +17,12 @@ pub(super) fn make_all(
             Ok(executor) => executors.push(executor),
             Err(error @ Error::DoesNotFit { .. }) => return Err(error),
             Err(error) if error.is_out_of_memory() => {
-                return Err(Error::DoesNotFit { streams, fits: stream, reason: error.to_string() });
+                return Err(Error::DoesNotFit {
+                    streams,
+                    fits: stream,
+                    room: Room::Memory,
+                    reason: error.to_string(),
+                });
             }
             Err(error) => return Err(error),
         }

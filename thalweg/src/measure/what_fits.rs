@@ -21,10 +21,12 @@ pub fn measure_what_fits(
     loop {
         match workload.experiment(configuration, load(&configuration), pacing).run(stop) {
             // What is free changes, so what was said to fit may not. Each turn has fewer streams than the one before.
-            Err(Error::DoesNotFit { fits, reason, .. }) if (1..configuration.streams).contains(&fits) => {
+            Err(Error::DoesNotFit { fits, room, reason, .. })
+                if (1..configuration.streams).contains(&fits) =>
+            {
                 configuration = narrowed(&configuration, fits);
                 remark = Some(format!(
-                    "Of {} streams {fits} fit into the device's memory and were run: {reason}.",
+                    "Of {} streams {fits} fit into {room} and were run: {reason}.",
                     wanted.streams
                 ));
             }

@@ -8,13 +8,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use thalweg::Error;
 use thalweg::backend::{
     Completion, CudaGraph, Engine, Executor, ExecutorSpec, HostTensor, Outcome, Rejected, Slot, SlotId, Span,
     StageTimes, Waker,
 };
 use thalweg::model::{DataType, Signature, TensorSpec};
 use thalweg::units::Clock;
+use thalweg::{Error, Room};
 
 /// A sample with this value makes its execution fail.
 pub const FAIL: f32 = -1.0;
@@ -103,7 +103,12 @@ impl Engine for Doubler {
     fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>, Error> {
         if spec.streams > self.room {
             let reason = "each takes all there is".to_owned();
-            return Err(Error::DoesNotFit { streams: spec.streams, fits: self.room, reason });
+            return Err(Error::DoesNotFit {
+                streams: spec.streams,
+                fits: self.room,
+                room: Room::Memory,
+                reason,
+            });
         }
         let executor = |stream: usize| -> Box<dyn Executor> {
             let script = Script {

@@ -75,12 +75,12 @@ impl State {
         let mut output = self.output();
         let Some((memory, byte_count)) = output.memory else { return ptr::null_mut() };
         let address = memory.as_ptr();
-        let is_aligned = alignment == 0 || (address.addr() as u64).is_multiple_of(alignment);
-        if size <= byte_count as u64 && is_aligned {
-            return address;
+        if size > byte_count as u64 {
+            output.missing_bytes = Some(size);
+            return ptr::null_mut();
         }
-        output.missing_bytes = Some(size);
-        ptr::null_mut()
+        let is_aligned = alignment == 0 || (address.addr() as u64).is_multiple_of(alignment);
+        if is_aligned { address } else { ptr::null_mut() }
     }
 }
 

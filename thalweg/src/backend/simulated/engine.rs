@@ -14,7 +14,7 @@ use crate::backend::{
     Completion, CudaGraph, Engine, Executor, ExecutorSpec, HostTensor, Observer, PlantedFault, Rejected,
     Slot, SlotId, Span, Waker,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Room};
 use crate::model::{DataType, Model, Signature, TensorSpec};
 use crate::units::{Bytes, Nanos, VirtualClock};
 
@@ -83,6 +83,7 @@ impl SimulatedEngine {
         Err(Error::DoesNotFit {
             streams: spec.streams,
             fits: (1..spec.streams).rev().find(fits_with).unwrap_or(0),
+            room: Room::Memory,
             reason: format!("at batch {} they need {needed} of {available}", spec.batch_size),
         })
     }

@@ -12,7 +12,7 @@ use super::profiles::Profiles;
 use super::{build, tensors};
 use crate::backend::fitting::make_all;
 use crate::backend::{CudaGraph, Engine, EngineMemory, Executor, ExecutorSpec, PlantedFault, Replay, Wait};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Room};
 use crate::model::{Signature, TensorSpec};
 use crate::units::Bytes;
 
@@ -164,7 +164,7 @@ impl TensorRtEngine {
         let needed = context_count(spec);
         let reason =
             format!("each takes {needed} of the {most} optimization profiles, which contexts cannot share");
-        Err(Error::DoesNotFit { streams: spec.streams, fits, reason })
+        Err(Error::DoesNotFit { streams: spec.streams, fits, room: Room::Profiles, reason })
     }
 
     fn check_memory(&self, spec: &ExecutorSpec) -> Result<()> {
@@ -175,6 +175,7 @@ impl TensorRtEngine {
         Err(Error::DoesNotFit {
             streams: spec.streams,
             fits: usize::try_from(memory.largest_executor_count()).unwrap_or(usize::MAX),
+            room: Room::Memory,
             reason: format!(
                 "each takes {} at batch {} besides {} of weights, and {} are free",
                 Bytes(memory.executor_bytes()),

@@ -176,7 +176,7 @@ impl Backend for TensorRtBackend {
         let signature = tensors::signature(&loaded, engine.signature.as_ref())?;
         let taken = Taken::by(&loaded, &account, engine.bytes.len())?;
         Ok(Arc::new(TensorRtEngine {
-            profiles: Profiles::of(&loaded)?,
+            profiles: Profiles::of(&loaded, self.tensorrt.family())?,
             engine: loaded,
             signature,
             context: Arc::clone(&gpu.context),
@@ -210,7 +210,9 @@ impl Backend for TensorRtBackend {
         };
         let (flavour, version) = (self.tensorrt.flavour().name(), self.tensorrt.version());
         let plugins = self.plugins.iter().map(|sha256| format!(", plugins {sha256}")).collect::<String>();
-        Some(format!("{flavour} {version} on {device}{plugins}"))
+        // Kernels that were chosen by timings from elsewhere are not what others expect to find.
+        let timings = if self.timing_cache.is_some() { ", shared timings" } else { "" };
+        Some(format!("{flavour} {version} on {device}{plugins}{timings}"))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use thalweg_nvidia::tensorrt::{Engine, TensorMode};
+use thalweg_nvidia::tensorrt::{Engine, Family, TensorMode};
 
 use crate::error::Result;
 
@@ -16,7 +16,8 @@ pub(super) const UNSHARED_PROFILES: usize = 8;
 
 /// The profiles of an engine that allow the same shapes as its first.
 pub(super) struct Profiles {
-    alike: usize,
+    /// How many there are, where contexts cannot share one.
+    unshared: Option<usize>,
     // Contended by threads that make pools of one engine at the same time.
     free: Mutex<BTreeSet<usize>>,
 }
@@ -29,11 +30,11 @@ pub(super) struct ProfileClaim {
 }
 
 impl Profiles {
-    /// Those of this engine.
+    /// Those of this engine. One of TensorRT 8 that has several alike was built for contexts that do not share.
     ///
     /// # Errors
     /// In TensorRT's words.
-    pub fn of(engine: &Engine) -> Result<Arc<Self>> {
+    pub fn of(engine: &Engine, family: Family) -> Result<Arc<Self>> {
         let inputs = engine.tensors().iter().filter(|tensor| tensor.mode == TensorMode::Input);
         let inputs: Vec<_> = inputs.filter(|tensor| tensor.shape.contains(&-1)).collect();
         let shapes = |profile| -> Result<Vec<_>> {
@@ -45,16 +46,14 @@ impl Profiles {
                 numbers.insert(profile);
             }
         }
-        Ok(Self::new(numbers))
-    }
-
-    fn new(numbers: BTreeSet<usize>) -> Arc<Self> {
-        Arc::new(Self { alike: numbers.len(), free: Mutex::new(numbers) })
+        let is_unshared = family == Family::TensorRt8 && numbers.len() > 1;
+        let unshared = is_unshared.then_some(numbers.len());
+        Ok(Arc::new(Self { unshared, free: Mutex::new(numbers) }))
     }
 
     /// The most contexts that can exist at a time; `None` where they share their profile, as far as the engine tells.
     pub fn most_contexts(&self) -> Option<usize> {
-        (self.alike > 1).then_some(self.alike)
+        self.unshared
     }
 
     /// A profile for one context: one that no other has, or the first one, which TensorRT refuses where it cannot be
@@ -86,7 +85,8 @@ mod tests {
 
     #[test]
     fn each_context_has_its_own_profile_while_there_are_some_and_gives_it_back() {
-        let profiles = Profiles::new(BTreeSet::from([0, 2, 3]));
+        let free = Mutex::new(BTreeSet::from([0, 2, 3]));
+        let profiles = Arc::new(Profiles { unshared: Some(3), free });
         assert_eq!(profiles.most_contexts(), Some(3));
         let mut claims: Vec<_> = (0..4).map(|_| profiles.claim()).collect();
         assert_eq!(claims.iter().map(ProfileClaim::number).collect::<Vec<_>>(), [0, 2, 3, 0]);
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_only_profile_is_shared() {
-        let profiles = Profiles::new(BTreeSet::from([0]));
+        let profiles = Arc::new(Profiles { unshared: None, free: Mutex::new(BTreeSet::from([0])) });
         assert_eq!(profiles.most_contexts(), None);
         let claims = [profiles.claim(), profiles.claim()];
         assert_eq!(claims.map(|claim| claim.number()), [0, 0]);
