@@ -3,7 +3,7 @@
 //! Every stretch between two computations is cut into pieces. A piece in which a copy ran is the copy's; of a copy from or
 //! to pageable memory, what it took longer than a pinned one would. Before work that was enqueued too late the host is
 //! looked at: the thread that enqueued it waited for the device first, prepared something, was slow, or did something
-//! else. The pieces add up to the whole idle time, so losses can be compared and summed.
+//! else; where it waited and then did something else for long, the gap is divided at the end of the wait. The pieces add up to the whole idle time, so losses can be compared and summed.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use thalweg_nvidia::activity::NameId;
 
 use super::program::{Direction, HostMemory};
-use super::{CallKind, DeviceWork, Program, What};
+use super::{CallKind, DeviceWork, HostCall, Program, What};
 use crate::backend::Span;
 use crate::units::Nanos;
 
@@ -186,8 +186,9 @@ impl Losses {
             match piece.running {
                 Some(copy) => self.add_copy(program, copy, piece.span.duration(), rate),
                 None => {
-                    let (cause, culprit) = waited_for(program, piece.span, piece.next);
-                    self.add(cause, piece.span.duration(), culprit);
+                    for (span, cause, culprit) in waited_for(program, piece.span, piece.next) {
+                        self.add(cause, span.duration(), culprit);
+                    }
                 }
             }
         }
@@ -210,31 +211,47 @@ pub(super) fn culprit(program: &Program, work: &DeviceWork) -> Culprit {
     work.call.map_or((None, None), |call| (Some(program.calls[call].thread), Some(program.calls[call].name)))
 }
 
-/// What the device waited for from the end of all before until `next` started.
-fn waited_for(program: &Program, gap: Span, next: &DeviceWork) -> (Cause, Culprit) {
-    let Some(index) = next.call else { return (Cause::Unknown, (None, None)) };
+/// What the device waited for from the end of all before until `next` started, one after the other.
+fn waited_for(program: &Program, gap: Span, next: &DeviceWork) -> Vec<(Span, Cause, Culprit)> {
+    let Some(index) = next.call else { return vec![(gap, Cause::Unknown, (None, None))] };
     let call = &program.calls[index];
     if call.span.end + LAUNCH_LATENCY <= gap.start {
-        return (Cause::Device, culprit(program, next));
+        return vec![(gap, Cause::Device, culprit(program, next))];
     }
-    // Calls of one thread follow each other, so those in the gap are right before this one.
+    // Calls of one thread follow each other, so those in the gap are right before this one, the last one first.
     let before = program.calls[..index].iter().rev();
     let in_gap = before
         .take_while(|it| it.thread == call.thread && it.span.end + SLACK > gap.start)
         .collect::<Vec<_>>();
-    if let Some(waiting) = in_gap.iter().find(|it| it.is_waiting) {
-        return (Cause::Synchronisation, (Some(call.thread), Some(waiting.name)));
+    let Some(last_wait) = in_gap.iter().position(|it| it.is_waiting) else {
+        let (cause, culprit) = host_was_late(&in_gap, gap, call);
+        return vec![(gap, cause, culprit)];
+    };
+    // What the host did once it had waited may cost more than that it waited.
+    let (waiting, behind) = (in_gap[last_wait], &in_gap[..last_wait]);
+    let waited = (Some(call.thread), Some(waiting.name));
+    let end = waiting.span.end.max(gap.start).min(gap.end);
+    match host_was_late(behind, Span { start: end, end: gap.end }, call) {
+        (Cause::Submission, _) => vec![(gap, Cause::Synchronisation, waited)],
+        (cause, culprit) => {
+            let (wait, rest) = (Span { start: gap.start, end }, Span { start: end, end: gap.end });
+            let mut parts = vec![(wait, Cause::Synchronisation, waited), (rest, cause, culprit)];
+            parts.retain(|(span, ..)| span.duration() > Nanos::ZERO);
+            parts
+        }
     }
+}
+
+/// Why `call` came late after a time in which its thread waited for nothing and made the calls `before` it.
+fn host_was_late(before: &[&HostCall], gap: Span, call: &HostCall) -> (Cause, Culprit) {
     let time_in_gap = |span: Span| span.end.min(gap.end) - span.start.max(gap.start);
-    let set_up = in_gap.iter().filter(|it| it.kind == CallKind::SetUp);
+    let set_up = before.iter().filter(|it| it.kind == CallKind::SetUp);
     let preparing: Nanos = set_up.clone().map(|it| time_in_gap(it.span)).sum();
     let longest = set_up.max_by_key(|it| time_in_gap(it.span));
     let thread = Some(call.thread);
     match longest {
         Some(longest) if preparing.0 > gap.duration().0 / 2 => (Cause::SetUp, (thread, Some(longest.name))),
-        _ if gap.duration() >= PAUSE && call.span.duration() < PAUSE => {
-            (Cause::HostPause, (thread, Some(call.name)))
-        }
+        _ if call.span.start - gap.start >= PAUSE => (Cause::HostPause, (thread, Some(call.name))),
         _ => (Cause::Submission, (thread, Some(call.name))),
     }
 }
@@ -320,6 +337,28 @@ mod tests {
         assert_eq!(losses.idle, loss.lost, "all of it");
         let (thread, call) = loss.main_culprit();
         assert_eq!((thread, program.name(call.unwrap())), (Some(4242), "cudaStreamSynchronize"));
+    }
+
+    #[test]
+    fn what_the_host_did_for_long_behind_a_synchronisation_is_not_lost_to_that() {
+        let mut sample = Sample::new();
+        sample.call("cudaLaunchKernel", 0, 5 * US);
+        sample.kernel("gemm", 8 * US, 200 * US);
+        sample.call("cudaStreamSynchronize", 6 * US, 203 * US);
+        // Ten milliseconds of something else.
+        sample.call("cudaLaunchKernel", 10_203 * US, 10_208 * US);
+        sample.kernel("gemm", 10_211 * US, 10_400 * US);
+        sample.call("cudaStreamSynchronize", 10_209 * US, 10_403 * US);
+        sample.call("cudaMalloc", 10_405 * US, 10_505 * US);
+        sample.call("cudaLaunchKernel", 10_506 * US, 10_511 * US);
+        sample.kernel("gemm", 10_514 * US, 10_600 * US);
+        let (losses, program) = losses(&sample);
+        assert_eq!(lost(&losses, Cause::Synchronisation), 2 * 3 * US);
+        assert_eq!(lost(&losses, Cause::HostPause), 10_008 * US);
+        assert_eq!(lost(&losses, Cause::SetUp), 111 * US);
+        let (_, call) = losses.by_cause[&Cause::HostPause].main_culprit();
+        assert_eq!(program.name(call.unwrap()), "cudaLaunchKernel", "what came late");
+        assert_eq!(losses.by_cause.values().map(|loss| loss.lost).sum::<Nanos>(), losses.idle);
     }
 
     #[test]

@@ -329,7 +329,8 @@ mod tests {
         // At 50 GB/s the copy takes 200 us of its millisecond. The first lies before the first kernel.
         assert_eq!(first.lost, Nanos(19 * 800 * US));
         let second = &observation.findings[1];
-        assert_eq!((second.cause, second.lost), (Cause::Synchronisation, Nanos(19 * 480 * US)));
+        // The host waited until 5 us behind the kernel, then for 475 us it did something else.
+        assert_eq!((second.cause, second.lost), (Cause::HostPause, Nanos(19 * 475 * US)));
         let third = &observation.findings[2];
         assert_eq!((third.cause, third.lost), (Cause::DefaultStream, Nanos(19 * 200 * US)));
         assert!(observation.findings.is_sorted_by(|a, b| a.lost >= b.lost));
@@ -367,7 +368,7 @@ mod tests {
         }
         let observation = observe(&sample.program(), &NO_WARM_UP);
         let first = &observation.findings[0];
-        assert_eq!((first.cause, first.thread), (Cause::Synchronisation, Some(11)));
+        assert_eq!((first.cause, first.thread), (Cause::HostPause, Some(11)));
         let threads: Vec<_> = observation.threads.iter().map(|it| (it.thread, it.enqueue_count)).collect();
         // The first launch lies before the first work, where the window begins.
         assert_eq!(threads, [(11, 7), (12, 2)]);
