@@ -124,16 +124,17 @@ impl DeviceWork {
     }
 }
 
-/// Reads the files of activities in a folder, the process that used its GPU longest first.
+/// Reads the files of activities in a folder, the process that used its GPU longest first. Of a file that cannot be read,
+/// as a process leaves that was killed before it wrote anything, there is a program without anything but a remark.
 ///
 /// # Errors
-/// [`Error::Io`] where one cannot be read, [`Error::NotActivities`] where one is damaged.
+/// [`Error::Io`] where the folder cannot be read.
 pub fn read_folder(folder: &Path) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
         let path = entry.map_err(Error::io("read", folder))?.path();
         if path.extension().is_some_and(|extension| extension == EXTENSION) {
-            programs.push(Program::read(&path)?);
+            programs.push(Program::read(&path).unwrap_or_else(|error| Program::unreadable(&path, &error)));
         }
     }
     programs.sort_by_key(|program| (std::cmp::Reverse(program.device_time()), program.process));
@@ -144,11 +145,21 @@ impl Program {
     /// Reads a file of activities.
     ///
     /// # Errors
-    /// As [`read_folder`].
+    /// [`Error::Io`] where it cannot be read, [`Error::NotActivities`] where it is damaged.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).map_err(Error::io("read", path))?;
         Self::from_bytes(&bytes)
             .map_err(|reason| Error::NotActivities { path: path.to_owned(), reason: reason.to_string() })
+    }
+
+    /// What is known of a process from the name of its file.
+    fn unreadable(path: &Path, error: &Error) -> Self {
+        let process = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok()).unwrap_or_default();
+        Self {
+            process,
+            remarks: vec![format!("nothing is known of this process: {error}")],
+            ..Self::default()
+        }
     }
 
     /// Reads the bytes of a file of activities.
@@ -384,6 +395,25 @@ mod tests {
             }
         }
         assert!((1..2000).contains(&errors), "{errors} of 2000");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_leaves_the_others_and_a_remark() {
+        let folder = std::env::temp_dir().join(format!("thalweg-activities-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let mut damaged = naive(1).file();
+        damaged.push(99);
+        for (name, bytes) in
+            [("1.activity", &[][..]), ("42.activity", &naive(1).file()), ("7.activity", &damaged)]
+        {
+            fs::write(folder.join(name), bytes).unwrap();
+        }
+        let programs = read_folder(&folder).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        let seen: Vec<_> = programs.iter().map(|it| (it.process, it.is_whole, it.remarks.len())).collect();
+        assert_eq!(seen, [(42, true, 0), (1, false, 1), (7, false, 1)]);
+        assert_eq!(observe(&programs[1], &Settings::default()).verdict, "nothing_ran");
+        assert!(programs[2].remarks[0].contains("means nothing"), "{:?}", programs[2].remarks);
     }
 
     #[test]
