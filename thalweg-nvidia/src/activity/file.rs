@@ -105,7 +105,8 @@ impl<File: Write> Writer<File> {
         }
     }
 
-    /// Writes what was added. A file that has grown too large takes nothing more, and its last entry says so.
+    /// Writes what was added. A file that has grown too large takes nothing more, and its last entry says so. Neither
+    /// does one that could not be written once, since its last entry may have been cut off.
     ///
     /// # Errors
     /// Where it cannot be written; what was added is lost then.
@@ -123,6 +124,7 @@ impl<File: Write> Writer<File> {
             )));
         }
         let result = self.file.write_all(&self.bytes);
+        self.is_full |= result.is_err();
         self.bytes.clear();
         result
     }
@@ -192,7 +194,7 @@ impl<'a> Reader<'a> {
     /// The next entry; `None` at the end, also where the last entry was cut off.
     ///
     /// # Errors
-    /// [`FileError::Damaged`] where an entry has a tag that no entry has.
+    /// [`FileError::Damaged`] where an entry has a tag that no entry has, or a name another number than its place.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, FileError> {
         loop {
             let Some((tag, mut rest)) = self.rest.split_first() else { return Ok(None) };
@@ -204,7 +206,10 @@ impl<'a> Reader<'a> {
                 self.rest = if entry.is_some() { rest } else { &[] };
                 return Ok(entry);
             }
-            let Some(name) = take_name(&mut rest) else { return Ok(None) };
+            let Some((id, name)) = take_name(&mut rest) else { return Ok(None) };
+            if id.0 as usize != self.names.len() {
+                return Err(FileError::Damaged { offset: self.length - self.rest.len() });
+            }
             self.names.push(name);
             self.rest = rest;
         }
@@ -222,9 +227,8 @@ impl<'a> Reader<'a> {
 }
 
 /// Names are numbered in the order in which they come.
-fn take_name(rest: &mut &[u8]) -> Option<String> {
-    NameId::take(rest)?;
-    String::take(rest)
+fn take_name(rest: &mut &[u8]) -> Option<(NameId, String)> {
+    Some((NameId::take(rest)?, String::take(rest)?))
 }
 
 fn take_entry(tag: u8, rest: &mut &[u8]) -> Option<Entry> {
@@ -328,6 +332,55 @@ mod tests {
             let read = read(reader);
             assert!(read.len() < entries.len() && entries.starts_with(&read), "{length} bytes");
         }
+    }
+
+    /// Takes so many bytes, fails once, and has room again.
+    struct Disk {
+        bytes: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for &mut Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.room == 0 {
+                self.room = usize::MAX;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let taken = bytes.len().min(self.room);
+            self.bytes.extend_from_slice(&bytes[..taken]);
+            self.room -= taken;
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn nothing_follows_an_entry_that_a_full_disk_has_cut_off() {
+        let head = MAGIC.len() + 4 + 4 + 1;
+        let mut disk = Disk { bytes: Vec::new(), room: head + 9 + 4 };
+        let mut writer = Writer::begin(&mut disk, 42, "x").unwrap();
+        writer.put(&Entry::Dropped(1));
+        writer.put(&Entry::Dropped(2));
+        assert_eq!(writer.flush().unwrap_err().kind(), io::ErrorKind::StorageFull);
+        writer.put(&Entry::End);
+        writer.flush().unwrap();
+        drop(writer);
+        assert_eq!(read(Reader::begin(&disk.bytes).unwrap()), [Entry::Dropped(1)]);
+    }
+
+    #[test]
+    fn a_name_with_the_number_of_another_is_refused() {
+        let mut file = Vec::new();
+        let mut writer = Writer::begin(&mut file, 42, "x").unwrap();
+        writer.name("a");
+        writer.flush().unwrap();
+        let name = file.split_off(MAGIC.len() + 4 + 4 + 1);
+        let file = [&file[..], &name, &name].concat();
+        let mut reader = Reader::begin(&file).unwrap();
+        assert_eq!(reader.next_entry(), Err(FileError::Damaged { offset: file.len() - name.len() }));
     }
 
     #[test]
