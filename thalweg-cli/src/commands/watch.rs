@@ -1,11 +1,12 @@
 //! `thalweg watch`: somebody else's program, from its start by CUPTI, or while it runs by NVML.
 
-use std::io;
-use std::process::{Command, Stdio};
+use std::io::{self, IsTerminal as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use thalweg::backend::Surroundings;
 use thalweg::files::OutputFolder;
@@ -22,6 +23,13 @@ use crate::progress::Interrupts;
 
 /// How often it is asked whether a watched process is to be left alone.
 const ATTENTION: Duration = Duration::from_millis(50);
+
+/// How often it is asked whether a command has ended: its time is not known better than this.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// On a terminal Ctrl-C reaches the command as well as us. It is told by us only where it has not ended after so long: a
+/// second signal may cut short what it does about the first.
+const TERMINAL_PATIENCE: Duration = Duration::from_secs(5);
 
 pub fn run(args: &WatchArgs, output: &Output) -> anyhow::Result<()> {
     match args.pid {
@@ -59,10 +67,10 @@ fn watch_command(args: &WatchArgs, output: &Output) -> anyhow::Result<()> {
     let folder = args.out.as_deref().map(OutputFolder::claim).transpose()?;
     let injection = Injection::prepare()?;
     // Whoever interrupts the command wants to see what it did until then.
-    let _interrupts = Interrupts::catch()?;
+    let interrupts = Interrupts::catch()?;
     let watcher = Gauges::open(&surroundings(args)).and_then(|gauges| Watcher::start(gauges, args.period));
     let start = Instant::now();
-    let status = command(args, &injection).status();
+    let status = command(args, &injection).spawn().and_then(|child| end_of(child, &interrupts.stop));
     let wall = Nanos::from_duration(start.elapsed());
     let (gpu, gpu_problem) = match watcher {
         Ok(watcher) => (Some(watcher.stop()), None),
@@ -81,6 +89,24 @@ fn watch_command(args: &WatchArgs, output: &Output) -> anyhow::Result<()> {
     let code = status.code().map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
     ensure!(status.success(), "the command ended with {code}");
     Ok(())
+}
+
+/// Waits for the end of a command. Where we are asked to end, it is asked too, once: whoever ends us, as a service
+/// manager does, may know nothing of it.
+fn end_of(mut child: Child, stop: &StopSignal) -> io::Result<ExitStatus> {
+    let patience = if io::stdin().is_terminal() { TERMINAL_PATIENCE } else { Duration::ZERO };
+    let (mut asked, mut is_told) = (None, false);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if stop.is_requested() && !is_told && asked.get_or_insert_with(Instant::now).elapsed() >= patience {
+            // It was not waited for, so its number is still its own. Where it may not be told, it ends by itself.
+            let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+            is_told = true;
+        }
+        thread::sleep(LOOK);
+    }
 }
 
 /// What the command prints is not our result, so all of it goes where remarks go.

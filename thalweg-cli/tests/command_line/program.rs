@@ -96,7 +96,12 @@ pub fn finish(child: Child) -> Said {
 
 /// Asks the process to end as Ctrl-C does.
 pub fn interrupt(child: &Child) {
-    let kill = format!("kill -INT {}", child.id());
+    signal(child, "INT");
+}
+
+/// Sends it a signal.
+pub fn signal(child: &Child, name: &str) {
+    let kill = format!("kill -{name} {}", child.id());
     assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
-use crate::program::{Said, Scratch, command, finish, start};
+use crate::program::{Said, Scratch, command, finish, signal, start};
 
 const CUPTI: &str = include_str!("../../../thalweg-nvidia/src/stand_in/libcupti.rs");
 const NVML: &str = include_str!("../../../thalweg-nvidia/src/stand_in/libnvml.rs");
@@ -100,6 +101,21 @@ fn a_command_that_crashes_is_shown_as_far_as_it_was_recorded() {
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.stdout.contains("the recording has no end"), "{said:?}");
     assert!(said.stdout.contains("20 kernels"), "{said:?}");
+}
+
+#[test]
+fn whoever_ends_watch_ends_the_command_and_sees_what_it_did() {
+    let mut command = command("watch --warm-up 0 -- {} items=20 sleep_ms=60000", &[&program()]);
+    command.env("LD_LIBRARY_PATH", stand_ins()).stdin(std::process::Stdio::null());
+    let began = Instant::now();
+    let watch = start(command);
+    // Its items are recorded at once and written within half a second.
+    std::thread::sleep(Duration::from_secs(2));
+    signal(&watch, "TERM");
+    let said = finish(watch);
+    assert!(began.elapsed() < Duration::from_secs(30), "the command went on");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stdout.contains("20 kernels") && said.stderr.contains("ended with a signal"), "{said:?}");
 }
 
 #[test]
