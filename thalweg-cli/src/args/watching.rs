@@ -16,7 +16,7 @@ pub struct WatchArgs {
     /// The command to run and watch, with its words, behind `--`: its calls, copies and kernels, by CUPTI
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
-    /// Which GPU to read: NVML's number for it, or its UUID [default: that of the process, else the first]
+    /// Which GPU to read: NVML's number for it, or its UUID [default: that of --pid; for a command the first]
     #[arg(long, value_name = "INDEX|UUID")]
     pub device: Option<String>,
     /// How long to watch a process that runs already, in seconds

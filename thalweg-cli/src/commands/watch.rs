@@ -72,7 +72,7 @@ fn watch_command(args: &WatchArgs, output: &Output) -> anyhow::Result<()> {
     let start = Instant::now();
     let status = command(args, &injection).spawn().and_then(|child| end_of(child, &interrupts.stop));
     let wall = Nanos::from_duration(start.elapsed());
-    let (gpu, gpu_problem) = match watcher {
+    let (gpu, mut gpu_problem) = match watcher {
         Ok(watcher) => (Some(watcher.stop()), None),
         Err(error) => (None, Some(error.to_string())),
     };
@@ -83,6 +83,9 @@ fn watch_command(args: &WatchArgs, output: &Output) -> anyhow::Result<()> {
         warm_up: Nanos::from_duration(args.warm_up),
         pinned_bytes_per_s: gpu.as_ref().and_then(|gpu| gpu.readings.last()?.pcie_limit_bytes_per_s),
     };
+    if let Some(gpu) = gpu.as_ref().filter(|_| args.device.is_none()) {
+        gpu_problem = gpu.doubt(&programs.iter().map(|program| program.process).collect::<Vec<_>>());
+    }
     let processes = programs.iter().map(|program| observe(program, &settings)).collect();
     let watched = Watched { command: words, exit_code: status.code(), wall, processes, gpu, gpu_problem };
     show(&watched, programs.first(), folder.as_ref(), output)?;

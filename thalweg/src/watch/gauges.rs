@@ -78,6 +78,22 @@ pub struct GpuReadings {
     pub readings: Vec<Reading>,
 }
 
+impl GpuReadings {
+    /// What a reader should know where none of these processes was seen on the GPU: the first was read, and the
+    /// processes may have used another.
+    pub fn doubt(&self, processes: &[u32]) -> Option<String> {
+        let seen = |reading: &Reading| reading.processes.iter().any(|it| processes.contains(&it.process));
+        if processes.is_empty() || self.readings.is_empty() || self.readings.iter().any(seen) {
+            return None;
+        }
+        Some(format!(
+            "the gauges are of {}, {}, on which NVML saw no process of the command: it may have used another GPU, which \
+             --device names (inside of a container, and of a process that ends within a period, NVML tells nothing)",
+            self.name, self.uuid
+        ))
+    }
+}
+
 /// A quantity of a [`Reading`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gauge {
@@ -300,6 +316,28 @@ fn unix_now() -> Nanos {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gpu_on_which_no_watched_process_was_seen_is_named() {
+        let process = ProcessReading { process: 42, memory: None, gpu_utilisation: None };
+        let reading = Reading {
+            unix: Nanos(1),
+            counters: Counters::default(),
+            gpu_utilisation: None,
+            memory_used: None,
+            memory_total: None,
+            power_limit_watts: None,
+            pcie_limit_bytes_per_s: None,
+            processes: vec![process],
+        };
+        let (name, uuid) = ("NVIDIA H100".to_owned(), "GPU-1".to_owned());
+        let gpu = GpuReadings { name, uuid, readings: vec![reading] };
+        assert_eq!(gpu.doubt(&[7, 42]), None, "42 is on it");
+        assert_eq!(gpu.doubt(&[]), None, "nothing used CUDA");
+        let doubt = gpu.doubt(&[7]).unwrap();
+        assert!(doubt.starts_with("the gauges are of NVIDIA H100, GPU-1, on which"), "{doubt}");
+        assert_eq!(GpuReadings::default().doubt(&[7]), None, "nothing was read");
+    }
 
     #[test]
     fn a_link_carries_what_its_generation_and_its_lanes_allow() {

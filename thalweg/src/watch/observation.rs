@@ -47,7 +47,7 @@ pub struct Watched {
     pub processes: Vec<Observation>,
     /// What NVML said meanwhile.
     pub gpu: Option<GpuReadings>,
-    /// Why NVML said nothing.
+    /// Why NVML said nothing, or why what it said may be of another GPU.
     pub gpu_problem: Option<String>,
 }
 

@@ -118,7 +118,12 @@ fn findings(findings: &[Finding], style: Style) -> String {
 
 fn gpu(watched: &Watched, style: Style) -> String {
     match (&watched.gpu, &watched.gpu_problem) {
-        (Some(gpu), _) => format!("\n{}", text_of_gpu(gpu, style)),
+        (Some(gpu), doubt) => {
+            let doubt = doubt.as_deref().map_or_else(String::new, |doubt| {
+                style.paint_lines(Tone::Warning, &wrap(&wording::printable(doubt), 80))
+            });
+            format!("\n{}{doubt}", text_of_gpu(gpu, style))
+        }
         (None, Some(problem)) => {
             let line = format!("no gauges of the GPU: {}", wording::printable(problem));
             style.paint_lines(Tone::Dim, &wrap(&line, 80))
@@ -226,6 +231,17 @@ mod tests {
             assert!(finding.contains(part), "{finding}");
         }
         assert!(text.contains("SM activity") && text.contains("55.1 GB/s"), "{text}");
+    }
+
+    #[test]
+    fn gauges_that_may_be_of_another_gpu_say_so() {
+        let mut watched = samples::watched();
+        watched.gpu_problem = watched.gpu.as_ref().and_then(|gpu| gpu.doubt(&[7]));
+        let text = text_of_watched(&watched, Style::Plain);
+        assert!(
+            text.contains("SM activity") && text.contains("the gauges are of NVIDIA H100, GPU-1"),
+            "{text}"
+        );
     }
 
     #[test]
