@@ -29,7 +29,7 @@ pub(super) fn verdict(observation: &Observation) -> String {
 pub(super) fn name(cause: Cause) -> &'static str {
     match cause {
         Cause::PageableCopy => "pageable copies",
-        Cause::DefaultStream => "copies on the default stream",
+        Cause::DefaultStream => "work on the default stream",
         Cause::SerialCopy => "copies beside nothing",
         Cause::Synchronisation => "waits for the device",
         Cause::Submission => "slow launches",

@@ -3,7 +3,9 @@
 //! Every stretch between two computations is cut into pieces. A piece in which a copy ran is the copy's; of a copy from or
 //! to pageable memory, what it took longer than a pinned one would. Before work that was enqueued too late the host is
 //! looked at: the thread that enqueued it waited for the device first, prepared something, was slow, or did something
-//! else; where it waited and then did something else for long, the gap is divided at the end of the wait. The pieces add up to the whole idle time, so losses can be compared and summed.
+//! else; where it waited and then did something else for long, the gap is divided at the end of the wait. The pieces
+//! add up to the whole idle time. What is lost behind small kernels of other streams comes on top of it: the device
+//! computed meanwhile, only less than it could have.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -40,7 +42,8 @@ const USUAL_PINNED_RATE: f64 = 25e9;
 pub enum Cause {
     /// Copies from or to pageable memory: what they took longer than pinned ones.
     PageableCopy,
-    /// Copies on the default stream, beside which nothing else can run, and work that waited for it.
+    /// Copies on the default stream, beside which nothing else can run, and work that waited for small kernels on it or
+    /// waited on it for those of others.
     DefaultStream,
     /// Other copies that no computation ran beside.
     SerialCopy,

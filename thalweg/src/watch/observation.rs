@@ -102,7 +102,9 @@ pub struct Finding {
     pub count: u64,
     /// Bytes that were copied, for copies from or to pageable memory.
     pub bytes: Option<Bytes>,
-    /// Time in which the device computed nothing because of it; for serial streams, time in which more could have run.
+    /// Time in which the device computed nothing because of it. For serial streams, and in part for the default stream,
+    /// time in which only a small kernel ran and more could have: that is computing time too, so with it the losses and
+    /// the computing are more than the whole.
     #[serde(rename = "lost_ns")]
     pub lost: Nanos,
     /// That time over the window.
@@ -344,6 +346,28 @@ mod tests {
         // Before the first kernel nothing is lost: 1.02 ms.
         let whole = observation.window.as_seconds() - 1.02e-3;
         assert!((lost.as_seconds() + computed - whole).abs() < 1e-3 * whole, "{lost} and {computed} s");
+    }
+
+    #[test]
+    fn what_is_lost_behind_small_kernels_comes_on_top_of_the_window() {
+        let mut sample = Sample::new();
+        for item in 0..10 {
+            let at = item * 300 * US;
+            for (stream, start) in [(13, at), (14, at + 100 * US)] {
+                sample.on_stream(stream).call("cudaLaunchKernel", 0, US);
+                sample.kernel_of(8, "small", (start + 2 * US, start + 102 * US));
+            }
+        }
+        let observation = observe(&sample.program(), &NO_WARM_UP);
+        let of = |wanted: Cause| {
+            let found = observation.findings.iter().find(|finding| finding.cause == wanted);
+            found.map_or(Nanos::ZERO, |finding| finding.lost)
+        };
+        let computed = observation.sharing.computing * observation.window.as_seconds();
+        let idle = observation.window.as_seconds() - computed;
+        assert_eq!(of(Cause::Device), Nanos(9 * 100 * US), "idle for want of anything that was seen");
+        assert!((of(Cause::Device).as_seconds() - idle).abs() < 1e-9, "{idle} s idle");
+        assert!(of(Cause::SerialStreams) > Nanos::ZERO, "{:?}", observation.findings);
     }
 
     #[test]

@@ -41,8 +41,10 @@ fn findings(observation: &Observation) -> PlainTable {
         heading: "What costs time",
         heads: vec!["what", "thread", "call", "count", "lost", "share", "what would help"],
         rows: rows.collect(),
-        note: "Time in which the GPU computed nothing, by what it waited for: the rows do not overlap, and with the \
-               time in which it computed they add up to the whole.",
+        note: "Time in which the GPU computed nothing, by what it waited for: these rows do not overlap, and with the \
+               time in which it computed they add up to the whole. Streams that never overlap, and work that waits for \
+               a small kernel on the default stream, lose time on top of that, in which the GPU could have computed \
+               more.",
     }
 }
 
