@@ -31,6 +31,7 @@ pub(super) fn name(cause: Cause) -> &'static str {
         Cause::PageableCopy => "pageable copies",
         Cause::DefaultStream => "work on the default stream",
         Cause::SerialCopy => "copies beside nothing",
+        Cause::SerialFill => "fills of memory beside nothing",
         Cause::Synchronisation => "waits for the device",
         Cause::Submission => "slow launches",
         Cause::HostPause => "pauses of the host",
@@ -51,6 +52,7 @@ pub(super) fn advice(finding: &Finding) -> &'static str {
             "give copies and computations streams of their own: nothing runs beside work on the default stream"
         }
         Cause::SerialCopy => "copy the next item in another stream while this one is computed",
+        Cause::SerialFill => "set memory in another stream, or only where what is in it would be read",
         Cause::Synchronisation => {
             "wait for an item after the next ones were enqueued: after each wait the device has nothing to do until the host has launched more"
         }
@@ -77,7 +79,7 @@ pub(super) fn what(finding: &Finding) -> String {
 pub(super) fn gap(gap: &Gap) -> String {
     let cause = match gap.cause {
         GapCause::Host => "the host, which had not launched yet",
-        GapCause::Copy => "a copy",
+        GapCause::Copy => "a copy or a fill",
         GapCause::OtherStream => "another stream",
         GapCause::Device => "nothing that was seen",
     };

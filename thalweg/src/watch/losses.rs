@@ -47,6 +47,8 @@ pub enum Cause {
     DefaultStream,
     /// Other copies that no computation ran beside.
     SerialCopy,
+    /// Memory that was set, beside which no computation ran.
+    SerialFill,
     /// The host, which had waited for the device before it enqueued more.
     Synchronisation,
     /// The host, which enqueued work more slowly than it was done.
@@ -70,6 +72,7 @@ impl Cause {
             Self::PageableCopy => "pageable_copy",
             Self::DefaultStream => "default_stream",
             Self::SerialCopy => "serial_copy",
+            Self::SerialFill => "serial_fill",
             Self::Synchronisation => "synchronisation",
             Self::Submission => "submission",
             Self::HostPause => "host_pause",
@@ -199,6 +202,10 @@ impl Losses {
 
     fn add_copy(&mut self, program: &Program, copy: &DeviceWork, span: Nanos, rate: &PinnedRate) {
         let culprit = culprit(program, copy);
+        if copy.what == What::Fill {
+            self.add(Cause::SerialFill, span, culprit);
+            return;
+        }
         let excess = Nanos::from_seconds(span.as_seconds() * rate.excess(copy));
         if excess > Nanos::ZERO {
             self.add(Cause::PageableCopy, excess, culprit);
@@ -262,13 +269,13 @@ fn host_was_late(before: &[&HostCall], gap: Span, call: &HostCall) -> (Cause, Cu
 /// A part of an idle stretch.
 struct Piece<'a> {
     span: Span,
-    /// The copy that ran in it.
+    /// The copy or the fill that ran in it.
     running: Option<&'a DeviceWork>,
     /// What ran next.
     next: &'a DeviceWork,
 }
 
-/// When copies ran, none beside another: where two did, the time is that of the first.
+/// When copies ran, and fills, none beside another: where two did, the time is that of the first.
 struct CopyTimes<'a> {
     times: Vec<(Span, &'a DeviceWork)>,
 }
@@ -428,6 +435,20 @@ mod tests {
         assert_eq!(lost(&losses, Cause::DefaultStream), 100 * US);
         assert_eq!(lost(&losses, Cause::SerialCopy), 100 * US);
         assert_eq!(lost(&losses, Cause::Device), 20 * US, "what was enqueued in time");
+    }
+
+    #[test]
+    fn memory_that_is_set_is_no_copy() {
+        let mut sample = Sample::new();
+        sample.call("cudaLaunchKernel", 0, US);
+        sample.kernel("a", 2 * US, 10 * US);
+        sample.call("cudaMemsetAsync", 2 * US, 3 * US);
+        sample.fill(10 * US, 40 * US);
+        sample.call("cudaLaunchKernel", 4 * US, 5 * US);
+        sample.kernel("a", 40 * US, 50 * US);
+        let (losses, _) = losses(&sample);
+        assert_eq!(lost(&losses, Cause::SerialFill), 30 * US);
+        assert_eq!(losses.by_cause.len(), 1, "{:?}", losses.by_cause);
     }
 
     #[test]

@@ -35,9 +35,13 @@ pub struct Sharing {
 
 impl Sharing {
     pub(super) fn of(work: &[&DeviceWork], window: Nanos) -> Self {
-        let stages = work.iter().map(|work| match work.computes() {
-            true => StageTimes { compute: work.span, ..StageTimes::default() },
-            false => StageTimes { h2d: work.span, ..StageTimes::default() },
+        let stages = work.iter().filter_map(|work| match work.what {
+            What::Kernel { .. } | What::Graph => {
+                Some(StageTimes { compute: work.span, ..StageTimes::default() })
+            }
+            What::Copy { .. } => Some(StageTimes { h2d: work.span, ..StageTimes::default() }),
+            // A kernel of the driver or its copy engine, and no traffic of the bus: neither of the two.
+            What::Fill => None,
         });
         let [mut computing, mut twice, mut copying, mut copies, mut hidden] = [Nanos::ZERO; 5];
         sweep(stages, |span, running| {
@@ -68,7 +72,7 @@ pub(super) fn share(part: Nanos, whole: Nanos) -> f64 {
 pub enum GapCause {
     /// The next one was not enqueued yet.
     Host,
-    /// A copy of its own.
+    /// A copy or a fill of its own.
     Copy,
     /// Computations of another stream.
     OtherStream,
@@ -216,6 +220,7 @@ mod tests {
         sample.on_stream(13).kernel("a", 0, 50 * US);
         sample.on_stream(14).kernel("a", 40 * US, 80 * US);
         sample.copy(Direction::H2d, HostMemory::Pinned, 1, (70 * US, 90 * US));
+        sample.fill(85 * US, 100 * US);
         let program = sample.program();
         let work: Vec<_> = program.work.iter().collect();
         let sharing = Sharing::of(&work, Nanos(100 * US));

@@ -1,7 +1,8 @@
 //! Programs made by hand, as files of activities, for the tests.
 
 use thalweg_nvidia::activity::{
-    Activity, Call, Copy, Direction, Entry, GraphRun, HostMemory, Kernel, Stream, StreamKind, Work, Writer,
+    Activity, Call, Copy, Direction, Entry, Fill, GraphRun, HostMemory, Kernel, Stream, StreamKind, Work,
+    Writer,
 };
 
 use super::Program;
@@ -76,6 +77,11 @@ impl Sample {
     pub fn copy(&mut self, direction: Direction, host_memory: HostMemory, bytes: u64, span: (u64, u64)) {
         let work = self.work(span.0, span.1);
         self.add(Activity::Copy(Copy { work, bytes, direction, host_memory }));
+    }
+
+    pub fn fill(&mut self, start: u64, end: u64) {
+        let work = self.work(start, end);
+        self.add(Activity::Fill(Fill { work, bytes: 1 << 20 }));
     }
 
     pub fn graph(&mut self, start: u64, end: u64) {
