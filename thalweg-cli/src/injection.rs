@@ -2,7 +2,9 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,6 +20,9 @@ const FOLDERS: [&str; 3] = ["", "deps", "../lib/thalweg"];
 
 /// What a CUDA driver reads while it starts (CUPTI's documentation, "CUDA Injection").
 const DRIVER_VARIABLE: &str = "CUDA_INJECTION64_PATH";
+
+/// Names that are tried for the folder. More are left behind only where somebody makes them to be in the way.
+const MOST_FOLDERS: u32 = 1000;
 
 /// A folder for what the processes of a command write, removed with all that is in it.
 pub struct Injection {
@@ -35,8 +40,7 @@ impl Injection {
         let program =
             env::current_exe().and_then(fs::canonicalize).context("cannot find this program's own file")?;
         let library = find(program.parent().unwrap_or(Path::new("/")))?;
-        let folder = env::temp_dir().join(format!("thalweg-watch-{}", std::process::id()));
-        fs::create_dir(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let folder = make_folder(&env::temp_dir(), &format!("thalweg-watch-{}", std::process::id()))?;
         Ok(Self { library, folder })
     }
 
@@ -76,6 +80,18 @@ pub enum GraphKernels {
     AsAWhole,
 }
 
+/// Makes a folder that only this user can look into, under the first name that is free: one of an earlier process of the
+/// same number may be left, or one that somebody else has made.
+fn make_folder(parent: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let mut candidates = (0..MOST_FOLDERS).map(|number| parent.join(format!("{name}-{number}")));
+    let made = candidates.find_map(|folder| match DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+        made => Some(made.map(|()| folder)),
+    });
+    let made = made.unwrap_or_else(|| Err(io::ErrorKind::AlreadyExists.into()));
+    made.with_context(|| format!("cannot create {name} in {}", parent.display()))
+}
+
 fn find(folder: &Path) -> anyhow::Result<PathBuf> {
     let candidates: Vec<_> = FOLDERS.iter().map(|place| folder.join(place).join(FILE)).collect();
     let found = candidates.iter().find(|file| file.is_file());
@@ -92,6 +108,21 @@ fn find(folder: &Path) -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_is_left_from_before_is_left_alone_and_nobody_else_looks_into_the_new_one() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let name = format!("thalweg-injection-{}", std::process::id());
+        let [first, second] = [(); 2].map(|()| make_folder(&env::temp_dir(), &name).unwrap());
+        let mode = fs::metadata(&second).unwrap().permissions().mode();
+        for folder in [&first, &second] {
+            fs::remove_dir(folder).unwrap();
+        }
+        assert_ne!(first, second);
+        assert_eq!(mode & 0o777, 0o700);
+        let error = make_folder(Path::new("/nowhere"), "a").unwrap_err().to_string();
+        assert_eq!(error, "cannot create a in /nowhere");
+    }
 
     #[test]
     fn a_program_without_its_library_says_where_it_looked() {
