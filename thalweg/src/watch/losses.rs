@@ -89,15 +89,17 @@ impl Cause {
 pub(super) struct PinnedRate {
     pub(super) h2d: f64,
     pub(super) d2h: f64,
-    /// Whether pinned copies of the program itself told it.
-    pub(super) is_measured: bool,
+    /// Whether pinned copies of the program itself, in that direction, told it.
+    pub(super) h2d_is_measured: bool,
+    pub(super) d2h_is_measured: bool,
 }
 
 impl PinnedRate {
-    /// The best of the program's own pinned copies; else `assumed`, else the usual.
-    pub(super) fn of(program: &Program, assumed: Option<f64>) -> Self {
+    /// The best of the program's own pinned copies from and to a device; else `assumed`, else the usual.
+    pub(super) fn of(program: &Program, device: u32, assumed: Option<f64>) -> Self {
         let best = |wanted: Direction| {
-            let rates = program.work.iter().filter_map(|work| match work.what {
+            let of_device = program.work.iter().filter(|work| work.device == device);
+            let rates = of_device.filter_map(|work| match work.what {
                 What::Copy { bytes, direction, host_memory: HostMemory::Pinned }
                     if direction == wanted && bytes >= LEAST_BYTES_FOR_A_RATE =>
                 {
@@ -112,7 +114,8 @@ impl PinnedRate {
         Self {
             h2d: h2d.or(d2h).unwrap_or(usual),
             d2h: d2h.or(h2d).unwrap_or(usual),
-            is_measured: h2d.or(d2h).is_some(),
+            h2d_is_measured: h2d.is_some(),
+            d2h_is_measured: d2h.is_some(),
         }
     }
 
@@ -324,7 +327,7 @@ mod tests {
     fn losses(sample: &Sample) -> (Losses, Program) {
         let program = sample.program();
         let work: Vec<_> = program.work.iter().collect();
-        let losses = Losses::of(&program, &work, &PinnedRate::of(&program, None));
+        let losses = Losses::of(&program, &work, &PinnedRate::of(&program, 0, None));
         (losses, program)
     }
 
@@ -435,6 +438,20 @@ mod tests {
         assert_eq!(lost(&losses, Cause::DefaultStream), 100 * US);
         assert_eq!(lost(&losses, Cause::SerialCopy), 100 * US);
         assert_eq!(lost(&losses, Cause::Device), 20 * US, "what was enqueued in time");
+    }
+
+    #[test]
+    fn a_rate_is_measured_only_in_the_direction_and_on_the_device_of_a_copy() {
+        let mut sample = Sample::new();
+        sample.call("cudaMemcpyAsync", 0, US);
+        sample.copy(Direction::D2h, HostMemory::Pinned, 10_000_000, (2 * US, 202 * US));
+        let program = sample.program();
+        let rate = PinnedRate::of(&program, 0, Some(20e9));
+        assert_eq!((rate.h2d_is_measured, rate.d2h_is_measured), (false, true));
+        assert_eq!((rate.h2d, rate.d2h), (50e9, 50e9), "the nearest that is known");
+        let rate = PinnedRate::of(&program, 1, Some(20e9));
+        assert_eq!((rate.h2d_is_measured, rate.d2h_is_measured), (false, false));
+        assert_eq!((rate.h2d, rate.d2h), (20e9, 20e9));
     }
 
     #[test]

@@ -81,10 +81,14 @@ pub struct Observation {
     pub graph_run_count: u64,
     /// Kernels of each run of a graph; `None` where there were no graphs, or they were recorded as a whole.
     pub kernels_per_graph_run: Option<f64>,
-    /// Rate of pinned copies that pageable ones are held against, in bytes per second.
+    /// Rate of pinned copies to the device that pageable ones are held against, in bytes per second.
     pub pinned_bytes_per_s: f64,
-    /// Whether the program's own copies told that rate.
+    /// Whether the program's own copies to the device told that rate.
     pub pinned_rate_is_measured: bool,
+    /// The same for copies from the device.
+    pub pinned_d2h_bytes_per_s: f64,
+    /// Whether the program's own copies from the device told that rate.
+    pub pinned_d2h_rate_is_measured: bool,
     /// What a reader should know before believing the rest.
     pub remarks: Vec<String>,
 }
@@ -154,7 +158,7 @@ pub fn observe(program: &Program, settings: &Settings) -> Observation {
     let start = work.first().map_or(start, |work| work.span.start);
     let end = work.iter().map(|work| work.span.end).max().unwrap_or(start);
     let window = end - start;
-    let rate = PinnedRate::of(program, settings.pinned_bytes_per_s);
+    let rate = PinnedRate::of(program, device, settings.pinned_bytes_per_s);
     let waits = Waits::of(program, &work);
     let mut losses = Losses::of(program, &work, &rate);
     add_waits(&mut losses, program, &waits);
@@ -182,7 +186,9 @@ pub fn observe(program: &Program, settings: &Settings) -> Observation {
         kernels_per_graph_run: (graph_kernels > 0 && graph_run_count > 0)
             .then(|| graph_kernels as f64 / graph_run_count as f64),
         pinned_bytes_per_s: rate.h2d,
-        pinned_rate_is_measured: rate.is_measured,
+        pinned_rate_is_measured: rate.h2d_is_measured,
+        pinned_d2h_bytes_per_s: rate.d2h,
+        pinned_d2h_rate_is_measured: rate.d2h_is_measured,
         remarks: remarks(program, device),
     }
 }
