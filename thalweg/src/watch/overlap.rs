@@ -121,8 +121,7 @@ impl<'a> Waits<'a> {
                 let (cause, other) = cause(program, &computing, gap, next, last);
                 let total = totals.entry(cause).or_default();
                 *total = (total.0 + 1, total.1 + gap.duration());
-                if let Some(other) = other.filter(|other| is_small(other)) {
-                    let waited = gap.end - gap.start.max(other.span.start);
+                if let Some((other, waited)) = other.filter(|(other, _)| is_small(other)) {
                     behind_small.push((next, other, waited));
                 }
             }
@@ -148,14 +147,15 @@ struct Last {
     copied: Nanos,
 }
 
-/// The largest part of a gap: before the next one was enqueued, under copies, or behind another stream.
+/// The largest part of a gap: before the next one was enqueued, under copies, or behind another stream, whose work is
+/// given with the time that it ran meanwhile.
 fn cause<'a>(
     program: &Program,
     computing: &[&'a DeviceWork],
     gap: Span,
     next: &DeviceWork,
     last: &Last,
-) -> (GapCause, Option<&'a DeviceWork>) {
+) -> (GapCause, Option<(&'a DeviceWork, Nanos)>) {
     let enqueued = next.call.map_or(gap.start, |call| program.calls[call].span.end);
     let late = enqueued.min(gap.end) - gap.start;
     let ready = Span { start: gap.start.max(enqueued).max(last.copied).min(gap.end), end: gap.end };
@@ -172,11 +172,19 @@ fn cause<'a>(
     }
 }
 
-/// A computation of another stream that ran in a span.
-fn running_beside<'a>(computing: &[&'a DeviceWork], span: Span, stream: usize) -> Option<&'a DeviceWork> {
+/// The computation of another stream that ran longest in a span, and how long.
+fn running_beside<'a>(
+    computing: &[&'a DeviceWork],
+    span: Span,
+    stream: usize,
+) -> Option<(&'a DeviceWork, Nanos)> {
     let before = computing.partition_point(|work| work.span.start < span.end);
     let candidates = computing[..before].iter().rev().take(MOST_BESIDE);
-    candidates.copied().find(|work| work.stream != stream && work.span.end > span.start + SHORTEST_GAP)
+    let beside = |work: &&'a DeviceWork| {
+        let ran = work.span.end.min(span.end) - work.span.start.max(span.start);
+        (work.stream != stream && work.span.end > span.start + SHORTEST_GAP).then_some((*work, ran))
+    };
+    candidates.filter_map(beside).max_by_key(|(_, ran)| *ran)
 }
 
 #[cfg(test)]
@@ -227,6 +235,24 @@ mod tests {
         let expected =
             Sharing { computing: 0.8, computing_twice: 0.1, copying: 0.2, copies_under_compute: Some(0.5) };
         assert_eq!(sharing, expected);
+    }
+
+    #[test]
+    fn what_ran_longest_is_what_was_waited_for_not_what_started_last() {
+        let mut sample = Sample::new();
+        sample.on_stream(13).call("cudaLaunchKernel", 0, US);
+        sample.kernel("first", 2 * US, 10 * US);
+        sample.on_stream(14).call("cudaLaunchKernel", 0, US);
+        sample.kernel("large", 10 * US, 110 * US);
+        sample.on_stream(15).call("cudaLaunchKernel", 0, US);
+        sample.kernel_of(8, "small", (105 * US, 130 * US));
+        sample.on_stream(13).call("cudaLaunchKernel", 0, US);
+        sample.kernel("next", 110 * US, 150 * US);
+        let program = sample.program();
+        let work: Vec<_> = program.work.iter().collect();
+        let waits = Waits::of(&program, &work);
+        assert_eq!(waits.gaps[0].cause, GapCause::OtherStream);
+        assert!(waits.behind_small.is_empty(), "{:?}", waits.behind_small);
     }
 
     #[test]
