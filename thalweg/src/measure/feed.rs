@@ -145,12 +145,7 @@ impl Feed<'_> {
             }
             Feeding::Resident => self.send(&schedule, Filler::resident(self.inputs))?,
         };
-        Ok(FeedSummary {
-            feeding: self.feeding,
-            senders: filled.senders,
-            busy_share: filled.time.as_seconds() / filled.wall.as_seconds().max(f64::MIN_POSITIVE),
-            fill_bytes_per_s: filled.bytes as f64 / filled.time.as_seconds().max(f64::MIN_POSITIVE),
-        })
+        Ok(filled.summary(self.feeding))
     }
 
     /// No more threads than there may be requests: others would only take turns in being woken.
@@ -168,9 +163,15 @@ impl Feed<'_> {
             });
             joined.collect::<Result<Vec<Filled>>>()
         })?;
-        let time = all.iter().map(|one| one.time.0).sum::<u64>() / senders as u64;
-        let wall = all.iter().map(|one| one.wall).max().unwrap_or_default();
-        Ok(Filled { senders, time: Nanos(time), wall, bytes: all.iter().map(|one| one.bytes).sum() })
+        let mean =
+            |of: fn(&Filled) -> Nanos| Nanos(all.iter().map(|one| of(one).0).sum::<u64>() / senders as u64);
+        Ok(Filled {
+            senders,
+            preparing: mean(|one| one.preparing),
+            filling: mean(|one| one.filling),
+            wall: all.iter().map(|one| one.wall).max().unwrap_or_default(),
+            bytes: all.iter().map(|one| one.bytes).sum(),
+        })
     }
 
     /// Sends what of the schedule nobody else does.
@@ -179,7 +180,7 @@ impl Feed<'_> {
         let ask = || self.producer.request(self.load.samples_per_request);
         let mut asked = (self.asking != Asking::AtNeed).then(ask);
         while let Some(intended) = self.next_send(schedule) {
-            filled.time += self.prepare();
+            filled.preparing += self.prepare();
             let mut reservation = match asked.take().unwrap_or_else(ask).and_then(RoomRequest::wait) {
                 // The streams may be gone; what they failed with is on its way to the observer.
                 Err(Error::Stopped | Error::NoExecutor { .. }) => break,
@@ -189,7 +190,7 @@ impl Feed<'_> {
             let first_sample = schedule.next_request() * self.load.samples_per_request % self.inputs.count();
             let began = self.clock.now();
             let in_slot = filler.fill(&mut reservation, first_sample, &mut filled.bytes);
-            filled.time += self.clock.now() - began;
+            filled.filling += self.clock.now() - began;
             reservation.commit_intended(in_slot as u64, intended);
             if self.asking == Asking::Ahead {
                 asked = Some(ask());
@@ -249,9 +250,23 @@ impl Schedule {
 #[derive(Default)]
 struct Filled {
     senders: usize,
-    time: Nanos,
+    /// Means over the senders.
+    preparing: Nanos,
+    filling: Nanos,
     wall: Nanos,
     bytes: u64,
+}
+
+impl Filled {
+    fn summary(&self, feeding: Feeding) -> FeedSummary {
+        let busy = self.preparing + self.filling;
+        FeedSummary {
+            feeding,
+            senders: self.senders,
+            busy_share: busy.as_seconds() / self.wall.as_seconds().max(f64::MIN_POSITIVE),
+            fill_bytes_per_s: self.bytes as f64 / self.filling.as_seconds().max(f64::MIN_POSITIVE),
+        }
+    }
 }
 
 /// Brings samples into reservations.
@@ -299,5 +314,19 @@ impl<'a> Filler<'a> {
         }
         *bytes += size;
         first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preparing_keeps_a_sender_busy_and_is_no_filling() {
+        let [preparing, filling, wall] = [800_000, 100_000, 1_000_000].map(Nanos);
+        let filled = Filled { senders: 1, preparing, filling, wall, bytes: 1_000_000 };
+        let summary = filled.summary(Feeding::Copy { threads: 1 });
+        assert!((summary.busy_share - 0.9).abs() < 1e-12, "{summary:?}");
+        assert!((summary.fill_bytes_per_s - 1e10).abs() < 1.0, "{summary:?}");
     }
 }
