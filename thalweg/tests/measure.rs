@@ -2,38 +2,21 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::Doubler;
+use support::{Doubler, workload};
 use thalweg::Error;
-use thalweg::backend::{DeviceSpec, Engine, PlantedFault};
+use thalweg::backend::PlantedFault;
 use thalweg::measure::{
-    Arrival, Feeding, Load, Measurement, Pacing, Reference, SampleSet, Stability, StopSignal, Workload,
-    measure_what_fits,
+    Arrival, Feeding, Load, Measurement, Pacing, Stability, StopSignal, Workload, measure_what_fits,
 };
-use thalweg::model::ModelIdentity;
 use thalweg::pool::Configuration;
 use thalweg::tune::saturating_load;
 use thalweg::units::Nanos;
 
 const EXECUTION: Duration = Duration::from_millis(2);
-
-fn workload(engine: Doubler) -> Workload {
-    let engine: Arc<dyn Engine> = Arc::new(engine);
-    let inputs = SampleSet::random(engine.signature(), 8, 1);
-    let reference = Reference::compute(&engine, &inputs).expect("one stream gives a reference");
-    let device = DeviceSpec {
-        backend: "test".to_owned(),
-        name: "doubler".to_owned(),
-        core_count: 2,
-        memory_bytes: None,
-        versions: BTreeMap::new(),
-    };
-    let model = ModelIdentity { path: "none".into(), sha256: "0".to_owned(), input_shapes: BTreeMap::new() };
-    Workload { model, engine, source: None, device, inputs, feeding: Feeding::default(), reference }
-}
 
 fn short() -> Pacing {
     Pacing { warm_up: Duration::from_millis(20), window: Duration::from_millis(60), max_windows: 6 }
@@ -45,7 +28,7 @@ fn measure(workload: &Workload, configuration: Configuration, load: Load) -> tha
 
 #[test]
 fn streams_that_sleep_add_up_and_every_slot_is_verified() {
-    let workload = workload(Doubler::new(4).with_delays(&[EXECUTION]));
+    let workload = workload(Arc::new(Doubler::new(4).with_delays(&[EXECUTION])));
     let configuration = Configuration { streams: 2, batch_size: 4, ..Configuration::default() };
     let measurement = measure(&workload, configuration, saturating_load(&configuration, None)).unwrap();
     // Two streams, four samples per execution, at most 500 executions a second each.
@@ -65,7 +48,7 @@ fn streams_that_sleep_add_up_and_every_slot_is_verified() {
 
 #[test]
 fn a_wrong_output_is_an_error_that_names_stream_tensor_index_and_values() {
-    let workload = workload(Doubler::new(1).wrong_on_stream(1));
+    let workload = workload(Arc::new(Doubler::new(1).wrong_on_stream(1)));
     let configuration = Configuration { streams: 2, ..Configuration::default() };
     let error = measure(&workload, configuration, saturating_load(&configuration, None)).unwrap_err();
     match error {
@@ -79,7 +62,7 @@ fn a_wrong_output_is_an_error_that_names_stream_tensor_index_and_values() {
 
 #[test]
 fn a_measurement_ends_when_all_streams_are_lost() {
-    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]).breaking_after(20));
+    let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION]).breaking_after(20)));
     let configuration = Configuration { streams: 2, ..Configuration::default() };
     let started = Instant::now();
     let ended = measure(&workload, configuration, saturating_load(&configuration, None));
@@ -97,7 +80,7 @@ fn a_measurement_ends_when_all_streams_are_lost() {
 #[test]
 fn what_came_in_before_all_streams_were_lost_is_kept() {
     // Long before three windows can agree, also on a machine that is busy.
-    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]).breaking_after(24));
+    let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION]).breaking_after(24)));
     let configuration = Configuration { streams: 2, ..Configuration::default() };
     let measured = measure(&workload, configuration, saturating_load(&configuration, None)).unwrap();
     assert!(!measured.windows.is_empty() && measured.records.len() >= 8, "{}", measured.records.len());
@@ -107,7 +90,7 @@ fn what_came_in_before_all_streams_were_lost_is_kept() {
 
 #[test]
 fn streams_that_do_not_fit_are_fewer_streams_and_a_remark() {
-    let workload = workload(Doubler::new(2).with_delays(&[EXECUTION]).with_room_for(3));
+    let workload = workload(Arc::new(Doubler::new(2).with_delays(&[EXECUTION]).with_room_for(3)));
     let wanted = Configuration { streams: 8, submitters: 4, batch_size: 2, ..Configuration::default() };
     let load = |configuration: &Configuration| saturating_load(configuration, None);
     let stop = StopSignal::default();
@@ -123,7 +106,7 @@ fn streams_that_do_not_fit_are_fewer_streams_and_a_remark() {
 #[test]
 fn what_a_stream_does_otherwise_than_asked_is_in_the_measurement_once() {
     let remark = "Stream 1 runs without a CUDA graph: it is made of threads.";
-    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]).with_remark(1, remark));
+    let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION]).with_remark(1, remark)));
     let configuration = Configuration { streams: 2, ..Configuration::default() };
     let measured = measure(&workload, configuration, saturating_load(&configuration, None)).unwrap();
     assert_eq!(measured.remarks, [remark]);
@@ -132,7 +115,7 @@ fn what_a_stream_does_otherwise_than_asked_is_in_the_measurement_once() {
 
 #[test]
 fn a_stop_ends_it_and_before_the_first_window_nothing_was_measured() {
-    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]));
+    let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION])));
     let configuration = Configuration::default();
     let stop = StopSignal::default();
     stop.request();
@@ -144,7 +127,7 @@ fn a_stop_ends_it_and_before_the_first_window_nothing_was_measured() {
 
 #[test]
 fn a_pool_that_cannot_keep_up_cannot_hide_it() {
-    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]));
+    let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION])));
     // At most 500 a second are possible: requests wait longer and longer for their turn.
     let load = Load { arrival: Arrival::ConstantRate(2000.0), samples_per_request: 1 };
     let measurement = measure(&workload, Configuration::default(), load).unwrap();
@@ -154,7 +137,7 @@ fn a_pool_that_cannot_keep_up_cannot_hide_it() {
 
 #[test]
 fn a_rate_below_the_capacity_is_served_at_that_rate() {
-    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]));
+    let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION])));
     let load = Load { arrival: Arrival::PoissonRate(100.0), samples_per_request: 1 };
     let configuration = Configuration { streams: 2, ..Configuration::default() };
     let measurement = measure(&workload, configuration, load).unwrap();
@@ -165,7 +148,7 @@ fn a_rate_below_the_capacity_is_served_at_that_rate() {
 #[test]
 fn inputs_that_several_threads_copy_are_the_same() {
     // 3 MB a sample: many pieces.
-    let mut workload = workload(Doubler::of_size(2, 750_000));
+    let mut workload = workload(Arc::new(Doubler::of_size(2, 750_000)));
     let configuration = Configuration { batch_size: 2, ..Configuration::default() };
     let load = saturating_load(&configuration, None);
     for threads in [1, 4] {
@@ -180,7 +163,7 @@ fn inputs_that_several_threads_copy_are_the_same() {
 
 #[test]
 fn small_requests_that_several_threads_send_come_in_time_and_with_their_own_samples() {
-    let mut workload = workload(Doubler::new(1));
+    let mut workload = workload(Arc::new(Doubler::new(1)));
     workload.feeding = Feeding::Copy { threads: 4 };
     let configuration = Configuration { streams: 2, ..Configuration::default() };
     let closed = measure(&workload, configuration, saturating_load(&configuration, None));
@@ -196,7 +179,7 @@ fn small_requests_that_several_threads_send_come_in_time_and_with_their_own_samp
 
 #[test]
 fn resident_inputs_are_written_once_for_each_place_and_outputs_are_still_right() {
-    let mut workload = workload(Doubler::new(2).with_delays(&[Duration::from_micros(200)]));
+    let mut workload = workload(Arc::new(Doubler::new(2).with_delays(&[Duration::from_micros(200)])));
     workload.feeding = Feeding::Resident;
     let configuration = Configuration { streams: 2, batch_size: 2, ..Configuration::default() };
     // One sample a request, so that two share a slot.
@@ -211,7 +194,7 @@ fn resident_inputs_are_written_once_for_each_place_and_outputs_are_still_right()
 
 #[test]
 fn a_planted_wait_lets_no_execution_run_beside_another() {
-    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]));
+    let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION])));
     let fault = Some(PlantedFault::WaitPerItem);
     let configuration = Configuration { streams: 4, fault, ..Configuration::default() };
     let measurement = measure(&workload, configuration, saturating_load(&configuration, None)).unwrap();
@@ -225,7 +208,7 @@ fn a_planted_wait_lets_no_execution_run_beside_another() {
 
 #[test]
 fn a_planted_slow_feed_keeps_the_sender_busy_and_the_streams_idle() {
-    let workload = workload(Doubler::new(1).with_delays(&[EXECUTION]));
+    let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION])));
     let preparation = Nanos(20_000_000);
     let fault = Some(PlantedFault::SlowFeed(preparation));
     let configuration = Configuration { streams: 2, fault, ..Configuration::default() };

@@ -2,37 +2,20 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use support::Doubler;
+use support::{Doubler, workload};
 use thalweg::Error;
-use thalweg::backend::{DeviceSpec, Engine, Executor, ExecutorSpec, Replay};
-use thalweg::measure::{
-    Feeding, Neighbour, Reference, SampleSet, StopSignal, Workload, neighbours, overhead,
-};
-use thalweg::model::{ModelIdentity, Signature};
+use thalweg::backend::{Engine, Executor, ExecutorSpec, Replay};
+use thalweg::measure::{Neighbour, StopSignal, Workload, neighbours, overhead};
+use thalweg::model::Signature;
 use thalweg::pool::Configuration;
 use thalweg::tune::saturating_load;
 
 const EXECUTION: Duration = Duration::from_millis(2);
 const TIME: Duration = Duration::from_millis(200);
-
-fn workload(engine: Arc<dyn Engine>) -> Workload {
-    let inputs = SampleSet::random(engine.signature(), 8, 1);
-    let reference = Reference::compute(&engine, &inputs).expect("one stream gives a reference");
-    let device = DeviceSpec {
-        backend: "test".to_owned(),
-        name: "doubler".to_owned(),
-        core_count: 2,
-        memory_bytes: None,
-        versions: BTreeMap::new(),
-    };
-    let model = ModelIdentity { path: "none".into(), sha256: "0".to_owned(), input_shapes: BTreeMap::new() };
-    Workload { model, engine, source: None, device, inputs, feeding: Feeding::default(), reference }
-}
 
 fn neighbour(workload: &Workload, streams: usize) -> Neighbour<'_> {
     let configuration = Configuration { streams, ..Configuration::default() };

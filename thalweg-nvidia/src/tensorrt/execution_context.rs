@@ -344,15 +344,13 @@ impl ExecutionContext {
 
     /// The output that turned out to need more than its memory in the execution that has just failed.
     fn output_too_small(&self) -> Option<Error> {
-        let tensors = self.engine.tensors().iter().zip(&self.bindings).zip(&self.output_allocators);
-        tensors
-            .filter_map(|((tensor, binding), allocator)| {
-                let needed = allocator.as_ref()?.take_missing_bytes()?;
-                let given = binding.as_ref().map_or(0, Binding::byte_count);
-                let needed = usize::try_from(needed).unwrap_or(usize::MAX);
-                Some(Error::BufferTooSmall { buffer: tensor.name.clone(), needed, given })
-            })
-            .next()
+        let mut tensors = self.engine.tensors().iter().zip(&self.bindings).zip(&self.output_allocators);
+        tensors.find_map(|((tensor, binding), allocator)| {
+            let needed = allocator.as_ref()?.take_missing_bytes()?;
+            let given = binding.as_ref().map_or(0, Binding::byte_count);
+            let needed = usize::try_from(needed).unwrap_or(usize::MAX);
+            Some(Error::BufferTooSmall { buffer: tensor.name.clone(), needed, given })
+        })
     }
 
     /// That every tensor has enough memory for its shape, and the context some to compute in.

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -9,10 +10,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use thalweg::backend::{
-    Completion, CudaGraph, Engine, Executor, ExecutorSpec, HostTensor, Outcome, Rejected, Slot, SlotId, Span,
-    StageTimes, Waker,
+    Completion, CudaGraph, DeviceSpec, Engine, Executor, ExecutorSpec, HostTensor, Outcome, Rejected, Slot,
+    SlotId, Span, StageTimes, Waker,
 };
-use thalweg::model::{DataType, Signature, TensorSpec};
+use thalweg::measure::{Feeding, Reference, SampleSet, Workload};
+use thalweg::model::{DataType, ModelIdentity, Signature, TensorSpec};
 use thalweg::units::Clock;
 use thalweg::{Error, Room};
 
@@ -23,6 +25,21 @@ pub const BREAK: f32 = -2.0;
 
 /// Values of one sample.
 pub const WIDTH: usize = 3;
+
+/// A workload of this engine with eight random samples, on a made-up device.
+pub fn workload(engine: Arc<dyn Engine>) -> Workload {
+    let inputs = SampleSet::random(engine.signature(), 8, 1);
+    let reference = Reference::compute(&engine, &inputs).expect("one stream gives a reference");
+    let device = DeviceSpec {
+        backend: "test".to_owned(),
+        name: "doubler".to_owned(),
+        core_count: 2,
+        memory_bytes: None,
+        versions: BTreeMap::new(),
+    };
+    let model = ModelIdentity { path: "none".into(), sha256: "0".to_owned(), input_shapes: BTreeMap::new() };
+    Workload { model, engine, source: None, device, inputs, feeding: Feeding::default(), reference }
+}
 
 /// An engine whose output is twice its input.
 pub struct Doubler {

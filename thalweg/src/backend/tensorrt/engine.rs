@@ -72,8 +72,7 @@ impl Engine for TensorRtEngine {
     }
 
     fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>> {
-        self.check_profiles(spec)?;
-        self.check_memory(spec)?;
+        self.check_room(spec)?;
         let executor = |stream| -> Result<Box<dyn Executor>> {
             Ok(Box::new(TensorRtExecutor::new(Arc::clone(&self), stream, spec)?))
         };
@@ -81,8 +80,7 @@ impl Engine for TensorRtEngine {
     }
 
     fn replay(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Option<Replay>> {
-        self.check_profiles(spec)?;
-        self.check_memory(spec)?;
+        self.check_room(spec)?;
         let lanes = |stream| TensorRtExecutor::new(Arc::clone(&self), stream, spec)?.into_lanes(spec);
         let mut lanes = (0..spec.streams).map(lanes).collect::<Result<Vec<_>>>()?;
         // One of each stream in turn, so that the oldest is always the next to wait for.
@@ -153,6 +151,12 @@ impl TensorRtEngine {
             batch_size,
             free_bytes: self.context.memory()?.free_bytes,
         })
+    }
+
+    /// Whether there is room for so many streams, before any of it is taken.
+    fn check_room(&self, spec: &ExecutorSpec) -> Result<()> {
+        self.check_profiles(spec)?;
+        self.check_memory(spec)
     }
 
     fn check_profiles(&self, spec: &ExecutorSpec) -> Result<()> {

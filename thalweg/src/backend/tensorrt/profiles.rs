@@ -40,9 +40,10 @@ impl Profiles {
         let shapes = |profile| -> Result<Vec<_>> {
             inputs.iter().map(|input| Ok(engine.profile_shapes(&input.name, profile)?)).collect()
         };
+        let first = shapes(0)?;
         let mut numbers = BTreeSet::from([0]);
         for profile in 1..engine.profile_count()? {
-            if shapes(profile)? == shapes(0)? {
+            if shapes(profile)? == first {
                 numbers.insert(profile);
             }
         }
