@@ -57,7 +57,7 @@ CALLED = {
         "setFlag", "clearFlag", "getFlag", "setMemoryPoolLimit", "getMemoryPoolLimit",
         "setProfilingVerbosity", "addOptimizationProfile", "setCalibrationProfile", "setInt8Calibrator",
         "createTimingCache", "setTimingCache", "setPreviewFeature", "setBuilderOptimizationLevel",
-        "setMaxAuxStreams", "setProgressMonitor",
+        "setMaxAuxStreams", "setProgressMonitor", "setTacticSources", "getTacticSources",
     ],
     "VNetworkDefinition": [
         "getNbInputs", "getInput", "getNbOutputs", "getOutput", "getNbLayers", "setErrorRecorder",

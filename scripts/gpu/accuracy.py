@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Compares outputs on a GPU with ONNX Runtime on the CPU, in FP32 without TF32 and in FP16.
 
-Usage: accuracy.py [--thalweg PATH] [--samples N] [--threads N] [--fp16-level N] [--timing-cache FILE] NAME...
+Usage: accuracy.py [--thalweg PATH] [--samples N] [--threads N] [--fp16-level N] [--timing-cache FILE]
+                   [--tactics=+|-SOURCE...] NAME...
 Needs: numpy, onnxruntime; TensorRT on the loader's path. NAME is a model of scripts/models.tsv, or one that
 `thalweg model` writes. Prints a table; ends with 1 where FP32 is off by more than 1e-3 or FP16 by more than 2e-2.
 """
@@ -67,10 +68,12 @@ def main():
     parser.add_argument("--samples", type=int, default=3)
     parser.add_argument("--fp16-level", type=int, default=1, help="the least that looks for kernels of lower precisions")
     parser.add_argument("--timing-cache", help="of TensorRT's builder; makes the second precision quicker")
+    parser.add_argument("--tactics", help="where kernels come from, as `thalweg build` takes it")
     parser.add_argument("--threads", type=int, default=8, help="of ONNX Runtime")
     parser.add_argument("--precision", choices=sorted(TOLERANCES), action="append")
     arguments = parser.parse_args()
     how = [f"--timing-cache={arguments.timing_cache}"] if arguments.timing_cache else []
+    how += [f"--tactics={arguments.tactics}"] if arguments.tactics else []
     OPTIONS["fp16"].append(f"--optimization-level={arguments.fp16_level}")
     is_good = True
     for name in arguments.names:

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use thalweg::backend::{CudaGraph, DataSheet, PlantedFault, Precision, Transfers, Wait};
+use thalweg::backend::{CudaGraph, DataSheet, PlantedFault, Precision, TacticSource, Transfers, Wait};
 use thalweg::export::Format;
 use thalweg::measure::{Feeding, ObjectionKind};
 use thalweg::model::DataType;
@@ -17,7 +17,7 @@ use thalweg::precision::AccuracyLimit;
 use crate::values::{
     Counts, format_parser, graph_parser, network_parser, objection_parser, parse_count, parse_counts,
     parse_delay, parse_device, parse_fault, parse_feeding, parse_input_type, parse_positive, parse_seconds,
-    parse_shape, parse_span, precision_parser, target_parser, transfers_parser, wait_parser,
+    parse_shape, parse_span, parse_tactics, precision_parser, target_parser, transfers_parser, wait_parser,
 };
 
 pub use precision::{AccuracyArgs, ConvertArgs, InputsArgs, QuantizationArgs, Target};
@@ -215,6 +215,10 @@ pub struct BuilderArgs {
     /// Most streams that one execution may use besides its own
     #[arg(long, value_name = "N")]
     pub aux_streams: Option<u8>,
+    /// Where to take kernels from, or not, such as -jit-convolutions,+cudnn: cublas, cublas-lt, cudnn,
+    /// edge-mask-convolutions, jit-convolutions [default: as TensorRT does]
+    #[arg(long, value_name = "+|-SOURCE", value_delimiter = ',', allow_hyphen_values = true, value_parser = parse_tactics)]
+    pub tactics: Vec<(TacticSource, bool)>,
     /// Let later versions of TensorRT run the engine
     #[arg(long)]
     pub version_compatible: bool,
@@ -267,7 +271,7 @@ const KNOBS: [&str; 11] = [
 ];
 
 /// What decides which engine is built.
-const ENGINE_MAKERS: [&str; 13] = [
+const ENGINE_MAKERS: [&str; 14] = [
     "model",
     "shapes",
     "precision",
@@ -276,6 +280,7 @@ const ENGINE_MAKERS: [&str; 13] = [
     "optimization_level",
     "workspace_mb",
     "aux_streams",
+    "tactics",
     "version_compatible",
     "timing_cache",
     "cache",

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use thalweg::backend::{CudaGraph, DataSheet, PlantedFault, Precision, Transfers, Wait};
+use thalweg::backend::{CudaGraph, DataSheet, PlantedFault, Precision, TacticSource, Transfers, Wait};
 use thalweg::export::Format;
 use thalweg::measure::{Feeding, ObjectionKind};
 use thalweg::model::DataType;
@@ -48,6 +48,21 @@ pub fn parse_input_type(text: &str) -> Result<DataType, String> {
         "u8" => Ok(DataType::U8),
         _ => Err("the types are f32, f16 and u8".to_owned()),
     }
+}
+
+/// A source of kernels with `+` or `-` in front.
+pub fn parse_tactics(text: &str) -> Result<(TacticSource, bool), String> {
+    let sources = || TacticSource::ALL.iter();
+    let wrong = || {
+        let known: Vec<_> = sources().map(ToString::to_string).collect();
+        format!("+ or - in front of one of {}", known.join(", "))
+    };
+    let (is_used, name) = match text.split_at_checked(1) {
+        Some(("+", name)) => (true, name),
+        Some(("-", name)) => (false, name),
+        _ => return Err(wrong()),
+    };
+    sources().find(|source| source.to_string() == name).map(|source| (*source, is_used)).ok_or_else(wrong)
 }
 
 /// A whole number above 0.

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use thalweg_nvidia::Error;
 use thalweg_nvidia::tensorrt::{
     BuildProgress, Builder, BuilderFlag, DataType, Family, Flavour, HostMemory, Network, ProfilingVerbosity,
-    ShapeRange, SharedProfiles, TensorRt, parse_onnx,
+    ShapeRange, SharedProfiles, TacticSource, TensorRt, parse_onnx,
 };
 
 use libraries::{Lines, open, root};
@@ -158,6 +158,13 @@ fn a_configuration_keeps_what_it_is_told() {
     config.set_profiling_verbosity(ProfilingVerbosity::Detailed).unwrap();
     config.set_optimization_level(1).unwrap();
     config.limit_aux_streams(0).unwrap();
+    for is_used in [false, true] {
+        config.use_tactics(TacticSource::EdgeMaskConvolutions, is_used).unwrap();
+        assert_eq!(config.uses_tactics(TacticSource::EdgeMaskConvolutions), Ok(is_used));
+    }
+    let of_a_library = config.use_tactics(TacticSource::Cudnn, true);
+    assert!(matches!(of_a_library, Err(Error::NotInThisVersion { .. })), "{of_a_library:?}");
+    assert_eq!(config.uses_tactics(TacticSource::Cudnn), Ok(false));
     assert_eq!(config.share_profiles(), Ok(SharedProfiles::Yes));
     config.enable(BuilderFlag::Refit).unwrap();
     assert!(config.is_enabled(BuilderFlag::Refit).unwrap());

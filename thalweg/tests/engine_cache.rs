@@ -17,7 +17,7 @@ use thalweg::Error;
 use thalweg::backend::cpu::CpuBackend;
 use thalweg::backend::{
     Backend, BuildEvent, BuildOptions, BuildOrder, BuildWatch, Calibration, DeviceSpec, Engine, Precision,
-    SerializedEngine,
+    SerializedEngine, TacticSource,
 };
 use thalweg::engine::{self, Built, Cache, EngineRequest, MaxBatch, Remark, Source, StoredEngine};
 use thalweg::model::Model;
@@ -177,13 +177,16 @@ fn everything_that_an_engine_depends_on_is_a_part_of_its_key() {
     let (cache, model, shapes) = (folder.cache(), model("a.onnx", 0), BTreeMap::new());
     let plain = BuildOptions::default();
     let fast = BuildOptions { precision: Precision::Fp16, ..plain.clone() };
+    let other_kernels =
+        BuildOptions { tactics: BTreeMap::from([(TacticSource::JitConvolutions, false)]), ..plain.clone() };
     let samples = Calibration::new(1, vec![("input".to_owned(), Bytes::from_static(&[1]))]);
     let base = request(&model, &shapes, &plain);
     let other_gpu = Counting { identity: Some("counting 1.0 on another".to_owned()), ..Counting::new() };
-    let requests: [(&Counting, EngineRequest<'_>); 5] = [
+    let requests: [(&Counting, EngineRequest<'_>); 6] = [
         (&backend, base),
         (&backend, EngineRequest { max_batch: MaxBatch::Exactly(4), ..base }),
         (&backend, EngineRequest { options: &fast, ..base }),
+        (&backend, EngineRequest { options: &other_kernels, ..base }),
         (&backend, EngineRequest { calibration: Some(&samples), ..base }),
         (&other_gpu, base),
     ];
@@ -191,7 +194,7 @@ fn everything_that_an_engine_depends_on_is_a_part_of_its_key() {
         engine::build(*backend, request, Some(&cache)).unwrap();
     }
     assert_eq!(folder.files(".engine").len(), requests.len());
-    assert_eq!((backend.builds(), other_gpu.builds()), (4, 1));
+    assert_eq!((backend.builds(), other_gpu.builds()), (5, 1));
 }
 
 #[test]

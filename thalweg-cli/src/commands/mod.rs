@@ -133,6 +133,7 @@ fn build_options(args: &BuilderArgs, precision: Precision) -> BuildOptions {
         optimization_level: args.optimization_level,
         workspace_bytes: args.workspace_mb.map(|megabytes| megabytes as u64 * 1_000_000),
         aux_streams: args.aux_streams,
+        tactics: args.tactics.iter().copied().collect(),
         is_version_compatible: args.version_compatible,
     }
 }

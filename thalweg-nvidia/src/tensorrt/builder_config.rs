@@ -9,6 +9,7 @@ use super::data_type::DataType;
 use super::network::Network;
 use super::object::{Object, Owned};
 use super::optimization_profile::OptimizationProfile;
+use super::tactic_source::TacticSource;
 use super::timing_cache::TimingCache;
 use crate::error::{Error, Result};
 
@@ -215,6 +216,33 @@ impl BuilderConfig {
         self.owned.instruct("limit the auxiliary streams", |config| unsafe {
             calls::builder_config::set_max_aux_streams(config, count.into())
         })
+    }
+
+    /// Lets the builder take kernels from somewhere, or not.
+    ///
+    /// # Errors
+    /// [`Error::NotInThisVersion`] where this version has no such source, [`Error::TensorRt`] where TensorRT refuses it.
+    #[doc(alias = "setTacticSources")]
+    pub fn use_tactics(&mut self, source: TacticSource, is_used: bool) -> Result<()> {
+        let bit = source.bit(self.object().abi())?;
+        // SAFETY: see `enable`.
+        let sources = unsafe { calls::builder_config::tactic_sources(self.object()) }?;
+        let changed = if is_used { sources | bit } else { sources & !bit };
+        // SAFETY: see `enable`.
+        self.owned.agree("use these tactic sources", |config| unsafe {
+            calls::builder_config::set_tactic_sources(config, changed)
+        })
+    }
+
+    /// Whether the builder takes kernels from somewhere. What this version does not know is not used.
+    ///
+    /// # Errors
+    /// None that a supported version has.
+    #[doc(alias = "getTacticSources")]
+    pub fn uses_tactics(&self, source: TacticSource) -> Result<bool> {
+        let Ok(bit) = source.bit(self.object().abi()) else { return Ok(false) };
+        // SAFETY: see `enable`.
+        Ok(unsafe { calls::builder_config::tactic_sources(self.object()) }? & bit != 0)
     }
 
     /// What the engine remembers of its layers.

@@ -29,6 +29,7 @@ mod refitter;
 mod runtime;
 mod runtime_config;
 mod session;
+mod tactic_source;
 mod timing_cache;
 
 use std::path::Path;
@@ -54,6 +55,7 @@ pub use optimization_profile::{OptimizationProfile, ShapeRange};
 pub use refitter::Refitter;
 pub use runtime::Runtime;
 pub use runtime_config::{KernelSpecialization, OwnGraphs, RuntimeConfig};
+pub use tactic_source::TacticSource;
 pub use timing_cache::TimingCache;
 
 use crate::cuda::{CudaContext, Driver};

@@ -5,6 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use thalweg_nvidia::tensorrt::TacticSource;
 
 use crate::error::{Error, Result};
 use crate::model::Signature;
@@ -36,6 +37,9 @@ pub struct BuildOptions {
     pub workspace_bytes: Option<u64>,
     /// Most streams that one execution may use besides its own.
     pub aux_streams: Option<u8>,
+    /// Where TensorRT may take kernels from, or may not, unlike its own choice.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tactics: BTreeMap<TacticSource, bool>,
     /// Whether later versions of TensorRT can run the engine.
     pub is_version_compatible: bool,
 }

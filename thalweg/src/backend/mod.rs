@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+pub use thalweg_nvidia::tensorrt::TacticSource;
 use thalweg_nvidia::{Places, SystemPlaces};
 
 use crate::error::{Error, Result};

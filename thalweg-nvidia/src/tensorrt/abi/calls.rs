@@ -163,6 +163,8 @@ calls! {
         fn set_builder_optimization_level = SET_BUILDER_OPTIMIZATION_LEVEL(level: i32);
         fn set_max_aux_streams = SET_MAX_AUX_STREAMS(count: i32);
         fn set_progress_monitor = SET_PROGRESS_MONITOR(monitor: Pointer);
+        fn set_tactic_sources = SET_TACTIC_SOURCES(sources: u32) -> bool;
+        fn tactic_sources = GET_TACTIC_SOURCES() -> u32;
     }
     network_definition {
         fn input_count = GET_NB_INPUTS() -> i32;

@@ -120,6 +120,8 @@ pub mod builder_config {
     pub const SET_BUILDER_OPTIMIZATION_LEVEL: Method = behind("IBuilderConfig::setBuilderOptimizationLevel", [at(49, 6), at(45, 0), at(34, 0), at(34, 5)]);
     pub const SET_MAX_AUX_STREAMS: Method = behind("IBuilderConfig::setMaxAuxStreams", [at(56, 6), at(52, 0), at(41, 0), at(41, 5)]);
     pub const SET_PROGRESS_MONITOR: Method = behind("IBuilderConfig::setProgressMonitor", [NONE, at(54, 0), at(43, 0), at(43, 5)]);
+    pub const SET_TACTIC_SOURCES: Method = behind("IBuilderConfig::setTacticSources", [at(40, 5), at(36, 0), at(25, 0), at(25, 5)]);
+    pub const GET_TACTIC_SOURCES: Method = behind("IBuilderConfig::getTacticSources", [at(41, 5), at(37, 0), at(26, 0), at(26, 5)]);
 }
 
 pub mod network_definition {

@@ -142,6 +142,9 @@ fn configure(config: &mut BuilderConfig, options: &BuildOptions) -> Result<()> {
     if let Some(count) = options.aux_streams {
         config.limit_aux_streams(count)?;
     }
+    for (source, is_used) in &options.tactics {
+        config.use_tactics(*source, *is_used)?;
+    }
     if let Some(bytes) = options.workspace_bytes {
         config.limit_workspace(usize::try_from(bytes).unwrap_or(usize::MAX))?;
     }

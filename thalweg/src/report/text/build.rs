@@ -61,6 +61,10 @@ fn options(options: &BuildOptions) -> String {
     words.extend(options.optimization_level.map(|level| format!("optimization level {level}")));
     words.extend(options.workspace_bytes.map(|bytes| format!("workspace of {}", Bytes(bytes))));
     words.extend(options.aux_streams.map(|count| format!("at most {count} auxiliary streams")));
+    let tactics = options.tactics.iter();
+    words.extend(
+        tactics.map(|(source, is_used)| format!("{} {source}", if *is_used { "with" } else { "without" })),
+    );
     words.extend(options.is_version_compatible.then(|| "version compatible".to_owned()));
     words.join(", ")
 }
