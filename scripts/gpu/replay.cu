@@ -10,6 +10,9 @@
 //   blocking  streams that wait for the default one   bare      without copies
 //   gpm       NVML's GPM is sampled before            keep      the context and its graph are not destroyed afterwards
 //   same      on the streams of the run before        once      the context executes once and is destroyed, no more
+//   lateN     N other streams are made before
+//   hole      so many bytes lie in between: 1 GiB is  context   the context is kept, its graph is destroyed
+//             allocated before the context is made    graph     the graph is kept, its context is destroyed
 // Networks of one input of FP32, `[batch, 3, 224, 224]`, and one output.
 #include <NvInfer.h>
 #include <cuda_runtime.h>
@@ -56,6 +59,11 @@ static bool has(const std::string &how, const char *what) { return ("+" + how + 
 
 static Streams streams_of(const std::string &how) {
   Streams made;
+  const size_t late = how.find("late");
+  for (int i = late == std::string::npos ? 0 : std::atoi(how.c_str() + late + 4); i > 0; --i) {
+    cudaStream_t other;
+    CHECK(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
+  }
   for (cudaStream_t *stream : {&made.h2d, &made.compute, &made.d2h, &made.other})
     CHECK(cudaStreamCreateWithFlags(stream, has(how, "blocking") ? cudaStreamDefault : cudaStreamNonBlocking));
   return made;
@@ -98,7 +106,8 @@ static void run(ICudaEngine *engine, int batch, const std::string &how, nvmlDevi
   static bool is_first = true;
   if (!is_first && !has(how, "same")) streams = streams_of(how);
   is_first = false;
-  void *memory = nullptr;
+  void *memory = nullptr, *hole = nullptr;
+  if (has(how, "hole")) CHECK(cudaMalloc(&hole, size_t(1) << 30));
   if (has(how, "caller")) CHECK(cudaMalloc(&memory, engine->getDeviceMemorySize()));
   std::vector<Lane> lanes;
   for (int i = 0; i < (has(how, "two") ? 2 : 1); ++i) lanes.push_back(lane_of(engine, batch, how, streams, memory));
@@ -161,8 +170,8 @@ static void run(ICudaEngine *engine, int batch, const std::string &how, nvmlDevi
   if (sample) nvmlGpmSampleFree(sample);
   for (Lane &lane : lanes) {
     if (has(how, "keep")) continue;
-    cudaGraphExecDestroy(lane.graph);
-    delete lane.context;
+    if (!has(how, "graph")) cudaGraphExecDestroy(lane.graph);
+    if (!has(how, "context")) delete lane.context;
     cudaFree(lane.input), cudaFree(lane.output), cudaFreeHost(lane.host_input), cudaFreeHost(lane.host_output);
   }
   if (memory && !has(how, "keep")) cudaFree(memory);

@@ -562,5 +562,11 @@ fn build_non_zero(device: &Arc<CudaContext>) -> Vec<u8> {
     let builder = tensorrt().builder_on(device).unwrap();
     let mut network = builder.create_network().unwrap();
     parse_onnx(&mut network, NON_ZERO, None).unwrap();
-    builder.build(&network, &builder.create_config().unwrap()).unwrap().to_vec()
+    // Without a profile 8.6.0 makes no context of an engine whose shapes depend on data.
+    let mut profile = builder.create_optimization_profile().unwrap();
+    let shape = || vec![2, 8];
+    profile.set_shapes("x", ShapeRange { min: shape(), opt: shape(), max: shape() }).unwrap();
+    let mut config = builder.create_config().unwrap();
+    config.add_optimization_profile(profile).unwrap();
+    builder.build(&network, &config).unwrap().to_vec()
 }
