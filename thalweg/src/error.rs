@@ -150,6 +150,19 @@ pub enum Error {
         reason: String,
     },
 
+    /// Streams of a measurement failed for good.
+    #[error(
+        "{lost} of {streams} streams failed for good, and what they had not finished is missing: {first}"
+    )]
+    StreamsLost {
+        /// How many.
+        lost: usize,
+        /// How many there were.
+        streams: usize,
+        /// What the first failure was.
+        first: String,
+    },
+
     /// One execution failed on the device. Its inputs are still in the slot.
     #[error("execution failed on stream {stream}, slot {slot}: {reason}")]
     Execution {
@@ -163,11 +176,13 @@ pub enum Error {
 
     /// An output differs from the single-stream reference.
     #[error(
-        "wrong result on stream {stream}: `{tensor}`[{index}] is {got}, the single-stream reference has {expected}"
+        "wrong result on stream {stream} at batch {batch_size}: `{tensor}`[{index}] is {got}, the single-stream reference has {expected}"
     )]
     WrongResult {
         /// The executor, counted from 0.
         stream: usize,
+        /// Samples of the execution.
+        batch_size: usize,
         /// The output.
         tensor: String,
         /// Index into the sample's elements, row-major.
@@ -353,6 +368,7 @@ impl Error {
             | Self::Execution { .. }
             | Self::DoesNotFit { .. }
             | Self::DeviceLost { .. }
+            | Self::StreamsLost { .. }
             | Self::WrongResult { .. }
             | Self::QueueFull { .. }
             | Self::Stopped
@@ -364,6 +380,15 @@ impl Error {
             | Self::AccuracyLost { .. }
             | Self::Interrupted => Blame::Device,
             _ => Blame::Caller,
+        }
+    }
+
+    /// Whether the device has failed for good, so that only a new process can go on.
+    pub fn is_device_lost(&self) -> bool {
+        match self {
+            Self::DeviceLost { .. } | Self::StreamsLost { .. } => true,
+            Self::Nvidia(error) => error.is_sticky(),
+            _ => false,
         }
     }
 

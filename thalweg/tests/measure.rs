@@ -52,12 +52,42 @@ fn a_wrong_output_is_an_error_that_names_stream_tensor_index_and_values() {
     let configuration = Configuration { streams: 2, ..Configuration::default() };
     let error = measure(&workload, configuration, saturating_load(&configuration, None)).unwrap_err();
     match error {
-        Error::WrongResult { stream, tensor, index, expected, got } => {
-            assert_eq!((stream, tensor.as_str(), index), (1, "y", 1));
+        Error::WrongResult { stream, batch_size, tensor, index, expected, got } => {
+            assert_eq!((stream, batch_size, tensor.as_str(), index), (1, 1, "y", 1));
             assert!((got - expected - 1.0).abs() < 1e-5, "{got} {expected}");
         }
         other => panic!("{other}"),
     }
+}
+
+#[test]
+fn a_batch_that_is_rounded_otherwise_is_compared_with_one_stream_at_its_own_size() {
+    let doubler = || Doubler::new(4).rounding_batches(0.02);
+    let batches_of_four = Configuration { streams: 2, batch_size: 4, ..Configuration::default() };
+    let saturated = saturating_load(&batches_of_four, None);
+    let measured = measure(&workload(Arc::new(doubler())), batches_of_four, saturated).unwrap();
+    let verification = measured.verification;
+    assert!(verification.verified_samples > 0);
+    assert!(verification.worst_relative_error < 1e-6, "{verification:?}");
+    assert!((verification.batch_difference.unwrap() - 0.02).abs() < 1e-3, "{verification:?}");
+
+    // What is wrong on one of the streams is as wrong as before.
+    let wrong = workload(Arc::new(doubler().wrong_on_stream(1)));
+    let error = measure(&wrong, batches_of_four, saturated).unwrap_err();
+    assert!(matches!(error, Error::WrongResult { stream: 1, batch_size: 4, .. }), "{error}");
+}
+
+#[test]
+fn batches_of_every_size_are_compared_as_closely_as_their_rounding_allows() {
+    // Three requests of a sample each, at two streams: executions of one to three samples.
+    let load = Load { arrival: Arrival::Concurrency(3), samples_per_request: 1 };
+    let configuration = Configuration { streams: 2, batch_size: 4, ..Configuration::default() };
+    let doubler = || Doubler::new(4).with_delays(&[EXECUTION]).rounding_batches(0.02);
+    let measured = measure(&workload(Arc::new(doubler())), configuration, load).unwrap();
+    assert!(measured.verification.verified_samples > 0);
+    let error = measure(&workload(Arc::new(doubler().wrong_on_stream(0))), configuration, load);
+    // The reference comes from stream 0 and is as wrong; stream 1 is not.
+    assert!(matches!(error, Err(Error::WrongResult { .. })), "{error:?}");
 }
 
 #[test]

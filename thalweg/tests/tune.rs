@@ -3,10 +3,12 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use support::Doubler;
+use thalweg::Error;
 use thalweg::backend::{CudaGraph, DeviceSpec, Engine};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Feeding, Reference, SampleSet, StopSignal, Workload};
@@ -32,7 +34,11 @@ fn workload(engine: Doubler) -> Workload {
 }
 
 fn tuned(workload: &Workload, space: Space, name: &str) -> TuneOutcome {
-    let folder = std::env::temp_dir().join(format!("thalweg-tune-{name}-{}", std::process::id()));
+    let folder = Folder::new(name);
+    tuned_in(&folder, workload, space).expect("something was measured")
+}
+
+fn tuned_in(folder: &Folder, workload: &Workload, space: Space) -> Result<TuneOutcome, Error> {
     let job = TuneJob {
         model: workload.model.clone(),
         engine: None,
@@ -44,12 +50,25 @@ fn tuned(workload: &Workload, space: Space, name: &str) -> TuneOutcome {
         budget: Duration::from_secs(4),
         sample_time: None,
         policy: Policy::default(),
-        folder: OutputFolder::claim(&folder).expect("the folder is ours"),
+        folder: OutputFolder::claim(&folder.0).expect("the folder is ours"),
         earlier: Earlier::Refuse,
     };
-    let outcome = tune(&job, workload, &StopSignal::default(), &mut |_| {}).expect("something was measured");
-    std::fs::remove_dir_all(&folder).expect("the folder was ours");
-    outcome
+    tune(&job, workload, &StopSignal::default(), &mut |_| {})
+}
+
+/// A folder that is removed in the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("thalweg-tune-{name}-{}", std::process::id())))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 #[test]
@@ -67,6 +86,24 @@ fn streams_and_batches_win_where_an_execution_costs_the_same_for_any_batch() {
     assert!((4.0..16.0).contains(&baseline), "{baseline}: {}", outcome.verdict);
     let confirmation = outcome.confirmation.unwrap();
     assert!(confirmation.verification.verified_samples > 0 && !confirmation.records.is_empty());
+}
+
+#[test]
+fn a_device_that_fails_for_good_ends_the_search_and_leaves_what_was_measured() {
+    for (sound_pools, least_slices) in [(0, 0), (1, 1), (3, 3)] {
+        let mut workload = workload(Doubler::new(1).with_delays(&[EXECUTION]));
+        workload.engine =
+            Arc::new(Doubler::new(1).with_delays(&[EXECUTION]).failing_after_pools(sound_pools));
+        let mut space = Space::for_device(&workload.device, workload.engine.signature());
+        space.threads_per_stream = vec![1];
+        let folder = Folder::new(&format!("lost-{sound_pools}"));
+        let error = tuned_in(&folder, &workload, space).expect_err("nothing can run on");
+        assert!(error.is_device_lost(), "{error}");
+        assert!(error.to_string().contains("the stream broke"), "{error}");
+        let journal = std::fs::read_to_string(folder.0.join("journal.jsonl")).expect("the journal is kept");
+        // Behind the line that says what is searched.
+        assert_eq!(journal.lines().count(), 1 + least_slices, "{journal}");
+    }
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
     bar.clear();
     let measurement = measurement?;
     show(&measurement, args, folder.as_ref(), output)?;
-    check_streams(&measurement)
+    Ok(measurement.check_streams()?)
 }
 
 /// Turns of `--overhead` and `--beside`: the fewest that give an interval.
@@ -222,19 +222,6 @@ fn engine_as_tuned(
         MaxBatch::UpTo(batch) => MaxBatch::UpTo(batch.max(spec.max_batch_size)),
     };
     Ok((max_batch, spec.options.clone()))
-}
-
-/// A measurement in which streams were lost is shown and kept, but it is none of what was asked for.
-pub(super) fn check_streams(measurement: &Measurement) -> anyhow::Result<()> {
-    let failures = &measurement.failures;
-    let lost = failures.lost_streams.len();
-    anyhow::ensure!(
-        lost == 0,
-        "{lost} of {} streams failed for good, so the figures are of a part of the streams or of the time: {}",
-        measurement.configuration.streams,
-        failures.first.as_deref().unwrap_or("no reason given")
-    );
-    Ok(())
 }
 
 /// Tells the device memory that the streams will take.

@@ -9,7 +9,7 @@ use thalweg::measure::{Arrival, Feeding};
 use thalweg::pool::Configuration;
 use thalweg::report;
 
-use super::bench::{Bench, check_streams, pacing};
+use super::bench::{Bench, pacing};
 use super::{file, quoted};
 use crate::args::DiagnoseArgs;
 use crate::output::Output;
@@ -49,7 +49,7 @@ pub fn run(args: &DiagnoseArgs, output: &Output) -> anyhow::Result<()> {
     bar.clear();
     let diagnosis = diagnosis?;
     show(&diagnosis, args, folder.as_ref(), output)?;
-    check_streams(&diagnosis.measurement)
+    Ok(diagnosis.measurement.check_streams()?)
 }
 
 fn sentence(progress: &Progress<'_>) -> String {

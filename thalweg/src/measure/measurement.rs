@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{FeedSummary, Load, Overlap};
 use crate::backend::{Counters, DeviceSpec, SlotId, StageTimes};
+use crate::error::{Error, Result};
 use crate::model::ModelIdentity;
 use crate::pool::Configuration;
 use crate::units::Nanos;
@@ -154,6 +155,10 @@ pub struct Verification {
     pub verified_slots: usize,
     /// Largest relative error seen: max |a - b| over max |b|, per tensor.
     pub worst_relative_error: f64,
+    /// How far one stream at this batch size is from one sample alone, likewise, where outputs differed from those of
+    /// a sample alone; they are then compared with the former.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_difference: Option<f64>,
 }
 
 /// The result of running one configuration under one load.
@@ -222,6 +227,16 @@ impl Measurement {
     }
 }
 
+impl Measurement {
+    /// Refuses a measurement in which streams were lost: it is worth showing, but it is none of what was asked for.
+    ///
+    /// # Errors
+    /// [`Error::StreamsLost`].
+    pub fn check_streams(&self) -> Result<()> {
+        self.failures.streams_lost(self.configuration.streams).map_or(Ok(()), Err)
+    }
+}
+
 /// Requests that failed in a measurement.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failures {
@@ -233,4 +248,13 @@ pub struct Failures {
     /// configuration.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub lost_streams: BTreeSet<usize>,
+}
+
+impl Failures {
+    /// The error of streams that failed for good, where there are any of these `streams`.
+    pub(super) fn streams_lost(&self, streams: usize) -> Option<Error> {
+        let lost = self.lost_streams.len();
+        let first = || self.first.clone().unwrap_or_else(|| "no reason given".to_owned());
+        (lost > 0).then(|| Error::StreamsLost { lost, streams, first: first() })
+    }
 }

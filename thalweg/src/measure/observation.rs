@@ -62,7 +62,13 @@ impl<'a> Observation<'a> {
             experiment,
             windows: WindowCutter::new(clock.now() + warm_up, window),
             clock,
-            verification: Verification::default(),
+            verification: Verification {
+                batch_difference: experiment
+                    .workload
+                    .reference
+                    .batch_difference(experiment.configuration.batch_size),
+                ..Verification::default()
+            },
             verification_time: Nanos::ZERO,
             verified_slots: Vec::new(),
             compared: Vec::new(),
@@ -165,9 +171,11 @@ impl<'a> Observation<'a> {
         let (windows, used_windows, records) = self.windows.finish();
         let mut latencies: Vec<Nanos> = records.iter().map(Record::latency).collect();
         let Some(latency) = LatencySummary::of(&mut latencies) else {
-            return Err(match self.failures.first {
-                Some(reason) => Error::Execution { stream: 0, slot: 0, reason },
-                None => Error::Interrupted,
+            let lost = self.failures.streams_lost(experiment.configuration.streams);
+            return Err(match (lost, self.failures.first) {
+                (Some(lost), _) => lost,
+                (None, Some(reason)) => Error::Execution { stream: 0, slot: 0, reason },
+                (None, None) => Error::Interrupted,
             });
         };
         let used = &windows[windows.len() - used_windows..];

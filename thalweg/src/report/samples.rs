@@ -172,6 +172,7 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
             samples: 5000,
             verified_slots: 16,
             worst_relative_error: 2.13e-7,
+            batch_difference: None,
         },
         failures: Failures::default(),
         overlap: Overlap::of(&records),

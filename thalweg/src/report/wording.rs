@@ -194,8 +194,11 @@ pub(super) fn verification(verification: &Verification) -> String {
     if verification.verified_samples == 0 {
         return "no outputs were compared with a reference".to_owned();
     }
+    let of_batch = verification.batch_difference.map_or_else(String::new, |difference| {
+        format!(" at the same batch, which differs by {difference:.1e} from a sample alone")
+    });
     format!(
-        "{} of {} samples compared with the single-stream reference, worst relative error {}",
+        "{} of {} samples compared with the single-stream reference{of_batch}, worst relative error {}",
         count(verification.verified_samples),
         count(verification.samples),
         relative_error(verification.worst_relative_error)

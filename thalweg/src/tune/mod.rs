@@ -202,7 +202,8 @@ fn with_instruments<T>(
             let Trial { configuration, load, warm_up, window, window_count } = *trial;
             let pacing = Pacing { warm_up, window, max_windows: window_count };
             simulated.set(simulated.get() + trial.duration());
-            workload.experiment(configuration, load, pacing).run(stop)
+            let measurement = workload.experiment(configuration, load, pacing).run(stop)?;
+            measurement.check_streams().map(|()| measurement)
         },
         elapsed: &|| if is_simulated { simulated.get() } else { clock.now().to_duration() },
         is_stopped: &|| stop.is_requested(),

@@ -283,7 +283,8 @@ impl<'a, 'i> Run<'a, 'i> {
             Err(Error::Interrupted) => Ok(None),
             // Nothing can run after a device was lost: that is no fault of the candidates to come, which a new
             // process measures when the search is resumed.
-            Err(error @ (Error::Bug(_) | Error::DeviceLost { .. })) => Err(error),
+            Err(error @ Error::Bug(_)) => Err(error),
+            Err(error) if error.is_device_lost() => Err(error),
             Err(error) => {
                 let slice = Slice::failed(&error);
                 self.first_failure.get_or_insert(error);

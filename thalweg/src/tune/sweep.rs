@@ -126,9 +126,8 @@ impl Sweeper<'_, '_> {
         let trial = self.trial(configuration);
         let slice = match (self.instruments.measure)(&trial) {
             Ok(measurement) => Slice::of(&measurement, &self.job.limits),
-            Err(error @ (Error::Interrupted | Error::Bug(_) | Error::DeviceLost { .. })) => {
-                return Err(error);
-            }
+            Err(error @ (Error::Interrupted | Error::Bug(_))) => return Err(error),
+            Err(error) if error.is_device_lost() => return Err(error),
             Err(error) => Slice::failed(&error),
         };
         if slice.failure.is_none() {

@@ -48,8 +48,13 @@ pub struct Doubler {
     delays: Vec<Duration>,
     /// Executions after which every stream breaks.
     lifetime: Option<usize>,
+    /// Pools that it makes before the device fails for good.
+    sound_pools: usize,
+    pools: AtomicUsize,
     /// A stream that gives wrong outputs.
     wrong_stream: Option<usize>,
+    /// The relative error of batches of more than one sample, as if other kernels rounded them otherwise.
+    batch_error: f32,
     /// The most streams that it makes.
     room: usize,
     /// A stream that does otherwise than asked, and what it says of that.
@@ -80,7 +85,10 @@ impl Doubler {
             signature,
             delays: vec![Duration::ZERO],
             lifetime: None,
+            sound_pools: usize::MAX,
+            pools: AtomicUsize::new(0),
             wrong_stream: None,
+            batch_error: 0.0,
             room: usize::MAX,
             remark: None,
             refusal: None,
@@ -95,6 +103,11 @@ impl Doubler {
         Self { lifetime: Some(executions), ..self }
     }
 
+    /// Fails for good once it has made so many pools.
+    pub fn failing_after_pools(self, count: usize) -> Self {
+        Self { sound_pools: count, ..self }
+    }
+
     pub fn with_room_for(self, streams: usize) -> Self {
         Self { room: streams, ..self }
     }
@@ -105,6 +118,10 @@ impl Doubler {
 
     pub fn refusing_graphs(self, remark: &str) -> Self {
         Self { refusal: Some(remark.to_owned()), ..self }
+    }
+
+    pub fn rounding_batches(self, relative_error: f32) -> Self {
+        Self { batch_error: relative_error, ..self }
     }
 
     pub fn wrong_on_stream(self, stream: usize) -> Self {
@@ -127,11 +144,13 @@ impl Engine for Doubler {
                 reason,
             });
         }
+        let is_sound = self.pools.fetch_add(1, Ordering::Relaxed) < self.sound_pools;
         let executor = |stream: usize| -> Box<dyn Executor> {
             let script = Script {
                 delay: self.delays[stream.min(self.delays.len() - 1)],
-                lifetime: self.lifetime.unwrap_or(usize::MAX),
+                lifetime: self.lifetime.unwrap_or(if is_sound { usize::MAX } else { 0 }),
                 is_wrong: self.wrong_stream == Some(stream),
+                batch_error: self.batch_error,
             };
             let remark = self.remark.clone().filter(|(of, _)| *of == stream).map(|(_, remark)| remark);
             let refusal = self.refusal.clone().filter(|_| spec.cuda_graph != CudaGraph::Off);
@@ -149,6 +168,7 @@ struct Script {
     delay: Duration,
     lifetime: usize,
     is_wrong: bool,
+    batch_error: f32,
 }
 
 struct DoublingExecutor {
@@ -200,7 +220,7 @@ fn execute_all(
         let start = clock.now();
         std::thread::sleep(script.delay);
         is_broken |= execution >= script.lifetime;
-        let outcome = if is_broken { lost() } else { double(&mut slot) };
+        let outcome = if is_broken { lost() } else { double(&mut slot, script.batch_error) };
         if script.is_wrong {
             slot.outputs[0].elements_mut::<f32>()[1] += 1.0;
         }
@@ -218,7 +238,8 @@ fn lost() -> Outcome {
     Outcome::Lost(Error::Execution { stream: 0, slot: 0, reason: "the stream broke".to_owned() })
 }
 
-fn double(slot: &mut Slot) -> Outcome {
+fn double(slot: &mut Slot, batch_error: f32) -> Outcome {
+    let factor = if slot.batch_size > 1 { 2.0 * (1.0 + batch_error) } else { 2.0 };
     let samples = 0..slot.batch_size;
     let input: &[f32] = bytemuck::cast_slice(slot.inputs[0].samples(samples.clone()));
     if input.contains(&BREAK) {
@@ -231,7 +252,7 @@ fn double(slot: &mut Slot) -> Outcome {
     }
     let output: &mut [f32] = bytemuck::cast_slice_mut(slot.outputs[0].samples_mut(samples));
     for (to, from) in output.iter_mut().zip(input) {
-        *to = 2.0 * from;
+        *to = factor * from;
     }
     Outcome::Done
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use thalweg_nvidia::cuda::{CudaContext, DeviceBuffer, Stream, StreamPriority};
+use thalweg_nvidia::cuda::{CudaContext, DeviceBuffer, Stream};
 use thalweg_nvidia::execution::{self, Compute, LaneStreams, ReplayWait};
 use thalweg_nvidia::nvml::NvmlDevice;
 use thalweg_nvidia::tensorrt::{self, Activations, MemoryAccount};
 
 use super::executor::TensorRtExecutor;
 use super::profiles::Profiles;
+use super::streams::Streams;
 use super::{build, tensors};
 use crate::backend::fitting::make_all;
 use crate::backend::{CudaGraph, Engine, EngineMemory, Executor, ExecutorSpec, PlantedFault, Replay, Wait};
@@ -25,6 +26,7 @@ pub(super) struct TensorRtEngine {
     pub profiles: Arc<Profiles>,
     pub signature: Signature,
     pub context: Arc<CudaContext>,
+    pub streams: Streams,
     pub nvml: Result<NvmlDevice, thalweg_nvidia::Error>,
     pub leaves_counters: bool,
     pub taken: Taken,
@@ -122,20 +124,12 @@ impl TensorRtEngine {
         Ok(Arc::new(DeviceBuffer::new(&self.context, byte_count)?))
     }
 
-    /// The streams of one executor: copies on streams of their own, unless a graph has them in its order, or a planted
-    /// fault puts everything on the default stream.
+    /// The streams of one executor, unless a planted fault puts everything on the default stream.
     pub fn streams(&self, spec: &ExecutorSpec) -> Result<LaneStreams> {
         if spec.fault == Some(PlantedFault::DefaultStream) {
             return Ok(LaneStreams::single(&Arc::new(Stream::default_of(&self.context))));
         }
-        let stream = || Stream::new(&self.context, StreamPriority::default()).map(Arc::new);
-        let compute = stream()?;
-        match spec.cuda_graph {
-            CudaGraph::Copies => Ok(LaneStreams::single(&compute)),
-            CudaGraph::Off | CudaGraph::Compute => {
-                Ok(LaneStreams { h2d: stream()?, compute, d2h: stream()? })
-            }
-        }
+        self.streams.take(&self.context, spec.cuda_graph)
     }
 
     fn memory_of(&self, depth: usize, batch_size: usize, context_count: usize) -> Result<EngineMemory> {

@@ -12,6 +12,7 @@ mod meter;
 mod onnx;
 mod profiles;
 mod progress;
+mod streams;
 mod tensors;
 mod timings;
 mod waiter;
@@ -38,6 +39,7 @@ use crate::files;
 use build::Workshop;
 use engine::{Taken, TensorRtEngine};
 use profiles::Profiles;
+use streams::Streams;
 use watched::LogRelay;
 
 /// The backend's name.
@@ -180,6 +182,7 @@ impl Backend for TensorRtBackend {
             engine: loaded,
             signature,
             context: Arc::clone(&gpu.context),
+            streams: Streams::default(),
             nvml: gpu.nvml.clone(),
             leaves_counters: gpu.leaves_counters,
             taken,
