@@ -3,14 +3,14 @@
 
 Usage: fetch-tensorrt.py [FOLDER]      (default: .tensorrt/)
 
-They are TensorRT for RTX, whose builder and ONNX parser need no GPU, and two lean runtimes. tensorrt.tsv names
-them: folder below FOLDER, package, version, file in its wheel, SHA-256 of that file. Each package is downloaded
+They are TensorRT for RTX, whose builder and ONNX parser need no GPU, and three lean runtimes. tensorrt.tsv names
+them: folder below FOLDER, package, version, file in its wheel, SHA-256 of that file, the Python of the wheel. Each package is downloaded
 with pip at its pinned version, without its dependencies and without installing it; only these files are kept, and
 only if their SHA-256 is the pinned one. What is there and right is not fetched again, and a file appears whole or
 not at all. NVIDIA's licence of each package applies to its files; none of them is a part of Thalweg.
 
 Exit codes: 0 all are there, 75 the package index cannot be reached, 1 anything else.
-Needs: Python 3.9 with pip, x86-64 Linux, 450 MB of disk; nothing else.
+Needs: Python 3.9 with pip, x86-64 Linux, 480 MB of disk; nothing else.
 """
 
 import csv
@@ -71,7 +71,7 @@ def unpack(wheel, row, folder):
 def fetch(requirement, rows, folder):
     """Fetches all files of one package."""
     with tempfile.TemporaryDirectory(prefix="thalweg-tensorrt-") as temporary:
-        with zipfile.ZipFile(wheels.download(requirement, temporary)) as wheel:
+        with zipfile.ZipFile(wheels.download(requirement, temporary, rows[0]["python"])) as wheel:
             for row in rows:
                 unpack(wheel, row, folder)
 

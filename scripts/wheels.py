@@ -22,7 +22,7 @@ class Unreachable(RuntimeError):
 
 # The wheel that every machine gets, whatever it runs itself: what is in it is the same, but the files that were
 # checked are these.
-WHEEL = ["--only-binary=:all:", "--platform=manylinux_2_28_x86_64", "--python-version=3.12", "--implementation=cp"]
+WHEEL = ["--only-binary=:all:", "--platform=manylinux_2_28_x86_64", "--platform=manylinux_2_17_x86_64", "--implementation=cp"]
 
 
 def require_pip():
@@ -35,12 +35,12 @@ def require_pip():
         )
 
 
-def download(requirement, folder):
-    """Downloads one wheel and returns its path, or raises RuntimeError with what pip said, Unreachable where it got no
+def download(requirement, folder, python="3.12"):
+    """Downloads one wheel, that of a version of Python, and returns its path, or raises RuntimeError with what pip said, Unreachable where it got no
     answer."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     # Of a first try that got no answer pip says nothing, of another one it does: see NO_ANSWER.
-    command += ["--retries=3", *WHEEL, f"--dest={folder}", requirement]
+    command += ["--retries=3", *WHEEL, f"--python-version={python}", f"--dest={folder}", requirement]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         is_unreachable = any(reason in done.stdout for reason in NO_ANSWER)

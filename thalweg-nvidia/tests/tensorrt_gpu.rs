@@ -204,7 +204,8 @@ fn an_engine_tells_what_it_is() {
     assert!(engine.device_memory_size(0).unwrap() > 0);
     let json = engine.create_inspector().unwrap().engine_json().unwrap();
     println!("{} layers, {} bytes of JSON", engine.layer_count().unwrap(), json.len());
-    assert!(json.contains("Layers") && json.len() > 1000);
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(value["Layers"].as_array().is_some_and(|layers| !layers.is_empty()));
 }
 
 #[test]
