@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Shows on a GPU what issue by issue was promised of the TensorRT backend, several checks at a time, one line each.
 
-Usage: acceptance.py [--thalweg PATH] [--tests PATH...] [--lean DIR] [--foreign FILE] [--samples DIR] [--jobs N]
-                     [--gpus N] [--fp16-level N] [--limit S] [--logs DIR] [CHECK...]
+Usage: acceptance.py [--thalweg PATH] [--tests PATH...] [--lean DIR --own-lean DIR] [--foreign FILE] [--samples DIR]
+                     [--jobs N] [--gpus N] [--fp16-level N] [--limit S] [--logs DIR] [CHECK...]
 
 CHECK picks checks by the start of their names; all without it. `--tests` are test programs of thalweg-nvidia,
-`--lean` has a lean runtime of TensorRT 10, `--foreign` is a plan of another TensorRT, and `--samples` has
+`--lean` has a lean runtime of TensorRT 10, `--own-lean` that of the builder's version, `--foreign` is a plan of another TensorRT, and `--samples` has
 calibrate.npy and test.npy for open-nsfw (scripts/photographs.py). Nothing is timed here: builds share the GPU, and look
 less hard for fast kernels than usual (--optimization-level), or they would take minutes each.
 
@@ -70,16 +70,21 @@ class Checks:
         return " | ".join(self.run(command, log=f"accuracy-{name}").strip().splitlines())
 
     def lean(self):
-        """An 8.6 engine with version compatibility on TensorRT 10's lean runtime, and one without."""
+        """An engine with version compatibility, and one without, on the lean runtimes of its own version and of TensorRT
+        10, whose words are what is shown: 10.16 refuses those of 8.6.0."""
         said = []
-        for compatible in (["--version-compatible"], []):
-            engine = self.folder / f"lean{len(compatible)}.plan"
-            self.build(CLASSIFIER, engine, SHAPE, "--no-accuracy", *compatible, level=0)
+        model = self.folder / "lean.onnx"
+        self.run([self.thalweg, "model", self.arguments.small, "-o", model])
+        for kind, options in (("compatible", ["--version-compatible"]), ("plain", [])):
+            engine = self.folder / f"{kind}.plan"
+            self.build(model, engine, "--no-accuracy", *options, level=0)
             command = [self.thalweg, "bench", "--engine", engine, "--backend=tensorrt", "--duration=1", "--streams=2"]
-            # One that was not built for it is refused, and TensorRT's words are what is shown.
-            code = 0 if compatible else 1
-            text = self.run([*command, "--tensorrt-dir", self.arguments.lean.resolve()], code, log=f"lean{len(compatible)}")
-            said.append(f"{'compatible' if compatible else 'plain'}: {first_line(text)}")
+            for name, folder in (("own", self.arguments.own_lean), ("later", self.arguments.lean)):
+                code = 0 if (kind, name) == ("compatible", "own") else 1
+                text = self.run([*command, "--tensorrt-dir", folder.resolve()], code, log=f"lean-{kind}-{name}")
+                wanted = "inferences/s" if code == 0 else "TensorRT cannot load the engine"
+                assert wanted in text, f"{kind} on {name}: {last_line(text)}"
+                said.append(f"{kind} on {name}: {next(line for line in text.splitlines() if wanted in line).strip()}")
         return " | ".join(said)
 
     def int8(self):
@@ -163,6 +168,7 @@ def main():
     parser.add_argument("--thalweg", type=Path, default=ROOT / "target/release/thalweg")
     parser.add_argument("--tests", type=Path, nargs="*", default=[])
     parser.add_argument("--lean", type=Path)
+    parser.add_argument("--own-lean", type=Path)
     parser.add_argument("--foreign", type=Path)
     parser.add_argument("--samples", type=Path)
     parser.add_argument("--small", default="transfer", help="network of `thalweg model` for compute-sanitizer")
@@ -172,7 +178,7 @@ def main():
     parser.add_argument("--limit", type=float, default=400)
     parser.add_argument("--logs", type=Path)
     arguments = parser.parse_args()
-    needs = {"lean": arguments.lean, "foreign": arguments.foreign, "int8": arguments.samples, "tests": arguments.tests}
+    needs = {"lean": arguments.lean and arguments.own_lean, "foreign": arguments.foreign, "int8": arguments.samples, "tests": arguments.tests}
     with tempfile.TemporaryDirectory(prefix="thalweg-acceptance-") as folder:
         checks = Checks(arguments, folder)
         jobs = {name: getattr(checks, name) for name in ("doctor", "int8", "lean", "together", "foreign")}
