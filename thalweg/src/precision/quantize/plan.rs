@@ -80,8 +80,8 @@ impl Plan {
                 Err(reason) => plan.skipped.push(skipped(node, reason)),
             }
         }
-        plan.find_residuals(&survey, table);
-        plan.find_pools(&survey, table);
+        plan.find_residuals(&survey, spec, table);
+        plan.find_pools(&survey, spec, table);
         Ok(plan)
     }
 
@@ -113,11 +113,16 @@ impl Plan {
 
     /// Additions of what a quantised convolution makes and something else: that something is quantised, since TensorRT
     /// makes one kernel of the convolution and the addition if the other operand has eight bits.
-    fn find_residuals(&mut self, survey: &Survey<'_>, table: Option<&CalibrationTable>) {
+    fn find_residuals(
+        &mut self,
+        survey: &Survey<'_>,
+        spec: &QuantizationSpec<'_>,
+        table: Option<&CalibrationTable>,
+    ) {
         let quantized: HashSet<usize> = self.nodes.iter().map(|node| node.place).collect();
         for (place, node) in survey.graph.node.iter().enumerate() {
             let [left, right] = &node.input[..] else { continue };
-            if node.op_type() != "Add" || !is_own(node) || left == right {
+            if node.op_type() != "Add" || !is_own(node) || left == right || is_kept(node, spec) {
                 continue;
             }
             let fused = [left, right].map(|name| survey.convolution_behind(name, &quantized));
@@ -138,11 +143,17 @@ impl Plan {
 
     /// Averages of what a residual addition makes: a kernel with an addition gives what its other operand is, eight
     /// bits, so that a reader in floating-point would tear the addition off it.
-    fn find_pools(&mut self, survey: &Survey<'_>, table: Option<&CalibrationTable>) {
+    fn find_pools(
+        &mut self,
+        survey: &Survey<'_>,
+        spec: &QuantizationSpec<'_>,
+        table: Option<&CalibrationTable>,
+    ) {
         let additions: HashSet<usize> = self.residuals.iter().map(|(place, _)| *place).collect();
         for (place, node) in survey.graph.node.iter().enumerate() {
             let is_average = matches!(node.op_type(), "AveragePool" | "GlobalAveragePool") && is_own(node);
-            let Some(value) = node.input.first().filter(|_| is_average) else { continue };
+            let is_wanted = is_average && !is_kept(node, spec);
+            let Some(value) = node.input.first().filter(|_| is_wanted) else { continue };
             let addition = survey.before_activation(value);
             if addition.is_some_and(|addition| additions.contains(&addition)) && is_known(table, value) {
                 self.pools.push(place);
@@ -150,6 +161,11 @@ impl Plan {
             }
         }
     }
+}
+
+/// Whether a node was asked to stay in FP32, by its name or its operator's.
+fn is_kept(node: &NodeProto, spec: &QuantizationSpec<'_>) -> bool {
+    spec.keep_f32.iter().any(|name| *name == node.label() || name == node.op_type())
 }
 
 /// Whether a value has a scale. Without a table every one has.
@@ -205,7 +221,7 @@ impl<'a> Survey<'a> {
 
     /// The weight of a node that can be quantised, or why it cannot.
     fn judge(&self, node: &NodeProto, spec: &QuantizationSpec<'_>) -> Result<PlannedWeight, SkipReason> {
-        if spec.keep_f32.iter().any(|name| *name == node.label() || name == node.op_type()) {
+        if is_kept(node, spec) {
             return Err(SkipReason::Asked);
         }
         if spec.too_sensitive.contains(&node.label()) {

@@ -100,6 +100,22 @@ fn an_average_behind_a_residual_addition_reads_eight_bits_and_no_other_does() {
 }
 
 #[test]
+fn additions_and_averages_that_are_asked_to_stay_read_what_they_read() {
+    let sketch = convolutions(Sketch::new().input("x", "1,2,4,4").output("y"), &["w"]);
+    let sketch = sketch.node("a = Conv(x, w)", &[]).node("b = Add(a, x)", &[]);
+    let model = sketch.node("y = GlobalAveragePool(b)", &[]).model();
+    let lines_without = |kept: &[&str]| {
+        let keep_f32: Vec<String> = kept.iter().map(|name| (*name).to_owned()).collect();
+        lines(quantized(&model, &QuantizationSpec { keep_f32: &keep_f32, ..all() }).0.graph())
+    };
+    assert!(lines_without(&[]).contains(&"Add a x_dequantized".to_owned()));
+    assert!(lines_without(&["Add"]).contains(&"Add a".to_owned()));
+    let without_average = lines_without(&["GlobalAveragePool"]);
+    assert!(without_average.contains(&"Add a x_dequantized".to_owned()), "{without_average:?}");
+    assert!(without_average.contains(&"GlobalAveragePool b".to_owned()), "{without_average:?}");
+}
+
+#[test]
 fn a_bias_that_is_reshaped_first_does_not_hide_the_residual_addition() {
     let sketch = convolutions(Sketch::new().input("x", "1,2,4,4").output("y"), &["w"]).weights("b", &[2]);
     let sketch = sketch.integers("shape", &[1, 2, 1, 1]).node("c = Reshape(b, shape)", &[]);
