@@ -320,8 +320,8 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// A second recording was to be started in one process.
-    #[error("this process is recorded already; there can be one recording in a process")]
+    /// A second recording was to be started while one runs.
+    #[error("this process is recorded already; there can be one recording at a time")]
     RecordsAlready,
 
     /// NVML has not measured a value.

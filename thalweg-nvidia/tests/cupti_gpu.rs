@@ -1,6 +1,6 @@
 //! CUPTI on a real GPU: `cargo test -p thalweg-nvidia --test cupti_gpu -- --ignored --nocapture`.
 //!
-//! A process can have one recording, so this is a program of its own with one test.
+//! A process can have one recording at a time, so this is a program of its own with one test.
 #![expect(clippy::unwrap_used, reason = "it is a test; its first functions are no `#[test]` themselves")]
 
 mod device;
@@ -18,9 +18,20 @@ use device::{alone, context, stream};
 /// Large enough that the driver copies pageable memory through a buffer of its own.
 const BYTES: usize = 16 << 20;
 
+/// Which ways were copied, in the order of the file.
+fn directions(file: &[u8]) -> Vec<Direction> {
+    let mut reader = Reader::begin(file).unwrap();
+    let entries = std::iter::from_fn(|| reader.next_entry().unwrap());
+    let copies = entries.filter_map(|entry| match entry {
+        Entry::Activity(Activity::Copy(copy)) => Some(copy.direction),
+        _ => None,
+    });
+    copies.collect()
+}
+
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
-fn copies_are_recorded_with_their_calls_and_say_whether_their_memory_was_pinned() {
+fn copies_are_recorded_with_their_calls_and_their_memory_and_again_after_a_stop() {
     let _alone = alone();
     let path = std::env::temp_dir().join(format!("thalweg-cupti-{}.activity", std::process::id()));
     let file: Box<dyn Write + Send> = Box::new(File::create(&path).unwrap());
@@ -36,10 +47,22 @@ fn copies_are_recorded_with_their_calls_and_say_whether_their_memory_was_pinned(
     stream.upload(&vec![1; BYTES], &target).unwrap();
     stream.download(&target, &mut vec![0; BYTES]).unwrap();
     stream.synchronize().unwrap();
-    recording.finish();
-
+    recording.stop();
+    stream.upload(&pinned, &target).unwrap();
+    stream.synchronize().unwrap();
     let bytes = fs::read(&path).unwrap();
+
+    let file: Box<dyn Write + Send> = Box::new(File::create(&path).unwrap());
+    let writer = Writer::begin(file, std::process::id(), "test").unwrap();
+    let recording =
+        Recording::start(Cupti::open(&Places::default()).unwrap(), writer, GraphDetail::Kernels).unwrap();
+    stream.download(&target, &mut vec![0; BYTES]).unwrap();
+    stream.synchronize().unwrap();
+    recording.stop();
+    let again = fs::read(&path).unwrap();
     fs::remove_file(&path).unwrap();
+    assert_eq!(directions(&again), [Direction::D2h], "what ran in between was recorded");
+
     let mut reader = Reader::begin(&bytes).unwrap();
     let (mut copies, mut calls, mut streams, mut ends) = (Vec::<Copy>::new(), Vec::new(), Vec::new(), 0);
     while let Some(entry) = reader.next_entry().unwrap() {

@@ -37,6 +37,7 @@ function_table! {
     checked {
         "cuptiActivityRegisterCallbacks" register_callbacks(requested: BufferRequested, completed: BufferCompleted);
         "cuptiActivityEnable" enable(kind: u32);
+        "cuptiActivityDisable" disable(kind: u32);
         "cuptiActivityEnableDriverApi" enable_driver_call(id: u32, is_enabled: u8);
         "cuptiActivityEnableRuntimeApi" enable_runtime_call(id: u32, is_enabled: u8);
         "cuptiActivityFlushAll" flush_all(flag: u32);

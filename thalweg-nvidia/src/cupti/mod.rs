@@ -2,7 +2,7 @@
 //!
 //! In: the [`Places`] where `libcupti.so` may be, and a [`Writer`](crate::activity::Writer). Out: a file of
 //! [`activity`](crate::activity), or the reason why this machine has none. CUPTI exists once in a process and gives its
-//! callbacks no pointer of ours, so one process can have one [`Recording`]. Counters of the hardware are left to
+//! callbacks no pointer of ours, so a process can have one [`Recording`] at a time. Counters of the hardware are left to
 //! [`nvml`](crate::nvml), which needs no rights.
 
 mod api;

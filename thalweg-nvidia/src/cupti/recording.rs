@@ -1,4 +1,4 @@
-//! The one recording of a process: CUPTI is told what to record, and what it delivers goes to a file.
+//! The recording of a process, one at a time: CUPTI is told what to record, and what it delivers goes to a file.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_void};
@@ -6,8 +6,7 @@ use std::io::Write;
 use std::panic::{self, AssertUnwindSafe};
 use std::process;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::activity::{Entry, NameId, Writer};
@@ -21,6 +20,9 @@ use crate::error::{Error, Result};
 /// Numbers without a name after which a list of calls is taken to be at its end. CUPTI 12.9 and 13.0 have no gaps at all.
 const MOST_NAMELESS: u32 = 16;
 
+/// What runs on a device, record by record.
+const WORK: [u32; 3] = [kind::CONCURRENT_KERNEL, kind::MEMCPY, kind::MEMSET];
+
 /// What is recorded of a CUDA graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GraphDetail {
@@ -31,7 +33,7 @@ pub enum GraphDetail {
     Kernels,
 }
 
-/// The recording of this process, running until it is [finished](Recording::finish).
+/// The recording of this process, running until it is [finished](Recording::finish) or [stopped](Recording::stop).
 #[derive(Clone, Copy)]
 pub struct Recording {
     shared: &'static Shared,
@@ -43,9 +45,9 @@ struct Shared {
     buffers: Buffers,
     /// The process that is recorded. A fork has our memory and our open file, but no CUPTI, and must write nothing.
     process: u32,
-    is_running: AtomicBool,
-    // Contended by CUPTI's thread and those of the program, each of which may deliver a buffer.
-    book: Mutex<Book>,
+    // Contended by CUPTI's thread and those of the program, each of which may deliver a buffer. `None` where nothing is
+    // recorded now.
+    book: Mutex<Option<Book>>,
 }
 
 /// Where activities are written, and what is known of names.
@@ -59,25 +61,22 @@ struct Book {
 static SHARED: OnceLock<Shared> = OnceLock::new();
 
 impl Recording {
-    /// Starts to record this process.
+    /// Starts to record this process. CUPTI stays the one of the first recording.
     ///
     /// # Errors
-    /// [`Error::RecordsAlready`] where a recording was started before, and what CUPTI says: without a CUDA driver 999 or
-    /// 15, else most often that somebody else, such as a profiler, uses it.
+    /// [`Error::RecordsAlready`] where a recording runs, and what CUPTI says: without a CUDA driver 999 or 15, else most
+    /// often that somebody else, such as a profiler, uses it.
     #[doc(alias = "cuptiActivityRegisterCallbacks")]
     #[doc(alias = "cuptiActivityEnable")]
     pub fn start(cupti: Cupti, writer: Writer<Box<dyn Write + Send>>, graphs: GraphDetail) -> Result<Self> {
-        let book = Book { writer, calls: HashMap::new() };
-        let shared = Shared {
+        let shared = SHARED.get_or_init(|| Shared {
             api: cupti.api,
             buffers: Buffers::new(),
             process: process::id(),
-            is_running: AtomicBool::new(true),
-            book: Mutex::new(book),
-        };
-        SHARED.set(shared).map_err(|_| Error::RecordsAlready)?;
-        let shared = SHARED.get().ok_or(Error::RecordsAlready)?;
-        shared.enable(graphs).inspect_err(|_| shared.is_running.store(false, Ordering::Release))?;
+            book: Mutex::new(None),
+        });
+        shared.begin(Book { writer, calls: HashMap::new() })?;
+        shared.enable(graphs).inspect_err(|_| shared.give_up())?;
         shared.note_clock();
         Ok(Self { shared })
     }
@@ -88,35 +87,60 @@ impl Recording {
     /// What CUPTI says.
     #[doc(alias = "cuptiActivityFlushAll")]
     pub fn flush(self) -> Result<()> {
-        if !self.shared.may_write() {
+        if !self.shared.is_ours() || self.shared.book().is_none() {
             return Ok(());
         }
         // SAFETY: the callbacks are registered; it may be called from any thread.
         unsafe { self.shared.api.flush_all(0) }
     }
 
-    /// Writes all there is, and ends the recording.
+    /// Writes all there is, and ends the recording of a process that ends too.
     pub fn finish(self) {
         let shared = self.shared;
-        if !shared.may_write() {
+        if !shared.is_ours() || shared.book().is_none() {
             return;
         }
         // SAFETY: as above. Where it fails the file lacks its end, which readers tell.
         let is_flushed = unsafe { shared.api.flush_all(FLUSH_FORCED) }.is_ok();
-        shared.is_running.store(false, Ordering::Release);
-        let mut book = shared.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut book) = shared.book().take() else { return };
         if is_flushed {
             book.writer.put(&Entry::End);
         }
         // Nobody is left to be told.
         let _ = book.writer.flush();
     }
+
+    /// As [`finish`](Self::finish) in a process that goes on, which CUPTI costs as little as it can from then on.
+    pub fn stop(self) {
+        if self.shared.is_ours() {
+            self.shared.disable();
+        }
+        self.finish();
+    }
 }
 
 impl Shared {
-    /// Whether activities are still written, and by this process.
-    fn may_write(&self) -> bool {
-        self.is_running.load(Ordering::Acquire) && process::id() == self.process
+    /// Whether this is the process that is recorded, and no fork of it.
+    fn is_ours(&self) -> bool {
+        process::id() == self.process
+    }
+
+    fn book(&self) -> MutexGuard<'_, Option<Book>> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, new: Book) -> Result<()> {
+        let mut book = self.book();
+        if !self.is_ours() || book.is_some() {
+            return Err(Error::RecordsAlready);
+        }
+        *book = Some(new);
+        Ok(())
+    }
+
+    /// Nothing more is written.
+    fn give_up(&self) {
+        *self.book() = None;
     }
 
     fn enable(&self, graphs: GraphDetail) -> Result<()> {
@@ -124,7 +148,7 @@ impl Shared {
         let _ = unsafe { self.api.set_thread_id_type(THREAD_ID_OF_SYSTEM) };
         // SAFETY: both are functions of the types that CUPTI documents, and never unwind.
         unsafe { self.api.register_callbacks(buffer_requested, buffer_completed) }?;
-        for kind in [kind::CONCURRENT_KERNEL, kind::MEMCPY, kind::MEMSET] {
+        for kind in WORK {
             // SAFETY: the callbacks are registered.
             unsafe { self.api.enable(kind) }?;
         }
@@ -137,11 +161,26 @@ impl Shared {
         self.enable_calls(DOMAIN_RUNTIME, kind::RUNTIME)
     }
 
+    /// Takes back what [`enable`](Self::enable) asked for. What is not taken back costs time and nothing else: nobody
+    /// writes it.
+    #[doc(alias = "cuptiActivityDisable")]
+    fn disable(&self) {
+        for kind in WORK.into_iter().chain([kind::STREAM, kind::GRAPH_TRACE, kind::DRIVER, kind::RUNTIME]) {
+            // SAFETY: a kind may be disabled whether or not it is enabled.
+            let _ = unsafe { self.api.disable(kind) };
+        }
+        for domain in [DOMAIN_DRIVER, DOMAIN_RUNTIME] {
+            for id in self.recorded_calls(domain) {
+                let _ = self.set_call(domain, id, 0);
+            }
+        }
+    }
+
     fn enable_if_possible(&self, kind: u32, what: &str) {
         // SAFETY: the callbacks are registered.
         if let Err(error) = unsafe { self.api.enable(kind) } {
-            let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-            book.writer.put(&Entry::Remark(format!("CUPTI does not record {what}: {error}")));
+            let remark = Entry::Remark(format!("CUPTI does not record {what}: {error}"));
+            self.book().iter_mut().for_each(|book| book.writer.put(&remark));
         }
     }
 
@@ -150,14 +189,7 @@ impl Shared {
     #[doc(alias = "cuptiActivityEnableRuntimeApi")]
     fn enable_calls(&self, domain: u32, kind: u32) -> Result<()> {
         for id in self.recorded_calls(domain) {
-            let enabled = if domain == DOMAIN_DRIVER {
-                // SAFETY: CUPTI has just named this call.
-                unsafe { self.api.enable_driver_call(id, 1) }
-            } else {
-                // SAFETY: as above.
-                unsafe { self.api.enable_runtime_call(id, 1) }
-            };
-            match enabled {
+            match self.set_call(domain, id, 1) {
                 Ok(()) => {}
                 Err(Error::MissingSymbol { .. }) => {
                     // SAFETY: the callbacks are registered.
@@ -167,6 +199,17 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Lets a call that CUPTI has named be recorded, or not.
+    fn set_call(&self, domain: u32, id: u32, is_recorded: u8) -> Result<()> {
+        if domain == DOMAIN_DRIVER {
+            // SAFETY: CUPTI has just named this call.
+            unsafe { self.api.enable_driver_call(id, is_recorded) }
+        } else {
+            // SAFETY: as above.
+            unsafe { self.api.enable_runtime_call(id, is_recorded) }
+        }
     }
 
     /// Numbers of the calls that are recorded, in the driver's or the runtime's list.
@@ -207,7 +250,8 @@ impl Shared {
         let shown = unsafe { self.api.timestamp(&raw mut activity_ns) };
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let unix_ns = u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX);
-        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut book = self.book();
+        let Some(book) = book.as_mut() else { return };
         if shown.is_ok() {
             book.writer.put(&Entry::Clock { activity_ns, unix_ns });
         }
@@ -221,7 +265,8 @@ impl Shared {
     /// - `buffer` holds `valid_size` bytes of records that CUPTI has delivered, and stays until this returns.
     #[doc(alias = "cuptiActivityGetNextRecord")]
     unsafe fn write(&self, buffer: *mut u8, valid_size: usize) {
-        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut book = self.book();
+        let Some(book) = book.as_mut() else { return };
         let mut record: *mut u8 = ptr::null_mut();
         // SAFETY: the buffer holds so many bytes of records; the record is null or the one before.
         while let Ok(0) = unsafe { self.api.next_record(buffer, valid_size, &raw mut record) } {
@@ -230,12 +275,12 @@ impl Shared {
             let Some(length) = length(kind) else { continue };
             // SAFETY: CUPTI has given the record, of a version that has all these fields (`Cupti::open`).
             let bytes = unsafe { bytes_of(record, length) };
-            let activity = Record::new(kind, bytes).activity(|source| self.name(&mut book, source));
+            let activity = Record::new(kind, bytes).activity(|source| self.name(book, source));
             if let Some(activity) = activity {
                 book.writer.put(&Entry::Activity(activity));
             }
         }
-        self.note_dropped(&mut book);
+        self.note_dropped(book);
         // A disk that is full shows in a file without an end.
         let _ = book.writer.flush();
     }
@@ -294,7 +339,7 @@ extern "C" fn buffer_completed(_: *mut c_void, _: u32, buffer: *mut u8, _: usize
     let Some(shared) = SHARED.get() else { return };
     // A panic must not reach CUPTI. What it has left behind may be wrong, so nothing more is written.
     let done = panic::catch_unwind(AssertUnwindSafe(|| {
-        if shared.may_write() && !buffer.is_null() {
+        if shared.is_ours() && !buffer.is_null() {
             // SAFETY: CUPTI delivers this buffer, which stays until it is taken back below.
             unsafe { shared.write(buffer, valid_size) };
         }
@@ -302,6 +347,6 @@ extern "C" fn buffer_completed(_: *mut c_void, _: u32, buffer: *mut u8, _: usize
         unsafe { shared.buffers.take_back(buffer) };
     }));
     if done.is_err() {
-        shared.is_running.store(false, Ordering::Release);
+        shared.give_up();
     }
 }

@@ -1,4 +1,4 @@
-//! CUPTI over a stand-in; see `stand_in/libcupti.rs`. A process can have one recording, so one test has it.
+//! CUPTI over a stand-in; see `stand_in/libcupti.rs`. A process can have one recording at a time, so one test has it.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -52,7 +52,7 @@ fn run(cupti: &Cupti, items: u32) {
 }
 
 #[test]
-fn a_recording_has_what_is_worth_it_and_an_end_and_there_is_one_in_a_process() {
+fn a_recording_has_what_is_worth_it_and_an_end_and_another_can_follow() {
     let folder = Folder::new("cupti-recording");
     folder.build("libcupti.so.13", include_str!("../stand_in/libcupti.rs"));
     let open = || Cupti::open(&folder.places()).unwrap();
@@ -78,11 +78,20 @@ fn a_recording_has_what_is_worth_it_and_an_end_and_there_is_one_in_a_process() {
     assert_eq!(second.err(), Some(Error::RecordsAlready));
 
     run(&cupti, 1);
-    recording.finish();
+    recording.stop();
     assert_eq!(file.read().0.last(), Some(&Entry::End));
     run(&cupti, 1);
     recording.flush().unwrap();
     assert_eq!(file.read().1.len(), 12, "nothing comes behind the end");
+
+    let file = Shared::default();
+    let recording = Recording::start(open(), file.writer(), GraphDetail::Kernels).unwrap();
+    run(&cupti, 1);
+    recording.finish();
+    let (entries, calls) = file.read();
+    assert_eq!(calls, of_one, "what ran in between is not there");
+    assert!(!entries.iter().any(|it| matches!(it, Entry::Activity(Activity::GraphRun(_)))));
+    assert_eq!(entries.last(), Some(&Entry::End));
 }
 
 #[test]
