@@ -372,6 +372,9 @@ pub struct DiagnoseArgs {
     /// How many remedies to try, the most promising first
     #[arg(long = "try", value_name = "N", default_value_t = 3)]
     pub tries: usize,
+    /// Record no kernels at the end, as where another profiler uses CUPTI
+    #[arg(long)]
+    pub no_kernels: bool,
     /// Folder for diagnosis.json and report.html
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

@@ -8,7 +8,7 @@ use std::iter::Sum;
 use std::ops::{Add, AddAssign, Sub};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -148,20 +148,21 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    World(Instant),
+    World { start: Instant, unix_start: Nanos },
     Virtual(VirtualClock),
 }
 
 impl Clock {
     /// A clock that starts now and shows the world's time.
     pub fn start() -> Self {
-        Self(Source::World(Instant::now()))
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(Source::World { start: Instant::now(), unix_start: Nanos::from_duration(unix) })
     }
 
     /// The time since the clock started.
     pub fn now(&self) -> Nanos {
         match &self.0 {
-            Source::World(start) => Nanos::from_duration(start.elapsed()),
+            Source::World { start, .. } => Nanos::from_duration(start.elapsed()),
             Source::Virtual(clock) => clock.now(),
         }
     }
@@ -169,7 +170,7 @@ impl Clock {
     /// What the clock showed at some moment of the world's time; now, where its time is virtual.
     pub fn at(&self, moment: Instant) -> Nanos {
         match &self.0 {
-            Source::World(start) => Nanos::from_duration(moment.saturating_duration_since(*start)),
+            Source::World { start, .. } => Nanos::from_duration(moment.saturating_duration_since(*start)),
             Source::Virtual(clock) => clock.now(),
         }
     }
@@ -177,8 +178,16 @@ impl Clock {
     /// The hands of this clock, where its time is virtual.
     pub fn virtual_clock(&self) -> Option<&VirtualClock> {
         match &self.0 {
-            Source::World(_) => None,
+            Source::World { .. } => None,
             Source::Virtual(clock) => Some(clock),
+        }
+    }
+
+    /// Nanoseconds since 1970 when it started; `None` where its time is virtual.
+    pub fn unix_start(&self) -> Option<Nanos> {
+        match &self.0 {
+            Source::World { unix_start, .. } => Some(*unix_start),
+            Source::Virtual(_) => None,
         }
     }
 }

@@ -17,7 +17,7 @@ use thalweg::backend::{Backend, CudaGraph, PlantedFault, Precision};
 use thalweg::capacity::PaperWorkload;
 use thalweg::diagnose::{self, Confidence, Diagnosis, Knob, Limit, Quantity, Setup, Verdict};
 use thalweg::engine::MaxBatch;
-use thalweg::measure::{Arrival, Load, Pacing, StopSignal, Workload, WorkloadSpec};
+use thalweg::measure::{Arrival, Load, Observing, Pacing, StopSignal, Workload, WorkloadSpec};
 use thalweg::model::zoo::Network;
 use thalweg::model::{DataType, Model};
 use thalweg::pool::Configuration;
@@ -112,6 +112,7 @@ fn case(workload: &Workload, configuration: Configuration, tries: usize) -> diag
         rounds: diagnose::ROUNDS,
         seed: 0,
         model: None,
+        recording: Observing::On,
         larger: None,
     }
 }

@@ -5,7 +5,7 @@ use std::env;
 use thalweg::diagnose::{Case, Diagnosis, Progress, ROUNDS, Setup};
 use thalweg::engine::MaxBatch;
 use thalweg::files::OutputFolder;
-use thalweg::measure::{Arrival, Feeding};
+use thalweg::measure::{Arrival, Feeding, Observing};
 use thalweg::pool::Configuration;
 use thalweg::report;
 
@@ -40,6 +40,7 @@ pub fn run(args: &DiagnoseArgs, output: &Output) -> anyhow::Result<()> {
         rounds: ROUNDS,
         seed: args.run.workload.seed,
         model: cost.as_ref(),
+        recording: if args.no_kernels { Observing::Off } else { Observing::On },
         larger: (!is_quick && !bench.is_engine()).then_some(&larger),
     };
     let bar = Bar::spin(format!("measuring {}", bench.configuration), output);
@@ -57,6 +58,7 @@ fn sentence(progress: &Progress<'_>) -> String {
         Progress::Measuring(setup) => format!("measuring {}", setup.configuration),
         Progress::Probing(setup) => format!("probing how full the device is: {}", setup.configuration),
         Progress::Trying(setup) => format!("trying {}", setup.configuration),
+        Progress::Recording(setup) => format!("recording each kernel of {}", setup.configuration),
     }
 }
 
@@ -126,7 +128,7 @@ fn bench_command(words: impl Iterator<Item = String>, diagnosis: &Diagnosis, ori
     let mut kept = Vec::new();
     let mut is_behind_command = false;
     let mut words = words.filter(|word| match word.as_str() {
-        "--json" | "--quiet" | "-q" => false,
+        "--json" | "--quiet" | "-q" | "--no-kernels" => false,
         "diagnose" => std::mem::replace(&mut is_behind_command, true),
         _ => true,
     });

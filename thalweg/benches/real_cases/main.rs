@@ -27,7 +27,7 @@ use thalweg::backend::{self, Backend, Precision, Surroundings};
 use thalweg::capacity::PaperWorkload;
 use thalweg::diagnose::{self, Confidence, LimitReading, Verdict, diagnose, trtexec_verdict};
 use thalweg::engine::{MaxBatch, StoredEngine};
-use thalweg::measure::{Estimate, Pacing, StopSignal, Workload, WorkloadSpec};
+use thalweg::measure::{Estimate, Observing, Pacing, StopSignal, Workload, WorkloadSpec};
 use thalweg::model::zoo::Network;
 use thalweg::model::{DataType, Model};
 use verdicts::{Gain, Judged, print_gains, print_scores};
@@ -262,6 +262,8 @@ impl Bench<'_> {
             rounds: ROUNDS,
             seed: 0,
             model: paper.as_ref(),
+            // CUPTI stays in the process, and may cost the cases behind this one something.
+            recording: Observing::Off,
             larger: None,
         };
         let diagnosis = diagnose(&case, &StopSignal::default(), &mut |_| {})?;

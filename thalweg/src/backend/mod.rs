@@ -15,6 +15,7 @@ mod host;
 mod memory;
 mod order;
 mod planted_fault;
+mod recorder;
 mod residency;
 pub mod simulated;
 pub mod tensorrt;
@@ -44,6 +45,7 @@ pub use host::{HostCopy, HostTensor};
 pub use memory::EngineMemory;
 pub use order::{BuildEvent, BuildOrder, BuildWatch, Calibration};
 pub use planted_fault::PlantedFault;
+pub use recorder::{GraphDetail, Recorder};
 
 /// Where to look for a device and its libraries.
 #[derive(Clone, Debug, Default)]
@@ -190,6 +192,11 @@ pub trait Engine: Send + Sync {
     fn replay(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Option<Replay>> {
         let _ = spec;
         Ok(None)
+    }
+
+    /// Whoever can record what its executors do, kernel by kernel; `None` where nobody can.
+    fn recorder(&self) -> Option<&Recorder> {
+        None
     }
 
     /// Whether time has to be moved by hand for its executors to get anywhere: a simulated device.

@@ -83,6 +83,29 @@ pub enum Quantity {
     ClockShare,
     /// Cores of the host that the process kept busy.
     HostCores,
+    /// Kernels of one execution. This and all below are of a short window in which each of them was recorded.
+    KernelsPerExecution,
+    /// Share of the time in which any kernel ran.
+    KernelsRunning,
+    /// Part of the time of all kernels that the three largest take.
+    LargestKernels,
+    /// Blocks of a kernel over the SMs times the most blocks that one of them gets, averaged over the time of kernels: 1
+    /// where all get the same number, 0.25 where one SM in four has a block.
+    GridFill,
+    /// Part of the streams' time that lies between two kernels, graphs or executions.
+    KernelGaps,
+    /// Part of the streams' time in which the next kernel was not launched yet.
+    LaunchGaps,
+    /// Mean time of a call that launches a kernel or a graph.
+    LaunchTime,
+    /// Share of its time that the thread that launches most spends in calls that give work.
+    LauncherBusy,
+    /// Share of its time that this thread spends in calls that wait for the device.
+    LauncherWaits,
+    /// Part of the bytes between host and device that went from or to memory that is not page-locked.
+    PageableCopies,
+    /// Mean time of a run of a CUDA graph on the device, from its first kernel to its last.
+    GraphRunTime,
 }
 
 impl Quantity {
@@ -95,10 +118,13 @@ impl Quantity {
             | Self::H2dTime
             | Self::ComputeTime
             | Self::D2hTime
-            | Self::TurnaroundTime => "s",
+            | Self::TurnaroundTime
+            | Self::LaunchTime
+            | Self::GraphRunTime => "s",
             Self::PcieRx | Self::PcieTx => "bytes/s",
             Self::HostCores => "cores",
             Self::Senders => "threads",
+            Self::KernelsPerExecution => "kernels",
             _ => "share",
         }
     }
@@ -138,6 +164,17 @@ impl fmt::Display for Quantity {
             Self::PcieTx => "PCIe to host",
             Self::ClockShare => "SM clock",
             Self::HostCores => "host cores",
+            Self::KernelsPerExecution => "in an execution",
+            Self::KernelsRunning => "any kernel running",
+            Self::LargestKernels => "three largest kernels",
+            Self::GridFill => "SMs filled by grids",
+            Self::KernelGaps => "between kernels",
+            Self::LaunchGaps => "not yet launched",
+            Self::LaunchTime => "a launch",
+            Self::LauncherBusy => "thread launching",
+            Self::LauncherWaits => "thread waiting",
+            Self::PageableCopies => "pageable copies",
+            Self::GraphRunTime => "a graph's run",
         })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Measurement -> Evidence -> Limits -> Judgement (rules)
-//!                                  \-> remedies, predicted -> trial -> what was gained
+//!                                  \-> remedies, predicted -> trial -> what was gained -> kernels, one by one
 //! ```
 //!
 //! In: a [`Case`], one setup of one workload. Out: a [`Diagnosis`], plain data. It runs the same on every backend;
@@ -10,6 +10,7 @@
 //! configurations is left to [`tune`](crate::tune).
 
 mod evidence;
+mod kernels;
 mod limits;
 mod remedies;
 mod rules;
@@ -26,11 +27,13 @@ use crate::measure::{Estimate, Measurement, Observing, Pacing, StopSignal, Workl
 use crate::pool::Configuration;
 
 pub use evidence::{Evidence, Quantity, Reading};
+pub use kernels::{KernelReading, KernelSummary, KernelWindow};
 pub use limits::{Limit, Limits};
 pub use remedies::{Knob, Remedy, Setup, Tried, advice, remedies};
 pub use rules::{Confidence, HEALTHY_GAIN, Judgement, LimitReading, Verdict, judge, trtexec_verdict, weigh};
 pub use trial::ROUNDS;
 
+use rules::kernel_findings;
 use trial::as_asked;
 pub(crate) use trial::{Entrant, Turns, race};
 
@@ -54,6 +57,8 @@ pub struct Case<'a> {
     /// What the network computes and moves, for a roofline that stands without any counter; `None` for an engine that
     /// came without its model.
     pub model: Option<&'a PaperWorkload>,
+    /// Whether each kernel is recorded at the end, where the engine can.
+    pub recording: Observing,
     /// Makes a workload whose engine runs so many samples, for batches that the given one cannot run, or says why
     /// there is none; `None` to leave those untried.
     pub larger: Option<&'a dyn Fn(usize) -> Result<Workload, String>>,
@@ -68,6 +73,8 @@ pub enum Progress<'a> {
     Probing(&'a Setup),
     /// Remedies, in turns with the setup as it is.
     Trying(&'a Setup),
+    /// Each kernel of the setup as it is.
+    Recording(&'a Setup),
 }
 
 /// The best setup that was tried.
@@ -95,6 +102,12 @@ pub struct Diagnosis {
     /// where nobody tried, or where there are none.
     #[serde(default)]
     pub observing: Option<Estimate>,
+    /// The kernels, where they were recorded one by one.
+    #[serde(default)]
+    pub kernels: Option<KernelSummary>,
+    /// All that was recorded then, which is large: for a timeline, and no part of the data.
+    #[serde(skip)]
+    pub window: Option<KernelWindow>,
     /// What would help and no knob of the pool does, in whole sentences.
     pub advice: Vec<String>,
     /// The setup as it was.
@@ -133,9 +146,22 @@ pub fn diagnose(
     let mut remedies = remedies(&measurement, alone.as_ref(), setup.feeding, &limits);
     let (gained, observing) = trials.run(&mut remedies)?;
     weigh(&mut judgement, &remedies);
+    let (kernels, window) = trials.record(&mut evidence)?.unzip();
+    judgement.findings.extend(kernel_findings(&evidence, &setup.configuration));
     let advice = advice(judgement.verdict, &measurement.device);
     let measurement = Measurement { records: Vec::new(), ..measurement };
-    Ok(Diagnosis { judgement, evidence, remedies, gained, observing, advice, setup, measurement })
+    Ok(Diagnosis {
+        judgement,
+        evidence,
+        remedies,
+        gained,
+        observing,
+        kernels,
+        window,
+        advice,
+        setup,
+        measurement,
+    })
 }
 
 /// What is measured besides the setup as it is.
@@ -179,6 +205,16 @@ impl<'a> Trials<'a, '_> {
             Err(_) => Ok(None),
             Ok(measured) => Ok(Some(measured)),
         }
+    }
+
+    /// The setup once more, each of its kernels recorded.
+    fn record(&mut self, evidence: &mut Evidence) -> Result<Option<(KernelSummary, KernelWindow)>> {
+        let engine = &self.case.workload.engine;
+        let Some(recorder) = engine.recorder().filter(|_| self.case.recording == Observing::On) else {
+            return Ok(None);
+        };
+        (self.progress)(Progress::Recording(&self.setup));
+        kernels::record(evidence, recorder, &self.entrant(self.setup), self.stop)
     }
 
     /// Tries the first remedies, and then all together that helped; finds out beside them what observing costs.

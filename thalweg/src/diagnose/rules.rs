@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::{COPY_CALLS, Limit, Limits, Order};
 use super::{Evidence, Knob, Quantity, Remedy};
+use crate::backend::CudaGraph;
 use crate::pool::Configuration;
 
 /// Below this gain nothing is worth naming: twice of anything would give less than a tenth. It is also about what the
@@ -307,6 +308,41 @@ fn blocking_copies(evidence: &Evidence) -> Option<String> {
 
 /// Part of the copies' time from which on the calls for them wait for them.
 const BLOCKING: f64 = 0.5;
+
+/// What kernels that were recorded one by one say, whatever the verdict: they come when it is made.
+pub(super) fn kernel_findings(evidence: &Evidence, configuration: &Configuration) -> Vec<String> {
+    let percent = |quantity, counts: &dyn Fn(f64) -> bool| {
+        evidence.value(quantity).filter(|value| counts(*value)).map(|value| format!("{:.0} %", 100.0 * value))
+    };
+    let small = percent(Quantity::GridFill, &|fill| fill < FILLED_GRIDS).map(|fill| {
+        format!(
+            "kernels have blocks for {fill} of the SMs, on average over their time: one by itself leaves the rest idle, and \
+             a larger batch makes it larger"
+        )
+    });
+    let late = percent(Quantity::LaunchGaps, &|share| share >= LATE_LAUNCHES);
+    let launches = evidence.value(Quantity::SubmitterBusy).is_some_and(|busy| busy >= BUSY_LAUNCHING);
+    let late = late.filter(|_| launches && configuration.cuda_graph == CudaGraph::Off).map(|share| {
+        format!(
+            "streams wait for {share} of their time for the next kernel to be launched: a CUDA graph launches all of an \
+             execution at once"
+        )
+    });
+    let pageable = percent(Quantity::PageableCopies, &|share| share > 0.0).map(|share| {
+        format!("{share} of the bytes between host and device go through memory that is not page-locked")
+    });
+    small.into_iter().chain(late).chain(pageable).collect()
+}
+
+/// Grids that fill less of the SMs than this leave room for another kernel: one with a last round that is half empty
+/// has 0.75 where it takes two of them.
+const FILLED_GRIDS: f64 = 0.7;
+
+/// Waiting for launches is worth a word from here on: the gaps between executions alone take some per cent.
+const LATE_LAUNCHES: f64 = 0.1;
+
+/// A thread that is launching for less of the time than this has nothing to launch, and a graph would not help.
+const BUSY_LAUNCHING: f64 = 0.5;
 
 /// Streams that idle because nobody has sent anything.
 fn nothing_to_run(evidence: &Evidence, verdict: Verdict) -> Option<String> {

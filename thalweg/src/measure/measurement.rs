@@ -210,6 +210,9 @@ pub struct Measurement {
     /// measurement is none of this configuration.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub deviating_streams: BTreeSet<usize>,
+    /// Nanoseconds since 1970 at time zero of windows and records; `None` in virtual time.
+    #[serde(default, rename = "unix_start_ns")]
+    pub unix_start: Option<Nanos>,
     /// All windows after the warm-up; the last `used_windows` of them count.
     pub windows: Vec<Window>,
     /// How many of the last windows the numbers above come from.

@@ -210,6 +210,7 @@ impl<'a> Observation<'a> {
             failures: self.failures,
             remarks: self.remarks,
             deviating_streams: self.deviating_streams,
+            unix_start: self.clock.unix_start(),
             windows,
             used_windows,
             records,

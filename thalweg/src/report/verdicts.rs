@@ -1,7 +1,7 @@
 //! What a diagnosis and a loss are in sentences, for the text and the HTML report.
 
 use super::wording::{self, NONE};
-use crate::diagnose::{Diagnosis, Limit, Quantity, Remedy, Tried, Verdict};
+use crate::diagnose::{Diagnosis, KernelReading, Limit, Quantity, Remedy, Tried, Verdict};
 use crate::precision::{LayerErrors, LossReport};
 use crate::units::Nanos;
 
@@ -57,6 +57,27 @@ pub(super) fn observing(diagnosis: &Diagnosis) -> Option<String> {
     let ratio = diagnosis.observing?;
     let [value, lower, upper] = [ratio.value, ratio.lower, ratio.upper].map(wording::percent);
     Some(format!("reading counters leaves {value} ({lower} to {upper}) of the throughput"))
+}
+
+/// `2.0 times, 14.2 us, 132 blocks of 256 threads, 168 registers, SMs filled 100 %`
+pub(super) fn kernel(kernel: &KernelReading) -> String {
+    format!(
+        "{} times, {}, {} blocks of {} threads, {} registers, SMs filled {}",
+        wording::number(kernel.per_execution),
+        kernel.mean,
+        kernel.blocks,
+        kernel.threads,
+        kernel.registers,
+        wording::percent(kernel.grid_fill)
+    )
+}
+
+/// What recording each kernel costs, where that was done.
+pub(super) fn recording(diagnosis: &Diagnosis) -> Option<String> {
+    let kernels = diagnosis.kernels.as_ref()?;
+    let graphs = kernels.graph_pace.map(|pace| format!(", and graphs as a whole {}", wording::percent(pace)));
+    let graphs = graphs.unwrap_or_default();
+    Some(format!("recording each kernel leaves {} of the throughput{graphs}", wording::percent(kernels.pace)))
 }
 
 /// A reading's number with its unit.

@@ -119,6 +119,14 @@ pub(super) fn millis(span: Nanos) -> String {
     if value > 0.0 && value < 0.1 { format!("{value:.3}") } else { number(value) }
 }
 
+/// The first letters of a name that is longer than `most`: `sm90_xmma_gemm_f16f16…`.
+pub(super) fn shortened(name: &str, most: usize) -> String {
+    match name.char_indices().nth(most) {
+        Some(_) => name.chars().take(most - 1).chain("…".chars()).collect(),
+        None => name.to_owned(),
+    }
+}
+
 /// Text of others without control characters, so that a name cannot drive the terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()

@@ -194,6 +194,7 @@ pub fn measurement(trial: &Trial, throughput: f64) -> Measurement {
         failures: Failures::default(),
         remarks: Vec::new(),
         deviating_streams: BTreeSet::new(),
+        unix_start: None,
         overlap: None,
         windows: Vec::new(),
         used_windows: 1,

@@ -3,7 +3,7 @@
 //! Calls that ran inside others, as the driver's do inside the runtime's, are left out, and what the device did belongs
 //! to the outermost.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
@@ -25,7 +25,7 @@ const EXTENSION: &str = "activity";
 const USUAL_DEFAULT_STREAM: u32 = 7;
 
 /// What one process did. Times count from the first thing that it did.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Program {
     /// The operating system's number of the process.
     pub process: u32,
@@ -49,7 +49,7 @@ pub struct Program {
 }
 
 /// A call of CUDA.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HostCall {
     /// From going in to coming back.
     pub span: Span,
@@ -65,7 +65,7 @@ pub struct HostCall {
 }
 
 /// Something that ran on a device.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DeviceWork {
     /// When it ran.
     pub span: Span,
@@ -88,6 +88,12 @@ pub enum What {
         name: NameId,
         /// Its blocks.
         blocks: u64,
+        /// Threads of each block.
+        threads: u64,
+        /// Registers of each thread.
+        registers: u16,
+        /// Shared memory of each block, in bytes.
+        shared_memory_bytes: u32,
         /// Whether it ran as a part of a CUDA graph.
         is_in_graph: bool,
     },
@@ -213,6 +219,40 @@ impl Program {
         self.work.iter().map(|work| work.span.duration()).sum()
     }
 
+    /// What began in a span of another clock, with the calls that asked for it, on that clock: it shows zero at
+    /// `unix_start`. `None` where this program's own time zero is not known.
+    pub fn within(&self, span: Span, unix_start: Nanos) -> Option<Self> {
+        let own_start = self.unix_start?;
+        let there = |at: Nanos| at + own_start - unix_start;
+        let moved = |it: Span| Span { start: there(it.start), end: there(it.end) };
+        let is_in = |it: Span| (span.start..span.end).contains(&moved(it).start);
+        let work: Vec<_> = self.work.iter().filter(|work| is_in(work.span)).collect();
+        let asked: HashSet<usize> = work.iter().filter_map(|work| work.call).collect();
+        let kept = self.calls.iter().enumerate();
+        let kept: Vec<usize> = kept
+            .filter(|(index, call)| asked.contains(index) || is_in(call.span))
+            .map(|(index, _)| index)
+            .collect();
+        let place = |call: usize| kept.binary_search(&call).ok();
+        Some(Self {
+            calls: kept
+                .iter()
+                .map(|&index| self.calls[index])
+                .map(|it| HostCall { span: moved(it.span), ..it })
+                .collect(),
+            work: work
+                .into_iter()
+                .map(|it| DeviceWork { span: moved(it.span), call: it.call.and_then(place), ..*it })
+                .collect(),
+            unix_start: Some(unix_start),
+            streams: self.streams.clone(),
+            path: self.path.clone(),
+            names: self.names.clone(),
+            remarks: self.remarks.clone(),
+            ..*self
+        })
+    }
+
     /// Keeps the outermost calls, and gives the place of each, inner ones included, by correlation.
     fn add_calls(&mut self, raw: &[activity::Call], base: u64) -> HashMap<u32, usize> {
         let mut calls: Vec<&activity::Call> = raw.iter().collect();
@@ -288,10 +328,18 @@ impl Raw {
         match activity {
             Activity::Call(call) => self.calls.push(call),
             Activity::Kernel(kernel) => {
-                let blocks =
-                    kernel.grid.iter().fold(1_u64, |blocks, size| blocks.saturating_mul(u64::from(*size)));
-                let is_in_graph = kernel.work.graph != 0;
-                self.work.push((kernel.work, What::Kernel { name: kernel.name, blocks, is_in_graph }));
+                let volume = |sizes: [u32; 3]| {
+                    sizes.iter().fold(1_u64, |all, size| all.saturating_mul(u64::from(*size)))
+                };
+                let what = What::Kernel {
+                    name: kernel.name,
+                    blocks: volume(kernel.grid),
+                    threads: volume(kernel.block),
+                    registers: kernel.registers,
+                    shared_memory_bytes: kernel.shared_memory_bytes,
+                    is_in_graph: kernel.work.graph != 0,
+                };
+                self.work.push((kernel.work, what));
             }
             Activity::Copy(activity::Copy { work, bytes, direction, host_memory }) => {
                 self.work.push((work, What::Copy { bytes, direction, host_memory }));
@@ -414,6 +462,24 @@ mod tests {
         assert_eq!(seen, [(42, true, 0), (1, false, 1), (7, false, 1)]);
         assert_eq!(observe(&programs[1], &Settings::default()).verdict, "nothing_ran");
         assert!(programs[2].remarks[0].contains("means nothing"), "{:?}", programs[2].remarks);
+    }
+
+    #[test]
+    fn what_began_in_a_span_of_another_clock_is_cut_out_and_put_on_it() {
+        // The other clock started a millisecond before the first call: item 1 is at 3 ms of it.
+        let program = naive(4).program();
+        let unix_start = Nanos(Sample::UNIX_NS - 1_000 * US);
+        let span = Span { start: Nanos(4_000 * US), end: Nanos(6_000 * US) };
+        let part = program.within(span, unix_start).unwrap();
+        // The kernel of item 1, whose launch lies just in the span, and the copy of item 2 with its call.
+        let starts: Vec<_> = part.work.iter().map(|work| work.span.start.0 / US).collect();
+        assert_eq!(starts, [4_020, 5_000]);
+        let asked: Vec<_> =
+            part.work.iter().map(|work| part.name(part.calls[work.call.unwrap()].name)).collect();
+        assert_eq!(asked, ["cudaLaunchKernel", "cudaMemcpyAsync"]);
+        assert_eq!((part.calls.len(), part.unix_start), (3, Some(unix_start)));
+        let clockless = Program { unix_start: None, ..program };
+        assert_eq!(clockless.within(span, unix_start), None);
     }
 
     #[test]

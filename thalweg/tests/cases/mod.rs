@@ -16,7 +16,7 @@ use thalweg::backend::simulated::{Parameters, SimulatedBackend};
 use thalweg::backend::{Counters, CudaGraph, DataSheet};
 use thalweg::diagnose::{self, Evidence, Judgement, Limit, Setup, Verdict, judge};
 use thalweg::engine::MaxBatch;
-use thalweg::measure::{Arrival, Load, Measurement, Pacing, StopSignal, Workload, WorkloadSpec};
+use thalweg::measure::{Arrival, Load, Measurement, Observing, Pacing, StopSignal, Workload, WorkloadSpec};
 use thalweg::model::Model;
 use thalweg::model::zoo::Network;
 use thalweg::pool::Configuration;
@@ -194,6 +194,7 @@ impl Case {
             rounds: diagnose::ROUNDS,
             seed: self.seed,
             model: None,
+            recording: Observing::On,
             larger: None,
         };
         let diagnosis = diagnose::diagnose(&case, &StopSignal::default(), &mut |_| {}).expect("it runs");

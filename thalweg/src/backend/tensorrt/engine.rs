@@ -12,7 +12,9 @@ use super::profiles::Profiles;
 use super::streams::Streams;
 use super::{build, tensors};
 use crate::backend::fitting::make_all;
-use crate::backend::{CudaGraph, Engine, EngineMemory, Executor, ExecutorSpec, PlantedFault, Replay, Wait};
+use crate::backend::{
+    CudaGraph, Engine, EngineMemory, Executor, ExecutorSpec, PlantedFault, Recorder, Replay, Wait,
+};
 use crate::error::{Error, Result, Room};
 use crate::model::{Signature, TensorSpec};
 use crate::units::Bytes;
@@ -29,6 +31,7 @@ pub(super) struct TensorRtEngine {
     pub streams: Streams,
     pub nvml: Result<NvmlDevice, thalweg_nvidia::Error>,
     pub leaves_counters: bool,
+    pub recorder: Recorder,
     pub taken: Taken,
 }
 
@@ -91,6 +94,10 @@ impl Engine for TensorRtEngine {
         let mut replay = execution::Replay::new(lanes)?;
         let wait = if spec.wait == Wait::Block { ReplayWait::Sleep } else { ReplayWait::Ask };
         Ok(Some(Box::new(move |time| Ok(replay.run(time, wait)?))))
+    }
+
+    fn recorder(&self) -> Option<&Recorder> {
+        Some(&self.recorder)
     }
 }
 

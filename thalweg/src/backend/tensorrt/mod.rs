@@ -31,7 +31,7 @@ use thalweg_nvidia::nvml::{Nvml, NvmlDevice};
 use thalweg_nvidia::tensorrt::{Builder, Family, MemoryAccount, TensorRt};
 
 use crate::backend::{
-    Backend, BuildOrder, DeviceSpec, Engine, Observer, Precision, SerializedEngine, Surroundings,
+    Backend, BuildOrder, DeviceSpec, Engine, Observer, Precision, Recorder, SerializedEngine, Surroundings,
 };
 use crate::error::{Error, Result};
 use crate::files;
@@ -62,6 +62,7 @@ struct Gpu {
     /// The same GPU as NVML sees it, or why it does not.
     nvml: Result<NvmlDevice, thalweg_nvidia::Error>,
     leaves_counters: bool,
+    recorder: Recorder,
     cuda_version: String,
 }
 
@@ -71,10 +72,12 @@ impl Gpu {
         let driver = Driver::open(&places)?;
         let device = driver.device(surroundings.device.as_deref().unwrap_or("0"))?;
         let context = device.retain_primary_context(HostWait::Unchanged)?;
-        let uuid = &device.properties().uuid;
-        let nvml = Nvml::open(&places).and_then(|nvml| nvml.device_by_uuid(uuid));
+        let properties = device.properties();
+        let nvml = Nvml::open(&places).and_then(|nvml| nvml.device_by_uuid(&properties.uuid));
+        let recorder = Recorder::new(surroundings, &properties.uuid, properties.sm_count);
         let leaves_counters = surroundings.leaves_counters;
-        Ok(Self { context, nvml, leaves_counters, cuda_version: driver.cuda_version()?.to_string() })
+        let cuda_version = driver.cuda_version()?.to_string();
+        Ok(Self { context, nvml, leaves_counters, recorder, cuda_version })
     }
 }
 
@@ -185,6 +188,7 @@ impl Backend for TensorRtBackend {
             streams: Streams::default(),
             nvml: gpu.nvml.clone(),
             leaves_counters: gpu.leaves_counters,
+            recorder: gpu.recorder.clone(),
             taken,
         }))
     }

@@ -3,8 +3,12 @@
 use serde::Serialize;
 
 use super::candidate_table::Cell;
-use crate::diagnose::{Diagnosis, Reading, Remedy};
+use crate::diagnose::{Diagnosis, KernelReading, Reading, Remedy};
 use crate::report::{verdicts, wording};
+use crate::units::Bytes;
+
+/// Letters of a kernel's name that are shown.
+const KERNEL_NAME: usize = 70;
 
 /// A heading, a table, and a sentence that explains it.
 #[derive(Serialize)]
@@ -31,7 +35,8 @@ impl PlainTable {
 
     /// All tables of a diagnosis that have rows.
     pub(super) fn of(diagnosis: &Diagnosis) -> Vec<Self> {
-        let mut tables = vec![limits(diagnosis), remedies(diagnosis), evidence(diagnosis)];
+        let mut tables =
+            vec![limits(diagnosis), remedies(diagnosis), evidence(diagnosis), kernels(diagnosis)];
         tables.retain(Self::has_rows);
         tables
     }
@@ -75,6 +80,32 @@ fn remedies(diagnosis: &Diagnosis) -> PlainTable {
         heads: vec!["remedy", "predicted", "measured"],
         rows: diagnosis.remedies.iter().map(row).collect(),
         note: "Throughput over that of the setup as it was, with 95 % intervals. Measured in turns with it.",
+    }
+}
+
+fn kernels(diagnosis: &Diagnosis) -> PlainTable {
+    let row = |kernel: &KernelReading| {
+        vec![
+            plain(wording::shortened(&wording::printable(&kernel.name), KERNEL_NAME)),
+            Cell::with_bar(wording::percent(kernel.share), kernel.share, kernel.share),
+            Cell::number(wording::number(kernel.per_execution), Some(kernel.per_execution)),
+            Cell::number(kernel.mean.to_string(), Some(kernel.mean.as_seconds())),
+            Cell::with_bar(wording::percent(kernel.grid_fill), kernel.grid_fill, kernel.grid_fill),
+            plain(format!(
+                "{} blocks of {} threads, {} registers, {} of shared memory",
+                kernel.blocks,
+                kernel.threads,
+                kernel.registers,
+                Bytes(kernel.shared_memory_bytes.into())
+            )),
+        ]
+    };
+    PlainTable {
+        heading: "The largest kernels",
+        heads: vec!["kernel", "of their time", "in an execution", "each", "SMs filled", "shape"],
+        rows: diagnosis.kernels.iter().flat_map(|kernels| &kernels.largest).map(row).collect(),
+        note: "From a window in which each kernel was recorded. SMs filled: blocks over the SMs times the most blocks that \
+               one of them gets.",
     }
 }
 

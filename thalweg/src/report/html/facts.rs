@@ -49,6 +49,7 @@ pub(super) fn of_diagnosis(diagnosis: &Diagnosis) -> Vec<FactGroup> {
     facts.extend(sentences("also", &judgement.findings));
     facts.extend(sentences("advice", &diagnosis.advice));
     facts.extend(verdicts::observing(diagnosis).map(|it| fact("observing", it)));
+    facts.extend(verdicts::recording(diagnosis).map(|it| fact("recording", it)));
     facts.push(fact("in all", verdicts::gained(diagnosis)));
     let measured = &diagnosis.measurement;
     vec![

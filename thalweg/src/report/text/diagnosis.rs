@@ -1,12 +1,18 @@
 //! The text for a diagnosis: verdict, evidence, remedies and what came of them.
 
 use super::{Fact, Style, Tone, align_numbers, bare_table, facts, lines_of, wrap};
-use crate::diagnose::{Diagnosis, Reading, Remedy};
+use crate::diagnose::{Diagnosis, KernelReading, KernelSummary, Reading, Remedy};
 use crate::report::verdicts;
 use crate::report::wording;
 
 /// Remedies that are listed; the rest is in the JSON.
 const REMEDIES_SHOWN: usize = 8;
+
+/// Kernels that are listed; the JSON has more.
+const KERNELS_SHOWN: usize = 5;
+
+/// Letters of a kernel's name that are shown: NVIDIA's have their kind in front and tell sizes behind.
+const KERNEL_NAME: usize = 36;
 
 /// A diagnosis as text of at most 80 columns.
 pub fn text_of_diagnosis(diagnosis: &Diagnosis, style: Style) -> String {
@@ -24,6 +30,10 @@ pub fn text_of_diagnosis(diagnosis: &Diagnosis, style: Style) -> String {
     text.push('\n');
     text += &table(evidence_rows(diagnosis), &["evidence", "", "source"], 1..2, style);
     text += &missing(diagnosis);
+    if let Some(kernels) = diagnosis.kernels.as_ref().filter(|kernels| !kernels.largest.is_empty()) {
+        text.push('\n');
+        text += &table(kernel_rows(kernels), &["kernel", "of their time", "each"], 1..2, style);
+    }
     if !diagnosis.remedies.is_empty() {
         text.push('\n');
         text += &table(remedy_rows(diagnosis), &["remedy", "predicted", "measured"], 1..2, style);
@@ -48,6 +58,9 @@ fn summary(diagnosis: &Diagnosis) -> Vec<Fact> {
     facts.extend(judgement.findings.iter().map(|it| Fact::new("also", wording::printable(it))));
     facts.extend(diagnosis.advice.iter().map(|it| Fact::new("advice", it.as_str())));
     facts.extend(verdicts::observing(diagnosis).map(|it| Fact::new("observing", it)));
+    facts.extend(verdicts::recording(diagnosis).map(|it| Fact::new("recording", it)));
+    let remarks = diagnosis.kernels.iter().flat_map(|kernels| &kernels.remarks);
+    facts.extend(remarks.map(|it| Fact::toned("caveat", wording::printable(it), Tone::Warning)));
     facts
 }
 
@@ -92,6 +105,14 @@ fn remedy_rows(diagnosis: &Diagnosis) -> Vec<[String; 3]> {
     let row =
         |remedy: &Remedy| [remedy.to_string(), wording::times(&remedy.predicted), verdicts::tried(remedy)];
     diagnosis.remedies.iter().take(REMEDIES_SHOWN).map(row).collect()
+}
+
+fn kernel_rows(kernels: &KernelSummary) -> Vec<[String; 3]> {
+    let row = |kernel: &KernelReading| {
+        let name = wording::shortened(&wording::printable(&kernel.name), KERNEL_NAME);
+        [name, wording::percent(kernel.share), verdicts::kernel(kernel)]
+    };
+    kernels.largest.iter().take(KERNELS_SHOWN).map(row).collect()
 }
 
 fn table(rows: Vec<[String; 3]>, head: &[&str; 3], numbers: std::ops::Range<usize>, style: Style) -> String {
