@@ -375,7 +375,7 @@ pub struct DiagnoseArgs {
     /// Record no kernels at the end, as where another profiler uses CUPTI
     #[arg(long)]
     pub no_kernels: bool,
-    /// Folder for diagnosis.json and report.html
+    /// Folder for diagnosis.json and report.html, and trace.json where kernels were recorded
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }

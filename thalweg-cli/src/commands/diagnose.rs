@@ -71,7 +71,12 @@ fn show(
     if let Some(folder) = folder {
         folder.write(file::DIAGNOSIS, &serde_json::to_vec(diagnosis)?)?;
         folder.write(file::REPORT, report::html_of_diagnosis(diagnosis)?.as_bytes())?;
-        output.written(folder.path(), &[file::DIAGNOSIS, file::REPORT]);
+        let mut written = vec![file::DIAGNOSIS, file::REPORT];
+        if let Some(window) = &diagnosis.window {
+            folder.write(file::TRACE, report::trace_of_window(window).as_bytes())?;
+            written.push(file::TRACE);
+        }
+        output.written(folder.path(), &written);
     }
     output.result(|| serde_json::to_value(diagnosis), |style| report::text_of_diagnosis(diagnosis, style))?;
     if diagnosis.gained.is_some() {

@@ -50,6 +50,7 @@ pub fn run(args: &ReportArgs, output: &Output) -> anyhow::Result<()> {
     if diagnosis.exists() {
         let diagnosis: Diagnosis = read(&diagnosis)?;
         write_report(&args.folder, &report::html_of_diagnosis(&diagnosis)?, output)?;
+        note_timeline(&args.folder, output);
         return output.result(
             || serde_json::to_value(&diagnosis),
             |style| report::text_of_diagnosis(&diagnosis, style) + &definitions(style),
@@ -58,8 +59,9 @@ pub fn run(args: &ReportArgs, output: &Output) -> anyhow::Result<()> {
     let watched = args.folder.join(file::WATCHED);
     if watched.exists() {
         let watched: Watched = read(&watched)?;
-        if let Some(page) = report::html_of_watched(&watched)? {
+        if let Some(page) = report::html_of_watched(&watched, None)? {
             write_report(&args.folder, &page, output)?;
+            note_timeline(&args.folder, output);
         }
         return output
             .result(|| serde_json::to_value(&watched), |style| report::text_of_watched(&watched, style));
@@ -81,6 +83,13 @@ pub fn run(args: &ReportArgs, output: &Output) -> anyhow::Result<()> {
 fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&bytes).with_context(|| format!("{} is not a result", path.display()))
+}
+
+/// Single kernels and calls are no part of the data: the page that was written with them had them.
+fn note_timeline(folder: &Path, output: &Output) {
+    if folder.join(file::TRACE).exists() {
+        output.note(&format!("the page has no kernels and calls any more; {} has them still", file::TRACE));
+    }
 }
 
 fn write_report(folder: &Path, html: &str, output: &Output) -> anyhow::Result<()> {

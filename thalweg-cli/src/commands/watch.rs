@@ -130,7 +130,7 @@ fn show(
     if let Some(folder) = folder {
         let mut written = vec![file::WATCHED];
         folder.write(file::WATCHED, &serde_json::to_vec(watched)?)?;
-        if let Some(page) = report::html_of_watched(watched)? {
+        if let Some(page) = report::html_of_watched(watched, program)? {
             folder.write(file::REPORT, page.as_bytes())?;
             written.push(file::REPORT);
         }

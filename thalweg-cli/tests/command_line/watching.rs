@@ -85,7 +85,10 @@ fn its_folder_has_the_data_a_page_and_a_trace_and_can_be_shown_again() {
     assert_eq!(events.iter().filter(|event| event["name"] == "_Z4gemmPf").count(), 50);
     let page = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert!(page.contains("What costs time") && page.contains("cudaMemcpyAsync"));
-    assert_eq!(run("report {}", &[&out]).succeeded().stdout, said.stdout);
+    assert!(page.contains("activity-data") && page.contains("CUDA stream 7 (default)"), "no timeline");
+    let again = run("report {}", &[&out]).succeeded();
+    assert_eq!(again.stdout, said.stdout);
+    assert!(again.stderr.contains("no kernels and calls any more; trace.json has them still"), "{again:?}");
 }
 
 #[test]

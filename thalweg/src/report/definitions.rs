@@ -65,6 +65,17 @@ const DEFINITIONS: &[(&str, &str)] = &[
     ("H2D, D2H", "Copies of the inputs from host to device, and of the outputs back."),
     ("compute", "Time in which the device runs the network for one execution."),
     (
+        "SMs filled",
+        "Blocks of a kernel over the SMs times the most blocks that one of them gets: 1 where all get the same number, \
+         0.25 where one SM in four has a block. Averaged over the time of all kernels. It says nothing about how full an \
+         SM is.",
+    ),
+    (
+        "recording",
+        "Throughput in a short window in which CUPTI recorded each kernel, over that of one right before. Times in that \
+         window are longer than else where it is far below 1.",
+    ),
+    (
         "overlap",
         "From the times of the stages, each execution counted once. Copies under another computation: of the time \
          of all copies together, the share in which another execution computed. Two or more stages: of the time in \

@@ -9,6 +9,7 @@
 
 mod definitions;
 mod html;
+mod lanes;
 mod program_trace;
 #[cfg(test)]
 mod samples;
@@ -20,7 +21,7 @@ mod wording;
 
 pub use definitions::definitions;
 pub use html::{html_of_diagnosis, html_of_loss, html_of_measurement, html_of_tuning, html_of_watched};
-pub use program_trace::trace_of_program;
+pub use program_trace::{trace_of_program, trace_of_window};
 pub use text::{
     Style, bars_of_reading, line_of_reading, text_of_accuracy, text_of_build, text_of_comparison,
     text_of_conversion, text_of_converted_nodes, text_of_definitions, text_of_diagnosis, text_of_examination,

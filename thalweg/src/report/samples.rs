@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backend::{Counters, DeviceSpec, SlotId, Span, StageTimes};
-use crate::diagnose::{self, Diagnosis, Evidence, Gained, Setup, Tried};
+use crate::diagnose::{self, Diagnosis, Evidence, Gained, KernelWindow, Setup, Tried};
 use crate::measure::{
-    Arrival, Estimate, Failures, Feeding, LatencySummary, Load, Measurement, Overlap, Record, Stability,
-    StageSummary, Verification, Window,
+    Arrival, Estimate, Execution, Failures, Feeding, LatencySummary, Load, Measurement, Overlap, Record,
+    Stability, StageSummary, Verification, Window, executions,
 };
 use crate::model::{DataType, ModelIdentity};
 use crate::pool::Configuration;
@@ -17,8 +17,8 @@ use crate::precision::{
 };
 use crate::tune::{Candidate, Comparison, Compliance, Ending, Limits, Standing, TuneOutcome};
 use crate::units::{Bytes, Nanos};
-use crate::watch::samples::naive;
-use crate::watch::{GpuReadings, ProcessReading, Reading, Settings, Watched, observe};
+use crate::watch::samples::{Sample, naive};
+use crate::watch::{Direction, GpuReadings, HostMemory, ProcessReading, Reading, Settings, Watched, observe};
 
 pub(super) fn configuration(streams: usize, batch_size: usize) -> Configuration {
     Configuration { streams, batch_size, submitters: streams.min(2), ..Configuration::default() }
@@ -178,6 +178,7 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
         overlap: Overlap::of(&records),
         remarks: Vec::new(),
         deviating_streams: BTreeSet::new(),
+        unix_start: None,
         windows,
         used_windows: 3,
         records,
@@ -333,7 +334,62 @@ pub(super) fn diagnosis() -> Diagnosis {
     let advice = vec!["stand <b>back</b>".to_owned()];
     let measurement = Measurement { records: Vec::new(), ..measured };
     let observing = Some(around(0.998, 0.004));
-    Diagnosis { judgement, evidence, remedies, gained, observing, advice, setup, measurement }
+    Diagnosis {
+        judgement,
+        evidence,
+        remedies,
+        gained,
+        observing,
+        kernels: None,
+        window: None,
+        advice,
+        setup,
+        measurement,
+    }
+}
+
+/// What was recorded beside four streams: each execution copies, launches so many kernels that fill its computation, and
+/// is waited for.
+pub(super) fn window(executions_per_stream: usize, kernels: u64) -> KernelWindow {
+    let configuration = configuration(4, 1);
+    let mut measurement = measurement(configuration, executions_per_stream);
+    let unix_start = Nanos(Sample::UNIX_NS);
+    measurement.unix_start = Some(unix_start);
+    let mut sample = Sample::new();
+    for Execution { slot, times, .. } in executions(&measurement.records) {
+        let number = u32::try_from(slot.executor).expect("four streams");
+        sample.on_stream(13 + number).on_thread(4242);
+        sample.call("cudaMemcpyAsync", times.enqueue.start.0, times.enqueue.start.0 + 2_000);
+        sample.copy(Direction::H2d, HostMemory::Pinned, 1 << 20, (times.h2d.start.0, times.h2d.end.0));
+        let (each, launch) = (
+            times.compute.duration().0 / kernels,
+            times.enqueue.duration().0.saturating_sub(2_000) / kernels,
+        );
+        for kernel in 0..kernels {
+            let called = times.enqueue.start.0 + 2_000 + kernel * launch;
+            sample.call("cudaLaunchKernel", called, called + launch * 4 / 5);
+            let start = times.compute.start.0 + kernel * each;
+            let name = format!("sm90_xmma_fprop_implicit_gemm_{}", kernel % 7);
+            sample.kernel_of(132, &name, (start, start + each * 9 / 10));
+        }
+        sample.on_thread(4243 + number);
+        sample.call("cudaEventSynchronize", times.h2d.start.0, times.d2h.end.0);
+    }
+    let all = Span { start: Nanos::ZERO, end: Nanos(u64::MAX) };
+    let program = sample.program().within(all, unix_start).expect("its clock is known");
+    let mut gpu = watched().gpu.expect("it was read");
+    let reading = gpu.readings.remove(0);
+    let first = program.work.iter().map(|work| work.span.start).min().unwrap_or_default();
+    let last = program.work.iter().map(|work| work.span.end).max().unwrap_or_default();
+    gpu.readings = (1..=8_u32)
+        .map(|step| {
+            let mut reading = reading.clone();
+            reading.unix = unix_start + first + Nanos((last - first).0 / 8 * u64::from(step));
+            reading.counters.sm_activity = Some(0.5 + f64::from(step % 3) / 8.0);
+            reading
+        })
+        .collect();
+    KernelWindow { program, measurement, gpu: Some(gpu) }
 }
 
 /// A naive program of 20 items, and a GPU that was read once meanwhile.

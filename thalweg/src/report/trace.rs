@@ -22,12 +22,17 @@ const LANES_PER_STREAM: usize = 3;
 /// enqueue lane on the host (an executor is driven by one thread, so its spans never overlap), and every
 /// request as an async span. Times are in microseconds, sorted. How much ran at the same time is in `otherData`.
 pub fn trace(records: &[Record]) -> String {
-    let mut events = names(records);
-    let mut timed: Vec<(Nanos, Value)> = records.iter().flat_map(request).collect();
-    timed.extend(executions(records).into_iter().flat_map(stages));
+    let (mut events, mut timed) = events_of_records(records);
     timed.sort_by_key(|(at, _)| *at);
     events.extend(timed.into_iter().map(|(_, event)| event));
     written(&json!({ "overlap": Overlap::of(records) }), &events)
+}
+
+/// Names of lanes, and events with their times.
+pub(super) fn events_of_records(records: &[Record]) -> (Vec<Value>, Vec<(Nanos, Value)>) {
+    let mut timed: Vec<(Nanos, Value)> = records.iter().flat_map(request).collect();
+    timed.extend(executions(records).into_iter().flat_map(stages));
+    (names(records), timed)
 }
 
 /// The file, one event in each line.

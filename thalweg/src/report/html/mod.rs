@@ -1,9 +1,11 @@
 //! One self-contained HTML page: no network, no external fonts or scripts, charts as inline SVG.
 //!
-//! The charts are drawn here and show without JavaScript; the script adds tooltips that follow the
+//! The charts are drawn here and show without JavaScript, except for single kernels and calls, which are too many
+//! for SVG; the script adds tooltips that follow the
 //! pointer, sorting, and zooming into the timeline. What comes from a model (names, paths, error texts)
 //! is hostile until escaped: the template escapes everything but our own SVG, and `svg` escapes in there.
 
+mod activity;
 mod candidate_table;
 mod diagnosis_tables;
 mod facts;
@@ -23,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::measure::Measurement;
 use crate::precision::LossReport;
 use crate::tune::TuneOutcome;
-use crate::watch::Watched;
+use crate::watch::{Program, Watched};
 
 use page::Page;
 
@@ -51,12 +53,13 @@ pub fn html_of_diagnosis(diagnosis: &Diagnosis) -> Result<String> {
     render(&Page::of_diagnosis(diagnosis))
 }
 
-/// What was seen of a command as an HTML page; `None` where nothing of it used CUDA.
+/// What was seen of a command as an HTML page; `None` where nothing of it used CUDA. The first of its processes gives the
+/// timeline, where it is still here.
 ///
 /// # Errors
 /// [`Error::Bug`] where the page's template does not fit its data.
-pub fn html_of_watched(watched: &Watched) -> Result<Option<String>> {
-    Page::of_watched(watched).as_ref().map(render).transpose()
+pub fn html_of_watched(watched: &Watched, program: Option<&Program>) -> Result<Option<String>> {
+    Page::of_watched(watched, program).as_ref().map(render).transpose()
 }
 
 /// What a lower precision costs as an HTML page.
@@ -75,6 +78,7 @@ fn render(page: &Page) -> Result<String> {
     environment.add_template("report.html.jinja", include_str!("report.html.jinja")).map_err(bug)?;
     environment.add_global("css", include_str!("report.css"));
     environment.add_global("js", include_str!("report.js"));
+    environment.add_global("activity_js", include_str!("activity.js"));
     environment
         .get_template("report.html.jinja")
         .and_then(|template| template.render(Serde(page)))

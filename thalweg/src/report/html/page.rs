@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::activity::Activity;
 use super::candidate_table::CandidateTable;
 use super::diagnosis_tables::PlainTable;
 use super::facts::{self, FactGroup};
@@ -17,10 +18,11 @@ use crate::measure::{Estimate, LatencySummary, Measurement};
 use crate::model::ModelIdentity;
 use crate::precision::{Accuracy, LossReport, OutputAccuracy};
 use crate::report::definitions::{definitions, loss_definitions};
+use crate::report::lanes::Lanes;
 use crate::report::{verdicts, watching, wording};
 use crate::tune::{Candidate, Comparison, TuneOutcome};
 use crate::units::Nanos;
-use crate::watch::{Observation, Watched};
+use crate::watch::{Observation, Program, Watched};
 
 /// A whole page.
 #[derive(Serialize)]
@@ -35,6 +37,7 @@ pub(super) struct Page {
     figures: Vec<Figure>,
     charts: Vec<Chart>,
     timeline: Option<Timeline>,
+    activity: Option<Activity>,
     table: Option<CandidateTable>,
     tables: Vec<PlainTable>,
     facts: Vec<FactGroup>,
@@ -67,6 +70,7 @@ impl Page {
             figures: winner.map_or_else(|| search_figures(outcome), |winner| winner_figures(outcome, winner)),
             charts: of_search.into_iter().chain(of_winner).flatten().collect(),
             timeline: confirmation.and_then(timeline),
+            activity: None,
             table: CandidateTable::of(outcome),
             tables: Vec::new(),
             facts: facts::of_tuning(outcome),
@@ -89,6 +93,11 @@ impl Page {
             figures,
             charts: Vec::new(),
             timeline: None,
+            activity: diagnosis
+                .window
+                .as_ref()
+                .and_then(Lanes::of_window)
+                .map(|lanes| Activity::of(&lanes, "Kernel by kernel")),
             table: None,
             tables: PlainTable::of(diagnosis),
             facts: facts::of_diagnosis(diagnosis),
@@ -96,14 +105,14 @@ impl Page {
         }
     }
 
-    /// The process that used its GPU longest; `None` where none did.
-    pub(super) fn of_watched(watched: &Watched) -> Option<Self> {
+    /// The process that used its GPU longest, whose activities are `program`'s; `None` where none did.
+    pub(super) fn of_watched(watched: &Watched, program: Option<&Program>) -> Option<Self> {
         let observation = watched.processes.first()?;
-        let program = wording::printable(&observation.program);
+        let path = wording::printable(&observation.program);
         let device = watched.gpu.as_ref().map_or("a GPU", |gpu| &gpu.name);
         Some(Self {
-            title: format!("{program} on {device}"),
-            kicker: format!("thalweg watch  ·  {program}  ·  {}", wording::printable(device)),
+            title: format!("{path} on {device}"),
+            kicker: format!("thalweg watch  ·  {path}  ·  {}", wording::printable(device)),
             is_simulated: false,
             warnings: observation.remarks.iter().map(|it| wording::printable(it)).collect(),
             verdict: watching::verdict(observation),
@@ -111,6 +120,9 @@ impl Page {
             figures: watched_figures(observation),
             charts: Vec::new(),
             timeline: None,
+            activity: program
+                .and_then(|program| Lanes::of_program(program, watched.gpu.as_ref()))
+                .map(|lanes| Activity::of(&lanes, "What ran when")),
             table: None,
             tables: PlainTable::of_watched(watched, observation),
             facts: facts::of_watched(watched, observation),
@@ -138,6 +150,7 @@ impl Page {
             figures: accuracy.map(loss_figures).unwrap_or_default(),
             charts: report.layers.as_ref().map(errors_along).unwrap_or_default(),
             timeline: None,
+            activity: None,
             table: None,
             tables: loss_tables::of_loss(report),
             facts: facts::of_loss(report),
@@ -160,6 +173,7 @@ impl Page {
             figures,
             charts: charts.into_iter().flatten().collect(),
             timeline: timeline(measurement),
+            activity: None,
             table: None,
             tables: Vec::new(),
             facts: facts::of_measurement(measurement),

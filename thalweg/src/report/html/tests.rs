@@ -76,6 +76,49 @@ fn a_diagnosis_makes_a_sound_page() {
     assert!(page.contains("stand &lt;b&gt;back&lt;"), "advice is not escaped");
 }
 
+/// A page with so much in its timeline is larger, and still goes by mail.
+const LARGEST_PAGE_OF_PIECES: usize = 1_600_000;
+
+fn with_window(executions_per_stream: usize, kernels: u64) -> Diagnosis {
+    let window = Some(samples::window(executions_per_stream, kernels));
+    Diagnosis { window, ..samples::diagnosis() }
+}
+
+#[test]
+fn kernels_lie_below_the_stages_of_the_streams_and_above_the_calls() {
+    let page = html_of_diagnosis(&with_window(20, 10)).unwrap();
+    assert_sound(&page);
+    let start = page.find("id=\"activity-data\">").expect("no data") + "id=\"activity-data\">".len();
+    let data = &page[start..start + page[start..].find("</script>").unwrap()];
+    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    let groups: Vec<_> = data["lanes"].as_array().unwrap().iter().map(|lane| lane["group"].clone()).collect();
+    assert_eq!(groups[..12], ["stages"; 12]);
+    assert_eq!(groups[12..16], ["streams"; 4]);
+    assert_eq!(groups[16..], ["threads"; 5]);
+    assert_eq!(data["lanes"][12]["count"], 20 * 11);
+    assert_eq!(data["gauges"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn a_hundred_thousand_pieces_make_a_page_that_goes_by_mail() {
+    let page = html_of_diagnosis(&with_window(160, 90)).unwrap();
+    assert_well_formed(&page);
+    assert!(page.contains("100,000 pieces in "), "too few");
+    assert!(page.len() < LARGEST_PAGE_OF_PIECES, "{} bytes", page.len());
+}
+
+#[test]
+fn a_watched_program_has_a_timeline_where_its_activities_are_still_there() {
+    let watched = samples::watched();
+    let program = crate::watch::samples::naive(20).program();
+    let page = html_of_watched(&watched, Some(&program)).unwrap().unwrap();
+    assert_sound(&page);
+    assert!(page.contains("100 pieces in ") && page.contains("CUDA stream 7 (default)"));
+    let page = html_of_watched(&watched, None).unwrap().unwrap();
+    assert_sound(&page);
+    assert!(!page.contains("activity-data"));
+}
+
 #[test]
 fn a_measurement_makes_a_sound_page() {
     let page = html_of_measurement(&samples::measurement(samples::configuration(4, 2), 100)).unwrap();
@@ -196,4 +239,8 @@ fn writes_pages_to_look_at() {
     outcome.candidates.truncate(1);
     outcome.pareto = vec![0];
     write("wide.html", html_of_tuning(&outcome));
+    write("kernels.html", html_of_diagnosis(&with_window(20, 10)));
+    write("pieces.html", html_of_diagnosis(&with_window(160, 90)));
+    let program = crate::watch::samples::naive(200).program();
+    write("watch.html", html_of_watched(&samples::watched(), Some(&program)).map(Option::unwrap));
 }
