@@ -29,7 +29,7 @@ pub(super) struct Roles {
 
 /// Orders the candidates: the winner, then those that keep the limits or may, by speed, then the others.
 pub(super) fn rank(search: &Search, finals: &Finals, roles: Roles) -> Ranking {
-    let scores = search.scores();
+    let scores = scores(search, finals, roles.winner);
     let candidates: Vec<Candidate> = (0..scores.len()).map(|index| candidate(search, index, roles)).collect();
     let mut order: Vec<usize> = (0..candidates.len()).collect();
     order.sort_by(|a, b| {
@@ -50,6 +50,20 @@ pub(super) fn rank(search: &Search, finals: &Finals, roles: Roles) -> Ranking {
         scores: order.iter().map(|index| scores[*index]).collect(),
         candidates: order.iter().map(|index| candidates[*index].clone()).collect(),
     }
+}
+
+/// Those of the race; who met the winner in the finals has what they showed, however early it left the race.
+fn scores(search: &Search, finals: &Finals, winner: Option<usize>) -> Vec<Option<f64>> {
+    let mut scores = search.scores();
+    let Some((winner, best)) = winner.and_then(|winner| Some((winner, scores[winner]?))) else {
+        return scores;
+    };
+    for (index, score) in scores.iter_mut().enumerate().filter(|(index, _)| *index != winner) {
+        if let Some(ratio) = finals.ratio(winner, index) {
+            *score = Some(best / ratio.value);
+        }
+    }
+    scores
 }
 
 /// From the finals, or where they were cut short from the rounds of the race that measured both.
@@ -148,7 +162,34 @@ pub(super) fn closest(candidates: &[Candidate]) -> Option<&Candidate> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tune::synthetic::candidate as synthetic;
+    use crate::pool::Configuration;
+    use crate::tune::synthetic::{candidate as synthetic, slice};
+    use crate::tune::verdict::verdict;
+    use crate::tune::{Limits, Policy};
+
+    #[test]
+    fn what_the_finals_show_of_one_that_left_the_race_counts() {
+        let with = |streams, batch_size| Configuration { streams, batch_size, ..Configuration::default() };
+        let candidates = vec![with(2, 4), with(1, 1), with(1, 8)];
+        let mut search = Search::new(candidates, Limits::default(), Policy::default());
+        // The default was unlucky once and left the race; the finals measure it five times.
+        let speed = |candidate| [500.0, 290.0, 303.0][candidate];
+        while let Some(candidate) = search.next().filter(|_| search.round() < 3) {
+            search.record(candidate, slice(speed(candidate)));
+        }
+        assert_eq!((search.standing(1), search.slices(1).count()), (Standing::Slower, 1));
+        let mut finals = Finals::default();
+        for round in 0..5 {
+            finals.record(round, 0, 450.0);
+            finals.record(round, 1, 0.72 * 450.0);
+        }
+        let roles = Roles { winner: Some(0), runner_up: None, calmer: None, baseline: 1 };
+        let ranking = rank(&search, &finals, roles);
+        let order: Vec<_> = ranking.candidates.iter().map(|it| it.configuration).collect();
+        assert_eq!(order, [with(2, 4), with(1, 1), with(1, 8)]);
+        let text = verdict(&ranking, &Limits::default(), None);
+        assert!(text.contains("the best with 1 stream reaches 72 %, at batch 1 reaches 72 %"), "{text}");
+    }
 
     #[test]
     fn the_front_holds_what_nothing_beats_in_both() {
