@@ -15,9 +15,10 @@ use thalweg::model::zoo::Network;
 use thalweg::precision::AccuracyLimit;
 
 use crate::values::{
-    Counts, format_parser, graph_parser, network_parser, objection_parser, parse_count, parse_counts,
-    parse_delay, parse_device, parse_fault, parse_feeding, parse_input_type, parse_positive, parse_seconds,
-    parse_shape, parse_span, parse_tactics, precision_parser, target_parser, transfers_parser, wait_parser,
+    BatchRange, Counts, format_parser, graph_parser, network_parser, objection_parser, parse_batch_range,
+    parse_count, parse_counts, parse_delay, parse_device, parse_fault, parse_feeding, parse_input_type,
+    parse_positive, parse_seconds, parse_shape, parse_span, parse_tactics, precision_parser, target_parser,
+    transfers_parser, wait_parser,
 };
 
 pub use precision::{AccuracyArgs, ConvertArgs, InputsArgs, QuantizationArgs, Target};
@@ -206,15 +207,22 @@ pub struct BuilderArgs {
     /// Compute FP32 products with all digits instead of TF32's
     #[arg(long)]
     pub exact_fp32: bool,
-    /// How hard to look for fast kernels, 0 to 5
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=5))]
-    pub optimization_level: Option<u8>,
+    /// How hard to look for fast kernels, 0 to 5; `tune` takes several
+    #[arg(
+        long, value_name = "N", value_delimiter = ',',
+        value_parser = clap::value_parser!(u8).range(0..=5)
+    )]
+    pub optimization_level: Vec<u8>,
     /// Most device memory that a kernel may need besides activations, in megabytes (10^6 bytes)
     #[arg(long, value_name = "MB", value_parser = parse_count)]
     pub workspace_mb: Option<usize>,
-    /// Most streams that one execution may use besides its own
-    #[arg(long, value_name = "N")]
-    pub aux_streams: Option<u8>,
+    /// Most streams that one execution may use besides its own; `tune` takes several
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    pub aux_streams: Vec<u8>,
+    /// Batches that the engine runs, as in 8 or 5-8, with kernels for the largest; `tune` takes several and builds an
+    /// engine for each [default: 1 up to the largest batch]
+    #[arg(long, value_name = "RANGE", value_delimiter = ',', value_parser = parse_batch_range)]
+    pub batch_range: Vec<BatchRange>,
     /// Where to take kernels from, or not, such as -jit-convolutions,+cudnn: cublas, cublas-lt, cudnn,
     /// edge-mask-convolutions, jit-convolutions [default: as TensorRT does]
     #[arg(long, value_name = "+|-SOURCE", value_delimiter = ',', allow_hyphen_values = true, value_parser = parse_tactics)]
@@ -256,9 +264,10 @@ pub struct GpuArgs {
 }
 
 /// What a tuned configuration decides.
-const KNOBS: [&str; 11] = [
+const KNOBS: [&str; 12] = [
     "streams",
     "batch",
+    "batch_range",
     "depth",
     "submitters",
     "threads_per_stream",
@@ -271,7 +280,7 @@ const KNOBS: [&str; 11] = [
 ];
 
 /// What decides which engine is built.
-const ENGINE_MAKERS: [&str; 14] = [
+const ENGINE_MAKERS: [&str; 15] = [
     "model",
     "shapes",
     "precision",
@@ -281,6 +290,7 @@ const ENGINE_MAKERS: [&str; 14] = [
     "workspace_mb",
     "aux_streams",
     "tactics",
+    "batch_range",
     "version_compatible",
     "timing_cache",
     "cache",
@@ -296,7 +306,7 @@ pub struct BuildArgs {
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
     /// Largest number of samples per execution
-    #[arg(long, default_value_t = 1, value_parser = parse_count)]
+    #[arg(long, default_value_t = 1, value_parser = parse_count, conflicts_with = "batch_range")]
     pub batch: usize,
     /// What builds it
     #[arg(long, default_value = "tensorrt")]
@@ -519,12 +529,17 @@ pub struct TuneArgs {
     /// Most memory that the process may use, in gigabytes (10^9 bytes)
     #[arg(long, value_name = "GB", value_parser = parse_positive, allow_negative_numbers = true)]
     pub memory_gb: Option<f64>,
-    /// How long the search may take, in seconds
+    /// How long the search may take, in seconds, builds not counted; several engines share it, and their winners are
+    /// measured in turns in the last sixth
     #[arg(
         long, value_name = "S", default_value = "60",
         value_parser = parse_span, allow_negative_numbers = true
     )]
     pub time: Duration,
+    /// How long it may take to have all engines, in seconds: to convert, build and compare them; the first is built in
+    /// any case, and those that are not are named [default: as long as it takes]
+    #[arg(long, value_name = "S", value_parser = parse_span, allow_negative_numbers = true)]
+    pub build_time: Option<Duration>,
     /// Afterwards, measure every candidate for so many seconds and compare the best of them with the winner
     #[arg(long, value_name = "S", value_parser = parse_span, allow_negative_numbers = true)]
     pub sweep: Option<Duration>,

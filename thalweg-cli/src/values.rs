@@ -2,6 +2,7 @@
 //!
 //! In: the text behind an option. Out: the value, or why it is none, as the rest of clap's sentence.
 
+use std::fmt;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -32,6 +33,30 @@ pub fn parse_counts(text: &str) -> Result<Counts, String> {
             .map_err(|_| format!("`{count}` is no count above 0; give a list like 1,2,4, or auto"))
     });
     counts.collect::<Result<_, _>>().map(Counts::These)
+}
+
+/// The batches of one engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchRange {
+    pub least: usize,
+    pub most: usize,
+}
+
+impl fmt::Display for BatchRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self { least, most } if least == most => write!(f, "{most}"),
+            Self { least, most } => write!(f, "{least}-{most}"),
+        }
+    }
+}
+
+/// One batch, or the least and the most.
+pub fn parse_batch_range(text: &str) -> Result<BatchRange, String> {
+    let (least, most) = text.split_once('-').unwrap_or((text, text));
+    let ends = parse_count(least).and_then(|least| Ok(BatchRange { least, most: parse_count(most)? }));
+    let range = ends.ok().filter(|range| range.least <= range.most);
+    range.ok_or_else(|| "not a batch, nor a range of them such as 5-8".to_owned())
 }
 
 /// A device with a data sheet.

@@ -69,7 +69,7 @@ impl Backend for Counting {
     fn build(&self, order: &BuildOrder<'_>) -> Result<SerializedEngine, Error> {
         thread::sleep(self.delay);
         let count = self.build_count.fetch_add(1, Ordering::SeqCst);
-        let signature = order.model.signature(&order.spec.input_shapes, order.spec.max_batch_size)?;
+        let signature = order.signature()?;
         self.is_choosy.store(false, Ordering::SeqCst);
         Ok(SerializedEngine {
             backend: self.device.backend.clone(),
@@ -179,14 +179,16 @@ fn everything_that_an_engine_depends_on_is_a_part_of_its_key() {
     let fast = BuildOptions { precision: Precision::Fp16, ..plain.clone() };
     let other_kernels =
         BuildOptions { tactics: BTreeMap::from([(TacticSource::JitConvolutions, false)]), ..plain.clone() };
+    let large = BuildOptions { least_batch_size: Some(5), ..plain.clone() };
     let samples = Calibration::new(1, vec![("input".to_owned(), Bytes::from_static(&[1]))]);
     let base = request(&model, &shapes, &plain);
     let other_gpu = Counting { identity: Some("counting 1.0 on another".to_owned()), ..Counting::new() };
-    let requests: [(&Counting, EngineRequest<'_>); 6] = [
+    let requests: [(&Counting, EngineRequest<'_>); 7] = [
         (&backend, base),
         (&backend, EngineRequest { max_batch: MaxBatch::Exactly(4), ..base }),
         (&backend, EngineRequest { options: &fast, ..base }),
         (&backend, EngineRequest { options: &other_kernels, ..base }),
+        (&backend, EngineRequest { options: &large, ..base }),
         (&backend, EngineRequest { calibration: Some(&samples), ..base }),
         (&other_gpu, base),
     ];
@@ -194,7 +196,7 @@ fn everything_that_an_engine_depends_on_is_a_part_of_its_key() {
         engine::build(*backend, request, Some(&cache)).unwrap();
     }
     assert_eq!(folder.files(".engine").len(), requests.len());
-    assert_eq!((backend.builds(), other_gpu.builds()), (5, 1));
+    assert_eq!((backend.builds(), other_gpu.builds()), (6, 1));
 }
 
 #[test]

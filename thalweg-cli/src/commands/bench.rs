@@ -19,7 +19,8 @@ use thalweg::tune::{TunedConfig, saturating_load};
 use thalweg::units::Bytes;
 
 use super::network::Network;
-use super::{build_options, cache, file, flag, input_shapes, milliseconds, surroundings_of, target};
+use super::variant::Variant;
+use super::{cache, file, flag, input_shapes, milliseconds, surroundings_of};
 use crate::args::{BenchArgs, LoadArgs, RunArgs, Spacing};
 use crate::output::Output;
 use crate::progress::{Bar, Interrupts};
@@ -151,6 +152,7 @@ impl<'a> Bench<'a> {
         output: &Output,
     ) -> anyhow::Result<WorkloadSpec> {
         let args = &self.args.workload;
+        let max_batch = Variant::only(&args.builder)?.max_batch(max_batch);
         let (max_batch, options) = engine_as_tuned(tuned, max_batch, self.asked()?)?;
         Ok(WorkloadSpec {
             input_shapes: match tuned {
@@ -176,7 +178,8 @@ impl<'a> Bench<'a> {
     /// What the command line lets the builder do.
     fn asked(&self) -> anyhow::Result<BuildOptions> {
         let builder = &self.args.workload.builder;
-        Ok(build_options(builder, flag(target(builder)?)?))
+        let variant = Variant::only(builder)?;
+        Ok(variant.options(builder, flag(variant.target)?))
     }
 
     /// The load that was asked for.

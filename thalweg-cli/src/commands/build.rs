@@ -17,26 +17,28 @@ use thalweg::report;
 
 use super::loss::{self, Loss};
 use super::lower::{Lower, Lowered};
-use super::{build_options, cache, flag, input_shapes, surroundings, target};
+use super::variant::Variant;
+use super::{cache, flag, input_shapes, surroundings};
 use crate::args::{BuildArgs, PrecisionRoute, Target};
 use crate::output::Output;
 use crate::progress::Interrupts;
 
 pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
+    let variant = Variant::only(&args.builder)?;
     check_outputs(args)?;
     let folder = args.out.as_deref().map(OutputFolder::claim).transpose()?;
     let timing_cache = args.builder.timing_cache.clone();
     let surroundings = Surroundings { timing_cache, ..surroundings(&args.gpu) };
     let backend = backend::open_to_build(&args.backend, &surroundings)?;
-    check_device(args, backend.as_ref())?;
-    let routed = routed(args, backend.as_ref(), output)?;
+    check_device(args, variant.target, backend.as_ref())?;
+    let routed = routed(args, &variant, backend.as_ref(), output)?;
     // From here on: a conversion may be ended like any other program.
     let interrupts = Interrupts::catch()?;
     let model = &routed.model;
     let (bar, watch) = interrupts.watch(model.name(), output);
     let spec = WorkloadSpec {
         input_shapes: input_shapes(&args.shapes),
-        max_batch: MaxBatch::Exactly(args.batch),
+        max_batch: variant.max_batch(MaxBatch::Exactly(args.batch)),
         options: routed.options.clone(),
         // A converted model has its ranges inside.
         calibrate: args.builder.calibrate.clone().filter(|_| routed.original.is_none()),
@@ -87,8 +89,13 @@ struct Routed {
 }
 
 /// A lower precision as a flag where the backend has one, else by converting the model.
-fn routed(args: &BuildArgs, backend: &dyn Backend, output: &Output) -> anyhow::Result<Routed> {
-    let (model, target) = (Model::read(&args.model)?, target(&args.builder)?);
+fn routed(
+    args: &BuildArgs,
+    variant: &Variant,
+    backend: &dyn Backend,
+    output: &Output,
+) -> anyhow::Result<Routed> {
+    let (model, target) = (Model::read(&args.model)?, variant.target);
     let by_types = backend.takes_types_from_model();
     let has_flag = matches!(target, Target::Half(HalfType::Fp16) | Target::Int8);
     ensure!(
@@ -106,7 +113,7 @@ fn routed(args: &BuildArgs, backend: &dyn Backend, output: &Output) -> anyhow::R
             !args.quantization.are_given(),
             "calibration tables, --quantize-ends and --fp32-weights are for --precision int8 --precision-route onnx"
         );
-        let options = build_options(&args.builder, flag(target)?);
+        let options = variant.options(&args.builder, flag(target)?);
         return Ok(Routed { model, options, original: None, conversion: None, mix: None });
     }
     let reason = match (by_types, args.precision_route) {
@@ -119,7 +126,7 @@ fn routed(args: &BuildArgs, backend: &dyn Backend, output: &Output) -> anyhow::R
     lowered.remark.iter().for_each(|remark| output.warning(remark));
     // Where there are flags, they allow the types that the model has.
     let allowed = if matches!(target, Target::Half(_)) { Precision::Fp16 } else { Precision::Int8 };
-    let options = build_options(&args.builder, if by_types { Precision::Fp32 } else { allowed });
+    let options = variant.options(&args.builder, if by_types { Precision::Fp32 } else { allowed });
     let Lowered { model: converted, conversion, mix, .. } = lowered;
     Ok(Routed { model: converted, options, original: Some(model), conversion: Some(conversion), mix })
 }
@@ -159,12 +166,11 @@ fn check_outputs(args: &BuildArgs) -> thalweg::Result<()> {
 }
 
 /// What needs a GPU is refused before the build where there is none.
-fn check_device(args: &BuildArgs, backend: &dyn Backend) -> anyhow::Result<()> {
+fn check_device(args: &BuildArgs, target: Target, backend: &dyn Backend) -> anyhow::Result<()> {
     ensure!(
         backend.can_run() || args.export_layers.is_none(),
         "--export-layers needs a GPU: what became of the layers is known once the engine is loaded"
     );
-    let target = target(&args.builder)?;
     ensure!(
         backend.can_run() || args.max_loss.is_empty() || target == Target::Auto,
         "--max-loss needs a GPU: accuracy is known once the engine runs"

@@ -3,6 +3,7 @@
 pub mod accuracy;
 pub mod bench;
 pub mod build;
+mod builds;
 pub mod compare;
 pub mod convert;
 pub mod diagnose;
@@ -14,11 +15,12 @@ mod loss;
 mod lower;
 pub mod model;
 mod network;
-mod precisions;
+mod next;
 pub mod predict;
 pub mod report;
 pub mod top;
 pub mod tune;
+mod variant;
 pub mod watch;
 
 use std::collections::BTreeMap;
@@ -27,12 +29,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use clap::CommandFactory as _;
-use thalweg::backend::{Backend, BuildOptions, Precision, Surroundings};
+use thalweg::backend::{Backend, Precision, Surroundings};
 use thalweg::engine::Cache;
 use thalweg::precision::HalfType;
 use thalweg::units::{Bytes, Nanos};
 
-use crate::args::{BuilderArgs, CacheArgs, Cli, GpuArgs, ShapeArgs, Target, WorkloadArgs};
+use crate::args::{CacheArgs, Cli, GpuArgs, ShapeArgs, Target, WorkloadArgs};
 use crate::output::{Output, print};
 
 /// Names of the files in an output folder.
@@ -42,8 +44,9 @@ pub mod file {
     pub const DIAGNOSIS: &str = "diagnosis.json";
     pub const OUTCOME: &str = "outcome.json";
     pub const WATCHED: &str = "watched.json";
-    pub const PRECISIONS: &str = "precisions.json";
+    pub const BUILDS: &str = "builds.json";
     pub const TUNED: &str = "tuned.json";
+    pub const ENGINE: &str = "tuned.engine";
     pub const REPORT: &str = "report.html";
     pub const TRACE: &str = "trace.json";
 }
@@ -103,14 +106,6 @@ fn site_packages() -> Vec<PathBuf> {
     String::from_utf8_lossy(&answer.unwrap_or_default()).lines().map(PathBuf::from).collect()
 }
 
-/// The one precision that was asked for.
-fn target(args: &BuilderArgs) -> anyhow::Result<Target> {
-    match args.precision[..] {
-        [target] => Ok(target),
-        _ => anyhow::bail!("several precisions are for `tune` alone: name one with --precision"),
-    }
-}
-
 /// The builder's flag for a precision.
 fn flag(target: Target) -> anyhow::Result<Precision> {
     match target {
@@ -122,19 +117,6 @@ fn flag(target: Target) -> anyhow::Result<Precision> {
                 "--precision {target} is no flag of a builder: convert the model with `thalweg convert` first"
             )
         }
-    }
-}
-
-/// What the builder of an engine may do.
-fn build_options(args: &BuilderArgs, precision: Precision) -> BuildOptions {
-    BuildOptions {
-        precision,
-        is_exact_fp32: args.exact_fp32,
-        optimization_level: args.optimization_level,
-        workspace_bytes: args.workspace_mb.map(|megabytes| megabytes as u64 * 1_000_000),
-        aux_streams: args.aux_streams,
-        tactics: args.tactics.iter().copied().collect(),
-        is_version_compatible: args.version_compatible,
     }
 }
 

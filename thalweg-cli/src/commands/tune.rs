@@ -14,14 +14,13 @@ use thalweg::tune::journal::Journal;
 use thalweg::tune::{Earlier, Limits, Policy, Space, TuneJob, TuneOutcome, TunedConfig};
 
 use super::network::Network;
-use super::{
-    build_options, cache, file, flag, gigabytes, input_shapes, milliseconds, precisions, quoted,
-    surroundings_of,
-};
+use super::next::next;
+use super::variant::Variant;
+use super::{builds, cache, file, flag, gigabytes, input_shapes, milliseconds, surroundings_of};
 use crate::args::{Target, TuneArgs};
 use crate::output::Output;
 use crate::progress::{Bar, Interrupts};
-use crate::values::Counts;
+use crate::values::{BatchRange, Counts};
 
 /// Largest batch that is tried where the user names none: above it, latency grows and throughput on the
 /// devices seen so far does not.
@@ -29,13 +28,17 @@ const LARGEST_BATCH: usize = 16;
 
 pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
     let folder = OutputFolder::claim(&args.out)?;
-    let [target] = args.workload.builder.precision[..] else {
-        return precisions::run(args, &folder, output);
-    };
-    if matches!(target, Target::Auto | Target::Half(HalfType::Bf16)) || !args.max_loss.is_empty() {
-        return precisions::run(args, &folder, output);
+    let variants = Variant::all(&args.workload.builder);
+    let [variant] = &variants[..] else { return builds::run(args, &variants, &folder, output) };
+    let is_converted = matches!(variant.target, Target::Auto | Target::Half(HalfType::Bf16));
+    if is_converted || !args.max_loss.is_empty() {
+        return builds::run(args, &variants, &folder, output);
     }
     ensure!(!args.quantization.are_given(), "calibration tables and the like are for several precisions");
+    ensure!(
+        args.build_time.is_none(),
+        "--build-time is for several engines: the only one is built in any case"
+    );
     if !args.resume {
         Journal::check_absent(&folder)?;
     }
@@ -48,17 +51,17 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
     let backend = backend::open(name, &surroundings_of(&args.workload))?;
     let (bar, watch) = interrupts.watch(&network.name(), output);
     let spec = WorkloadSpec {
-        options: build_options(&args.workload.builder, flag(target)?),
+        options: variant.options(&args.workload.builder, flag(variant.target)?),
         calibrate: args.workload.builder.calibrate.clone(),
         cache: cache(&args.workload.cache, backend.as_ref(), output)?,
         watch: Some(watch),
-        ..spec(args)
+        ..spec(args, variant)
     };
     let workload = network.prepare(backend.as_ref(), &spec);
     bar.clear();
     let workload = workload?;
     let bar = Bar::over(args.time, output);
-    let job = job(args, &workload, folder, args.time);
+    let job = job(args, variant, &workload, folder, args.time);
     let outcome = thalweg::tune::tune(&job, &workload, &interrupts.stop, &mut |progress| bar.show(&progress));
     bar.clear();
     let mut outcome = outcome?;
@@ -73,10 +76,10 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
 }
 
 /// What engines of this search are fed with and how large they are.
-pub(super) fn spec(args: &TuneArgs) -> WorkloadSpec {
+pub(super) fn spec(args: &TuneArgs, variant: &Variant) -> WorkloadSpec {
     WorkloadSpec {
         input_shapes: input_shapes(&args.workload.shapes),
-        max_batch: max_batch(&args.batch),
+        max_batch: variant.max_batch(max_batch(&args.batch)),
         input: args.workload.input.clone(),
         seed: args.workload.seed,
         feeding: args.workload.feed,
@@ -92,14 +95,20 @@ fn max_batch(batches: &Counts) -> MaxBatch {
 }
 
 /// The search for one engine.
-pub(super) fn job(args: &TuneArgs, workload: &Workload, folder: OutputFolder, budget: Duration) -> TuneJob {
+pub(super) fn job(
+    args: &TuneArgs,
+    variant: &Variant,
+    workload: &Workload,
+    folder: OutputFolder,
+    budget: Duration,
+) -> TuneJob {
     let signature = workload.engine.signature().clone();
     let limits = Limits { p99: args.p99_ms.map(milliseconds), memory_bytes: args.memory_gb.map(gigabytes) };
     TuneJob {
         model: workload.model.clone(),
         engine: workload.source.clone(),
         device: workload.device.clone(),
-        space: space(args, Space::for_device(&workload.device, &signature).under(&limits)),
+        space: space(args, variant, Space::for_device(&workload.device, &signature).under(&limits)),
         signature,
         limits,
         samples_per_request: args.request_samples,
@@ -112,7 +121,7 @@ pub(super) fn job(args: &TuneArgs, workload: &Workload, folder: OutputFolder, bu
 }
 
 /// The device's own space, with the user's lists in place of the tuner's.
-fn space(args: &TuneArgs, mut space: Space) -> Space {
+fn space(args: &TuneArgs, variant: &Variant, mut space: Space) -> Space {
     let lists = [
         (&args.streams, &mut space.streams),
         (&args.batch, &mut space.batch_sizes),
@@ -124,6 +133,9 @@ fn space(args: &TuneArgs, mut space: Space) -> Space {
         if let Counts::These(counts) = asked {
             values.clone_from(counts);
         }
+    }
+    if let Some(BatchRange { least, most }) = variant.batch_range {
+        space.batch_sizes.retain(|batch| (least..=most).contains(batch));
     }
     if !args.cuda_graph.is_empty() {
         space.cuda_graphs.clone_from(&args.cuda_graph);
@@ -146,9 +158,7 @@ fn show(
     let (tuned, written) = write(outcome, folder, &args.export)?;
     output.result(|| serde_json::to_value(outcome), |style| report::text_of_tuning(outcome, style))?;
     output.written(folder.path(), &written);
-    if tuned.is_some() {
-        next(args).iter().for_each(|line| output.note(line));
-    }
+    tuned.iter().flat_map(|tuned| next(args, tuned)).for_each(|line| output.note(&line));
     Ok(())
 }
 
@@ -175,23 +185,4 @@ pub(super) fn write(
         }
     }
     Ok((tuned, written))
-}
-
-/// The command lines that measure the winner again and that make a program of it.
-fn next(args: &TuneArgs) -> [String; 2] {
-    let tuned = quoted(&args.out.join(file::TUNED).display().to_string());
-    let gpu = &args.workload.gpu;
-    let mut bench = format!("next: thalweg bench --tuned {tuned}");
-    // What the file does not say: where to run it and on what.
-    let named = [
-        ("backend", Some(args.workload.backend.clone()).filter(|name| name != "auto")),
-        ("tensorrt-dir", gpu.tensorrt_dir.as_ref().map(|path| path.display().to_string())),
-        ("device", gpu.device.clone()),
-        ("calibrate", args.workload.builder.calibrate.as_ref().map(|path| path.display().to_string())),
-        ("input", args.workload.input.as_ref().map(|path| path.display().to_string())),
-    ];
-    for (name, value) in named {
-        bench.extend(value.map(|value| format!(" --{name} {}", quoted(&value))));
-    }
-    [bench, format!("to run it without Thalweg: thalweg export {tuned} --to cpp (or triton, trtexec)")]
 }

@@ -42,6 +42,9 @@ pub struct BuildOptions {
     pub tactics: BTreeMap<TacticSource, bool>,
     /// Whether later versions of TensorRT can run the engine.
     pub is_version_compatible: bool,
+    /// The smallest batch that will be run, where it is more than one: kernels need not suit smaller ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_batch_size: Option<usize>,
 }
 
 impl BuildOptions {

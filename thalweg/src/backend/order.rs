@@ -3,12 +3,14 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::BuildSpec;
-use crate::model::Model;
+use crate::error::{Error, Result};
+use crate::model::{Model, Signature};
 
 /// One build that a [`Backend`](super::Backend) is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +29,25 @@ impl<'a> BuildOrder<'a> {
     /// A build without samples that nobody watches.
     pub fn new(model: &'a Model, spec: &'a BuildSpec) -> Self {
         Self { model, spec, calibration: None, watch: None }
+    }
+
+    /// What the engine takes and gives, for the batch sizes that it is built for.
+    ///
+    /// # Errors
+    /// As [`Model::signature`]; [`Error::InvalidSetting`] where the least batch is above the most.
+    pub fn signature(&self) -> Result<Signature> {
+        let BuildSpec { input_shapes, max_batch_size, options } = self.spec;
+        let signature = self.model.signature(input_shapes, *max_batch_size)?;
+        let (start, end) = signature.batch_sizes.clone().into_inner();
+        let least = options.least_batch_size.unwrap_or(1);
+        if least > end {
+            return Err(Error::InvalidSetting {
+                name: "least batch",
+                value: least.to_string(),
+                reason: format!("the engine runs at most {end} samples"),
+            });
+        }
+        Ok(Signature { batch_sizes: start.max(least)..=end, ..signature })
     }
 }
 
@@ -123,6 +144,15 @@ impl BuildWatch {
         Self(Arc::new(hear))
     }
 
+    /// The same, which breaks off from `deadline` on.
+    #[must_use]
+    pub fn until(self, deadline: Instant) -> Self {
+        Self::new(move |event| {
+            let heard = self.tell(event);
+            if Instant::now() < deadline { heard } else { ControlFlow::Break(()) }
+        })
+    }
+
     /// Tells it.
     pub fn tell(&self, event: BuildEvent<'_>) -> ControlFlow<()> {
         (self.0)(event)
@@ -138,6 +168,8 @@ impl fmt::Debug for BuildWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::BuildOptions;
+    use crate::model::zoo::Network;
 
     fn calibration(name: &str, bytes: &[u8]) -> Calibration {
         Calibration::new(2, vec![(name.to_owned(), Bytes::copy_from_slice(bytes))])
@@ -149,6 +181,20 @@ mod tests {
         assert_eq!(samples.sample("x", 1), Some(&[3, 4][..]));
         assert_eq!(samples.sample("x", 2), Some(&[1, 2][..]));
         assert_eq!(samples.sample("y", 0), None);
+    }
+
+    #[test]
+    fn an_engine_for_a_range_of_batches_runs_no_others() {
+        let model = Model::from_proto(Network::Launch.generate(0), "launch.onnx").unwrap();
+        let batches = |least_batch_size| {
+            let options = BuildOptions { least_batch_size, ..BuildOptions::default() };
+            let spec = BuildSpec { max_batch_size: 8, options, ..BuildSpec::default() };
+            BuildOrder::new(&model, &spec).signature().map(|signature| signature.batch_sizes)
+        };
+        assert_eq!(batches(None).unwrap(), 1..=8);
+        assert_eq!(batches(Some(5)).unwrap(), 5..=8);
+        let error = batches(Some(9)).unwrap_err().to_string();
+        assert_eq!(error, "least batch 9: the engine runs at most 8 samples");
     }
 
     #[test]

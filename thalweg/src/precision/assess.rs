@@ -126,7 +126,12 @@ fn judge(output: &TensorSpec, expected: &Outputs, got: &Outputs) -> Result<Outpu
 /// The FP32 engine with its name.
 fn exact_engine(assessment: &Assessment<'_>) -> Result<(String, Arc<dyn Engine>)> {
     let given = &assessment.request;
-    let options = BuildOptions { precision: Precision::Fp32, is_exact_fp32: true, ..given.options.clone() };
+    let options = BuildOptions {
+        precision: Precision::Fp32,
+        is_exact_fp32: true,
+        least_batch_size: None,
+        ..given.options.clone()
+    };
     // Samples run one by one, so the smallest engine does, where the model has a choice.
     let exact = |max_batch| EngineRequest { options: &options, calibration: None, max_batch, ..*given };
     let build = |backend: &dyn Backend, request| engine::build(backend, &request, assessment.cache);

@@ -8,13 +8,13 @@
 //! here is pure, but for the files. How a configuration is measured is left to
 //! [`measure`](crate::measure).
 
+mod builds;
 mod explore;
 mod finals;
 mod forecast;
 pub mod journal;
 mod outcome;
 mod pace;
-mod precisions;
 mod probes;
 mod race;
 mod run;
@@ -34,13 +34,13 @@ mod verdict;
 use std::cell::Cell;
 use std::time::Duration;
 
+pub use builds::{BUILDS_VERSION, BuildBudget, BuildCandidate, BuildOutcome, Finalist, race_builds};
 use finals::Finals;
 pub use forecast::{Forecast, Gain};
 pub use outcome::{
     Candidate, Comparison, Compliance, Ending, Limits, OUTCOME_VERSION, Standing, TuneOutcome,
 };
 pub use pace::Trial;
-pub use precisions::{Finalist, PRECISIONS_VERSION, PrecisionCandidate, PrecisionOutcome, race_precisions};
 pub use search::{Policy, Search};
 pub use slice::Slice;
 pub use space::{Space, baseline, saturating_load};

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::journal::{Header, JOURNAL_VERSION, Reading};
-use super::{Candidate, Compliance, Limits, Slice, Space, Standing, TUNED_VERSION, Trial, TunedConfig};
-use crate::backend::{DeviceSpec, SlotId, StageTimes};
+use super::{
+    BuildCandidate, Candidate, Compliance, Limits, Slice, Space, Standing, TUNED_VERSION, Trial, TunedConfig,
+};
+use crate::backend::{BuildOptions, DeviceSpec, SlotId, StageTimes};
 use crate::files::OutputFolder;
 use crate::measure::{
     Arrival, Estimate, Failures, LatencySummary, Load, Measurement, Record, Stability, StageSummary,
@@ -162,6 +164,19 @@ pub fn tuned() -> TunedConfig {
         latency: LatencySummary::of(&mut [Nanos(1_000_000); 300]).unwrap(),
         verdict: "it won".to_owned(),
         signature: Some(signature(8)),
+    }
+}
+
+/// An engine of that name whose search found [`tuned`].
+pub fn build_candidate(name: &str) -> BuildCandidate {
+    BuildCandidate {
+        name: name.to_owned(),
+        options: BuildOptions::default(),
+        build_time: Some(Nanos(3_200_000_000)),
+        accuracy: None,
+        tuned: Some(tuned()),
+        over_first: None,
+        refused: None,
     }
 }
 

@@ -70,7 +70,7 @@ impl Backend for CpuBackend {
     fn build(&self, order: &BuildOrder<'_>) -> Result<SerializedEngine> {
         let BuildOrder { model, spec, .. } = *order;
         spec.options.check_fp32(NAME)?;
-        let signature = Some(model.signature(&spec.input_shapes, spec.max_batch_size)?);
+        let signature = Some(order.signature()?);
         check_types("input", model.inputs())?;
         check_types("output", model.outputs())?;
         operators::check(model.proto())?;

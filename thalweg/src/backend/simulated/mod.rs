@@ -70,7 +70,7 @@ impl Backend for SimulatedBackend {
 
     fn build(&self, order: &BuildOrder<'_>) -> Result<SerializedEngine> {
         let BuildOrder { model, spec, .. } = *order;
-        let signature = Some(model.signature(&spec.input_shapes, spec.max_batch_size)?);
+        let signature = Some(order.signature()?);
         let bytes = model.embedded()?.encode();
         let backend = self.device.backend.clone();
         Ok(SerializedEngine { backend, bytes, spec: Some(spec.clone()), signature })

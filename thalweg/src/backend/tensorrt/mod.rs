@@ -150,7 +150,7 @@ impl Backend for TensorRtBackend {
 
     fn build(&self, order: &BuildOrder<'_>) -> Result<SerializedEngine> {
         check_calibration(order)?;
-        let signature = order.model.signature(&order.spec.input_shapes, order.spec.max_batch_size)?;
+        let signature = order.signature()?;
         let context = self.gpu.as_ref().ok().map(|gpu| &gpu.context);
         let workshop = Workshop {
             builder: self.builder()?,

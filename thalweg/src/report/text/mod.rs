@@ -3,6 +3,7 @@
 //! Whether colours are wanted is the caller's business; the text is the same with and without them.
 
 mod build;
+mod builds;
 mod comparison;
 mod conversion;
 mod diagnosis;
@@ -11,7 +12,6 @@ mod inspection;
 mod layers;
 mod measurement;
 mod paper;
-mod precisions;
 mod quantization;
 mod tuning;
 mod turns;
@@ -22,6 +22,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use super::definitions;
 
 pub use build::{text_of_accuracy, text_of_build};
+pub use builds::text_of_builds;
 pub use comparison::text_of_comparison;
 pub use conversion::{text_of_conversion, text_of_converted_nodes, text_of_unknown_accuracy};
 pub use diagnosis::text_of_diagnosis;
@@ -30,7 +31,6 @@ pub use inspection::text_of_inspection;
 pub use layers::text_of_layers;
 pub use measurement::text_of_measurement;
 pub use paper::text_of_paper;
-pub use precisions::text_of_precisions;
 pub use quantization::text_of_mix;
 pub use tuning::text_of_tuning;
 pub use turns::{text_of_neighbours, text_of_overhead};

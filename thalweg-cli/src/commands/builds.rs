@@ -1,0 +1,326 @@
+//! `thalweg tune` over several engines: each has a model, a build and a search of its own.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use thalweg::backend::{self, Backend, BuildOptions, DataSheet, Precision};
+use thalweg::files::OutputFolder;
+use thalweg::measure::{Workload, WorkloadSpec};
+use thalweg::model::Model;
+use thalweg::precision::{self, Accuracy, Assessment, Boundary, HalfType, SampleSource};
+use thalweg::tune::{BuildBudget, BuildCandidate, BuildOutcome, Finalist, TunedConfig, race_builds};
+use thalweg::units::Nanos;
+use thalweg::{report, tune as search};
+
+use super::lower::{Lower, first_line};
+use super::next::next;
+use super::variant::Variant;
+use super::{cache, file, flag, input_shapes, surroundings_of, tune};
+use crate::args::{Target, TuneArgs};
+use crate::output::Output;
+use crate::progress::{Bar, Interrupts};
+
+/// The part of the time that the searches have; the winners need the rest to be measured in turns.
+const PART_OF_SEARCHES: f64 = 0.85;
+
+/// Whose data sheet `auto` weighs a node's time by where the device has none here.
+const SHEET: &str = "h100";
+
+pub fn run(
+    args: &TuneArgs,
+    variants: &[Variant],
+    folder: &OutputFolder,
+    output: &Output,
+) -> anyhow::Result<()> {
+    ensure!(args.sweep.is_none(), "--sweep judges one search: over several engines there are many");
+    ensure!(!args.resume, "--resume continues one search: over several engines there are many");
+    let interrupts = Interrupts::catch()?;
+    let backend = backend::open(&args.workload.backend, &surroundings_of(&args.workload))?;
+    let session = Session { args, backend: backend.as_ref(), interrupts: &interrupts, output, folder };
+    let mut entrants = session.built(variants)?;
+    let ready = entrants.iter().filter(|entrant| entrant.workload.is_some()).count();
+    let time = args.time.mul_f64(PART_OF_SEARCHES / ready.max(1) as f64);
+    for entrant in &mut entrants {
+        session.search(entrant, time);
+    }
+    let finals = args.time.mul_f64(1.0 - PART_OF_SEARCHES);
+    let candidates = raced(entrants, finals, args.workload.seed, &interrupts)?;
+    let limits = args.max_loss.iter().map(ToString::to_string).collect();
+    show(&BuildOutcome::of(limits, time, candidates), args, folder, output)
+}
+
+/// One engine: what runs it, where it may, and what is known of it.
+struct Entrant<'a> {
+    variant: &'a Variant,
+    /// Where its search leaves its files.
+    folder: Option<OutputFolder>,
+    workload: Option<Workload>,
+    candidate: BuildCandidate,
+}
+
+/// What all engines are tuned with.
+struct Session<'a> {
+    args: &'a TuneArgs,
+    backend: &'a dyn Backend,
+    interrupts: &'a Interrupts,
+    output: &'a Output,
+    folder: &'a OutputFolder,
+}
+
+impl Session<'_> {
+    /// Builds the engines one after the other, as long as there is time. What goes wrong with one is no reason to give
+    /// up the others.
+    fn built<'v>(&self, variants: &'v [Variant]) -> anyhow::Result<Vec<Entrant<'v>>> {
+        let path = self.args.model.as_deref().context("engines are compared that are built: name a model")?;
+        let model = Model::read(path)?;
+        let mut models = Models { original: &model, converted: Vec::new() };
+        let mut budget = BuildBudget::new(self.args.build_time);
+        let mut entrants = Vec::with_capacity(variants.len());
+        for variant in variants {
+            let folder = OutputFolder::claim(&self.folder.path().join(variant.folder()))?;
+            search::journal::Journal::check_absent(&folder)?;
+            entrants.push(self.entrant(variant, folder, &mut models, &mut budget)?);
+        }
+        Ok(entrants)
+    }
+
+    /// Converts the model, builds its engine and compares it with FP32, each only where the step before went well.
+    fn entrant<'v>(
+        &self,
+        variant: &'v Variant,
+        folder: OutputFolder,
+        models: &mut Models<'_>,
+        budget: &mut BuildBudget,
+    ) -> anyhow::Result<Entrant<'v>> {
+        let mut entrant = Entrant {
+            variant,
+            folder: Some(folder),
+            workload: None,
+            candidate: BuildCandidate {
+                name: variant.name.clone(),
+                options: self.options(variant)?,
+                build_time: None,
+                accuracy: None,
+                tuned: None,
+                over_first: None,
+                refused: budget.refusal(),
+            },
+        };
+        let candidate = &mut entrant.candidate;
+        if candidate.refused.is_some() {
+            return Ok(entrant);
+        }
+        let start = Instant::now();
+        let prepared = self.prepared(variant, &candidate.options, models, budget);
+        budget.spend(start.elapsed());
+        candidate.build_time = Some(Nanos::from_duration(start.elapsed()));
+        match prepared {
+            Ok((workload, accuracy)) => {
+                let mut limits =
+                    self.args.max_loss.iter().filter_map(|limit| limit.check(accuracy.as_ref()?).err());
+                candidate.refused = limits.next().map(|lost| lost.to_string());
+                candidate.accuracy = accuracy;
+                entrant.workload = Some(workload).filter(|_| candidate.refused.is_none());
+            }
+            Err(error) => candidate.refused = Some(self.reason(&error)),
+        }
+        Ok(entrant)
+    }
+
+    /// Whether a precision is a flag of the builder, as it is for one engine alone; else the model is converted.
+    fn is_flag(&self, target: Target) -> bool {
+        let is_alone = self.args.workload.builder.precision.len() == 1 && self.args.max_loss.is_empty();
+        let has_flag = matches!(target, Target::Half(HalfType::Fp16) | Target::Int8);
+        let is_allowed = has_flag && !self.backend.takes_types_from_model();
+        target == Target::Fp32 || (is_alone && is_allowed && !self.args.quantization.are_given())
+    }
+
+    fn options(&self, variant: &Variant) -> anyhow::Result<BuildOptions> {
+        let precision = match variant.target {
+            target if self.is_flag(target) => flag(target)?,
+            _ if self.backend.takes_types_from_model() => Precision::Fp32,
+            Target::Half(_) => Precision::Fp16,
+            _ => Precision::Int8,
+        };
+        Ok(variant.options(&self.args.workload.builder, precision))
+    }
+
+    /// The engine with samples, and what it loses against FP32 where its model was converted.
+    fn prepared(
+        &self,
+        variant: &Variant,
+        options: &BuildOptions,
+        models: &mut Models<'_>,
+        budget: &BuildBudget,
+    ) -> anyhow::Result<(Workload, Option<Accuracy>)> {
+        let builder = &self.args.workload.builder;
+        let original = models.original;
+        let is_flag = self.is_flag(variant.target);
+        let model = if is_flag { original } else { models.converted(variant.target, self)? };
+        let name = format!("{} ({})", original.name(), variant.name);
+        let (bar, watch) = self.interrupts.watch(&name, self.output);
+        let spec = WorkloadSpec {
+            options: options.clone(),
+            // A converted model has its ranges inside.
+            calibrate: builder.calibrate.clone().filter(|_| is_flag && variant.target == Target::Int8),
+            cache: cache(&self.args.workload.cache, self.backend, self.output)?,
+            watch: Some(budget.watched(watch)),
+            ..tune::spec(self.args, variant)
+        };
+        let workload = Workload::prepare(self.backend, model, &spec);
+        let accuracy = match &workload {
+            Ok(workload) if !is_flag => Some(self.accuracy(workload, original, &spec)),
+            _ => None,
+        };
+        bar.clear();
+        Ok((workload?, accuracy.transpose()?))
+    }
+
+    /// The model in a precision, written where the search's files are.
+    fn lowered(&self, target: Target, model: &Model) -> anyhow::Result<Model> {
+        let workload = &self.args.workload;
+        let input_shapes = input_shapes(&workload.shapes);
+        let calibrate = workload.builder.calibrate.as_deref();
+        let path = workload.input.as_deref().or(calibrate);
+        let source = SampleSource { input_shapes: &input_shapes, path, seed: workload.seed };
+        let lower = Lower {
+            target,
+            keep_f32: &[],
+            boundary: Boundary::Unchanged,
+            quantization: &self.args.quantization,
+            calibration: SampleSource { path: calibrate, ..source },
+            source,
+            looks_at_ranges: true,
+            limits: if target == Target::Auto { &self.args.max_loss } else { &[] },
+            sheet: DataSheet::of(SHEET).expect("bug: the sheet is one of ours"),
+            takes_int8_weights: self.backend.takes_int8_weights(),
+        };
+        lower.check()?;
+        let bar = Bar::spin(format!("converting {} to {target}", model.name()), self.output);
+        let lowered = lower.run(model);
+        bar.clear();
+        let lowered = lowered?;
+        lowered.remark.iter().for_each(|remark| self.output.warning(remark));
+        let path = self.folder.path().join(format!("{target}.onnx"));
+        lowered.model.write(&path)?;
+        // Read again, so that what is tuned is known by the file that it can be run from.
+        Ok(Model::read(path)?)
+    }
+
+    fn accuracy(&self, workload: &Workload, model: &Model, spec: &WorkloadSpec) -> anyhow::Result<Accuracy> {
+        let calibration = spec.calibration(model)?;
+        let request = spec.request(model, calibration.as_ref());
+        let assessment = Assessment {
+            backend: self.backend,
+            request,
+            cache: spec.cache.as_ref(),
+            samples: spec.input.as_deref(),
+            seed: spec.seed,
+        };
+        Ok(precision::assess(&workload.engine, &assessment)?)
+    }
+
+    /// Searches the best configuration of an engine that takes part.
+    fn search(&self, entrant: &mut Entrant<'_>, time: Duration) {
+        let (Some(workload), Some(folder)) = (&entrant.workload, entrant.folder.take()) else { return };
+        match self.tuned(entrant.variant, workload, folder, time) {
+            Ok(tuned) => entrant.candidate.tuned = tuned,
+            Err(error) => entrant.candidate.refused = Some(self.reason(&error)),
+        }
+    }
+
+    fn tuned(
+        &self,
+        variant: &Variant,
+        workload: &Workload,
+        folder: OutputFolder,
+        time: Duration,
+    ) -> anyhow::Result<Option<TunedConfig>> {
+        let bar = Bar::over(time, self.output);
+        let job = tune::job(self.args, variant, workload, folder, time);
+        let stop = &self.interrupts.stop;
+        let outcome = search::tune(&job, workload, stop, &mut |progress| bar.show(&progress));
+        bar.clear();
+        Ok(tune::write(&outcome?, &job.folder, &self.args.export)?.0)
+    }
+
+    /// In one line: a backend may say much.
+    fn reason(&self, error: &anyhow::Error) -> String {
+        match error.downcast_ref::<thalweg::Error>() {
+            Some(thalweg::Error::BuildStopped) if !self.interrupts.stop.is_requested() => {
+                "its build was stopped: the time of --build-time was up".to_owned()
+            }
+            Some(error) => first_line(error),
+            None => format!("{error:#}"),
+        }
+    }
+}
+
+/// The model, and what it was converted to so far, or why that failed.
+struct Models<'a> {
+    original: &'a Model,
+    converted: Vec<(Target, Result<Model, String>)>,
+}
+
+impl Models<'_> {
+    /// The model in a precision; converted once for all engines.
+    fn converted(&mut self, target: Target, session: &Session<'_>) -> anyhow::Result<&Model> {
+        let place = match self.converted.iter().position(|(known, _)| *known == target) {
+            Some(place) => place,
+            None => {
+                let lowered = session.lowered(target, self.original).map_err(|error| session.reason(&error));
+                self.converted.push((target, lowered));
+                self.converted.len() - 1
+            }
+        };
+        self.converted[place].1.as_ref().map_err(|reason| anyhow::anyhow!("{reason}"))
+    }
+}
+
+/// Measures the winners of all searches in turns and notes how they did against the first.
+fn raced(
+    entrants: Vec<Entrant<'_>>,
+    time: Duration,
+    seed: u64,
+    interrupts: &Interrupts,
+) -> anyhow::Result<Vec<BuildCandidate>> {
+    let finalist = |entrant: &Entrant<'_>| entrant.workload.is_some() && entrant.candidate.ran();
+    let finalists: Vec<Finalist<'_>> = entrants
+        .iter()
+        .filter_map(|entrant| {
+            let (workload, tuned) = (entrant.workload.as_ref()?, entrant.candidate.tuned.as_ref()?);
+            Some(Finalist { workload, tuned })
+        })
+        .collect();
+    let mut ratios = race_builds(&finalists, time, seed, &interrupts.stop)?.into_iter();
+    drop(finalists);
+    let first = entrants.iter().position(finalist);
+    let with_ratio = |(place, entrant): (usize, Entrant<'_>)| {
+        let is_behind = finalist(&entrant) && Some(place) != first;
+        let mut candidate = entrant.candidate;
+        match is_behind.then(|| ratios.next()).flatten() {
+            Some(Ok(ratio)) => candidate.over_first = Some(ratio),
+            Some(Err(failed)) => candidate.refused = Some(failed),
+            None => {}
+        }
+        candidate
+    };
+    Ok(entrants.into_iter().enumerate().map(with_ratio).collect())
+}
+
+fn show(
+    outcome: &BuildOutcome,
+    args: &TuneArgs,
+    folder: &OutputFolder,
+    output: &Output,
+) -> anyhow::Result<()> {
+    folder.write(file::BUILDS, &serde_json::to_vec_pretty(outcome)?)?;
+    let winner = outcome.winner.and_then(|winner| outcome.candidates[winner].tuned.as_ref());
+    winner.map(|tuned| tuned.write(&folder.path().join(file::TUNED))).transpose()?;
+    output.result(|| serde_json::to_value(outcome), |style| report::text_of_builds(outcome, style))?;
+    let written: &[&str] = if winner.is_some() { &[file::BUILDS, file::TUNED] } else { &[file::BUILDS] };
+    output.written(folder.path(), written);
+    let winner = winner.context("no engine ran within the limits")?;
+    next(args, winner).iter().for_each(|line| output.note(line));
+    Ok(())
+}
