@@ -21,7 +21,9 @@ use crate::values::{
     transfers_parser, wait_parser,
 };
 
-pub use precision::{AccuracyArgs, ConvertArgs, InputsArgs, QuantizationArgs, Target};
+pub use precision::{
+    AccuracyArgs, ByteLineArgs, ConvertArgs, InputTypeArgs, InputsArgs, QuantizationArgs, Target,
+};
 pub use watching::{TopArgs, WatchArgs};
 
 /// Finds, proves and runs the fastest way to push inferences through a network on several streams.
@@ -204,6 +206,8 @@ pub struct BuilderArgs {
     /// Samples for the ranges of int8: .npy for one input, .npz with an array per input, or a folder of them
     #[arg(long, value_name = "FILE|DIR")]
     pub calibrate: Option<PathBuf>,
+    #[command(flatten)]
+    pub inputs: InputTypeArgs,
     /// Compute FP32 products with all digits instead of TF32's
     #[arg(long)]
     pub exact_fp32: bool,
@@ -264,7 +268,7 @@ pub struct GpuArgs {
 }
 
 /// What a tuned configuration decides.
-const KNOBS: [&str; 12] = [
+const KNOBS: [&str; 15] = [
     "streams",
     "batch",
     "batch_range",
@@ -277,12 +281,18 @@ const KNOBS: [&str; 12] = [
     "batching_delay_ms",
     "plant_fault",
     "shapes",
+    "input_type",
+    "scale",
+    "shift",
 ];
 
 /// What decides which engine is built.
-const ENGINE_MAKERS: [&str; 15] = [
+const ENGINE_MAKERS: [&str; 18] = [
     "model",
     "shapes",
+    "input_type",
+    "scale",
+    "shift",
     "precision",
     "calibrate",
     "exact_fp32",

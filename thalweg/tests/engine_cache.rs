@@ -22,6 +22,7 @@ use thalweg::backend::{
 use thalweg::engine::{self, Built, Cache, EngineRequest, MaxBatch, Remark, Source, StoredEngine};
 use thalweg::model::Model;
 use thalweg::model::zoo::Network;
+use thalweg::precision::{InputType, with_inputs};
 use thalweg::units;
 
 use support::Doubler;
@@ -169,6 +170,22 @@ fn where_the_model_lies_does_not_matter_and_what_is_in_it_does() {
     assert_eq!(backend.builds(), 1);
     build(&backend, &model("a.onnx", 1), &folder.cache());
     assert_eq!(backend.builds(), 2);
+}
+
+#[test]
+fn a_network_that_takes_bytes_has_an_engine_for_each_way_to_read_them() {
+    let (folder, backend) = (Folder::new("input-types"), Counting::new());
+    let bytes = |scale| InputType::U8 { scale: vec![scale], shift: vec![0.0] };
+    let count_after = |input_type: InputType| {
+        let (retyped, _) = with_inputs(&model("a.onnx", 0), &input_type).unwrap();
+        build(&backend, &retyped, &folder.cache());
+        backend.builds()
+    };
+    build(&backend, &model("a.onnx", 0), &folder.cache());
+    assert_eq!(count_after(InputType::F16), 2);
+    assert_eq!(count_after(bytes(0.5)), 3);
+    assert_eq!(count_after(bytes(0.25)), 4);
+    assert_eq!(count_after(bytes(0.5)), 4);
 }
 
 #[test]

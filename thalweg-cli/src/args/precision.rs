@@ -102,18 +102,8 @@ pub struct InputsArgs {
     /// The type of its FP32 inputs: u8 or f16
     #[arg(long, value_name = "TYPE", default_value = "u8", value_parser = parse_input_type)]
     pub to: DataType,
-    /// What bytes are multiplied by: one number, or one for each channel
-    #[arg(
-        long, value_name = "LIST", value_delimiter = ',', default_values_t = [1.0],
-        allow_hyphen_values = true
-    )]
-    pub scale: Vec<f32>,
-    /// What is added then: one number, or one for each channel
-    #[arg(
-        long, value_name = "LIST", value_delimiter = ',', default_values_t = [0.0],
-        allow_hyphen_values = true
-    )]
-    pub shift: Vec<f32>,
+    #[command(flatten)]
+    pub line: ByteLineArgs,
     /// File to write
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
@@ -132,6 +122,41 @@ pub struct InputsArgs {
     pub seed: u64,
     #[command(flatten)]
     pub shapes: ShapeArgs,
+}
+
+/// What bytes stand for.
+#[derive(Debug, Args)]
+pub struct ByteLineArgs {
+    /// What bytes are multiplied by: one number, or one for each channel
+    #[arg(
+        long, value_name = "LIST", value_delimiter = ',', default_values_t = [1.0],
+        allow_hyphen_values = true
+    )]
+    pub scale: Vec<f32>,
+    /// What is added then: one number, or one for each channel
+    #[arg(
+        long, value_name = "LIST", value_delimiter = ',', default_values_t = [0.0],
+        allow_hyphen_values = true
+    )]
+    pub shift: Vec<f32>,
+}
+
+impl ByteLineArgs {
+    /// Whether something was said.
+    pub fn is_given(&self) -> bool {
+        self.scale != [1.0] || self.shift != [0.0]
+    }
+}
+
+/// The type of inputs on their way to the device.
+#[derive(Debug, Args)]
+pub struct InputTypeArgs {
+    /// Let the network take its FP32 inputs as u8 or f16, of which the device makes FP32; samples in files are then of
+    /// that type
+    #[arg(long, value_name = "TYPE", value_parser = parse_input_type)]
+    pub input_type: Option<DataType>,
+    #[command(flatten)]
+    pub line: ByteLineArgs,
 }
 
 /// What a model is converted to.

@@ -18,7 +18,7 @@ use thalweg::report;
 use thalweg::tune::{TunedConfig, saturating_load};
 use thalweg::units::Bytes;
 
-use super::network::Network;
+use super::network::{Network, model_of};
 use super::variant::Variant;
 use super::{cache, file, flag, input_shapes, milliseconds, surroundings_of};
 use crate::args::{BenchArgs, LoadArgs, RunArgs, Spacing};
@@ -111,7 +111,7 @@ impl<'a> Bench<'a> {
         let tuned = args.tuned.as_deref().map(TunedConfig::read).transpose()?;
         let network = match (&tuned, &args.model) {
             (Some(tuned), model) => Network::of_tuned(tuned, model.as_deref())?,
-            (None, Some(model)) => Network::model(model)?,
+            (None, Some(model)) => Network::Model(model_of(model, &args.workload, &[], output)?),
             (None, None) => Network::engine(args.engine.as_deref().context("no model was named")?)?,
         };
         let name = network.backend(&args.workload.backend);
@@ -199,7 +199,8 @@ impl<'a> Bench<'a> {
             Some(EngineSource::Built(spec)) => spec.options.precision,
             _ => self.asked().ok()?.precision,
         };
-        let types = (DataType::F32, precision);
+        let has_half = model.inputs().iter().any(|input| input.data_type == DataType::F16);
+        let types = (if has_half { DataType::F16 } else { DataType::F32 }, precision);
         PaperWorkload::of(model, &shapes, self.configuration.batch_size, types).ok()
     }
 

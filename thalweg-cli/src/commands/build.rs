@@ -15,6 +15,7 @@ use thalweg::precision::{
 };
 use thalweg::report;
 
+use super::input_type::{Retyping, retyped};
 use super::loss::{self, Loss};
 use super::lower::{Lower, Lowered};
 use super::variant::Variant;
@@ -31,7 +32,8 @@ pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
     let surroundings = Surroundings { timing_cache, ..surroundings(&args.gpu) };
     let backend = backend::open_to_build(&args.backend, &surroundings)?;
     check_device(args, variant.target, backend.as_ref())?;
-    let routed = routed(args, &variant, backend.as_ref(), output)?;
+    let (model, retyping) = model(args, output)?;
+    let routed = routed(args, (model, &variant), backend.as_ref(), output)?;
     // From here on: a conversion may be ended like any other program.
     let interrupts = Interrupts::catch()?;
     let model = &routed.model;
@@ -58,7 +60,12 @@ pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
         export_layers(built.engine.as_deref(), path)?;
     }
     show(
-        &Shown { built: &built, accuracy: accuracy.as_ref(), conversion: routed.conversion.as_ref() },
+        &Shown {
+            built: &built,
+            accuracy: accuracy.as_ref(),
+            conversion: routed.conversion.as_ref(),
+            retyping: retyping.as_ref(),
+        },
         &args.output,
         output,
     )?;
@@ -66,6 +73,15 @@ pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
     let layers = layers(args, &routed, output);
     let loss = Loss { reference: &args.model, other: &args.output, limits: &args.max_loss };
     loss::write(&loss.report(accuracy, layers, routed.conversion, routed.mix), folder, output)
+}
+
+/// The model, with inputs of the type that was asked for.
+fn model(args: &BuildArgs, output: &Output) -> anyhow::Result<(Model, Option<Retyping>)> {
+    let input_shapes = input_shapes(&args.shapes);
+    // Files have samples of the new type, which lose nothing.
+    let source = SampleSource { input_shapes: &input_shapes, path: None, seed: 0 };
+    let comparison = (!args.no_accuracy).then_some((&source, &args.max_loss[..]));
+    retyped(Model::read(&args.model)?, &args.builder.inputs, comparison, output)
 }
 
 /// The error of every layer on the processor, where the model was converted.
@@ -91,11 +107,11 @@ struct Routed {
 /// A lower precision as a flag where the backend has one, else by converting the model.
 fn routed(
     args: &BuildArgs,
-    variant: &Variant,
+    (model, variant): (Model, &Variant),
     backend: &dyn Backend,
     output: &Output,
 ) -> anyhow::Result<Routed> {
-    let (model, target) = (Model::read(&args.model)?, variant.target);
+    let target = variant.target;
     let by_types = backend.takes_types_from_model();
     let has_flag = matches!(target, Target::Half(HalfType::Fp16) | Target::Int8);
     ensure!(
@@ -176,7 +192,7 @@ fn check_device(args: &BuildArgs, target: Target, backend: &dyn Backend) -> anyh
         "--max-loss needs a GPU: accuracy is known once the engine runs"
     );
     ensure!(
-        target != Target::Fp32 || args.max_loss.is_empty(),
+        target != Target::Fp32 || args.max_loss.is_empty() || args.builder.inputs.input_type.is_some(),
         "--max-loss is held against FP32, and this is FP32: add --precision fp16 or int8"
     );
     Ok(())
@@ -223,10 +239,11 @@ struct Shown<'a> {
     built: &'a Ready,
     accuracy: Option<&'a Accuracy>,
     conversion: Option<&'a Conversion>,
+    retyping: Option<&'a Retyping>,
 }
 
 fn show(shown: &Shown<'_>, path: &Path, output: &Output) -> anyhow::Result<()> {
-    let Shown { built, accuracy, conversion } = *shown;
+    let Shown { built, accuracy, conversion, retyping } = *shown;
     let StoredEngine { engine, origin } = &built.stored;
     output.result(
         || {
@@ -241,6 +258,7 @@ fn show(shown: &Shown<'_>, path: &Path, output: &Output) -> anyhow::Result<()> {
                 "signature": engine.signature,
                 "accuracy": accuracy,
                 "conversion": conversion,
+                "inputs": retyping,
             }))
         },
         |style| {

@@ -71,8 +71,7 @@ impl Session<'_> {
     /// Builds the engines one after the other, as long as there is time. What goes wrong with one is no reason to give
     /// up the others.
     fn built<'v>(&self, variants: &'v [Variant]) -> anyhow::Result<Vec<Entrant<'v>>> {
-        let path = self.args.model.as_deref().context("engines are compared that are built: name a model")?;
-        let model = Model::read(path)?;
+        let model = tune::model(self.args, self.folder, self.output)?;
         let mut models = Models { original: &model, converted: Vec::new() };
         let mut budget = BuildBudget::new(self.args.build_time);
         let mut entrants = Vec::with_capacity(variants.len());

@@ -1,11 +1,12 @@
 //! `thalweg inputs`: a model that takes its inputs in another type.
 
 use serde_json::json;
-use thalweg::model::{DataType, Model};
-use thalweg::precision::{self, InputType, SampleSource};
+use thalweg::model::Model;
+use thalweg::precision::{self, SampleSource};
 use thalweg::{files, report};
 
 use super::input_shapes;
+use super::input_type::input_type;
 use crate::args::InputsArgs;
 use crate::output::Output;
 use crate::progress::Bar;
@@ -13,7 +14,7 @@ use crate::progress::Bar;
 pub fn run(args: &InputsArgs, output: &Output) -> anyhow::Result<()> {
     files::check_writable(&args.output)?;
     let model = Model::read(&args.model)?;
-    let input_type = input_type(args)?;
+    let input_type = input_type(args.to, &args.line)?;
     let (converted, names) = precision::with_inputs(&model, &input_type)?;
     let source = SampleSource {
         input_shapes: &input_shapes(&args.shapes),
@@ -39,16 +40,4 @@ pub fn run(args: &InputsArgs, output: &Output) -> anyhow::Result<()> {
             written + &accuracy.unwrap_or_default()
         },
     )
-}
-
-fn input_type(args: &InputsArgs) -> anyhow::Result<InputType> {
-    let is_line = args.scale != [1.0] || args.shift != [0.0];
-    match args.to {
-        DataType::U8 => Ok(InputType::U8 { scale: args.scale.clone(), shift: args.shift.clone() }),
-        DataType::F16 => {
-            anyhow::ensure!(!is_line, "--scale and --shift are for bytes: --to u8");
-            Ok(InputType::F16)
-        }
-        other => anyhow::bail!("inputs are f32 already or can be f16 and u8, not {other}"),
-    }
 }

@@ -9,6 +9,7 @@ pub mod convert;
 pub mod diagnose;
 pub mod doctor;
 pub mod export;
+mod input_type;
 pub mod inputs;
 pub mod inspect;
 mod loss;

@@ -6,12 +6,32 @@ use thalweg::backend::Backend;
 use thalweg::engine::{EngineSource, StoredEngine};
 use thalweg::measure::{Workload, WorkloadSpec};
 use thalweg::model::Model;
+use thalweg::precision::{AccuracyLimit, SampleSource};
 use thalweg::tune::TunedConfig;
+
+use super::input_shapes;
+use super::input_type::retyped;
+use crate::args::WorkloadArgs;
+use crate::output::Output;
 
 /// What is measured.
 pub enum Network {
     Model(Model),
     Engine(PathBuf, StoredEngine),
+}
+
+/// The model with inputs of the type that was asked for, and what that costs told.
+pub fn model_of(
+    path: &Path,
+    args: &WorkloadArgs,
+    limits: &[AccuracyLimit],
+    output: &Output,
+) -> anyhow::Result<Model> {
+    let input_shapes = input_shapes(&args.shapes);
+    // Files have samples of the new type, which lose nothing.
+    let source = SampleSource { input_shapes: &input_shapes, path: None, seed: args.seed };
+    let comparison = Some((&source, limits));
+    Ok(retyped(Model::read(path)?, &args.builder.inputs, comparison, output)?.0)
 }
 
 impl Network {

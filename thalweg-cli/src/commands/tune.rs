@@ -8,12 +8,13 @@ use thalweg::engine::MaxBatch;
 use thalweg::export::{Format, export};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Workload, WorkloadSpec};
+use thalweg::model::Model;
 use thalweg::precision::HalfType;
 use thalweg::report;
 use thalweg::tune::journal::Journal;
 use thalweg::tune::{Earlier, Limits, Policy, Space, TuneJob, TuneOutcome, TunedConfig};
 
-use super::network::Network;
+use super::network::{Network, model_of};
 use super::next::next;
 use super::variant::Variant;
 use super::{builds, cache, file, flag, gigabytes, input_shapes, milliseconds, surroundings_of};
@@ -45,7 +46,7 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
     let interrupts = Interrupts::catch()?;
     let network = match (&args.engine, &args.model) {
         (Some(engine), _) => Network::engine(engine)?,
-        (None, model) => Network::model(model.as_deref().context("no model was named")?)?,
+        (None, _) => Network::Model(model(args, &folder, output)?),
     };
     let name = network.backend(&args.workload.backend);
     let backend = backend::open(name, &surroundings_of(&args.workload))?;
@@ -73,6 +74,17 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
         outcome.sweep = Some(sweep?);
     }
     show(&outcome, &job.folder, args, output)
+}
+
+/// The model that is searched. One whose inputs are changed is written and read again, so that what is tuned is known by
+/// the file that it can be run from.
+pub(super) fn model(args: &TuneArgs, folder: &OutputFolder, output: &Output) -> anyhow::Result<Model> {
+    let path = args.model.as_deref().context("no model was named")?;
+    let model = model_of(path, &args.workload, &args.max_loss, output)?;
+    let Some(to) = args.workload.builder.inputs.input_type else { return Ok(model) };
+    let path = folder.path().join(format!("{to}.onnx"));
+    model.write(&path)?;
+    Ok(Model::read(path)?)
 }
 
 /// What engines of this search are fed with and how large they are.

@@ -15,6 +15,7 @@ mod conversion;
 mod diagnoses;
 mod ended_early;
 mod engines;
+mod input_types;
 mod knobs;
 mod models;
 mod output_folders;
