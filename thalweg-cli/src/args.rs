@@ -546,8 +546,8 @@ pub struct TuneArgs {
         value_parser = parse_span, allow_negative_numbers = true
     )]
     pub time: Duration,
-    /// How long it may take to have all engines, in seconds: to convert, build and compare them; the first is built in
-    /// any case, and those that are not are named [default: as long as it takes]
+    /// How long it may take to have all engines, in seconds: to convert, build and compare them; one is built in any case,
+    /// and those that are not are named [default: as long as it takes]
     #[arg(long, value_name = "S", value_parser = parse_span, allow_negative_numbers = true)]
     pub build_time: Option<Duration>,
     /// Afterwards, measure every candidate for so many seconds and compare the best of them with the winner

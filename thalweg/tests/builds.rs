@@ -154,7 +154,10 @@ fn builds_end_with_their_time_and_those_that_are_left_are_told() {
         }
         let start = Instant::now();
         let built = workload(&backend, level, Some(budget.watched(watch())));
-        budget.spend(start.elapsed());
+        match built {
+            Ok(_) => budget.count_built(start.elapsed()),
+            Err(_) => budget.count_failed(start.elapsed()),
+        }
         built.map(|_| ()).map_err(|error| error.to_string())
     };
     assert_eq!(build(3), Ok(()));

@@ -71,16 +71,19 @@ impl Session<'_> {
     /// Builds the engines one after the other, as long as there is time. What goes wrong with one is no reason to give
     /// up the others.
     fn built<'v>(&self, variants: &'v [Variant]) -> anyhow::Result<Vec<Entrant<'v>>> {
+        let folders =
+            variants.iter().map(|variant| self.folder_of(variant)).collect::<anyhow::Result<Vec<_>>>()?;
         let model = tune::model(self.args, self.folder, self.output)?;
         let mut models = Models { original: &model, converted: Vec::new() };
         let mut budget = BuildBudget::new(self.args.build_time);
-        let mut entrants = Vec::with_capacity(variants.len());
-        for variant in variants {
-            let folder = OutputFolder::claim(&self.folder.path().join(variant.folder()))?;
-            search::journal::Journal::check_absent(&folder)?;
-            entrants.push(self.entrant(variant, folder, &mut models, &mut budget)?);
-        }
-        Ok(entrants)
+        let entrants = folders.into_iter().zip(variants);
+        entrants.map(|(folder, variant)| self.entrant(variant, folder, &mut models, &mut budget)).collect()
+    }
+
+    fn folder_of(&self, variant: &Variant) -> anyhow::Result<OutputFolder> {
+        let folder = OutputFolder::claim(&self.folder.path().join(variant.folder()))?;
+        search::journal::Journal::check_absent(&folder)?;
+        Ok(folder)
     }
 
     /// Converts the model, builds its engine and compares it with FP32, each only where the step before went well.
@@ -111,8 +114,12 @@ impl Session<'_> {
         }
         let start = Instant::now();
         let prepared = self.prepared(variant, &candidate.options, models, budget);
-        budget.spend(start.elapsed());
-        candidate.build_time = Some(Nanos::from_duration(start.elapsed()));
+        let took = start.elapsed();
+        candidate.build_time = Some(Nanos::from_duration(took));
+        match prepared {
+            Ok(_) => budget.count_built(took),
+            Err(_) => budget.count_failed(took),
+        }
         match prepared {
             Ok((workload, accuracy)) => {
                 let mut limits =

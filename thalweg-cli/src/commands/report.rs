@@ -9,7 +9,7 @@ use thalweg::files::write_whole;
 use thalweg::measure::Measurement;
 use thalweg::precision::LossReport;
 use thalweg::report;
-use thalweg::tune::{OUTCOME_VERSION, TuneOutcome};
+use thalweg::tune::{BuildOutcome, OUTCOME_VERSION, TuneOutcome};
 use thalweg::watch::Watched;
 
 use super::file;
@@ -32,6 +32,12 @@ pub fn run(args: &ReportArgs, output: &Output) -> anyhow::Result<()> {
             || serde_json::to_value(&outcome),
             |style| report::text_of_tuning(&outcome, style) + &definitions(style),
         );
+    }
+    let builds = args.folder.join(file::BUILDS);
+    if builds.exists() {
+        let outcome: BuildOutcome = read(&builds)?;
+        return output
+            .result(|| serde_json::to_value(&outcome), |style| report::text_of_builds(&outcome, style));
     }
     let loss = args.folder.join(file::ACCURACY);
     if loss.exists() {

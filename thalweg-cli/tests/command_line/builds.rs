@@ -52,6 +52,7 @@ fn each_batch_range_has_an_engine_and_the_winner_can_be_built_again() {
     let said = run(line, &[&model, &out]).succeeded();
     assert!(said.stdout.starts_with("batch 5-8 wins: "), "{}", said.stdout);
     let outcome: Value = serde_json::from_slice(&fs::read(out.join("builds.json")).unwrap()).unwrap();
+    assert_eq!(run("report {}", &[&out]).succeeded().stdout, said.stdout);
     let [one, many] = &outcome["candidates"].as_array().unwrap()[..] else { panic!("{outcome}") };
     assert_eq!((&one["name"], &many["name"]), (&"batch 1".into(), &"batch 5-8".into()));
     // Eight samples take hardly longer than one.

@@ -65,38 +65,43 @@ pub struct BuildCandidate {
     pub refused: Option<String>,
 }
 
-/// The time that all engines together may take until they are built. The first one is built in any case, or there would
-/// be nothing to tune.
+/// The time that all engines together may take until they are built. It counts from the first one that is there: without
+/// any there would be nothing to tune.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BuildBudget {
     limit: Option<Duration>,
     spent: Duration,
+    has_engine: bool,
 }
 
 impl BuildBudget {
     /// This much time; without a limit every engine is built.
     pub fn new(limit: Option<Duration>) -> Self {
-        Self { limit, spent: Duration::ZERO }
+        Self { limit, ..Self::default() }
     }
 
-    /// Counts what an engine took.
-    pub fn spend(&mut self, time: Duration) {
+    /// Counts what an engine took that is there now.
+    pub fn count_built(&mut self, time: Duration) {
+        self.spent += time;
+        self.has_engine = true;
+    }
+
+    /// Counts what one took that failed.
+    pub fn count_failed(&mut self, time: Duration) {
         self.spent += time;
     }
 
     /// Why no further engine is begun; `None` while there is time.
     pub fn refusal(&self) -> Option<String> {
-        let limit = self.limit.filter(|limit| self.spent >= *limit)?;
+        let limit = self.limit.filter(|limit| self.has_engine && self.spent >= *limit)?;
         let (spent, limit) = (Nanos::from_duration(self.spent), Nanos::from_duration(limit));
         Some(format!("not built: those before took {spent} of the {limit} that builds may take"))
     }
 
-    /// A watch that also stops a build where the time is up, if the builder can be stopped; not that of the first engine.
+    /// A watch that also stops a build where the time is up, if the builder can be stopped.
     pub fn watched(&self, watch: BuildWatch) -> BuildWatch {
         match self.limit {
-            Some(limit) if !self.spent.is_zero() => {
-                watch.until(Instant::now() + limit.saturating_sub(self.spent))
-            }
+            Some(limit) if self.has_engine => watch.until(Instant::now() + limit.saturating_sub(self.spent)),
             _ => watch,
         }
     }
@@ -213,15 +218,16 @@ mod tests {
             watch.tell(BuildEvent::Said("kernels")).is_break()
         };
         let mut budget = BuildBudget::new(Some(Duration::from_millis(1)));
-        assert!(!is_stopped(&budget), "the first one is built in any case");
-        budget.spend(Duration::from_nanos(1));
+        budget.count_failed(Duration::from_nanos(1));
+        assert!(!is_stopped(&budget), "there is no engine yet");
+        budget.count_built(Duration::from_nanos(1));
         assert!(is_stopped(&budget));
         assert_eq!(budget.refusal(), None);
-        budget.spend(Duration::from_millis(3));
+        budget.count_failed(Duration::from_millis(3));
         let refusal = "not built: those before took 3.00 ms of the 1.00 ms that builds may take";
         assert_eq!(budget.refusal().as_deref(), Some(refusal));
         let mut unlimited = BuildBudget::new(None);
-        unlimited.spend(Duration::from_hours(1));
+        unlimited.count_built(Duration::from_hours(1));
         assert!(!is_stopped(&unlimited) && unlimited.refusal().is_none());
     }
 }
