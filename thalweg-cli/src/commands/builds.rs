@@ -41,7 +41,7 @@ pub fn run(
     let ready = entrants.iter().filter(|entrant| entrant.workload.is_some()).count();
     let time = args.time.mul_f64(PART_OF_SEARCHES / ready.max(1) as f64);
     for entrant in &mut entrants {
-        session.search(entrant, time);
+        session.search(entrant, time)?;
     }
     let finals = args.time.mul_f64(1.0 - PART_OF_SEARCHES);
     let candidates = raced(entrants, finals, args.workload.seed, &interrupts)?;
@@ -227,12 +227,19 @@ impl Session<'_> {
     }
 
     /// Searches the best configuration of an engine that takes part.
-    fn search(&self, entrant: &mut Entrant<'_>, time: Duration) {
-        let (Some(workload), Some(folder)) = (&entrant.workload, entrant.folder.take()) else { return };
+    ///
+    /// # Errors
+    /// Where the device is lost, so that no other engine could run.
+    fn search(&self, entrant: &mut Entrant<'_>, time: Duration) -> anyhow::Result<()> {
+        let (Some(workload), Some(folder)) = (&entrant.workload, entrant.folder.take()) else {
+            return Ok(());
+        };
         match self.tuned(entrant.variant, workload, folder, time) {
             Ok(tuned) => entrant.candidate.tuned = tuned,
+            Err(error) if is_device_lost(&error) => return Err(error),
             Err(error) => entrant.candidate.refused = Some(self.reason(&error)),
         }
+        Ok(())
     }
 
     fn tuned(
@@ -260,6 +267,10 @@ impl Session<'_> {
             None => format!("{error:#}"),
         }
     }
+}
+
+fn is_device_lost(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(thalweg::Error::is_device_lost)
 }
 
 /// The model, and what it was converted to so far, or why that failed.

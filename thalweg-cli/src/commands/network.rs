@@ -17,7 +17,7 @@ use crate::output::Output;
 /// What is measured.
 pub enum Network {
     Model(Model),
-    Engine(PathBuf, StoredEngine),
+    Engine(PathBuf, Box<StoredEngine>),
 }
 
 /// The model with inputs of the type that was asked for, and what that costs told.
@@ -40,7 +40,7 @@ impl Network {
     }
 
     pub fn engine(path: &Path) -> anyhow::Result<Self> {
-        Ok(Self::Engine(path.to_owned(), StoredEngine::read(path)?))
+        Ok(Self::Engine(path.to_owned(), Box::new(StoredEngine::read(path)?)))
     }
 
     /// What was tuned; its model may have been moved to another path.

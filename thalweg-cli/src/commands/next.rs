@@ -41,8 +41,7 @@ fn build(args: &TuneArgs, tuned: &TunedConfig, spec: &BuildSpec) -> String {
     let calibrate = builder.calibrate.as_ref().filter(|_| spec.options.precision == Precision::Int8);
     let backend = Some(&tuned.device.backend).filter(|name| *name != "tensorrt").cloned();
     let spec = &spec.options;
-    let tactic =
-        |(source, is_used): (&_, &bool)| format!("{}{source}", if *is_used { "+" } else { "-" });
+    let tactic = |(source, is_used): (&_, &bool)| format!("{}{source}", if *is_used { "+" } else { "-" });
     let tactics: Vec<String> = spec.tactics.iter().map(tactic).collect();
     let named = [
         ("backend", backend),

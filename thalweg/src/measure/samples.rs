@@ -29,8 +29,8 @@ pub struct SampleSet {
 }
 
 impl SampleSet {
-    /// `count` samples from a seed: floating-point numbers evenly spread over 0..1, and integers that
-    /// are 0 or 1, because those are valid indices into any table.
+    /// `count` samples from a seed: floating-point numbers evenly spread over 0..1, bytes over all that there are, as in
+    /// pictures, and other integers that are 0 or 1, because those are valid indices into any table.
     pub fn random(signature: &Signature, count: usize, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let inputs = signature.inputs.iter().map(|input| random_bytes(input, count, &mut random));
@@ -195,6 +195,12 @@ fn random_bytes(input: &TensorSpec, count: usize, random: &mut Random) -> Vec<u8
             DataType::F64 => bytes.extend(unit.to_le_bytes()),
             DataType::F16 => bytes.extend(half::f16::from_f64(unit).to_le_bytes()),
             DataType::BF16 => bytes.extend(half::bf16::from_f64(unit).to_le_bytes()),
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it is from 0 to 255"
+            )]
+            DataType::U8 => bytes.push((unit * 256.0) as u8),
             integer => {
                 bytes.push(bit);
                 bytes.extend(std::iter::repeat_n(0, integer.byte_count() - 1));
@@ -336,4 +342,21 @@ fn element_bytes<R: Read>(array: NpyFile<R>, data_type: DataType) -> io::Result<
         DataType::U64 => bytemuck::cast_slice(&array.into_vec::<u64>()?).to_vec(),
         DataType::Bool => array.into_vec::<bool>()?.into_iter().map(u8::from).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_bytes_are_a_picture_and_random_indices_are_valid() {
+        let of_type = |data_type| {
+            let input = TensorSpec { name: "x".to_owned(), data_type, shape: vec![4096], is_batched: true };
+            let signature = Signature { inputs: vec![input], outputs: Vec::new(), batch_sizes: 1..=1 };
+            SampleSet::random(&signature, 1, 0).sample(0, 0).to_vec()
+        };
+        let count_of_values = |bytes: &[u8]| bytes.iter().collect::<std::collections::BTreeSet<_>>().len();
+        assert_eq!(count_of_values(&of_type(DataType::U8)), 256);
+        assert_eq!(count_of_values(&of_type(DataType::I64)), 2);
+    }
 }
