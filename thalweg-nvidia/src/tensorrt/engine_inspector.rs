@@ -1,6 +1,7 @@
 //! `IEngineInspector`: what became of the network's layers.
 
 use std::ffi::c_char;
+use std::fmt::Write as _;
 
 use super::abi::calls;
 use super::object::{Object, Owned, text_at};
@@ -61,18 +62,19 @@ impl EngineInspector {
         // SAFETY: TensorRT gives null or a text that it keeps until it is asked again.
         let text = unsafe { text_at(text) };
         let text = text.filter(|_| said.errors.is_empty());
-        text.map(with_escapes).ok_or_else(|| self.owned.session().refusal(action, said))
+        text.map(|text| with_escapes(&text)).ok_or_else(|| self.owned.session().refusal(action, said))
     }
 }
 
 /// The same text as JSON that a parser takes: TensorRT puts the layers that it has fused between control characters
 /// (0x1e in 8.6), as they are.
-fn with_escapes(text: String) -> String {
+fn with_escapes(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     let (mut is_in_string, mut is_escaped) = (false, false);
     for character in text.chars() {
         if is_in_string && character < ' ' {
-            escaped.push_str(&format!("\\u{:04x}", u32::from(character)));
+            // A `String` takes whatever is written.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
             is_escaped = false;
             continue;
         }
@@ -91,10 +93,10 @@ mod tests {
     fn control_characters_in_texts_are_escaped_and_everything_else_stays() {
         let given = "{\"Layers\": [\n  \"a \\\"quoted\\\"\u{1e}b\tc\", \"d\\\\\"\n]}\n";
         assert!(serde_json::from_str::<serde_json::Value>(given).is_err());
-        let value: serde_json::Value = serde_json::from_str(&with_escapes(given.to_owned())).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&with_escapes(given)).unwrap();
         assert_eq!(value["Layers"][0], "a \"quoted\"\u{1e}b\tc");
         assert_eq!(value["Layers"][1], "d\\");
         let valid = "{\"é\": \"\\n\"}\n";
-        assert_eq!(with_escapes(valid.to_owned()), valid);
+        assert_eq!(with_escapes(valid), valid);
     }
 }
