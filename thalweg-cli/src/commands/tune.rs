@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use thalweg::Error;
 use thalweg::backend;
 use thalweg::engine::MaxBatch;
 use thalweg::export::{Format, export};
@@ -65,6 +66,12 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
     let job = job(args, variant, &workload, folder, args.time);
     let outcome = thalweg::tune::tune(&job, &workload, &interrupts.stop, &mut |progress| bar.show(&progress));
     bar.clear();
+    if outcome.as_ref().is_err_and(Error::is_device_lost) {
+        output.note(&format!(
+            "what was measured is kept in {}: the same command with --resume goes on from there",
+            job.folder.path().display()
+        ));
+    }
     let mut outcome = outcome?;
     if let (Some(slice), Some(winner)) = (args.sweep, outcome.winner) {
         let choice = outcome.candidates[winner].configuration;
