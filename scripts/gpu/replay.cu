@@ -5,14 +5,13 @@
 //
 // Each word after engine and batch is one run of a second in the same process, one behind the other: `plain` is a context,
 // its graph, two executions in flight and copies on streams of their own. What is joined to it with `+` changes that:
+//   same      on the streams of the run before        lateN     N other streams are made before
 //   two       two contexts and graphs in turn         caller    activations in memory of the caller
 //   private   captured on a stream of its own         upload    cuGraphUpload before the first launch
 //   blocking  streams that wait for the default one   bare      without copies
-//   gpm       NVML's GPM is sampled before            keep      the context and its graph are not destroyed afterwards
-//   same      on the streams of the run before        once      the context executes once and is destroyed, no more
-//   lateN     N other streams are made before
-//   hole      so many bytes lie in between: 1 GiB is  context   the context is kept, its graph is destroyed
-//             allocated before the context is made    graph     the graph is kept, its context is destroyed
+//   gpm       NVML's GPM is sampled before            hole      1 GiB is taken before the context is made
+//   once      the context executes once, no more      keep      context and graph are not destroyed afterwards
+//   context   the context is not destroyed            graph     the graph is not destroyed
 // Networks of one input of FP32, `[batch, 3, 224, 224]`, and one output.
 #include <NvInfer.h>
 #include <cuda_runtime.h>
