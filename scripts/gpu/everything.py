@@ -6,9 +6,10 @@ Usage: everything.py --work DIR --trtexec PATH [--thalweg PATH] [--programs DIR]
 
 JOB picks jobs by the start of their names, with what they need; all without it. Engines go to DIR/engines and are built
 once; what each job printed goes to DIR/logs, its figures to DIR/results, and the state of all jobs to DIR/state.txt while
-they run; DIR/libfault.so, if it is there, is fault.cu as a library. Builds share a GPU, `--builds` at a time; what measures has one for itself. A job that would not end within
-`--time` is left out and said so. `--programs` has the test programs `tensorrt_gpu`, `cupti_gpu` and `pools_on_a_gpu` and
-the benchmark `real_cases`, without cargo's suffixes. The other options are those of acceptance.py and precision.py.
+they run. DIR/libfault.so and DIR/replay are fault.cu and replay.cu, if they are there. Builds share a GPU, `--builds` at a
+time; what measures has one for itself. A job that would not end within `--time` is left out and said so. `--programs` has
+the test programs `tensorrt_gpu`, `cupti_gpu` and `pools_on_a_gpu` and the benchmark `real_cases`, without cargo's suffixes.
+The other options are those of acceptance.py and precision.py.
 
 Times are of an H200 with TensorRT 8.6.0. Needs what the scripts need.
 """
@@ -77,6 +78,8 @@ def jobs_of(arguments):
             measure(f"tests {program}", shlex.join(map(str, words)), seconds)
 
     build("resnet50-fp16", "--batch=128 --precision=fp16", 120)
+    if (replay := work / "replay").is_file():
+        measure("replay", shlex.join([str(replay), str(plan), "1", "plain", "plain", "spare", "spare"]), 15, "resnet50-fp16")
     streams("low", (1, 8), 260)
     streams("high", (32, 128), 260)
     failing = ["--thalweg", thalweg, "--engine", plan, "--logs", logs / "failures"]
