@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Converts the real models to half precision and checks the results with others' eyes.
 
-Usage: check-conversion.py [--precision fp16|bf16] [--max-loss LIMIT] [--thalweg PATH] [--tensorrt-dir DIR] [--seed N]
-                           [--keep DIR] [NAME...]
+Usage: check-conversion.py [--precision fp16|bf16] [--max-loss LIMIT] [--real] [--thalweg PATH] [--tensorrt-dir DIR]
+                           [--seed N] [--keep DIR] [NAME...]
 For INT8 there is check-quantization.py.
-Needs: pip install numpy onnx onnxruntime; the models of scripts/fetch-models.py; cargo build --release
+Needs: pip install numpy onnx onnxruntime, with --real pillow too; the models of scripts/fetch-models.py; cargo build --release
 
 For each model of scripts/models.tsv, or those that are named: `thalweg convert` with ranges from random samples;
 `onnx.checker` with types and shapes; outputs of ONNX Runtime on the CPU beside those of the original, as relative
@@ -17,6 +17,9 @@ BF16 value is rounded by a pair of casts between FP32 nodes instead, which gives
 
 With --max-loss rel=0.005 nodes that lose more than that together stay in FP32; `thalweg` finds them on --samples random
 samples, and the error in the table is that of another one.
+
+With --real samples are crops of photographs, text and tones where models.tsv knows what a model was trained for, and
+random numbers only elsewhere: a detector that is shown noise answers "nothing", and no error of nothing is small.
 
 The noise is the error of the original, in FP32, where only its inputs are rounded to the half type: an output that is
 off by this much already does not tell a good conversion from a bad one.
@@ -144,12 +147,19 @@ def build(row, path, arguments, folder):
         return str(failure) or "it failed"
 
 
+def sample(row, session, arguments, seed):
+    """One sample of a model."""
+    if arguments.real and row["samples"] != "-":
+        return samples.of_model(row, session, 1, seed)[0]
+    return reference.random_inputs(session, row, 1, seed)
+
+
 def limited(row, arguments, folder):
     """What keeps a conversion to a limit, and the samples for that."""
     session = reference.session(models.path(row), threads=1)
     # Not the one that the result is compared on.
     seeds = range(arguments.seed + 1, arguments.seed + 1 + arguments.samples)
-    drawn = [reference.random_inputs(session, row, 1, seed) for seed in seeds]
+    drawn = [sample(row, session, arguments, seed) for seed in seeds]
     place = samples.save(drawn, Path(folder) / f"{row['name']}.samples")
     return [f"--max-loss={arguments.max_loss}", f"--input={place}"]
 
@@ -164,7 +174,7 @@ def check(row, arguments, folder):
         onnx.checker.check_model(str(converted), full_check=True)
         line.is_valid = True
         original = reference.session(models.path(row), threads=2)
-        inputs = reference.random_inputs(original, row, 1, arguments.seed)
+        inputs = sample(row, original, arguments, arguments.seed)
         expected = original.run(None, inputs)
         line.noise = worst_error(original.run(None, rounded(inputs, arguments.precision)), expected)
         # Without optimisations, which may take a pair of casts for nothing.
@@ -204,6 +214,7 @@ def parse_arguments():
     parser.add_argument("--thalweg", type=Path, default=thalweg.DEFAULT_BINARY, metavar="PATH")
     parser.add_argument("--tensorrt-dir", type=Path, metavar="DIR", help="TensorRT to build with")
     parser.add_argument("--max-loss", metavar="LIMIT", help="nodes that lose more together stay in FP32")
+    parser.add_argument("--real", action="store_true", help="photographs, text and tones where they are known to fit")
     parser.add_argument("--samples", type=int, default=8, help="random samples that --max-loss is held against")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--least", type=int, default=15, help="models that must pass (default: 15, or all that are named)")

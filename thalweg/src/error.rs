@@ -161,6 +161,8 @@ pub enum Error {
         streams: usize,
         /// What the first failure was.
         first: String,
+        /// Whether the device was lost with them.
+        with_device: bool,
     },
 
     /// One execution failed on the device. Its inputs are still in the slot.
@@ -386,7 +388,8 @@ impl Error {
     /// Whether the device has failed for good, so that only a new process can go on.
     pub fn is_device_lost(&self) -> bool {
         match self {
-            Self::DeviceLost { .. } | Self::StreamsLost { .. } => true,
+            Self::DeviceLost { .. } => true,
+            Self::StreamsLost { with_device, .. } => *with_device,
             Self::Nvidia(error) => error.is_sticky(),
             _ => false,
         }

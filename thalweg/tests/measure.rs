@@ -78,7 +78,22 @@ fn a_batch_that_is_rounded_otherwise_is_compared_with_one_stream_at_its_own_size
 }
 
 #[test]
-fn batches_of_every_size_are_compared_as_closely_as_their_rounding_allows() {
+fn what_was_wrong_once_is_not_measured_again_and_forgotten() {
+    let configuration = Configuration { batch_size: 4, ..Configuration::default() };
+    let saturated = saturating_load(&configuration, None);
+    // Rounding that is no reason, as every kernel has some, and a difference that no rounding explains. The first pool
+    // makes the reference.
+    for (rounding, wrong_pool) in [(1e-6, Some(1)), (0.5, None)] {
+        let doubler = Doubler::new(4).rounding_batches(rounding);
+        let doubler =
+            wrong_pool.map_or(doubler, |pool| Doubler::new(4).rounding_batches(rounding).wrong_in_pool(pool));
+        let error = measure(&workload(Arc::new(doubler)), configuration, saturated).unwrap_err();
+        assert!(matches!(error, Error::WrongResult { batch_size: 4, .. }), "{error}");
+    }
+}
+
+#[test]
+fn batches_of_each_size_are_compared_with_one_stream_at_that_size() {
     // Three requests of a sample each, at two streams: executions of one to three samples.
     let load = Load { arrival: Arrival::Concurrency(3), samples_per_request: 1 };
     let configuration = Configuration { streams: 2, batch_size: 4, ..Configuration::default() };

@@ -35,10 +35,15 @@ fn workload(engine: Doubler) -> Workload {
 
 fn tuned(workload: &Workload, space: Space, name: &str) -> TuneOutcome {
     let folder = Folder::new(name);
-    tuned_in(&folder, workload, space).expect("something was measured")
+    tuned_in(&folder, workload, space, Earlier::Refuse).expect("something was measured")
 }
 
-fn tuned_in(folder: &Folder, workload: &Workload, space: Space) -> Result<TuneOutcome, Error> {
+fn tuned_in(
+    folder: &Folder,
+    workload: &Workload,
+    space: Space,
+    earlier: Earlier,
+) -> Result<TuneOutcome, Error> {
     let job = TuneJob {
         model: workload.model.clone(),
         engine: None,
@@ -51,7 +56,7 @@ fn tuned_in(folder: &Folder, workload: &Workload, space: Space) -> Result<TuneOu
         sample_time: None,
         policy: Policy::default(),
         folder: OutputFolder::claim(&folder.0).expect("the folder is ours"),
-        earlier: Earlier::Refuse,
+        earlier,
     };
     tune(&job, workload, &StopSignal::default(), &mut |_| {})
 }
@@ -89,21 +94,40 @@ fn streams_and_batches_win_where_an_execution_costs_the_same_for_any_batch() {
 }
 
 #[test]
-fn a_device_that_fails_for_good_ends_the_search_and_leaves_what_was_measured() {
-    for (sound_pools, slices) in [(0, 0), (1, 1), (2, 2)] {
+fn a_device_that_fails_for_good_ends_the_search_which_goes_on_without_that_candidate() {
+    for sound_pools in [0, 1, 2] {
+        let failing = Doubler::new(1).with_delays(&[EXECUTION]).failing_after_pools(sound_pools);
         let mut workload = workload(Doubler::new(1).with_delays(&[EXECUTION]));
-        workload.engine =
-            Arc::new(Doubler::new(1).with_delays(&[EXECUTION]).failing_after_pools(sound_pools));
+        let sound = std::mem::replace(&mut workload.engine, Arc::new(failing));
         let mut space = Space::for_device(&workload.device, workload.engine.signature());
         space.threads_per_stream = vec![1];
         let folder = Folder::new(&format!("lost-{sound_pools}"));
-        let error = tuned_in(&folder, &workload, space).expect_err("nothing can run on");
-        assert!(error.is_device_lost(), "{error}");
-        assert!(error.to_string().contains("the stream broke"), "{error}");
+        let error =
+            tuned_in(&folder, &workload, space.clone(), Earlier::Refuse).expect_err("nothing runs on");
+        assert!(error.is_device_lost() && error.to_string().contains("the bus is silent"), "{error}");
         let journal = std::fs::read_to_string(folder.0.join("journal.jsonl")).expect("the journal is kept");
-        let is_slice = |line: &&str| line.contains(r#""kind":"slice""#);
-        assert_eq!(journal.lines().filter(is_slice).count(), slices, "{journal}");
+        let slices = journal.lines().filter(|line| line.contains(r#""kind":"slice""#));
+        let (failed, good): (Vec<_>, Vec<_>) = slices.partition(|line| line.contains("the bus is silent"));
+        assert_eq!(good.len(), sound_pools.min(2), "{journal}");
+        // The third pool is one of the finals, in which nothing is given up.
+        assert_eq!(failed.len(), usize::from(sound_pools < 2), "{journal}");
+
+        workload.engine = sound;
+        let outcome = tuned_in(&folder, &workload, space, Earlier::Resume).expect("another process goes on");
+        let failures = outcome.candidates.iter().filter(|candidate| candidate.failure.is_some());
+        assert_eq!(failures.count(), failed.len());
+        assert!(outcome.winner.is_some());
     }
+}
+
+#[test]
+fn streams_that_break_without_the_device_are_the_fault_of_their_candidate() {
+    let mut workload = workload(Doubler::new(1).with_delays(&[EXECUTION]));
+    workload.engine = Arc::new(Doubler::new(1).with_delays(&[EXECUTION]).breaking_after(0));
+    let mut space = Space::for_device(&workload.device, workload.engine.signature());
+    space.threads_per_stream = vec![1];
+    let error = tuned_in(&Folder::new("broken"), &workload, space, Earlier::Refuse).expect_err("none ran");
+    assert!(!error.is_device_lost() && error.to_string().contains("the stream broke"), "{error}");
 }
 
 #[test]

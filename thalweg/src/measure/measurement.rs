@@ -251,6 +251,9 @@ pub struct Failures {
     /// configuration.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub lost_streams: BTreeSet<usize>,
+    /// Whether one of them was lost with the device, so that only a new process can go on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_lost_device: bool,
 }
 
 impl Failures {
@@ -258,6 +261,7 @@ impl Failures {
     pub(super) fn streams_lost(&self, streams: usize) -> Option<Error> {
         let lost = self.lost_streams.len();
         let first = || self.first.clone().unwrap_or_else(|| "no reason given".to_owned());
-        (lost > 0).then(|| Error::StreamsLost { lost, streams, first: first() })
+        let with_device = self.has_lost_device;
+        (lost > 0).then(|| Error::StreamsLost { lost, streams, first: first(), with_device })
     }
 }

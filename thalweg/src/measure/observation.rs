@@ -97,6 +97,7 @@ impl<'a> Observation<'a> {
             self.failures.first.get_or_insert_with(|| error.to_string());
             if response.has_lost_its_stream() {
                 self.failures.lost_streams.insert(response.slot().executor);
+                self.failures.has_lost_device |= error.is_device_lost();
             }
             return Ok(());
         }

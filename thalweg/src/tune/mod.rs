@@ -203,7 +203,10 @@ fn with_instruments<T>(
             let pacing = Pacing { warm_up, window, max_windows: window_count };
             simulated.set(simulated.get() + trial.duration());
             let measurement = workload.experiment(configuration, load, pacing).run(stop)?;
-            measurement.check_streams().map(|()| measurement)
+            match measurement.check_streams() {
+                Err(error) if error.is_device_lost() => Err(error),
+                _ => Ok(measurement),
+            }
         },
         elapsed: &|| if is_simulated { simulated.get() } else { clock.now().to_duration() },
         is_stopped: &|| stop.is_requested(),

@@ -123,7 +123,9 @@ impl<'a, 'i> Run<'a, 'i> {
             configuration: &trial.configuration,
             elapsed,
         });
-        let Some((slice, _)) = self.measure(trial)? else { return Ok(false) };
+        let measured = self.measure(trial);
+        self.note_loss(candidate, &measured)?;
+        let Some((slice, _)) = measured? else { return Ok(false) };
         self.journal.add(&Entry::Slice(self.reading(candidate, &slice)))?;
         let before = self.standings();
         self.search.record(candidate, slice.clone());
@@ -131,6 +133,17 @@ impl<'a, 'i> Run<'a, 'i> {
         (self.progress)(Progress::Measured { configuration: &trial.configuration, slice: &slice, leader });
         self.tell_dropped(&before)?;
         Ok(true)
+    }
+
+    /// Writes down which candidate the device was lost with, so that a search that is resumed does not begin with it
+    /// again, to lose the device again.
+    fn note_loss<T>(&mut self, candidate: usize, measured: &Result<T>) -> Result<()> {
+        match measured {
+            Err(error) if error.is_device_lost() => {
+                self.journal.add(&Entry::Slice(self.reading(candidate, &Slice::failed(error))))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Refuses to go on where there is nothing to report.

@@ -53,6 +53,8 @@ pub struct Doubler {
     pools: AtomicUsize,
     /// A stream that gives wrong outputs.
     wrong_stream: Option<usize>,
+    /// A pool, counted from 0, all streams of which give wrong outputs.
+    wrong_pool: Option<usize>,
     /// The relative error of batches of more than one sample, as if other kernels rounded them otherwise.
     batch_error: f32,
     /// The most streams that it makes.
@@ -88,6 +90,7 @@ impl Doubler {
             sound_pools: usize::MAX,
             pools: AtomicUsize::new(0),
             wrong_stream: None,
+            wrong_pool: None,
             batch_error: 0.0,
             room: usize::MAX,
             remark: None,
@@ -124,6 +127,10 @@ impl Doubler {
         Self { batch_error: relative_error, ..self }
     }
 
+    pub fn wrong_in_pool(self, pool: usize) -> Self {
+        Self { wrong_pool: Some(pool), ..self }
+    }
+
     pub fn wrong_on_stream(self, stream: usize) -> Self {
         Self { wrong_stream: Some(stream), ..self }
     }
@@ -144,12 +151,14 @@ impl Engine for Doubler {
                 reason,
             });
         }
-        let is_sound = self.pools.fetch_add(1, Ordering::Relaxed) < self.sound_pools;
+        let pool = self.pools.fetch_add(1, Ordering::Relaxed);
+        let is_sound = pool < self.sound_pools;
         let executor = |stream: usize| -> Box<dyn Executor> {
             let script = Script {
                 delay: self.delays[stream.min(self.delays.len() - 1)],
                 lifetime: self.lifetime.unwrap_or(if is_sound { usize::MAX } else { 0 }),
-                is_wrong: self.wrong_stream == Some(stream),
+                has_device: is_sound,
+                is_wrong: self.wrong_stream == Some(stream) || self.wrong_pool == Some(pool),
                 batch_error: self.batch_error,
             };
             let remark = self.remark.clone().filter(|(of, _)| *of == stream).map(|(_, remark)| remark);
@@ -167,6 +176,7 @@ impl Engine for Doubler {
 struct Script {
     delay: Duration,
     lifetime: usize,
+    has_device: bool,
     is_wrong: bool,
     batch_error: f32,
 }
@@ -220,7 +230,11 @@ fn execute_all(
         let start = clock.now();
         std::thread::sleep(script.delay);
         is_broken |= execution >= script.lifetime;
-        let outcome = if is_broken { lost() } else { double(&mut slot, script.batch_error) };
+        let outcome = match is_broken {
+            true if !script.has_device => device_lost(),
+            true => lost(),
+            false => double(&mut slot, script.batch_error),
+        };
         if script.is_wrong {
             slot.outputs[0].elements_mut::<f32>()[1] += 1.0;
         }
@@ -232,6 +246,10 @@ fn execute_all(
             waker.iter().for_each(Waker::wake);
         }
     }
+}
+
+fn device_lost() -> Outcome {
+    Outcome::Lost(Error::DeviceLost { stream: 0, slot: 0, reason: "the bus is silent".to_owned() })
 }
 
 fn lost() -> Outcome {

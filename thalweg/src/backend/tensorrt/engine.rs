@@ -28,7 +28,7 @@ pub(super) struct TensorRtEngine {
     pub profiles: Arc<Profiles>,
     pub signature: Signature,
     pub context: Arc<CudaContext>,
-    pub streams: Streams,
+    pub streams: Arc<Streams>,
     pub nvml: Result<NvmlDevice, thalweg_nvidia::Error>,
     pub leaves_counters: bool,
     pub recorder: Recorder,

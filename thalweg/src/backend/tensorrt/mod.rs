@@ -59,6 +59,8 @@ pub struct TensorRtBackend {
 
 struct Gpu {
     context: Arc<CudaContext>,
+    /// Those of all its engines: what counts is what ran first in the process.
+    streams: Arc<Streams>,
     /// The same GPU as NVML sees it, or why it does not.
     nvml: Result<NvmlDevice, thalweg_nvidia::Error>,
     leaves_counters: bool,
@@ -77,7 +79,7 @@ impl Gpu {
         let recorder = Recorder::new(surroundings, &properties.uuid, properties.sm_count);
         let leaves_counters = surroundings.leaves_counters;
         let cuda_version = driver.cuda_version()?.to_string();
-        Ok(Self { context, nvml, leaves_counters, recorder, cuda_version })
+        Ok(Self { context, streams: Arc::default(), nvml, leaves_counters, recorder, cuda_version })
     }
 }
 
@@ -185,7 +187,7 @@ impl Backend for TensorRtBackend {
             engine: loaded,
             signature,
             context: Arc::clone(&gpu.context),
-            streams: Streams::default(),
+            streams: Arc::clone(&gpu.streams),
             nvml: gpu.nvml.clone(),
             leaves_counters: gpu.leaves_counters,
             recorder: gpu.recorder.clone(),

@@ -13,7 +13,8 @@ use crate::error::Result;
 /// an H200, whatever else is changed (docs/design-notes.md). That making them early is enough is assumed.
 const EARLY: usize = 16;
 
-/// All streams that were made, the oldest first. One that nobody has is used again before another is made.
+/// All streams that were made, the oldest first. One that nobody has is used again before another is made. The lock is
+/// taken by whoever starts a pool.
 #[derive(Default)]
 pub(super) struct Streams(Mutex<Made>);
 

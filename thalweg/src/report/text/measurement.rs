@@ -139,8 +139,12 @@ device        NVIDIA H100 80GB HBM3, tensorrt backend, 16 cores, 85.5 GB, CUDA
         measurement.device.backend = "simulated".to_owned();
         measurement.stability = Stability::Unstable { throughput_spread: 1.31, latency_spread: 1.84 };
         measurement.verification = Verification::default();
-        measurement.failures =
-            Failures { count: 3, first: Some("out of\u{1b}[2J memory".to_owned()), lost_streams: [1].into() };
+        measurement.failures = Failures {
+            count: 3,
+            first: Some("out of\u{1b}[2J memory".to_owned()),
+            lost_streams: [1].into(),
+            has_lost_device: true,
+        };
         let expected = "\
 Simulated: no device ran this.
 4,425 inferences/s (95 % interval 4,377 to 4,474), largest latency 769 us
