@@ -1,5 +1,8 @@
-//! Tuning over several engines through the public API, on a simulated device whose kernels depend on how they are built.
+//! Tuning over several engines through the public API, on a simulated device whose kernels depend on how they are built,
+//! and on one that fails.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod support;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,14 +16,17 @@ use thalweg::backend::{
 };
 use thalweg::engine::{EngineSource, MaxBatch};
 use thalweg::files::OutputFolder;
-use thalweg::measure::{StopSignal, Workload, WorkloadSpec};
+use thalweg::measure::{Estimate, StopSignal, Workload, WorkloadSpec};
 use thalweg::model::Model;
 use thalweg::model::zoo::Network;
+use thalweg::pool::Configuration;
 use thalweg::tune::{
     BuildBudget, BuildCandidate, BuildOutcome, Earlier, Finalist, Limits, Policy, Space, TuneJob,
-    TunedConfig, race_builds, tune,
+    TunedConfig, race_builds, saturating_load, tune,
 };
 use thalweg::units::Nanos;
+
+use support::Doubler;
 
 /// A simulated H100 whose builder finds faster kernels the higher the level is, and at one level never ends.
 struct Levelled {
@@ -117,7 +123,7 @@ fn the_engine_with_the_faster_kernels_wins_by_what_they_gain() {
     let finalists: Vec<_> =
         workloads.iter().zip(&tuned).map(|(workload, tuned)| Finalist { workload, tuned }).collect();
     let ratios = race_builds(&finalists, Duration::from_secs(3), 0, &StopSignal::default()).unwrap();
-    let ratios = [None].into_iter().chain(ratios.into_iter().map(|ratio| Some(ratio.unwrap())));
+    let ratios = ratios.into_iter().map(Result::unwrap);
     let candidates =
         levels.iter().zip(tuned).zip(ratios).map(|((level, tuned), over_first)| BuildCandidate {
             name: format!("level {level}"),
@@ -141,6 +147,40 @@ fn the_engine_with_the_faster_kernels_wins_by_what_they_gain() {
     // What is deployed says how its engine was built.
     let Some(EngineSource::Built(spec)) = &fast.tuned.as_ref().unwrap().engine else { panic!("{fast:?}") };
     assert_eq!(spec.options.optimization_level, Some(5));
+}
+
+/// Engines as the finals find them: what their searches said does not matter.
+fn finals(engines: Vec<Doubler>) -> Result<Vec<Result<Option<Estimate>, String>>, Error> {
+    let configuration = Configuration { streams: 2, depth: 1, ..Configuration::default() };
+    let load = saturating_load(&configuration, None);
+    let found = searched(&workload(&Levelled::new(None), 5, None).unwrap(), "any");
+    let tuned = TunedConfig { configuration, load, ..found };
+    // What such an engine gives is known from one that is sound.
+    let workload = |engine| Workload { engine: Arc::new(engine), ..support::workload(Arc::new(doubler())) };
+    let workloads: Vec<_> = engines.into_iter().map(workload).collect();
+    let finalists: Vec<_> = workloads.iter().map(|workload| Finalist { workload, tuned: &tuned }).collect();
+    race_builds(&finalists, Duration::ZERO, 0, &StopSignal::default())
+}
+
+fn doubler() -> Doubler {
+    Doubler::new(1).with_delays(&[Duration::from_millis(5)])
+}
+
+#[test]
+fn a_device_that_is_lost_in_the_finals_is_no_fault_of_an_engine() {
+    let error = finals(vec![doubler(), doubler().failing_after_pools(1)]).unwrap_err();
+    assert!(error.is_device_lost() && error.to_string().contains("the bus is silent"), "{error}");
+}
+
+#[test]
+fn where_the_first_engine_fails_in_the_finals_the_others_are_compared_with_the_next() {
+    // One of its streams breaks, and the other one goes on.
+    let broken = doubler().with_delays(&[1, 20].map(Duration::from_millis)).breaking_after(20);
+    let slow = doubler().with_delays(&[Duration::from_millis(15)]);
+    let ratios = finals(vec![broken, doubler(), slow]).unwrap();
+    let [Err(reason), Ok(None), Ok(Some(ratio))] = &ratios[..] else { panic!("{ratios:?}") };
+    assert!(reason.starts_with("1 of 2 streams failed for good"), "{reason}");
+    assert!(ratio.value < 0.7, "{ratio:?}");
 }
 
 #[test]

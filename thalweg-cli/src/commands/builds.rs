@@ -44,7 +44,8 @@ pub fn run(
         session.search(entrant, time)?;
     }
     let finals = args.time.mul_f64(1.0 - PART_OF_SEARCHES);
-    let candidates = raced(entrants, finals, args.workload.seed, &interrupts)?;
+    raced(&mut entrants, finals, args.workload.seed, &interrupts)?;
+    let candidates = entrants.into_iter().map(|entrant| entrant.candidate).collect();
     let limits = args.max_loss.iter().map(ToString::to_string).collect();
     show(&BuildOutcome::of(limits, time, candidates), args, folder, output)
 }
@@ -56,6 +57,13 @@ struct Entrant<'a> {
     folder: Option<OutputFolder>,
     workload: Option<Workload>,
     candidate: BuildCandidate,
+}
+
+impl Entrant<'_> {
+    /// What its search found, with what runs it.
+    fn finalist(&self) -> Option<Finalist<'_>> {
+        Some(Finalist { workload: self.workload.as_ref()?, tuned: self.candidate.tuned.as_ref()? })
+    }
 }
 
 /// What all engines are tuned with.
@@ -296,33 +304,21 @@ impl Models<'_> {
 
 /// Measures the winners of all searches in turns and notes how they did against the first.
 fn raced(
-    entrants: Vec<Entrant<'_>>,
+    entrants: &mut [Entrant<'_>],
     time: Duration,
     seed: u64,
     interrupts: &Interrupts,
-) -> anyhow::Result<Vec<BuildCandidate>> {
-    let finalist = |entrant: &Entrant<'_>| entrant.workload.is_some() && entrant.candidate.ran();
-    let finalists: Vec<Finalist<'_>> = entrants
-        .iter()
-        .filter_map(|entrant| {
-            let (workload, tuned) = (entrant.workload.as_ref()?, entrant.candidate.tuned.as_ref()?);
-            Some(Finalist { workload, tuned })
-        })
-        .collect();
-    let mut ratios = race_builds(&finalists, time, seed, &interrupts.stop)?.into_iter();
-    drop(finalists);
-    let first = entrants.iter().position(finalist);
-    let with_ratio = |(place, entrant): (usize, Entrant<'_>)| {
-        let is_behind = finalist(&entrant) && Some(place) != first;
-        let mut candidate = entrant.candidate;
-        match is_behind.then(|| ratios.next()).flatten() {
-            Some(Ok(ratio)) => candidate.over_first = Some(ratio),
-            Some(Err(failed)) => candidate.refused = Some(failed),
-            None => {}
+) -> anyhow::Result<()> {
+    let finalists: Vec<Finalist<'_>> = entrants.iter().filter_map(Entrant::finalist).collect();
+    let ratios = race_builds(&finalists, time, seed, &interrupts.stop)?;
+    let finalists = entrants.iter_mut().filter(|entrant| entrant.finalist().is_some());
+    for (Entrant { candidate, .. }, ratio) in finalists.zip(ratios) {
+        match ratio {
+            Ok(ratio) => candidate.over_first = ratio,
+            Err(failed) => candidate.refused = Some(failed),
         }
-        candidate
-    };
-    Ok(entrants.into_iter().enumerate().map(with_ratio).collect())
+    }
+    Ok(())
 }
 
 fn show(

@@ -182,8 +182,8 @@ impl<'a> Trials<'a, '_> {
         let entrants = [self.setup, self.setup.with(twice)].map(|setup| self.entrant(setup));
         let turns = self.turns();
         let mut show = |setup: &Setup| (self.progress)(Progress::Probing(setup));
-        let tried = race(&entrants, turns, self.stop, &mut show)?;
-        if let Some(Tried::Ratio(ratio)) = tried.into_iter().next() {
+        let probe = race(&entrants, turns, self.stop, &mut show)?;
+        if let Tried::Ratio(ratio) = probe.over(0, 1) {
             let fill = ratio.value.recip().min(1.0);
             let source = format!("probe: twice the streams ran {:.2} times as fast", ratio.value);
             evidence.put(Quantity::DeviceFill, fill, source);
@@ -287,7 +287,8 @@ impl<'a> Trials<'a, '_> {
 
     fn race(&mut self, entrants: &[Entrant<'_>]) -> Result<Vec<Tried>> {
         let turns = self.turns();
-        race(entrants, turns, self.stop, &mut |setup| (self.progress)(Progress::Trying(setup)))
+        let mut show = |setup: &Setup| (self.progress)(Progress::Trying(setup));
+        Ok(race(entrants, turns, self.stop, &mut show)?.over_first())
     }
 
     fn turns(&self) -> Turns {

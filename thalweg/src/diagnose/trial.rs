@@ -1,6 +1,6 @@
 //! Trying remedies: each is measured in turns with the baseline, and what counts is the ratio within a round.
 //!
-//! In: setups. Out: for each its throughput over the first one's, with an interval. Rounds are shuffled, so that a
+//! In: setups. Out: for each its throughput over another one's, with an interval. Rounds are shuffled, so that a
 //! device that warms up or a neighbour that comes and goes favours nobody.
 
 use std::time::Duration;
@@ -66,8 +66,15 @@ pub(crate) struct Turns {
     pub seed: u64,
 }
 
-/// Measures all in turns; gives for each but the first its throughput over the first one's. What fails takes no
-/// further part, and a stop leaves those that lack rounds without a ratio.
+/// What turns showed.
+pub(crate) struct Race {
+    /// Throughputs by round and entrant; `None` where an entrant was not measured.
+    rounds: Vec<Vec<Option<f64>>>,
+    /// Why an entrant took no further part.
+    failures: Vec<Option<Error>>,
+}
+
+/// Measures all in turns. What fails takes no further part, and a stop leaves those that lack rounds without a ratio.
 ///
 /// # Errors
 /// [`Error::Bug`].
@@ -76,9 +83,9 @@ pub(crate) fn race(
     turns: Turns,
     stop: &StopSignal,
     progress: &mut dyn FnMut(&Setup),
-) -> Result<Vec<Tried>> {
+) -> Result<Race> {
     let mut random = Random::new(turns.seed);
-    let mut failures: Vec<Option<String>> = vec![None; entrants.len()];
+    let mut failures: Vec<Option<Error>> = entrants.iter().map(|_| None).collect();
     let mut rounds: Vec<Vec<Option<f64>>> = Vec::new();
     for _ in 0..turns.rounds {
         let mut order: Vec<usize> = (0..entrants.len()).collect();
@@ -95,25 +102,48 @@ pub(crate) fn race(
                 Ok(measurement) => round[index] = Some(measurement.throughput_inferences_per_s.value),
                 Err(Error::Interrupted) => {}
                 Err(error @ Error::Bug(_)) => return Err(error),
-                Err(error) => failures[index] = Some(error.to_string()),
+                Err(error) => failures[index] = Some(error),
             }
         }
         rounds.push(round);
     }
-    Ok((1..entrants.len()).map(|index| outcome(&rounds, index, &failures)).collect())
+    Ok(Race { rounds, failures })
 }
 
-fn outcome(rounds: &[Vec<Option<f64>>], index: usize, failures: &[Option<String>]) -> Tried {
-    if let Some(reason) = &failures[index] {
-        return Tried::Failed(reason.clone());
+impl Race {
+    /// For each but the first its throughput over the first one's.
+    pub fn over_first(&self) -> Vec<Tried> {
+        (1..self.failures.len()).map(|index| self.over(0, index)).collect()
     }
-    if let Some(reason) = &failures[0] {
-        return Tried::Failed(format!("the setup as it was failed: {reason}"));
+
+    /// The throughput of the entrant at `index` over that of the one at `base`.
+    pub fn over(&self, base: usize, index: usize) -> Tried {
+        if let Some(reason) = self.failure(index) {
+            return Tried::Failed(reason.to_string());
+        }
+        if let Some(reason) = self.failure(base) {
+            return Tried::Failed(format!("the setup as it was failed: {reason}"));
+        }
+        let pair = |round: &Vec<Option<f64>>| Some((round[index]?, round[base]?));
+        let pairs: Vec<(f64, f64)> = self.rounds.iter().filter_map(pair).collect();
+        match (pairs.len() >= LEAST_ROUNDS).then(|| paired_ratio(&pairs)).flatten() {
+            Some(ratio) => Tried::Ratio(ratio),
+            None => Tried::Failed("it was stopped before enough rounds were measured".to_owned()),
+        }
     }
-    let pairs: Vec<(f64, f64)> = rounds.iter().filter_map(|round| Some((round[index]?, round[0]?))).collect();
-    match (pairs.len() >= LEAST_ROUNDS).then(|| paired_ratio(&pairs)).flatten() {
-        Some(ratio) => Tried::Ratio(ratio),
-        None => Tried::Failed("it was stopped before enough rounds were measured".to_owned()),
+
+    /// Why an entrant took no further part.
+    pub fn failure(&self, index: usize) -> Option<&Error> {
+        self.failures[index].as_ref()
+    }
+
+    /// The race, unless the device was lost in it: then what failed afterwards says nothing of the entrants.
+    ///
+    /// # Errors
+    /// The first entrant's that saw it.
+    pub fn unless_device_lost(mut self) -> Result<Self> {
+        let lost = self.failures.iter_mut().find(|it| it.as_ref().is_some_and(Error::is_device_lost));
+        lost.and_then(Option::take).map_or(Ok(self), Err)
     }
 }
 
@@ -128,7 +158,8 @@ pub(super) fn as_asked(measurement: Measurement) -> Result<Measurement> {
 /// One turn by itself.
 ///
 /// # Errors
-/// As [`Experiment::run`](crate::measure::Experiment::run), and the first error where a request failed.
+/// As [`Experiment::run`](crate::measure::Experiment::run), [`Error::StreamsLost`] where streams were, and the first
+/// error where a request failed.
 pub(super) fn measure(entrant: &Entrant<'_>, stop: &StopSignal) -> Result<Measurement> {
     let Setup { configuration, feeding, load } = entrant.setup;
     let in_turn = LEAST_EXECUTIONS * configuration.batch_size as f64;
@@ -136,6 +167,7 @@ pub(super) fn measure(entrant: &Entrant<'_>, stop: &StopSignal) -> Result<Measur
     let pacing = Pacing { warm_up: (window / 5).max(LEAST_WARM_UP), window, max_windows: 1 };
     let measurement = entrant.workload.experiment(configuration, load, pacing).fed(feeding);
     let measurement = measurement.observed(entrant.observing).run(stop)?;
+    measurement.check_streams()?;
     match measurement.failures.first {
         Some(reason) => Err(Error::Execution { stream: 0, slot: 0, reason }),
         None => Ok(measurement),

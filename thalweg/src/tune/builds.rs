@@ -115,17 +115,17 @@ pub struct Finalist<'a> {
     pub tuned: &'a TunedConfig,
 }
 
-/// Measures finalists in turns, in about so much time; for each but the first its throughput over the first one's, or why
-/// there is none.
+/// Measures finalists in turns, in about so much time. For each its throughput over that of the first one that did not
+/// fail, or why there is none; `None` for that one itself.
 ///
 /// # Errors
-/// [`Error::Bug`](crate::Error::Bug).
+/// Where the device is lost, and [`Error::Bug`](crate::Error::Bug).
 pub fn race_builds<'a>(
     finalists: &[Finalist<'a>],
     time: Duration,
     seed: u64,
     stop: &StopSignal,
-) -> Result<Vec<Result<Estimate, String>>> {
+) -> Result<Vec<Result<Option<Estimate>, String>>> {
     let share = time.div_f64((ROUNDS * finalists.len().max(1)) as f64);
     let turn = share.mul_f64(MEASURED).clamp(SHORTEST_TURN, LONGEST_TURN);
     let entrant = |finalist: &Finalist<'a>| {
@@ -135,12 +135,16 @@ pub fn race_builds<'a>(
         Entrant { turn, ..Entrant::of_rate(finalist.workload, setup, rate) }
     };
     let entrants: Vec<Entrant<'a>> = finalists.iter().map(entrant).collect();
-    let ratio = |tried| match tried {
-        Tried::Ratio(ratio) => Ok(ratio),
+    let turns = Turns { rounds: ROUNDS, seed };
+    let race = race(&entrants, turns, stop, &mut |_| {})?.unless_device_lost()?;
+    let has_failed = |index: usize| race.failure(index).is_some();
+    let first = (0..entrants.len()).find(|index| !has_failed(*index)).unwrap_or(0);
+    let ratio = |index| match race.over(first, index) {
+        _ if index == first && !has_failed(first) => Ok(None),
+        Tried::Ratio(ratio) => Ok(Some(ratio)),
         Tried::Failed(reason) => Err(reason),
     };
-    let turns = Turns { rounds: ROUNDS, seed };
-    Ok(race(&entrants, turns, stop, &mut |_| {})?.into_iter().map(ratio).collect())
+    Ok((0..entrants.len()).map(ratio).collect())
 }
 
 impl BuildCandidate {

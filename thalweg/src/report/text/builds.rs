@@ -80,12 +80,16 @@ fn verdict(outcome: &BuildOutcome) -> String {
         return format!("no engine ran{within}");
     };
     let first = outcome.candidates.iter().find(|it| it.ran());
-    match (&winner.over_first, first) {
-        (Some(ratio), Some(first)) => {
-            format!("{} wins: {} {}{within}", winner.name, wording::times(ratio), first.name)
-        }
-        _ => format!("{} wins: no other is surely faster{within}", winner.name),
-    }
+    let has_others = outcome.candidates.iter().filter(|it| it.tuned.is_some()).count() > 1;
+    let has_ratios = outcome.candidates.iter().any(|it| it.over_first.is_some());
+    let why = match (&winner.over_first, first) {
+        (Some(ratio), Some(first)) => format!("wins: {} {}", wording::times(ratio), first.name),
+        _ if has_ratios => "wins: no other is surely faster".to_owned(),
+        // The finals were stopped, or all others failed in them.
+        _ if has_others => "wins by default: no other was measured beside it".to_owned(),
+        _ => "wins: no other ran".to_owned(),
+    };
+    format!("{} {why}{within}", winner.name)
 }
 
 /// What the search's time holds, and what it does not.
@@ -126,6 +130,26 @@ mod tests {
         assert!(text.contains("*  int8    0.999310  3.1e-2"), "{text}");
         assert!(text.contains("fp16 takes no part: accuracy of `y`"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
+
+    #[test]
+    fn one_that_was_compared_with_no_other_wins_by_default_alone() {
+        let stopped =
+            BuildCandidate { refused: Some("it was stopped".to_owned()), ..build_candidate("fp16") };
+        let slower = Estimate { value: 0.9, lower: 0.8, upper: 1.0 };
+        let cases = [
+            (stopped.clone(), "fp32 wins by default: no other was measured beside it\n"),
+            (BuildCandidate { tuned: None, ..stopped }, "fp32 wins: no other ran\n"),
+            (
+                BuildCandidate { over_first: Some(slower), ..build_candidate("fp16") },
+                "fp32 wins: no other is surely faster\n",
+            ),
+        ];
+        for (other, verdict) in cases {
+            let outcome = BuildOutcome::of(vec![], SEARCH, vec![build_candidate("fp32"), other]);
+            let text = text_of_builds(&outcome, Style::Plain);
+            assert!(text.starts_with(verdict), "{text}");
+        }
     }
 
     #[test]
