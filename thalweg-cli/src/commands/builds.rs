@@ -125,10 +125,6 @@ impl Session<'_> {
         let took = start.elapsed();
         candidate.build_time = Some(Nanos::from_duration(took));
         match prepared {
-            Ok(_) => budget.count_built(took),
-            Err(_) => budget.count_failed(took),
-        }
-        match prepared {
             Ok((workload, accuracy)) => {
                 let mut limits =
                     self.args.max_loss.iter().filter_map(|limit| limit.check(accuracy.as_ref()?).err());
@@ -137,6 +133,11 @@ impl Session<'_> {
                 entrant.workload = Some(workload).filter(|_| candidate.refused.is_none());
             }
             Err(error) => candidate.refused = Some(self.reason(&error)),
+        }
+        // One that loses too much is no engine to tune either.
+        match entrant.workload {
+            Some(_) => budget.count_built(took),
+            None => budget.count_failed(took),
         }
         Ok(entrant)
     }

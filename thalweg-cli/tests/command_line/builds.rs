@@ -92,6 +92,18 @@ fn what_is_not_built_for_lack_of_time_is_named() {
 }
 
 #[test]
+fn the_time_for_builds_runs_on_past_an_engine_that_loses_too_much() {
+    let scratch = Scratch::new();
+    let line = format!(
+        "tune {{}} {CLASSIFIER_SHAPE} --backend cpu --precision int8,fp32 --max-loss cosine=0.9999999 \
+         --build-time 0.000001 --streams 1 --batch 1 --time 2 --out {{}} --json"
+    );
+    let outcome = run(&line, &[&classifier(), &scratch.path("out")]).succeeded().json();
+    assert!(outcome["candidates"][0]["refused"].as_str().unwrap().contains("cosine="), "{outcome}");
+    assert_eq!(outcome["winner"], 1, "{outcome}");
+}
+
+#[test]
 fn several_engines_are_for_tune_alone() {
     let scratch = Scratch::new();
     let (model, engine) = (launch(&scratch), scratch.path("m.engine"));
