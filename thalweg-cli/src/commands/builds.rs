@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use thalweg::Error;
 use thalweg::backend::{self, Backend, BuildOptions, DataSheet, Precision};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Workload, WorkloadSpec};
@@ -34,6 +35,8 @@ pub fn run(
 ) -> anyhow::Result<()> {
     ensure!(args.sweep.is_none(), "--sweep judges one search: over several engines there are many");
     ensure!(!args.resume, "--resume continues one search: over several engines there are many");
+    // What `report` would show instead of what comes out now.
+    check_no_search(folder)?;
     let interrupts = Interrupts::catch()?;
     let backend = backend::open(&args.workload.backend, &surroundings_of(&args.workload))?;
     let session = Session { args, backend: backend.as_ref(), interrupts: &interrupts, output, folder };
@@ -48,6 +51,17 @@ pub fn run(
     let candidates = entrants.into_iter().map(|entrant| entrant.candidate).collect();
     let limits = args.max_loss.iter().map(ToString::to_string).collect();
     show(&BuildOutcome::of(limits, time, candidates), args, folder, output)
+}
+
+/// Refuses a folder that has an earlier search, before anything is built.
+fn check_no_search(folder: &OutputFolder) -> thalweg::Result<()> {
+    search::journal::Journal::check_absent(folder).map_err(|error| match error {
+        Error::EarlierJournal { path, .. } => {
+            let reason = "over several engines no search is: choose another --out".to_owned();
+            Error::Mismatch { path, reason }
+        }
+        other => other,
+    })
 }
 
 /// One engine: what runs it, where it may, and what is known of it.
@@ -90,7 +104,7 @@ impl Session<'_> {
 
     fn folder_of(&self, variant: &Variant) -> anyhow::Result<OutputFolder> {
         let folder = OutputFolder::claim(&self.folder.path().join(variant.folder()))?;
-        search::journal::Journal::check_absent(&folder)?;
+        check_no_search(&folder)?;
         Ok(folder)
     }
 
@@ -268,8 +282,8 @@ impl Session<'_> {
 
     /// In one line: a backend may say much.
     fn reason(&self, error: &anyhow::Error) -> String {
-        match error.downcast_ref::<thalweg::Error>() {
-            Some(thalweg::Error::BuildStopped) if !self.interrupts.stop.is_requested() => {
+        match error.downcast_ref::<Error>() {
+            Some(Error::BuildStopped) if !self.interrupts.stop.is_requested() => {
                 "its build was stopped: the time of --build-time was up".to_owned()
             }
             Some(error) => first_line(error),
@@ -279,7 +293,7 @@ impl Session<'_> {
 }
 
 fn is_device_lost(error: &anyhow::Error) -> bool {
-    error.downcast_ref().is_some_and(thalweg::Error::is_device_lost)
+    error.downcast_ref().is_some_and(Error::is_device_lost)
 }
 
 /// The model, and what it was converted to so far, or why that failed.

@@ -104,6 +104,18 @@ fn the_time_for_builds_runs_on_past_an_engine_that_loses_too_much() {
 }
 
 #[test]
+fn a_search_of_one_engine_keeps_its_folder() {
+    let scratch = Scratch::new();
+    let (model, out) = (launch(&scratch), scratch.path("out"));
+    let line = "tune {} --backend simulated:h100 --streams 1 --batch 1 --time 2 --out {}";
+    run(line, &[&model, &out]).succeeded();
+    let tuned = fs::read(out.join("tuned.json")).unwrap();
+    run(&format!("{line} --optimization-level 3,5"), &[&model, &out])
+        .refused(1, &["journal.jsonl cannot be continued", "choose another --out"]);
+    assert_eq!(fs::read(out.join("tuned.json")).unwrap(), tuned);
+}
+
+#[test]
 fn several_engines_are_for_tune_alone() {
     let scratch = Scratch::new();
     let (model, engine) = (launch(&scratch), scratch.path("m.engine"));
