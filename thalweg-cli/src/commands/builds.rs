@@ -43,14 +43,19 @@ pub fn run(
     let mut entrants = session.built(variants)?;
     let ready = entrants.iter().filter(|entrant| entrant.workload.is_some()).count();
     let time = args.time.mul_f64(PART_OF_SEARCHES / ready.max(1) as f64);
-    for entrant in &mut entrants {
-        session.search(entrant, time)?;
-    }
     let finals = args.time.mul_f64(1.0 - PART_OF_SEARCHES);
-    raced(&mut entrants, finals, args.workload.seed, &interrupts)?;
+    let searched = session.search_each(&mut entrants, time);
+    let ended = searched.and_then(|()| raced(&mut entrants, finals, args.workload.seed, &interrupts));
     let candidates = entrants.into_iter().map(|entrant| entrant.candidate).collect();
     let limits = args.max_loss.iter().map(ToString::to_string).collect();
-    show(&BuildOutcome::of(limits, time, candidates), args, folder, output)
+    let shown = show(&BuildOutcome::of(limits, time, candidates), args, folder, output);
+    if ended.is_err() {
+        output.note(&format!(
+            "what the searches measured is kept in the engines' folders in {}: begin again with another --out",
+            folder.path().display()
+        ));
+    }
+    ended.and(shown)
 }
 
 /// Refuses a folder that has an earlier search, before anything is built.
@@ -249,7 +254,24 @@ impl Session<'_> {
         Ok(precision::assess(&workload.engine, &assessment)?)
     }
 
-    /// Searches the best configuration of an engine that takes part.
+    /// Searches the best configuration of each engine that takes part.
+    ///
+    /// # Errors
+    /// Where the device is lost: then those to come are not searched, and what was found before stays.
+    fn search_each(&self, entrants: &mut [Entrant<'_>], time: Duration) -> anyhow::Result<()> {
+        let mut ended = Ok(());
+        for entrant in entrants.iter_mut().filter(|entrant| entrant.workload.is_some()) {
+            match &ended {
+                Ok(()) => ended = self.search(entrant, time),
+                Err(_) => {
+                    entrant.candidate.refused = Some("not searched: the device was lost before".to_owned());
+                }
+            }
+        }
+        ended
+    }
+
+    /// Searches the best configuration of an engine.
     ///
     /// # Errors
     /// Where the device is lost, so that no other engine could run.
@@ -259,8 +281,10 @@ impl Session<'_> {
         };
         match self.tuned(entrant.variant, workload, folder, time) {
             Ok(tuned) => entrant.candidate.tuned = tuned,
-            Err(error) if is_device_lost(&error) => return Err(error),
-            Err(error) => entrant.candidate.refused = Some(self.reason(&error)),
+            Err(error) => {
+                entrant.candidate.refused = Some(self.reason(&error));
+                return if is_device_lost(&error) { Err(error) } else { Ok(()) };
+            }
         }
         Ok(())
     }
