@@ -163,7 +163,8 @@ impl Session<'_> {
 
     /// Whether a precision is a flag of the builder, as it is for one engine alone; else the model is converted.
     fn is_flag(&self, target: Target) -> bool {
-        let is_alone = self.args.workload.builder.precision.len() == 1 && self.args.max_loss.is_empty();
+        let mut precisions = self.args.workload.builder.precision.iter();
+        let is_alone = precisions.all(|other| *other == target) && self.args.max_loss.is_empty();
         let has_flag = matches!(target, Target::Half(HalfType::Fp16) | Target::Int8);
         let is_allowed = has_flag && !self.backend.takes_types_from_model();
         target == Target::Fp32 || (is_alone && is_allowed && !self.args.quantization.are_given())

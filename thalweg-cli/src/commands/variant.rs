@@ -36,12 +36,13 @@ impl Variant {
         Ok(Self::all(args).remove(0))
     }
 
-    /// Every combination, the first of everything first.
+    /// Every combination, the first of everything first. What is named twice is one engine all the same.
     pub fn all(args: &BuilderArgs) -> Vec<Self> {
+        let targets = distinct(&args.precision);
         let (levels, aux) = (or_default(&args.optimization_level), or_default(&args.aux_streams));
         let ranges = or_default(&args.batch_range);
         let mut all = Vec::new();
-        for &target in &args.precision {
+        for &target in &targets {
             for &optimization_level in &levels {
                 for &aux_streams in &aux {
                     for &batch_range in &ranges {
@@ -52,7 +53,7 @@ impl Variant {
             }
         }
         let [by_level, by_aux, by_range] = [levels.len() > 1, aux.len() > 1, ranges.len() > 1];
-        let by_precision = args.precision.len() > 1 || !(by_level || by_aux || by_range);
+        let by_precision = targets.len() > 1 || !(by_level || by_aux || by_range);
         let tells = [by_precision, by_level, by_aux, by_range];
         all.iter_mut().for_each(|variant| variant.name = variant.told(tells));
         all
@@ -96,6 +97,17 @@ impl Variant {
 }
 
 /// The values of a list, or that nothing was said.
-fn or_default<T: Copy>(values: &[T]) -> Vec<Option<T>> {
-    if values.is_empty() { vec![None] } else { values.iter().copied().map(Some).collect() }
+fn or_default<T: Copy + PartialEq>(values: &[T]) -> Vec<Option<T>> {
+    if values.is_empty() { vec![None] } else { distinct(values).into_iter().map(Some).collect() }
+}
+
+/// The values of a list, each once, where it comes first.
+fn distinct<T: Copy + PartialEq>(values: &[T]) -> Vec<T> {
+    let mut distinct = Vec::new();
+    for value in values {
+        if !distinct.contains(value) {
+            distinct.push(*value);
+        }
+    }
+    distinct
 }

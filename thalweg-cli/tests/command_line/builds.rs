@@ -104,6 +104,18 @@ fn the_time_for_builds_runs_on_past_an_engine_that_loses_too_much() {
 }
 
 #[test]
+fn values_that_are_named_twice_are_one_engine_and_a_folder_takes_one_run() {
+    let scratch = Scratch::new();
+    let (model, out) = (launch(&scratch), scratch.path("out"));
+    let line = "tune {} --backend simulated:h100 --streams 1 --batch 1 --time 2 --out {} \
+                --precision fp32,fp32 --optimization-level 3,5,3 --json";
+    let outcome = run(line, &[&model, &out]).succeeded().json();
+    let names: Vec<_> = outcome["candidates"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    assert_eq!(names, ["level 3", "level 5"]);
+    run(line, &[&model, &out]).refused(1, &["journal.jsonl cannot be continued", "choose another --out"]);
+}
+
+#[test]
 fn a_search_of_one_engine_keeps_its_folder() {
     let scratch = Scratch::new();
     let (model, out) = (launch(&scratch), scratch.path("out"));
