@@ -1,5 +1,6 @@
 //! `thalweg tune` over several engines: each has a model, a build and a search of its own.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -48,7 +49,8 @@ pub fn run(
     let ended = searched.and_then(|()| raced(&mut entrants, finals, args.workload.seed, &interrupts));
     let candidates = entrants.into_iter().map(|entrant| entrant.candidate).collect();
     let limits = args.max_loss.iter().map(ToString::to_string).collect();
-    let shown = show(&BuildOutcome::of(limits, time, candidates), args, folder, output);
+    let outcome = BuildOutcome::of(limits, time, candidates);
+    let shown = session.show(&outcome, variants);
     if ended.is_err() {
         output.note(&format!(
             "what the searches measured is kept in the engines' folders in {}: begin again with another --out",
@@ -170,6 +172,12 @@ impl Session<'_> {
         target == Target::Fp32 || (is_alone && is_allowed && !self.args.quantization.are_given())
     }
 
+    /// The samples that the builder takes ranges from: a converted model has them inside.
+    fn calibration(&self, target: Target) -> Option<&Path> {
+        let samples = self.args.workload.builder.calibrate.as_deref();
+        samples.filter(|_| target == Target::Int8 && self.is_flag(target))
+    }
+
     fn options(&self, variant: &Variant) -> anyhow::Result<BuildOptions> {
         let precision = match variant.target {
             target if self.is_flag(target) => flag(target)?,
@@ -188,7 +196,6 @@ impl Session<'_> {
         models: &mut Models<'_>,
         budget: &BuildBudget,
     ) -> anyhow::Result<(Workload, Option<Accuracy>)> {
-        let builder = &self.args.workload.builder;
         let original = models.original;
         let is_flag = self.is_flag(variant.target);
         let model = if is_flag { original } else { models.converted(variant.target, self)? };
@@ -196,8 +203,7 @@ impl Session<'_> {
         let (bar, watch) = self.interrupts.watch(&name, self.output);
         let spec = WorkloadSpec {
             options: options.clone(),
-            // A converted model has its ranges inside.
-            calibrate: builder.calibrate.clone().filter(|_| is_flag && variant.target == Target::Int8),
+            calibrate: self.calibration(variant.target).map(ToOwned::to_owned),
             cache: cache(&self.args.workload.cache, self.backend, self.output)?,
             watch: Some(budget.watched(watch)),
             ..tune::spec(self.args, variant)
@@ -305,6 +311,20 @@ impl Session<'_> {
         Ok(tune::write(&outcome?, &job.folder, &self.args.export)?.0)
     }
 
+    fn show(&self, outcome: &BuildOutcome, variants: &[Variant]) -> anyhow::Result<()> {
+        let Self { args, folder, output, .. } = self;
+        folder.write(file::BUILDS, &serde_json::to_vec_pretty(outcome)?)?;
+        let found = |winner: usize| Some((&variants[winner], outcome.candidates[winner].tuned.as_ref()?));
+        let winner = outcome.winner.and_then(found);
+        winner.map(|(_, tuned)| tuned.write(&folder.path().join(file::TUNED))).transpose()?;
+        output.result(|| serde_json::to_value(outcome), |style| report::text_of_builds(outcome, style))?;
+        let written: &[&str] = if winner.is_some() { &[file::BUILDS, file::TUNED] } else { &[file::BUILDS] };
+        output.written(folder.path(), written);
+        let (variant, tuned) = winner.context("no engine ran within the limits")?;
+        next(args, tuned, self.calibration(variant.target)).iter().for_each(|line| output.note(line));
+        Ok(())
+    }
+
     /// In one line: a backend may say much.
     fn reason(&self, error: &anyhow::Error) -> String {
         match error.downcast_ref::<Error>() {
@@ -358,22 +378,5 @@ fn raced(
             Err(failed) => candidate.refused = Some(failed),
         }
     }
-    Ok(())
-}
-
-fn show(
-    outcome: &BuildOutcome,
-    args: &TuneArgs,
-    folder: &OutputFolder,
-    output: &Output,
-) -> anyhow::Result<()> {
-    folder.write(file::BUILDS, &serde_json::to_vec_pretty(outcome)?)?;
-    let winner = outcome.winner.and_then(|winner| outcome.candidates[winner].tuned.as_ref());
-    winner.map(|tuned| tuned.write(&folder.path().join(file::TUNED))).transpose()?;
-    output.result(|| serde_json::to_value(outcome), |style| report::text_of_builds(outcome, style))?;
-    let written: &[&str] = if winner.is_some() { &[file::BUILDS, file::TUNED] } else { &[file::BUILDS] };
-    output.written(folder.path(), written);
-    let winner = winner.context("no engine ran within the limits")?;
-    next(args, winner).iter().for_each(|line| output.note(line));
     Ok(())
 }

@@ -177,7 +177,8 @@ fn show(
     let (tuned, written) = write(outcome, folder, &args.export)?;
     output.result(|| serde_json::to_value(outcome), |style| report::text_of_tuning(outcome, style))?;
     output.written(folder.path(), &written);
-    tuned.iter().flat_map(|tuned| next(args, tuned)).for_each(|line| output.note(&line));
+    let calibration = args.workload.builder.calibrate.as_deref();
+    tuned.iter().flat_map(|tuned| next(args, tuned, calibration)).for_each(|line| output.note(&line));
     Ok(())
 }
 

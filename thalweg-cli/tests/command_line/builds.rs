@@ -48,8 +48,10 @@ fn where_no_precision_is_good_enough_nothing_is_deployed() {
 fn each_batch_range_has_an_engine_and_the_winner_can_be_built_again() {
     let scratch = Scratch::new();
     let (model, out) = (launch(&scratch), scratch.path("out"));
-    let line = "tune {} --backend simulated:h100 --batch-range 1,5-8 --streams 1,2 --time 6 --out {}";
-    let said = run(line, &[&model, &out]).succeeded();
+    let of_engine = " --timing-cache t.timings --plugins a.so --plugins b.so --no-cache";
+    let line = "tune {} --backend simulated:h100 --batch-range 1,5-8 --streams 1,2 --time 6 --out {} \
+                --calibrate samples-for-int8-alone.npy";
+    let said = run(&format!("{line}{of_engine}"), &[&model, &out]).succeeded();
     assert!(said.stdout.starts_with("batch 5-8 wins: "), "{}", said.stdout);
     let outcome: Value = serde_json::from_slice(&fs::read(out.join("builds.json")).unwrap()).unwrap();
     assert_eq!(run("report {}", &[&out]).succeeded().stdout, said.stdout);
@@ -62,8 +64,12 @@ fn each_batch_range_has_an_engine_and_the_winner_can_be_built_again() {
     let built = &tuned["engine"]["built"];
     assert_eq!((&built["options"]["least_batch_size"], &built["max_batch_size"]), (&5.into(), &8.into()));
 
-    let commands =
-        |start: &str| said.stderr.lines().find_map(|it| it.strip_prefix(start)).unwrap().to_owned();
+    let commands = |start: &str| {
+        let command = said.stderr.lines().find_map(|it| it.strip_prefix(start)).unwrap();
+        // Only with these it is the same engine.
+        assert!(command.contains(of_engine), "{command}");
+        command.to_owned()
+    };
     let measured = run(&format!("{} --json", commands("next: thalweg ")), &[]).succeeded().json();
     assert_eq!(measured["configuration"], tuned["configuration"]);
     let build = commands("to have its engine: thalweg ");
@@ -125,6 +131,18 @@ fn a_search_of_one_engine_keeps_its_folder() {
     run(&format!("{line} --optimization-level 3,5"), &[&model, &out])
         .refused(1, &["journal.jsonl cannot be continued", "choose another --out"]);
     assert_eq!(fs::read(out.join("tuned.json")).unwrap(), tuned);
+}
+
+#[test]
+fn the_command_for_an_engine_in_a_lower_precision_builds_no_other() {
+    let scratch = Scratch::new();
+    let (model, out) = (launch(&scratch), scratch.path("out"));
+    let line = "tune {} --backend simulated:h100 --precision fp16 --streams 1 --batch 1 --time 2 --out {} --no-cache";
+    let said = run(line, &[&model, &out]).succeeded();
+    let start = "to have its engine: thalweg ";
+    let build = said.stderr.lines().find_map(|line| line.strip_prefix(start)).unwrap();
+    let built = run(&format!("{build} --json"), &[]).succeeded().json();
+    assert_eq!((&built["spec"]["options"]["precision"], &built["accuracy"]), (&"fp16".into(), &Value::Null));
 }
 
 #[test]
