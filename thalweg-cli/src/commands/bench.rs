@@ -204,9 +204,10 @@ impl<'a> Bench<'a> {
         PaperWorkload::of(model, &shapes, self.configuration.batch_size, types).ok()
     }
 
-    /// Whether the network is an engine that was built elsewhere.
-    pub fn is_engine(&self) -> bool {
-        matches!(self.network, Network::Engine(..))
+    /// Whether an engine for a larger batch can be built: not where it was built elsewhere, nor where the user says which
+    /// batches it runs.
+    pub fn may_grow(&self) -> bool {
+        matches!(self.network, Network::Model(..)) && self.args.workload.builder.batch_range.is_empty()
     }
 }
 

@@ -41,7 +41,7 @@ pub fn run(args: &DiagnoseArgs, output: &Output) -> anyhow::Result<()> {
         seed: args.run.workload.seed,
         model: cost.as_ref(),
         recording: if args.no_kernels { Observing::Off } else { Observing::On },
-        larger: (!is_quick && !bench.is_engine()).then_some(&larger),
+        larger: (!is_quick && bench.may_grow()).then_some(&larger),
     };
     let bar = Bar::spin(format!("measuring {}", bench.configuration), output);
     let diagnosis = thalweg::diagnose::diagnose(&case, &interrupts.stop, &mut |progress| {
