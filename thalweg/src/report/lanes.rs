@@ -3,7 +3,8 @@
 //! In: a recorded [`Program`], and for a window of a diagnosis what the pool measured meanwhile. Out: [`Lanes`], plain data
 //! on one clock, the last pieces where there are too many. How they are drawn is left to the page.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 
 use crate::backend::Span;
 use crate::diagnose::KernelWindow;
@@ -110,22 +111,32 @@ impl Maker {
         })
     }
 
-    /// Adds lanes of one group, the fullest in their order.
-    fn add(&mut self, mut lanes: Vec<Lane>) {
-        lanes.retain(|lane| !lane.pieces.is_empty());
-        let mut sizes: Vec<usize> = lanes.iter().map(|lane| lane.pieces.len()).collect();
-        sizes.sort_unstable_by(|a, b| b.cmp(a));
-        let least = sizes.get(MOST_LANES).map_or(0, |size| size + 1);
-        self.lanes_left_out += lanes.len();
-        lanes.retain(|lane| lane.pieces.len() >= least);
-        self.lanes_left_out -= lanes.len();
-        self.lanes.extend(lanes);
+    /// Adds lanes of one group: of the fullest sets, in their order. Lanes of a set are shown together or not at all.
+    fn add(&mut self, mut sets: Vec<Vec<Lane>>) {
+        sets.iter_mut().for_each(|set| set.retain(|lane| !lane.pieces.is_empty()));
+        let size = |set: &usize| sets[*set].iter().map(|lane| lane.pieces.len()).sum::<usize>();
+        let mut by_size: Vec<usize> = (0..sets.len()).collect();
+        by_size.sort_by_key(|set| Reverse(size(set)));
+        let mut lane_count = 0;
+        let shown = by_size.into_iter().take_while(|set| {
+            lane_count += sets[*set].len();
+            lane_count <= MOST_LANES
+        });
+        let shown: HashSet<usize> = shown.collect();
+        for (place, set) in sets.into_iter().enumerate() {
+            if shown.contains(&place) {
+                self.lanes.extend(set);
+            } else {
+                self.lanes_left_out += set.len();
+            }
+        }
     }
 
     fn add_stages(&mut self, executions: &[Execution]) {
         let stream_count = executions.iter().map(|it| it.slot.executor + 1).max().unwrap_or(0);
-        let mut lanes = Vec::new();
+        let mut sets = Vec::new();
         for stream in 0..stream_count {
+            let mut lanes = Vec::new();
             let of_stream = || executions.iter().filter(move |it| it.slot.executor == stream);
             for (class, label, stage) in STAGES {
                 let name = self.name(label, class);
@@ -133,8 +144,9 @@ impl Maker {
                 let pieces = spans.map(|span| Piece { span, name, caller: None }).collect();
                 lanes.push(Lane { group: Group::Stages, label: format!("stream {stream} {label}"), pieces });
             }
+            sets.push(lanes);
         }
-        self.add(lanes);
+        self.add(sets);
     }
 
     fn add_streams(&mut self, program: &Program) {
@@ -154,7 +166,7 @@ impl Maker {
                 work.call.map(|call| &program.calls[call]).map(|call| (call.thread, call.span.start));
             lanes[work.stream].pieces.push(Piece { span: work.span, name: self.name(text, class), caller });
         }
-        self.add(lanes);
+        self.add(lanes.into_iter().map(|lane| vec![lane]).collect());
     }
 
     fn add_threads(&mut self, program: &Program) {
@@ -166,7 +178,11 @@ impl Maker {
                 caller: None,
             };
             let pieces = program.calls[calls].iter().map(piece).collect();
-            lanes.push(Lane { group: Group::Thread(thread), label: format!("thread {thread}"), pieces });
+            lanes.push(vec![Lane {
+                group: Group::Thread(thread),
+                label: format!("thread {thread}"),
+                pieces,
+            }]);
         }
         self.add(lanes);
     }
@@ -252,6 +268,7 @@ fn gauges(gpu: &GpuReadings, unix_start: Nanos, span: Span) -> Vec<GaugeLine> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::{SlotId, StageTimes};
     use crate::watch::samples::{Sample, US, naive};
 
     fn labels(lanes: &Lanes) -> Vec<(&str, usize)> {
@@ -280,6 +297,34 @@ mod tests {
         assert_eq!(lanes.pieces_left_out, MOST_PIECES);
         assert_eq!(labels(&lanes), [("CUDA stream 7 (default)", 50_000), ("thread 4242", 50_000)]);
         assert_eq!(lanes.span.start, Nanos(50_000 * 10 * US));
+    }
+
+    #[test]
+    fn of_too_many_lanes_the_fullest_are_shown_in_their_order_and_the_first_of_equal_ones() {
+        let mut sample = Sample::new();
+        for stream in 0..MOST_LANES + 2 {
+            for kernel in 0..if stream == MOST_LANES { 2 } else { 1 } {
+                let start = (10 * stream + kernel) as u64 * US;
+                sample.on_stream(100 + u32::try_from(stream).unwrap()).kernel("a", start, start + US);
+            }
+        }
+        let lanes = Lanes::of_program(&sample.program(), None).unwrap();
+        let mut expected: Vec<_> =
+            (0..MOST_LANES - 1).map(|stream| (format!("CUDA stream {}", 100 + stream), 1)).collect();
+        expected.push((format!("CUDA stream {}", 100 + MOST_LANES), 2));
+        let expected: Vec<_> = expected.iter().map(|(label, count)| (label.as_str(), *count)).collect();
+        assert_eq!((labels(&lanes), lanes.lanes_left_out), (expected, 2));
+    }
+
+    #[test]
+    fn stages_of_a_stream_are_shown_together_or_not_at_all() {
+        let span = Span { start: Nanos(1), end: Nanos(2) };
+        let times = StageTimes { h2d: span, compute: span, d2h: span, ..StageTimes::default() };
+        let execution = |executor| Execution { slot: SlotId { executor, index: 0 }, batch_size: 1, times };
+        let mut maker = Maker::default();
+        maker.add_stages(&(0..16).map(execution).collect::<Vec<_>>());
+        assert_eq!((maker.lanes.len(), maker.lanes_left_out), (30, 18));
+        assert_eq!(maker.lanes[29].label, "stream 9 D2H");
     }
 
     #[test]

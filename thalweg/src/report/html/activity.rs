@@ -33,7 +33,8 @@ fn caption(lanes: &Lanes) -> String {
         text += &format!(" {} earlier ones are not shown.", wording::count(lanes.pieces_left_out));
     }
     if lanes.lanes_left_out > 0 {
-        text += &format!(" {} lanes with less in them are not shown.", wording::count(lanes.lanes_left_out));
+        text +=
+            &format!(" {} lanes with no more in them are not shown.", wording::count(lanes.lanes_left_out));
     }
     if lanes.lanes.iter().any(|lane| lane.group == Group::Stages) {
         text += " Stages are told by events and the rest by CUPTI, so both agree to some ten microseconds.";
