@@ -324,6 +324,13 @@ pub enum Error {
     #[error("this process is recorded already; there can be one recording at a time")]
     RecordsAlready,
 
+    /// Somebody else in this process uses CUPTI, which has one user at a time.
+    #[error(
+        "another profiler, such as Nsight Systems or `thalweg watch`, uses CUPTI in this process already; run it without \
+         that one"
+    )]
+    CuptiIsTaken,
+
     /// NVML has not measured a value.
     #[error("NVML gives no {what}")]
     NoReading {

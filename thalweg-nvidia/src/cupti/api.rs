@@ -11,6 +11,9 @@ pub(super) type BufferRequested = extern "C" fn(*mut *mut u8, *mut usize, *mut u
 /// `CUpti_BuffersCallbackCompleteFunc`: context, stream, the buffer, its size and how much of it holds records.
 pub(super) type BufferCompleted = extern "C" fn(*mut c_void, u32, *mut u8, usize, usize);
 
+/// `CUpti_CallbackFunc`: our pointer, domain, call, and what the call was given.
+pub(super) type Callback = extern "C" fn(*mut c_void, u32, u32, *const c_void);
+
 /// Values of `CUpti_ActivityKind`.
 pub(super) mod kind {
     pub(crate) const MEMCPY: u32 = 1;
@@ -31,10 +34,16 @@ pub(super) const THREAD_ID_OF_SYSTEM: c_int = 1;
 /// `CUPTI_ACTIVITY_FLAG_FLUSH_FORCED`: buffers with records that are not complete are delivered too.
 pub(super) const FLUSH_FORCED: u32 = 1;
 
+/// `CUPTI_ERROR_MAX_LIMIT_REACHED`, as CUPTI has it for a second subscriber in its oldest versions, and
+/// `CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED`.
+pub(super) const SECOND_SUBSCRIBER: [c_int; 2] = [12, 39];
+
 function_table! {
     /// Functions of `libcupti.so` with the parameters of `cupti_activity.h` and `cupti_callbacks.h` (CUPTI 13.0).
     CuptiApi
     checked {
+        "cuptiSubscribe" subscribe(subscriber: *mut *mut c_void, callback: Callback, data: *mut c_void);
+        "cuptiUnsubscribe" unsubscribe(subscriber: *mut c_void);
         "cuptiActivityRegisterCallbacks" register_callbacks(requested: BufferRequested, completed: BufferCompleted);
         "cuptiActivityEnable" enable(kind: u32);
         "cuptiActivityDisable" disable(kind: u32);

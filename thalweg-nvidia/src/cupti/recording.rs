@@ -6,12 +6,15 @@ use std::io::Write;
 use std::panic::{self, AssertUnwindSafe};
 use std::process;
 use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::activity::{Entry, NameId, Writer};
 use crate::cupti::Cupti;
-use crate::cupti::api::{CuptiApi, DOMAIN_DRIVER, DOMAIN_RUNTIME, FLUSH_FORCED, THREAD_ID_OF_SYSTEM, kind};
+use crate::cupti::api::{
+    CuptiApi, DOMAIN_DRIVER, DOMAIN_RUNTIME, FLUSH_FORCED, SECOND_SUBSCRIBER, THREAD_ID_OF_SYSTEM, kind,
+};
 use crate::cupti::buffers::{BUFFER_BYTES, Buffers, bytes_of};
 use crate::cupti::calls::{bare_name, is_recorded};
 use crate::cupti::record::{NameSource, Record, length};
@@ -45,6 +48,8 @@ struct Shared {
     buffers: Buffers,
     /// The process that is recorded. A fork has our memory and our open file, but no CUPTI, and must write nothing.
     process: u32,
+    /// CUPTI's handle for its user, which we are from the start of a recording to its stop; else null.
+    subscriber: AtomicPtr<c_void>,
     // Contended by CUPTI's thread and those of the program, each of which may deliver a buffer. `None` where nothing is
     // recorded now.
     book: Mutex<Option<Book>>,
@@ -64,8 +69,8 @@ impl Recording {
     /// Starts to record this process. CUPTI stays the one of the first recording.
     ///
     /// # Errors
-    /// [`Error::RecordsAlready`] where a recording runs, and what CUPTI says: without a CUDA driver 999 or 15, else most
-    /// often that somebody else, such as a profiler, uses it.
+    /// [`Error::RecordsAlready`] where a recording runs, [`Error::CuptiIsTaken`] where somebody else in this process, such
+    /// as a profiler, uses CUPTI, and what else CUPTI says: without a CUDA driver 999 or 15. Then nothing stays on.
     #[doc(alias = "cuptiActivityRegisterCallbacks")]
     #[doc(alias = "cuptiActivityEnable")]
     pub fn start(cupti: Cupti, writer: Writer<Box<dyn Write + Send>>, graphs: GraphDetail) -> Result<Self> {
@@ -73,10 +78,13 @@ impl Recording {
             api: cupti.api,
             buffers: Buffers::new(),
             process: process::id(),
+            subscriber: AtomicPtr::new(ptr::null_mut()),
             book: Mutex::new(None),
         });
         shared.begin(Book { writer, calls: HashMap::new() })?;
-        shared.enable(graphs).inspect_err(|_| shared.give_up())?;
+        // Where somebody else has CUPTI nothing of theirs may be disabled.
+        shared.subscribe().inspect_err(|_| shared.give_up())?;
+        shared.enable(graphs).inspect_err(|_| shared.withdraw())?;
         shared.note_clock();
         Ok(Self { shared })
     }
@@ -112,10 +120,15 @@ impl Recording {
 
     /// As [`finish`](Self::finish) in a process that goes on, which CUPTI costs as little as it can from then on.
     pub fn stop(self) {
-        if self.shared.is_ours() {
-            self.shared.disable();
+        let shared = self.shared;
+        let is_on = shared.is_ours() && shared.is_subscribed();
+        if is_on {
+            shared.disable();
         }
         self.finish();
+        if is_on {
+            shared.unsubscribe();
+        }
     }
 }
 
@@ -143,8 +156,46 @@ impl Shared {
         *self.book() = None;
     }
 
+    /// Makes us the one who uses CUPTI, as NVIDIA wants it before all else: activities alone have one set of callbacks for
+    /// everybody, and whoever registers theirs last gets the records of all.
+    #[doc(alias = "cuptiSubscribe")]
+    fn subscribe(&self) -> Result<()> {
+        let mut subscriber = ptr::null_mut();
+        // SAFETY: the handle is writable; the function is of the type that CUPTI documents, and does nothing.
+        match unsafe { self.api.subscribe(&raw mut subscriber, called, ptr::null_mut()) } {
+            Err(Error::Status { code, .. }) if SECOND_SUBSCRIBER.contains(&code) => Err(Error::CuptiIsTaken),
+            Err(other) => Err(other),
+            Ok(()) => {
+                self.subscriber.store(subscriber, Ordering::Release);
+                Ok(())
+            }
+        }
+    }
+
+    fn is_subscribed(&self) -> bool {
+        !self.subscriber.load(Ordering::Acquire).is_null()
+    }
+
+    #[doc(alias = "cuptiUnsubscribe")]
+    fn unsubscribe(&self) {
+        let subscriber = self.subscriber.swap(ptr::null_mut(), Ordering::AcqRel);
+        if !subscriber.is_null() {
+            // SAFETY: the handle is CUPTI's, and nobody else takes it from its place.
+            let _ = unsafe { self.api.unsubscribe(subscriber) };
+        }
+    }
+
+    /// Ends a recording that has hardly begun.
+    fn withdraw(&self) {
+        self.disable();
+        self.give_up();
+        // SAFETY: it may be called at any time. Buffers that CUPTI has already come home.
+        let _ = unsafe { self.api.flush_all(FLUSH_FORCED) };
+        self.unsubscribe();
+    }
+
     fn enable(&self, graphs: GraphDetail) -> Result<()> {
-        // SAFETY: it may be called before all else. Where an old CUPTI lacks it, threads go by other numbers.
+        // SAFETY: it may be called at any time. Where an old CUPTI lacks it, threads go by other numbers.
         let _ = unsafe { self.api.set_thread_id_type(THREAD_ID_OF_SYSTEM) };
         // SAFETY: both are functions of the types that CUPTI documents, and never unwind.
         unsafe { self.api.register_callbacks(buffer_requested, buffer_completed) }?;
@@ -321,6 +372,9 @@ impl Shared {
     }
 }
 
+/// CUPTI tells of a call: never, since no call is asked for. A subscriber has to have such a function.
+extern "C" fn called(_: *mut c_void, _: u32, _: u32, _: *const c_void) {}
+
 /// CUPTI needs a buffer.
 extern "C" fn buffer_requested(buffer: *mut *mut u8, size: *mut usize, most_records: *mut usize) {
     let given = SHARED.get().map_or(ptr::null_mut(), |shared| {
@@ -343,7 +397,7 @@ extern "C" fn buffer_completed(_: *mut c_void, _: u32, buffer: *mut u8, _: usize
             // SAFETY: CUPTI delivers this buffer, which stays until it is taken back below.
             unsafe { shared.write(buffer, valid_size) };
         }
-        // SAFETY: all buffers are from `buffer_requested`.
+        // SAFETY: CUPTI is done with the buffer, and so are we.
         unsafe { shared.buffers.take_back(buffer) };
     }));
     if done.is_err() {

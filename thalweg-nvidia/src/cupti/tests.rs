@@ -1,5 +1,6 @@
-//! CUPTI over a stand-in; see `stand_in/libcupti.rs`. A process can have one recording at a time, so one test has it.
+//! CUPTI over a stand-in; see `stand_in/libcupti.rs`.
 
+use std::ffi::c_void;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -44,22 +45,86 @@ impl Shared {
     }
 }
 
-fn run(cupti: &Cupti, items: u32) {
-    // SAFETY: the type is that of `libcupti.rs`.
-    let run: unsafe extern "C" fn(u32) = unsafe { cupti.api.library().function("stand_in_run") }.unwrap();
-    // SAFETY: any number may be given.
-    unsafe { run(items) };
+/// The stand-in, and what it does besides CUPTI.
+struct StandIn(Folder, Cupti);
+
+impl StandIn {
+    fn new() -> Self {
+        let folder = Folder::new("cupti-recording");
+        folder.build("libcupti.so.13", include_str!("../stand_in/libcupti.rs"));
+        let cupti = Cupti::open(&folder.places()).unwrap();
+        assert_eq!((cupti.version(), cupti.path()), (130_001, &*folder.path().join("libcupti.so.13")));
+        Self(folder, cupti)
+    }
+
+    fn start(&self, file: &Shared, graphs: GraphDetail) -> Result<Recording> {
+        Recording::start(Cupti::open(&self.0.places()).unwrap(), file.writer(), graphs)
+    }
+
+    fn run(&self, items: u32) {
+        // SAFETY: the type is that of `libcupti.rs`.
+        let run: unsafe extern "C" fn(u32) =
+            unsafe { self.1.api.library().function("stand_in_run") }.unwrap();
+        // SAFETY: any number may be given.
+        unsafe { run(items) };
+    }
+
+    /// Lets no kind of this number be enabled; 0 for none.
+    fn refuse(&self, kind: u32) {
+        // SAFETY: as above.
+        let refuse: unsafe extern "C" fn(u32) =
+            unsafe { self.1.api.library().function("stand_in_refuse") }.unwrap();
+        // SAFETY: as above.
+        unsafe { refuse(kind) };
+    }
+
+    /// Kinds and calls that are recorded.
+    fn enabled(&self) -> usize {
+        // SAFETY: as above.
+        let enabled: unsafe extern "C" fn() -> usize =
+            unsafe { self.1.api.library().function("stand_in_enabled") }.unwrap();
+        // SAFETY: it may be called at any time.
+        unsafe { enabled() }
+    }
 }
 
+extern "C" fn nothing(_: *mut c_void, _: u32, _: u32, _: *const c_void) {}
+
+/// A process keeps the CUPTI of its first recording, so all of them are in this test.
 #[test]
-fn a_recording_has_what_is_worth_it_and_an_end_and_another_can_follow() {
-    let folder = Folder::new("cupti-recording");
-    folder.build("libcupti.so.13", include_str!("../stand_in/libcupti.rs"));
-    let open = || Cupti::open(&folder.places()).unwrap();
-    let (cupti, file) = (open(), Shared::default());
-    assert_eq!((cupti.version(), cupti.path()), (130_001, &*folder.path().join("libcupti.so.13")));
-    let recording = Recording::start(open(), file.writer(), GraphDetail::Runs).unwrap();
-    run(&cupti, 2);
+fn recordings_follow_one_another_whatever_came_of_the_one_before() {
+    let stand_in = StandIn::new();
+    one_that_cannot_start_leaves_nothing_on(&stand_in);
+    one_beside_another_user_is_refused_and_leaves_that_one_alone(&stand_in);
+    one_has_what_is_worth_it_and_an_end_and_another_can_follow(&stand_in);
+}
+
+fn one_that_cannot_start_leaves_nothing_on(stand_in: &StandIn) {
+    stand_in.refuse(kind::MEMSET);
+    let failed = stand_in.start(&Shared::default(), GraphDetail::Runs).err();
+    assert!(matches!(failed, Some(Error::Status { code: 23, .. })), "{failed:?}");
+    stand_in.refuse(0);
+    assert_eq!(stand_in.enabled(), 0);
+}
+
+fn one_beside_another_user_is_refused_and_leaves_that_one_alone(stand_in: &StandIn) {
+    let (api, mut other) = (&stand_in.1.api, std::ptr::null_mut());
+    // SAFETY: the handle is writable, and the function of the right type.
+    unsafe { api.subscribe(&raw mut other, nothing, std::ptr::null_mut()) }.unwrap();
+    // SAFETY: it may be called at any time.
+    unsafe { api.enable(kind::MEMCPY) }.unwrap();
+    let refused = stand_in.start(&Shared::default(), GraphDetail::Runs);
+    assert_eq!((refused.err(), stand_in.enabled()), (Some(Error::CuptiIsTaken), 1));
+    // SAFETY: as above.
+    unsafe { api.disable(kind::MEMCPY) }.unwrap();
+    // SAFETY: it is the handle from above.
+    unsafe { api.unsubscribe(other) }.unwrap();
+}
+
+fn one_has_what_is_worth_it_and_an_end_and_another_can_follow(stand_in: &StandIn) {
+    let file = Shared::default();
+    let recording = stand_in.start(&file, GraphDetail::Runs).unwrap();
+    stand_in.run(2);
     assert!(matches!(file.read().0[..], [Entry::Clock { activity_ns: 1_000_000, .. }]), "nothing is flushed");
     recording.flush().unwrap();
     let (entries, calls) = file.read();
@@ -74,19 +139,19 @@ fn a_recording_has_what_is_worth_it_and_an_end_and_another_can_follow() {
     assert_eq!(activities.iter().filter(|it| matches!(it, Activity::Kernel(_))).count(), 2);
     assert_eq!(activities.iter().filter(|it| matches!(it, Activity::GraphRun(_))).count(), 2);
 
-    let second = Recording::start(open(), Shared::default().writer(), GraphDetail::Runs);
+    let second = stand_in.start(&Shared::default(), GraphDetail::Runs);
     assert_eq!(second.err(), Some(Error::RecordsAlready));
 
-    run(&cupti, 1);
+    stand_in.run(1);
     recording.stop();
-    assert_eq!(file.read().0.last(), Some(&Entry::End));
-    run(&cupti, 1);
+    assert_eq!((file.read().0.last(), stand_in.enabled()), (Some(&Entry::End), 0));
+    stand_in.run(1);
     recording.flush().unwrap();
     assert_eq!(file.read().1.len(), 12, "nothing comes behind the end");
 
     let file = Shared::default();
-    let recording = Recording::start(open(), file.writer(), GraphDetail::Kernels).unwrap();
-    run(&cupti, 1);
+    let recording = stand_in.start(&file, GraphDetail::Kernels).unwrap();
+    stand_in.run(1);
     recording.finish();
     let (entries, calls) = file.read();
     assert_eq!(calls, of_one, "what ran in between is not there");

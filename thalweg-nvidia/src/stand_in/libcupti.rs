@@ -8,11 +8,14 @@ use std::sync::Mutex;
 
 type Requested = extern "C" fn(*mut *mut u8, *mut usize, *mut usize);
 type Completed = extern "C" fn(*mut c_void, u32, *mut u8, usize, usize);
+type Callback = extern "C" fn(*mut c_void, u32, u32, *const c_void);
 
 const DRIVER: u32 = 1;
 const RUNTIME: u32 = 2;
 const MAX_LIMIT_REACHED: c_int = 12;
 const INVALID_PARAMETER: c_int = 1;
+const MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED: c_int = 39;
+const NOT_COMPATIBLE: c_int = 23;
 
 const CALLS: [(u32, u32, &CStr); 7] = [
     (DRIVER, 1, c"cuInit"),
@@ -26,6 +29,9 @@ const CALLS: [(u32, u32, &CStr); 7] = [
 
 #[derive(Default)]
 struct State {
+    has_subscriber: bool,
+    /// A kind that cannot be enabled.
+    refused: Option<u32>,
     callbacks: Option<(Requested, Completed)>,
     kinds: BTreeSet<u32>,
     calls: BTreeSet<(u32, u32)>,
@@ -70,9 +76,41 @@ pub extern "C" fn cuptiActivityRegisterCallbacks(requested: Requested, completed
 }
 
 #[no_mangle]
-pub extern "C" fn cuptiActivityEnable(kind: u32) -> c_int {
-    with(|state| state.kinds.insert(kind));
+pub unsafe extern "C" fn cuptiSubscribe(subscriber: *mut *mut c_void, _: Callback, _: *mut c_void) -> c_int {
+    if with(|state| std::mem::replace(&mut state.has_subscriber, true)) {
+        return MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED;
+    }
+    *subscriber = &STATE as *const Mutex<Option<State>> as *mut c_void;
     0
+}
+
+#[no_mangle]
+pub extern "C" fn cuptiUnsubscribe(subscriber: *mut c_void) -> c_int {
+    let had_one = with(|state| std::mem::replace(&mut state.has_subscriber, false));
+    if had_one && !subscriber.is_null() { 0 } else { INVALID_PARAMETER }
+}
+
+#[no_mangle]
+pub extern "C" fn cuptiActivityEnable(kind: u32) -> c_int {
+    with(|state| {
+        if state.refused == Some(kind) {
+            return NOT_COMPATIBLE;
+        }
+        state.kinds.insert(kind);
+        0
+    })
+}
+
+/// Refuses to enable a kind from now on; 0 for none.
+#[no_mangle]
+pub extern "C" fn stand_in_refuse(kind: u32) {
+    with(|state| state.refused = (kind > 0).then_some(kind));
+}
+
+/// How many kinds and calls are enabled.
+#[no_mangle]
+pub extern "C" fn stand_in_enabled() -> usize {
+    with(|state| state.kinds.len() + state.calls.len())
 }
 
 /// Items that the program has run by the time that nobody asks for kernels any more: for tests that cannot call
