@@ -43,10 +43,19 @@ impl Recorder {
         let kept = Kept::default();
         let file: Box<dyn Write + Send> = Box::new(kept.clone());
         let writer = Writer::begin(file, process::id(), "thalweg").expect("bug: memory can be written");
-        let recording = Recording::start(cupti, writer, graphs)?;
+        let running = Running(Recording::start(cupti, writer, graphs)?);
         let done = work();
-        recording.stop();
+        drop(running);
         Ok((done, kept.take()))
+    }
+}
+
+/// A recording that stops also where the work panics: else CUPTI would record on, and nobody could start another.
+struct Running(Recording);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 
