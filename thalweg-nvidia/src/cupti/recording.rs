@@ -23,6 +23,9 @@ use crate::error::{Error, Result};
 /// Numbers without a name after which a list of calls is taken to be at its end. CUPTI 12.9 and 13.0 have no gaps at all.
 const MOST_NAMELESS: u32 = 16;
 
+/// Readings of both clocks, of which one counts. All take some microseconds.
+const CLOCK_READINGS: usize = 5;
+
 /// What runs on a device, record by record.
 const WORK: [u32; 3] = [kind::CONCURRENT_KERNEL, kind::MEMCPY, kind::MEMSET];
 
@@ -296,18 +299,25 @@ impl Shared {
     /// Writes what the clock of activities shows now.
     #[doc(alias = "cuptiGetTimestamp")]
     fn note_clock(&self) {
-        let mut activity_ns = 0;
-        // SAFETY: the number is writable.
-        let shown = unsafe { self.api.timestamp(&raw mut activity_ns) };
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let unix_ns = u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX);
+        // A thread that is interrupted between two readings sees one of them late, so those closest together count.
+        let tightest = (0..CLOCK_READINGS).filter_map(|_| self.read_clocks()).min_by_key(|(width, _)| *width);
         let mut book = self.book();
         let Some(book) = book.as_mut() else { return };
-        if shown.is_ok() {
-            book.writer.put(&Entry::Clock { activity_ns, unix_ns });
+        if let Some((_, clock)) = tightest {
+            book.writer.put(&clock);
         }
         // A file that cannot be written shows when it is read.
         let _ = book.writer.flush();
+    }
+
+    /// What the clock of activities shows in the middle between two readings of the world's, and how far apart those are.
+    fn read_clocks(&self) -> Option<(u64, Entry)> {
+        let mut activity_ns = 0;
+        let before = unix_ns();
+        // SAFETY: the number is writable.
+        unsafe { self.api.timestamp(&raw mut activity_ns) }.ok()?;
+        let width = unix_ns().checked_sub(before)?;
+        Some((width, Entry::Clock { activity_ns, unix_ns: before + width / 2 }))
     }
 
     /// Writes the records of a buffer.
@@ -370,6 +380,12 @@ impl Shared {
             book.writer.put(&Entry::Dropped(count as u64));
         }
     }
+}
+
+/// Nanoseconds since 1970.
+fn unix_ns() -> u64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// CUPTI tells of a call: never, since no call is asked for. A subscriber has to have such a function.
