@@ -133,7 +133,7 @@ fn what_was_recorded_becomes_evidence_findings_and_a_window_on_the_measurements_
     assert_near(&diagnosis, Quantity::LauncherWaits, 141.0 / 1200.0);
     assert_near(&diagnosis, Quantity::PageableCopies, 1.0);
     let findings = diagnosis.judgement.findings.join("\n");
-    assert!(findings.contains("blocks for 50 % of the SMs"), "{findings}");
+    assert!(findings.contains("50 % of the SMs' time is used"), "{findings}");
     assert!(
         findings.contains("100 % of the bytes between host and device go through memory that"),
         "{findings}"
@@ -158,7 +158,7 @@ fn what_was_recorded_becomes_evidence_findings_and_a_window_on_the_measurements_
     assert!((kernel.per_execution / per_execution - 1.0).abs() < 1e-9, "{kernel:?}");
 
     let text = text_of_diagnosis(&diagnosis, Style::Plain);
-    assert!(text.contains("SMs filled by grids") && text.contains("recording each kernel leaves"), "{text}");
+    assert!(text.contains("evenness of grids") && text.contains("recording each kernel leaves"), "{text}");
     assert!(html_of_diagnosis(&diagnosis).unwrap().contains("_Z4gemmPf"));
 }
 
@@ -195,7 +195,7 @@ fn a_cupti_that_cannot_be_read_is_a_reason_in_place_of_every_number() {
     assert!(reading.value.is_none() && reading.source.contains("the interface 17"), "{}", reading.source);
     assert_eq!((&diagnosis.kernels, &diagnosis.window), (&None, &None));
     let text = text_of_diagnosis(&diagnosis, Style::Plain);
-    assert!(text.contains("not available: in an execution, any kernel running"), "{text}");
+    assert!(text.contains("not available: kernels in an execution, any kernel running"), "{text}");
 }
 
 #[test]

@@ -164,17 +164,17 @@ impl fmt::Display for Quantity {
             Self::PcieTx => "PCIe to host",
             Self::ClockShare => "SM clock",
             Self::HostCores => "host cores",
-            Self::KernelsPerExecution => "in an execution",
+            Self::KernelsPerExecution => "kernels in an execution",
             Self::KernelsRunning => "any kernel running",
             Self::LargestKernels => "three largest kernels",
-            Self::GridFill => "SMs filled by grids",
-            Self::KernelGaps => "between kernels",
-            Self::LaunchGaps => "not yet launched",
-            Self::LaunchTime => "a launch",
+            Self::GridFill => "evenness of grids",
+            Self::KernelGaps => "gaps between kernels",
+            Self::LaunchGaps => "gaps before launches",
+            Self::LaunchTime => "time of a launch",
             Self::LauncherBusy => "thread launching",
             Self::LauncherWaits => "thread waiting",
             Self::PageableCopies => "pageable copies",
-            Self::GraphRunTime => "a graph's run",
+            Self::GraphRunTime => "time of a graph's run",
         })
     }
 }

@@ -147,7 +147,8 @@ pub fn diagnose(
     let (gained, observing) = trials.run(&mut remedies)?;
     weigh(&mut judgement, &remedies);
     let (kernels, window) = trials.record(&mut evidence)?.unzip();
-    judgement.findings.extend(kernel_findings(&evidence, &setup.configuration));
+    let pace = kernels.as_ref().map_or(1.0, |kernels: &KernelSummary| kernels.pace);
+    judgement.findings.extend(kernel_findings(&evidence, &setup.configuration, pace));
     let advice = advice(judgement.verdict, &measurement.device);
     let measurement = Measurement { records: Vec::new(), ..measurement };
     Ok(Diagnosis {

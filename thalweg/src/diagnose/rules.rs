@@ -309,23 +309,25 @@ fn blocking_copies(evidence: &Evidence) -> Option<String> {
 /// Part of the copies' time from which on the calls for them wait for them.
 const BLOCKING: f64 = 0.5;
 
-/// What kernels that were recorded one by one say, whatever the verdict: they come when it is made.
-pub(super) fn kernel_findings(evidence: &Evidence, configuration: &Configuration) -> Vec<String> {
+/// What kernels that were recorded one by one, at this part of the throughput, say whatever the verdict: they come when it
+/// is made.
+pub(super) fn kernel_findings(evidence: &Evidence, configuration: &Configuration, pace: f64) -> Vec<String> {
     let percent = |quantity, counts: &dyn Fn(f64) -> bool| {
         evidence.value(quantity).filter(|value| counts(*value)).map(|value| format!("{:.0} %", 100.0 * value))
     };
     let small = percent(Quantity::GridFill, &|fill| fill < FILLED_GRIDS).map(|fill| {
         format!(
-            "kernels have blocks for {fill} of the SMs, on average over their time: one by itself leaves the rest idle, and \
-             a larger batch makes it larger"
+            "kernels deal out their blocks so that {fill} of the SMs' time is used: where there are fewer blocks than SMs, or \
+             a few more than as many for each, SMs idle, and a larger batch makes it less uneven"
         )
     });
-    let late = percent(Quantity::LaunchGaps, &|share| share >= LATE_LAUNCHES);
+    // Recording makes each launch longer, and what that costs is no gap of the program's own.
+    let late = percent(Quantity::LaunchGaps, &|share| share >= LATE_LAUNCHES + (1.0 - pace).max(0.0));
     let launches = evidence.value(Quantity::SubmitterBusy).is_some_and(|busy| busy >= BUSY_LAUNCHING);
     let late = late.filter(|_| launches && configuration.cuda_graph == CudaGraph::Off).map(|share| {
         format!(
-            "streams wait for {share} of their time for the next kernel to be launched: a CUDA graph launches all of an \
-             execution at once"
+            "while recorded, streams wait for {share} of their time for the next kernel to be launched: a CUDA graph launches \
+             all of an execution at once"
         )
     });
     let pageable = percent(Quantity::PageableCopies, &|share| share > 0.0).map(|share| {
@@ -334,7 +336,7 @@ pub(super) fn kernel_findings(evidence: &Evidence, configuration: &Configuration
     small.into_iter().chain(late).chain(pageable).collect()
 }
 
-/// Grids that fill less of the SMs than this leave room for another kernel: one with a last round that is half empty
+/// Grids that use less of the SMs' time than this leave room for another kernel: one with a last round that is half empty
 /// has 0.75 where it takes two of them.
 const FILLED_GRIDS: f64 = 0.7;
 

@@ -65,7 +65,7 @@ const DEFINITIONS: &[(&str, &str)] = &[
     ("H2D, D2H", "Copies of the inputs from host to device, and of the outputs back."),
     ("compute", "Time in which the device runs the network for one execution."),
     (
-        "SMs filled",
+        "evenness of grids",
         "Blocks of a kernel over the SMs times the most blocks that one of them gets: 1 where all get the same number, \
          0.25 where one SM in four has a block. Averaged over the time of all kernels. It says nothing about how full an \
          SM is.",

@@ -1,5 +1,5 @@
-//! What a program did, watched or recorded in a diagnosis, as a trace for Perfetto: streams with their kernels and copies, threads with their calls,
-//! an arrow from each call to its work, and gauges of the GPU over time.
+//! What a program did, watched or recorded in a diagnosis, as a trace for Perfetto: streams with their kernels and copies,
+//! threads with their calls, an arrow from each call to its work, and gauges of the GPU over time.
 
 use serde_json::{Value, json};
 

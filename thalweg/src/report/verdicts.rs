@@ -59,10 +59,10 @@ pub(super) fn observing(diagnosis: &Diagnosis) -> Option<String> {
     Some(format!("reading counters leaves {value} ({lower} to {upper}) of the throughput"))
 }
 
-/// `2.0 times, 14.2 us, 132 blocks of 256 threads, 168 registers, SMs filled 100 %`
+/// `2.0 times, 14.2 us, 132 blocks of 256 threads, 168 registers, evenness 100 %`
 pub(super) fn kernel(kernel: &KernelReading) -> String {
     format!(
-        "{} times, {}, {} blocks of {} threads, {} registers, SMs filled {}",
+        "{} times, {}, {} blocks of {} threads, {} registers, evenness {}",
         wording::number(kernel.per_execution),
         kernel.mean,
         kernel.blocks,

@@ -182,21 +182,24 @@ fn a_verdict_whose_remedy_does_not_help_is_doubted() {
 
 #[test]
 fn a_graph_is_named_where_a_busy_thread_launches_late_and_not_where_there_is_nothing_to_launch() {
-    let found = |busy, graph| {
+    let found = |busy, graph, pace| {
         let seen = evidence(&[(Quantity::LaunchGaps, 0.4), (Quantity::SubmitterBusy, busy)]);
-        kernel_findings(&seen, &pool(2, 1, graph))
+        kernel_findings(&seen, &pool(2, 1, graph), pace)
     };
-    let [finding] = &found(0.9, CudaGraph::Off)[..] else { panic!("one finding") };
-    assert!(finding.contains("40 % of their time") && finding.contains("a CUDA graph"), "{finding}");
-    assert_eq!(found(0.1, CudaGraph::Off), [""; 0]);
-    assert_eq!(found(0.9, CudaGraph::Compute), [""; 0]);
+    let [finding] = &found(0.9, CudaGraph::Off, 0.95)[..] else { panic!("one finding") };
+    assert!(finding.contains("while recorded") && finding.contains("40 % of their time"), "{finding}");
+    assert_eq!(found(0.1, CudaGraph::Off, 0.95), [""; 0]);
+    assert_eq!(found(0.9, CudaGraph::Compute, 0.95), [""; 0]);
+    // The other 35 % are what recording costs.
+    assert_eq!(found(0.9, CudaGraph::Off, 0.65), [""; 0]);
+    assert_eq!(found(0.9, CudaGraph::Off, 1.03).len(), 1);
 }
 
 #[test]
 fn grids_that_fill_the_sms_and_pinned_copies_are_no_finding() {
     let found = |fill, pageable| {
         let seen = evidence(&[(Quantity::GridFill, fill), (Quantity::PageableCopies, pageable)]);
-        kernel_findings(&seen, &pool(2, 1, CudaGraph::Off))
+        kernel_findings(&seen, &pool(2, 1, CudaGraph::Off), 1.0)
     };
     assert_eq!(found(0.9, 0.0), [""; 0]);
     assert_eq!(found(0.3, 0.5).len(), 2);

@@ -102,9 +102,9 @@ fn kernels(diagnosis: &Diagnosis) -> PlainTable {
     };
     PlainTable {
         heading: "The largest kernels",
-        heads: vec!["kernel", "of their time", "in an execution", "each", "SMs filled", "shape"],
+        heads: vec!["kernel", "of their time", "in an execution", "each", "evenness", "shape"],
         rows: diagnosis.kernels.iter().flat_map(|kernels| &kernels.largest).map(row).collect(),
-        note: "From a window in which each kernel was recorded. SMs filled: blocks over the SMs times the most blocks that \
+        note: "From a window in which each kernel was recorded. Evenness: blocks over the SMs times the most blocks that \
                one of them gets.",
     }
 }
