@@ -171,6 +171,11 @@ fn graphs_are_recorded_as_a_whole_first_and_then_kernel_by_kernel() {
     assert!(run.source.starts_with("CUPTI, graphs as a whole, at "), "{}", run.source);
     // In the second turn the stand-in's graphs tell nothing, and what is left is as without them.
     assert_near(&diagnosis, Quantity::KernelsRunning, 100.0 / 1200.0);
+    // Calls are told by the turn that was disturbed less.
+    for quantity in [Quantity::LaunchTime, Quantity::LauncherBusy, Quantity::LauncherWaits] {
+        let reading = diagnosis.evidence.reading(quantity).unwrap();
+        assert!(reading.value.is_some() && reading.source == run.source, "{reading:?}");
+    }
     assert!(diagnosis.kernels.unwrap().graph_pace.is_some_and(|pace| pace > 0.0));
     let late = "a CUDA graph launches all of an execution at once";
     assert!(!diagnosis.judgement.findings.iter().any(|it| it.contains(late)), "{:?}", diagnosis.judgement);

@@ -53,6 +53,7 @@ pub struct Writer<File> {
     names: HashMap<String, NameId>,
     bytes: Vec<u8>,
     written: u64,
+    most: u64,
     is_full: bool,
 }
 
@@ -66,7 +67,19 @@ impl<File: Write> Writer<File> {
         process.put(&mut bytes);
         program.to_owned().put(&mut bytes);
         file.write_all(&bytes)?;
-        Ok(Self { file, names: HashMap::new(), bytes: Vec::new(), written: 0, is_full: false })
+        Ok(Self {
+            file,
+            names: HashMap::new(),
+            bytes: Vec::new(),
+            written: 0,
+            most: MOST_BYTES,
+            is_full: false,
+        })
+    }
+
+    /// The same for a file that may grow to so many bytes.
+    pub fn at_most(self, bytes: u64) -> Self {
+        Self { most: bytes, ..self }
     }
 
     /// The number of a name, which is written when it is new.
@@ -116,12 +129,10 @@ impl<File: Write> Writer<File> {
             return Ok(());
         }
         self.written += self.bytes.len() as u64;
-        if self.written > MOST_BYTES {
+        if self.written > self.most {
             self.is_full = true;
-            self.put(&Entry::Remark(format!(
-                "after {} GB nothing more was kept",
-                MOST_BYTES / 1_000_000_000
-            )));
+            let remark = format!("after {} MB nothing more was kept", self.most / 1_000_000);
+            self.put(&Entry::Remark(remark));
         }
         let result = self.file.write_all(&self.bytes);
         self.is_full |= result.is_err();
@@ -369,6 +380,19 @@ mod tests {
         writer.flush().unwrap();
         drop(writer);
         assert_eq!(read(Reader::begin(&disk.bytes).unwrap()), [Entry::Dropped(1)]);
+    }
+
+    #[test]
+    fn a_file_that_is_full_takes_nothing_more_and_says_so() {
+        let mut file = Vec::new();
+        let mut writer = Writer::begin(&mut file, 42, "x").unwrap().at_most(20);
+        for count in 0..4 {
+            writer.put(&Entry::Dropped(count));
+            writer.flush().unwrap();
+        }
+        let remark = Entry::Remark("after 0 MB nothing more was kept".to_owned());
+        let expected = [Entry::Dropped(0), Entry::Dropped(1), Entry::Dropped(2), remark];
+        assert_eq!(read(Reader::begin(&file).unwrap()), expected);
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::error::Result;
 
 pub use thalweg_nvidia::cupti::GraphDetail;
 
+/// The most that is kept: some two million activities, which take a reader several times as much.
+const MOST_BYTES: u64 = 200_000_000;
+
 /// Records one device's work, as often as it is asked to, one time after the other.
 #[derive(Clone, Debug)]
 pub struct Recorder {
@@ -33,6 +36,15 @@ impl Recorder {
         }
     }
 
+    /// Whether there is a CUPTI to record with, so that nobody measures what it costs where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Nvidia`](crate::Error::Nvidia) where there is none.
+    pub fn check(&self) -> Result<()> {
+        Cupti::open(&self.surroundings.places())?;
+        Ok(())
+    }
+
     /// Does some work and gives what was recorded meanwhile, as a file of activities. Where that cannot be, the work is
     /// not done.
     ///
@@ -43,6 +55,7 @@ impl Recorder {
         let kept = Kept::default();
         let file: Box<dyn Write + Send> = Box::new(kept.clone());
         let writer = Writer::begin(file, process::id(), "thalweg").expect("bug: memory can be written");
+        let writer = writer.at_most(MOST_BYTES);
         let running = Running(Recording::start(cupti, writer, graphs)?);
         let done = work();
         drop(running);

@@ -58,7 +58,7 @@ pub struct KernelWindow {
 /// What the result keeps of the window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KernelSummary {
-    /// Throughput while each kernel was recorded over that of a turn right before.
+    /// Throughput while each kernel was recorded over that of a turn before: one of each, so it is no more than a hint.
     pub pace: f64,
     /// The same while graphs were recorded as a whole; `None` where none ran.
     pub graph_pace: Option<f64>,
@@ -103,72 +103,111 @@ pub(super) fn record(
     entrant: &Entrant<'_>,
     stop: &StopSignal,
 ) -> Result<Option<(KernelSummary, KernelWindow)>> {
-    let found = || -> Result<(Window, Option<Window>)> {
-        let graphs = match entrant.setup.configuration.cuda_graph {
-            CudaGraph::Off => None,
-            CudaGraph::Compute | CudaGraph::Copies => {
-                Some(Window::record(recorder, GraphDetail::Runs, entrant, stop)?)
-            }
-        };
-        Ok((Window::record(recorder, GraphDetail::Kernels, entrant, stop)?, graphs))
-    };
-    let reason = match found() {
+    let has_graphs = entrant.setup.configuration.cuda_graph != CudaGraph::Off;
+    let mut graph_pace = None;
+    let recorded = RecordingTurns::begin(recorder, entrant, stop).and_then(|turns| {
+        if has_graphs {
+            let (graphs, ..) = turns.record(GraphDetail::Runs)?;
+            graphs.read_graph_runs(evidence);
+            graph_pace = Some(graphs.pace);
+        }
+        turns.record(GraphDetail::Kernels)
+    });
+    let reason = match recorded {
         Err(error @ Error::Bug(_)) => return Err(error),
         Err(Error::Interrupted) => "it was stopped before".to_owned(),
         Err(error) => error.to_string(),
-        Ok((window, _)) if !window.seen.program.work.iter().any(DeviceWork::computes) => {
-            let said = window.seen.program.remarks.join("; ");
-            if said.is_empty() { "CUPTI recorded no kernel".to_owned() } else { said }
-        }
-        Ok((window, graphs)) => {
-            if let Some(graphs) = &graphs {
-                graphs.read_graph_runs(evidence);
-            }
+        Ok((Window { lacks: Some(reason), .. }, ..)) => reason,
+        Ok((window, measurement, gpu)) => {
             window.read(evidence, recorder.sm_count);
-            let mut summary = window.summary(recorder.sm_count);
-            summary.graph_pace = graphs.map(|graphs| graphs.pace);
-            return Ok(Some((summary, window.seen)));
+            let summary = window.summary(graph_pace, recorder.sm_count);
+            return Ok(Some((summary, KernelWindow { program: window.program, measurement, gpu })));
         }
     };
-    WANTED.into_iter().for_each(|quantity| evidence.put_missing(quantity, reason.as_str()));
+    let of_graphs = has_graphs.then_some(Quantity::GraphRunTime);
+    note_missing(evidence, WANTED.into_iter().chain(of_graphs), &reason);
     Ok(None)
+}
+
+/// Says why there is no number; what an earlier turn told stays.
+fn note_missing(evidence: &mut Evidence, wanted: impl Iterator<Item = Quantity>, reason: &str) {
+    for quantity in wanted {
+        if evidence.reading(quantity).is_none() {
+            evidence.put_missing(quantity, reason);
+        }
+    }
+}
+
+/// The setup in turns, of which the first was not recorded: the others are held against it.
+struct RecordingTurns<'a> {
+    recorder: &'a Recorder,
+    entrant: &'a Entrant<'a>,
+    stop: &'a StopSignal,
+    /// Throughput of the first.
+    plain: f64,
+}
+
+impl<'a> RecordingTurns<'a> {
+    fn begin(recorder: &'a Recorder, entrant: &'a Entrant<'a>, stop: &'a StopSignal) -> Result<Self> {
+        recorder.check()?;
+        let (plain, _) = watched(recorder, || trial::measure(entrant, stop));
+        Ok(Self { recorder, entrant, stop, plain: plain?.throughput_inferences_per_s.value })
+    }
+
+    fn record(&self, graphs: GraphDetail) -> Result<(Window, Measurement, Option<GpuReadings>)> {
+        let work = || trial::measure(self.entrant, self.stop);
+        let (recorded, gpu) = watched(self.recorder, || self.recorder.record(graphs, work));
+        let (measurement, bytes) = recorded?;
+        let measurement = measurement?;
+        let whole =
+            Program::from_bytes(&bytes).map_err(|error| Error::Bug(format!("own activities: {error}")))?;
+        let starts: Vec<_> =
+            executions(&measurement.records).iter().map(|execution| execution.times.compute.start).collect();
+        let clock = (measured(&measurement), measurement.unix_start.unwrap_or_default());
+        let pace = measurement.throughput_inferences_per_s.value / self.plain;
+        Ok((Window::of(&whole, clock, &starts, pace), measurement, gpu))
+    }
+}
+
+/// Does some work while the device's counters are read: in every turn, so that this makes no difference between them. Where
+/// NVML is missing there are none.
+fn watched<T>(recorder: &Recorder, work: impl FnOnce() -> T) -> (T, Option<GpuReadings>) {
+    let surroundings = &recorder.surroundings;
+    let watcher = (!surroundings.leaves_counters)
+        .then(|| Gauges::open(surroundings).and_then(|gauges| Watcher::start(gauges, PERIOD)).ok());
+    let done = work();
+    (done, watcher.flatten().map(Watcher::stop))
 }
 
 /// One recorded turn.
 struct Window {
-    seen: KernelWindow,
+    program: Program,
+    observation: Observation,
+    /// Why there is nothing to read in it.
+    lacks: Option<String>,
     pace: f64,
     length: Nanos,
     execution_count: usize,
 }
 
 impl Window {
-    fn record(
-        recorder: &Recorder,
-        graphs: GraphDetail,
-        entrant: &Entrant<'_>,
-        stop: &StopSignal,
-    ) -> Result<Self> {
-        let plain = trial::measure(entrant, stop)?;
-        let watched = &recorder.surroundings;
-        // Where NVML is missing there are kernels without counters.
-        let watcher = (!watched.leaves_counters)
-            .then(|| Gauges::open(watched).and_then(|gauges| Watcher::start(gauges, PERIOD)).ok());
-        let recorded = recorder.record(graphs, || trial::measure(entrant, stop));
-        let gpu = watcher.flatten().map(Watcher::stop);
-        let (measurement, bytes) = recorded?;
-        let measurement = measurement?;
-        let of_plain = plain.throughput_inferences_per_s.value;
-        let pace = measurement.throughput_inferences_per_s.value / of_plain;
-        let span = measured(&measurement);
-        let whole =
-            Program::from_bytes(&bytes).map_err(|error| Error::Bug(format!("own activities: {error}")))?;
-        let unix_start = measurement.unix_start.unwrap_or_default();
-        // Clocks that cannot be compared leave nothing that lies in the measured time.
-        let program = whole.within(span, unix_start).unwrap_or_default();
-        let execution_count = executions(&measurement.records).len();
-        let seen = KernelWindow { program, measurement, gpu };
-        Ok(Self { seen, pace, length: span.duration(), execution_count })
+    /// What was recorded in the measured time, which is given on a clock that showed zero at the second number, with the
+    /// moments at which executions began.
+    fn of(whole: &Program, (span, unix_start): (Span, Nanos), starts: &[Nanos], pace: f64) -> Self {
+        let within = whole.within(span, unix_start);
+        let lacks = why_empty(whole, within.as_ref());
+        let program = within.unwrap_or_default();
+        // What had no room any more says nothing of the rest of the time.
+        let last = program.work.iter().map(|work| work.span.end).max().unwrap_or(span.start);
+        let end = if program.is_whole { span.end } else { last.min(span.end) };
+        Self {
+            observation: observe(&program, &Settings { warm_up: Nanos::ZERO, pinned_bytes_per_s: None }),
+            lacks,
+            pace,
+            length: end - span.start,
+            execution_count: starts.iter().filter(|start| **start < end).count(),
+            program,
+        }
     }
 
     fn source(&self) -> String {
@@ -176,8 +215,11 @@ impl Window {
     }
 
     fn read(&self, evidence: &mut Evidence, sm_count: u32) {
-        let program = &self.seen.program;
-        let observation = observe(program, &Settings { warm_up: Nanos::ZERO, pinned_bytes_per_s: None });
+        // Where graphs ran they were launched as a whole in a turn that recording held up less.
+        if evidence.value(Quantity::LaunchTime).is_none() {
+            self.read_launches(evidence, &self.source());
+        }
+        let program = &self.program;
         let source = self.source();
         let mut put = |quantity, value: Option<f64>, without: &str| match value {
             Some(value) => evidence.put(quantity, value, source.as_str()),
@@ -194,21 +236,30 @@ impl Window {
         let of_kernels = |value: f64| (count > 0).then_some(value);
         const GRAPHS: &str = "kernels of graphs were not told one by one";
         put(Quantity::KernelsPerExecution, of_kernels(count as f64 / self.execution_count as f64), GRAPHS);
-        put(Quantity::KernelsRunning, Some(observation.sharing.computing), "");
+        put(Quantity::KernelsRunning, Some(self.observation.sharing.computing), "");
         put(Quantity::LargestKernels, of_kernels(time(&kernels[..kernels.len().min(LARGEST)]) / all), GRAPHS);
         put(Quantity::GridFill, of_kernels(filled / all), GRAPHS);
-        put(Quantity::KernelGaps, self.gaps(&observation, None), "");
-        put(Quantity::LaunchGaps, self.gaps(&observation, Some(GapCause::Host)), "");
-        put(Quantity::LaunchTime, mean_launch(program), "no call was recorded that launches");
-        let launcher = observation.threads.first();
-        const NOBODY: &str = "no thread was recorded that launches";
-        put(Quantity::LauncherBusy, launcher.map(|thread| thread.enqueue_share), NOBODY);
-        put(Quantity::LauncherWaits, launcher.map(|thread| thread.wait_share), NOBODY);
+        put(Quantity::KernelGaps, self.gaps(None), "");
+        put(Quantity::LaunchGaps, self.gaps(Some(GapCause::Host)), "");
         put(Quantity::PageableCopies, pageable(program), "nothing was copied between host and device");
     }
 
+    /// What the threads that launch do.
+    fn read_launches(&self, evidence: &mut Evidence, source: &str) {
+        let mut put = |quantity, value: Option<f64>, without: &str| match value {
+            Some(value) => evidence.put(quantity, value, source),
+            None => evidence.put_missing(quantity, without),
+        };
+        const NOBODY: &str = "no thread was recorded that launches";
+        let launcher = self.observation.threads.first();
+        put(Quantity::LaunchTime, mean_launch(&self.program), "no call was recorded that launches");
+        put(Quantity::LauncherBusy, launcher.map(|thread| thread.enqueue_share), NOBODY);
+        put(Quantity::LauncherWaits, launcher.map(|thread| thread.wait_share), NOBODY);
+    }
+
     /// Gaps between computations with this cause, or with any, as a part of the time of all streams.
-    fn gaps(&self, observation: &Observation, cause: Option<GapCause>) -> Option<f64> {
+    fn gaps(&self, cause: Option<GapCause>) -> Option<f64> {
+        let observation = &self.observation;
         let streams = observation.streams.iter().filter(|stream| stream.computation_count > 0).count();
         let gaps = observation.gaps.iter().filter(|gap| cause.is_none_or(|cause| gap.cause == cause));
         let total: f64 = gaps.map(|gap| gap.total.as_seconds()).sum();
@@ -216,16 +267,20 @@ impl Window {
     }
 
     fn read_graph_runs(&self, evidence: &mut Evidence) {
-        let runs = self.seen.program.work.iter().filter(|work| work.what == What::Graph);
+        if let Some(reason) = &self.lacks {
+            return evidence.put_missing(Quantity::GraphRunTime, reason.as_str());
+        }
         let source = format!("CUPTI, graphs as a whole, at {:.0} % of the pace", 100.0 * self.pace);
+        self.read_launches(evidence, &source);
+        let runs = self.program.work.iter().filter(|work| work.what == What::Graph);
         match mean(runs.map(|work| work.span)) {
             Some(time) => evidence.put(Quantity::GraphRunTime, time, source),
             None => evidence.put_missing(Quantity::GraphRunTime, "CUPTI recorded no run of a graph"),
         }
     }
 
-    fn summary(&self, sm_count: u32) -> KernelSummary {
-        let program = &self.seen.program;
+    fn summary(&self, graph_pace: Option<f64>, sm_count: u32) -> KernelSummary {
+        let program = &self.program;
         let kernels = by_kernel(program);
         let all: f64 = kernels.iter().map(|(_, used)| used.time.as_seconds()).sum();
         let reading = |(kernel, used): &(Kernel, Used)| KernelReading {
@@ -239,12 +294,29 @@ impl Window {
             shared_memory_bytes: kernel.shared_memory_bytes,
             grid_fill: grid_fill(kernel.blocks, sm_count),
         };
-        let mut remarks = program.remarks.clone();
-        if program.dropped > 0 {
-            remarks.push(format!("CUPTI lost {} records for want of memory", program.dropped));
-        }
         let largest = kernels.iter().take(LISTED).map(reading).collect();
-        KernelSummary { pace: self.pace, graph_pace: None, largest, remarks }
+        KernelSummary { pace: self.pace, graph_pace, largest, remarks: self.observation.remarks.clone() }
+    }
+}
+
+/// Why there is no kernel in the part of a recording that was measured; `None` where there is one.
+fn why_empty(whole: &Program, within: Option<&Program>) -> Option<String> {
+    let ran = |program: &Program| program.work.iter().any(DeviceWork::computes);
+    let Some(within) = within else {
+        return Some("CUPTI did not tell the time, so nothing can be put beside the measurement".to_owned());
+    };
+    if ran(within) {
+        None
+    } else if ran(whole) {
+        Some(
+            "of the kernels that CUPTI recorded none lies in the measured time: the system's clock was set meanwhile, or \
+             the recording ended early"
+                .to_owned(),
+        )
+    } else if whole.remarks.is_empty() {
+        Some("CUPTI recorded no kernel".to_owned())
+    } else {
+        Some(whole.remarks.join("; "))
     }
 }
 
@@ -324,6 +396,59 @@ fn pageable(program: &Program) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::samples::{MS, Sample, naive};
+
+    #[test]
+    fn what_holds_no_kernel_of_the_measured_time_says_why() {
+        let whole = naive(10).program();
+        let within = |whole: &Program, start: u64| {
+            let span = Span { start: Nanos(start), end: Nanos(start + 10_000_000) };
+            why_empty(whole, whole.within(span, Nanos(Sample::UNIX_NS)).as_ref())
+        };
+        assert_eq!(within(&whole, 0), None);
+        assert!(within(&whole, 3_600_000_000_000).unwrap().contains("clock was set"));
+        let mut timeless = whole.clone();
+        timeless.unix_start = None;
+        assert!(within(&timeless, 0).unwrap().contains("did not tell the time"));
+        let mut idle = whole;
+        idle.work.clear();
+        assert_eq!(within(&idle, 0).unwrap(), "CUPTI recorded no kernel");
+    }
+
+    /// A turn of ten executions, each two milliseconds long, at half of the pace.
+    fn window(change: impl FnOnce(&mut Program)) -> Window {
+        let mut program = naive(10).program();
+        change(&mut program);
+        let starts: Vec<_> = (0..10).map(|execution| Nanos(execution * 2 * MS)).collect();
+        let span = Span { start: Nanos::ZERO, end: Nanos(20 * MS) };
+        Window::of(&program, (span, Nanos(Sample::UNIX_NS)), &starts, 0.5)
+    }
+
+    #[test]
+    fn a_recording_that_is_not_whole_says_so_and_counts_only_the_time_that_it_has() {
+        let whole = window(|program| program.is_whole = true);
+        assert_eq!((&whole.lacks, whole.length, whole.execution_count), (&None, Nanos(20 * MS), 10));
+        assert_eq!(whole.summary(None, 132).remarks, [""; 0]);
+        let cut = window(|program| {
+            program.is_whole = false;
+            program.work.truncate(program.work.len() / 2);
+        });
+        let remarks = cut.summary(None, 132).remarks;
+        assert!(remarks.iter().any(|remark| remark.contains("has no end")), "{remarks:?}");
+        assert!(cut.length < Nanos(10 * MS) && cut.execution_count == 5, "{}", cut.length);
+    }
+
+    #[test]
+    fn what_graphs_told_as_a_whole_stays_where_the_turn_kernel_by_kernel_fails() {
+        let mut evidence = Evidence::default();
+        window(|_| {}).read_graph_runs(&mut evidence);
+        let launch = evidence.value(Quantity::LaunchTime);
+        note_missing(&mut evidence, WANTED.into_iter(), "it was stopped before");
+        assert!(launch.is_some() && evidence.value(Quantity::LaunchTime) == launch);
+        let reading = |quantity| evidence.reading(quantity).unwrap();
+        assert_eq!(reading(Quantity::GridFill).source, "it was stopped before");
+        assert_eq!(reading(Quantity::GraphRunTime).source, "CUPTI recorded no run of a graph");
+    }
 
     #[test]
     fn a_grid_fills_the_sms_that_have_a_block_and_evenly_only_by_whole_rounds() {

@@ -77,7 +77,10 @@ pub(super) fn recording(diagnosis: &Diagnosis) -> Option<String> {
     let kernels = diagnosis.kernels.as_ref()?;
     let graphs = kernels.graph_pace.map(|pace| format!(", and graphs as a whole {}", wording::percent(pace)));
     let graphs = graphs.unwrap_or_default();
-    Some(format!("recording each kernel leaves {} of the throughput{graphs}", wording::percent(kernels.pace)))
+    Some(format!(
+        "recording each kernel leaves about {} of the throughput{graphs}, by one turn each",
+        wording::percent(kernels.pace)
+    ))
 }
 
 /// A reading's number with its unit.

@@ -305,9 +305,7 @@ fn streams(program: &Program, work: &[&DeviceWork], window: Nanos) -> Vec<Stream
 fn remarks(program: &Program, device: u32) -> Vec<String> {
     let mut remarks = program.remarks.clone();
     if !program.is_whole {
-        remarks.push(
-            "the recording has no end: what happened shortly before the process ended is missing".to_owned(),
-        );
+        remarks.push("the recording has no end: what happened last is missing".to_owned());
     }
     if program.dropped > 0 {
         remarks.push(format!("{} activities were lost for want of memory", program.dropped));

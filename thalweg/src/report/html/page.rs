@@ -236,7 +236,9 @@ fn tuning_warnings(outcome: &TuneOutcome) -> Vec<String> {
 
 fn diagnosis_warnings(diagnosis: &Diagnosis) -> Vec<String> {
     let missing = diagnosis.judgement.missing.iter().map(|text| format!("Not known: {text}."));
-    warnings(&diagnosis.measurement).into_iter().chain(missing).collect()
+    let recording = diagnosis.kernels.iter().flat_map(|kernels| &kernels.remarks);
+    let recording = recording.map(|text| format!("Kernels: {}.", wording::printable(text)));
+    warnings(&diagnosis.measurement).into_iter().chain(missing).chain(recording).collect()
 }
 
 fn gain_figure(gained: &Gained) -> Figure {

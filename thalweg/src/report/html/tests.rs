@@ -1,6 +1,7 @@
 //! Whole pages: well-formed, self-contained, safe against hostile names, and calm about missing data.
 
 use super::*;
+use crate::diagnose::KernelSummary;
 use crate::measure::{Estimate, LatencySummary, Stability};
 use crate::report::samples;
 use crate::tune::{Candidate, Limits, Standing};
@@ -97,6 +98,15 @@ fn kernels_lie_below_the_stages_of_the_streams_and_above_the_calls() {
     assert_eq!(groups[16..], ["threads"; 5]);
     assert_eq!(data["lanes"][12]["count"], 20 * 11);
     assert_eq!(data["gauges"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn what_a_recording_says_of_itself_is_a_warning() {
+    let remarks = vec!["the recording has no <end>".to_owned()];
+    let kernels = KernelSummary { pace: 0.97, graph_pace: None, largest: Vec::new(), remarks };
+    let diagnosis = Diagnosis { kernels: Some(kernels), ..samples::diagnosis() };
+    let page = html_of_diagnosis(&diagnosis).unwrap();
+    assert!(page.contains("Kernels: the recording has no &lt;end&gt;."), "no warning");
 }
 
 #[test]
