@@ -108,6 +108,18 @@ impl OutputFolder {
         write_whole(&path, bytes)?;
         Ok(path)
     }
+
+    /// Removes a file in it, where there is one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -72,9 +72,13 @@ fn show(
         folder.write(file::DIAGNOSIS, &serde_json::to_vec(diagnosis)?)?;
         folder.write(file::REPORT, report::html_of_diagnosis(diagnosis)?.as_bytes())?;
         let mut written = vec![file::DIAGNOSIS, file::REPORT];
-        if let Some(window) = &diagnosis.window {
-            folder.write(file::TRACE, report::trace_of_window(window).as_bytes())?;
-            written.push(file::TRACE);
+        match &diagnosis.window {
+            Some(window) => {
+                folder.write(file::TRACE, report::trace_of_window(window).as_bytes())?;
+                written.push(file::TRACE);
+            }
+            // One of an earlier run would pass for this one's.
+            None => folder.remove(file::TRACE)?,
         }
         output.written(folder.path(), &written);
     }

@@ -55,8 +55,7 @@ pub fn run(args: &ReportArgs, output: &Output) -> anyhow::Result<()> {
     let diagnosis = args.folder.join(file::DIAGNOSIS);
     if diagnosis.exists() {
         let diagnosis: Diagnosis = read(&diagnosis)?;
-        write_report(&args.folder, &report::html_of_diagnosis(&diagnosis)?, output)?;
-        note_timeline(&args.folder, output);
+        write_page_without_timeline(&args.folder, &report::html_of_diagnosis(&diagnosis)?, output)?;
         return output.result(
             || serde_json::to_value(&diagnosis),
             |style| report::text_of_diagnosis(&diagnosis, style) + &definitions(style),
@@ -66,8 +65,7 @@ pub fn run(args: &ReportArgs, output: &Output) -> anyhow::Result<()> {
     if watched.exists() {
         let watched: Watched = read(&watched)?;
         if let Some(page) = report::html_of_watched(&watched, None)? {
-            write_report(&args.folder, &page, output)?;
-            note_timeline(&args.folder, output);
+            write_page_without_timeline(&args.folder, &page, output)?;
         }
         return output
             .result(|| serde_json::to_value(&watched), |style| report::text_of_watched(&watched, style));
@@ -91,11 +89,15 @@ fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     serde_json::from_slice(&bytes).with_context(|| format!("{} is not a result", path.display()))
 }
 
-/// Single kernels and calls are no part of the data: the page that was written with them had them.
-fn note_timeline(folder: &Path, output: &Output) {
-    if folder.join(file::TRACE).exists() {
-        output.note(&format!("the page has no kernels and calls any more; {} has them still", file::TRACE));
+/// Single kernels and calls are no part of the data: only the page that was written with them has them, so that one stays.
+fn write_page_without_timeline(folder: &Path, html: &str, output: &Output) -> anyhow::Result<()> {
+    let path = folder.join(file::REPORT);
+    if std::fs::read_to_string(&path).is_ok_and(|page| report::has_timeline(&page)) {
+        output
+            .note(&format!("{} stays as it is: a new one would lack the kernels and calls", path.display()));
+        return Ok(());
     }
+    write_report(folder, html, output)
 }
 
 fn write_report(folder: &Path, html: &str, output: &Output) -> anyhow::Result<()> {

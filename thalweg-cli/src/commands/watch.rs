@@ -130,13 +130,21 @@ fn show(
     if let Some(folder) = folder {
         let mut written = vec![file::WATCHED];
         folder.write(file::WATCHED, &serde_json::to_vec(watched)?)?;
-        if let Some(page) = report::html_of_watched(watched, program)? {
-            folder.write(file::REPORT, page.as_bytes())?;
-            written.push(file::REPORT);
+        // A file of an earlier run would pass for this one's.
+        match report::html_of_watched(watched, program)? {
+            Some(page) => {
+                folder.write(file::REPORT, page.as_bytes())?;
+                written.push(file::REPORT);
+            }
+            None => folder.remove(file::REPORT)?,
         }
-        if let Some(program) = program {
-            folder.write(file::TRACE, report::trace_of_program(program, watched.gpu.as_ref()).as_bytes())?;
-            written.push(file::TRACE);
+        match program {
+            Some(program) => {
+                let trace = report::trace_of_program(program, watched.gpu.as_ref());
+                folder.write(file::TRACE, trace.as_bytes())?;
+                written.push(file::TRACE);
+            }
+            None => folder.remove(file::TRACE)?,
         }
         output.written(folder.path(), &written);
     }

@@ -78,6 +78,8 @@ fn on_the_cpu_it_is_diagnosed_by_what_exists_there() {
 fn its_folder_has_the_data_and_a_page() {
     let scratch = Scratch::new();
     let out = scratch.path("out");
+    std::fs::create_dir_all(&out).unwrap();
+    std::fs::write(out.join("trace.json"), "of an earlier run").unwrap();
     run(&format!("{QUICK} --try 0 --out {{}}"), &[&launch(&scratch), &out]).succeeded();
     assert_eq!(scratch.names_in("out"), [".lock", "diagnosis.json", "report.html"]);
     let shown = run("report {}", &[&out]).succeeded();

@@ -88,7 +88,15 @@ fn its_folder_has_the_data_a_page_and_a_trace_and_can_be_shown_again() {
     assert!(page.contains("activity-data") && page.contains("CUDA stream 7 (default)"), "no timeline");
     let again = run("report {}", &[&out]).succeeded();
     assert_eq!(again.stdout, said.stdout);
-    assert!(again.stderr.contains("no kernels and calls any more; trace.json has them still"), "{again:?}");
+    assert!(again.stderr.contains("report.html stays as it is"), "{again:?}");
+    assert_eq!(std::fs::read_to_string(out.join("report.html")).unwrap(), page);
+    std::fs::remove_file(out.join("report.html")).unwrap();
+    run("report {}", &[&out]).succeeded();
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("What costs time") && !page.contains("activity-data"));
+
+    run("watch --out {} -- true", &[&out]).succeeded();
+    assert_eq!(scratch.names_in("out"), [".lock", "watched.json"], "files of another run");
 }
 
 #[test]

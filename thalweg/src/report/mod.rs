@@ -20,7 +20,9 @@ mod watching;
 mod wording;
 
 pub use definitions::definitions;
-pub use html::{html_of_diagnosis, html_of_loss, html_of_measurement, html_of_tuning, html_of_watched};
+pub use html::{
+    has_timeline, html_of_diagnosis, html_of_loss, html_of_measurement, html_of_tuning, html_of_watched,
+};
 pub use program_trace::{trace_of_program, trace_of_window};
 pub use text::{
     Style, bars_of_reading, line_of_reading, text_of_accuracy, text_of_build, text_of_builds,

@@ -70,6 +70,11 @@ pub fn html_of_loss(report: &LossReport) -> Result<String> {
     render(&Page::of_loss(report))
 }
 
+/// Whether a page has single kernels and calls in it, which are in no other file of a result.
+pub fn has_timeline(page: &str) -> bool {
+    page.contains("id=\"activity-data\"")
+}
+
 fn render(page: &Page) -> Result<String> {
     let bug = |error: minijinja::Error| Error::Bug(format!("report template: {error:#}"));
     let mut environment = Environment::new();
