@@ -1,6 +1,7 @@
 "use strict";
 // Draws single kernels and calls: up to 100,000 pieces in lanes on one canvas, of which each drawing touches only what is
-// looked at. What is thinner than a pixel is added up, so a column is as dark as the time in it is full.
+// looked at. What is thinner than a pixel is added up, so a column is as dark as the time in it is full; below a quarter
+// all are alike, since less could not be seen.
 (() => {
   const section = document.querySelector(".activity");
   if (!section) return;
@@ -290,6 +291,8 @@
     show(centre - (centre - from) * factor, centre + (to - centre) * factor);
   }, { passive: false });
   canvas.addEventListener("keydown", (event) => {
+    // These are the browser's own: its zoom, its history.
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
     const [from, to] = shown, step = (to - from) / 5;
     const moves = {
       ArrowLeft: [from - step, to - step], ArrowRight: [from + step, to + step],
