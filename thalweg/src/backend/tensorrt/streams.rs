@@ -1,4 +1,4 @@
-//! The CUDA streams of an engine's executors.
+//! The CUDA streams of all executors on a GPU.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,10 +8,11 @@ use thalweg_nvidia::execution::LaneStreams;
 use crate::backend::CudaGraph;
 use crate::error::Result;
 
-/// Executors whose streams are made before the first of them runs anything. CUDA runs a graph faster on the streams that
-/// ran first in a process than on streams that were made later: 553 instead of 570 us for ResNet-50 in FP16 at batch 1 on
-/// an H200, whatever else is changed (docs/design-notes.md). That making them early is enough is assumed.
-const EARLY: usize = 16;
+/// Executors whose streams are made before the first of them runs anything: as many as `tune` tries. CUDA runs a graph
+/// faster on the streams that ran first in a process than on streams that were made later: 553 instead of 570 us for
+/// ResNet-50 in FP16 at batch 1 on an H200, whatever else is changed (docs/benchmarks.md). That making them early is enough
+/// is assumed.
+const EARLY: usize = 8;
 
 /// All streams that were made, the oldest first. One that nobody has is used again before another is made. The lock is
 /// taken by whoever starts a pool.
