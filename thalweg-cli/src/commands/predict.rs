@@ -42,12 +42,11 @@ fn anchor(args: &PredictArgs, model: &Model) -> anyhow::Result<f64> {
     let measured: Measurement = serde_json::from_str(&text)
         .with_context(|| format!("{} is not the measurement.json of a bench", path.display()))?;
     let device = &measured.device.name;
-    let sheet = DataSheet::all().iter().find(|sheet| device.contains(sheet.name));
-    let Some(sheet) = sheet else {
+    let Some(sheet) = DataSheet::of_device(device) else {
         bail!("no data sheet is known for the measured device, {device}: leave out --measured");
     };
     let configuration = &measured.configuration;
-    let paper = workload(args, model, configuration.batch_size, DataType::F32)?.on(sheet, None);
+    let paper = workload(args, model, configuration.batch_size, DataType::F32)?.on(&sheet, None);
     let predicted = if configuration.streams == 1 {
         paper.one_stream_inferences_per_s
     } else {

@@ -26,7 +26,7 @@ fn as_json_it_has_an_entry_for_every_device_batch_and_input_type() {
 fn a_device_that_nobody_knows_is_refused_with_those_that_are() {
     let scratch = Scratch::new();
     let said = run("predict {} --device h900", &[&launch(&scratch)]);
-    said.refused(2, &["the devices are h100, a100, l4, orin"]);
+    said.refused(2, &["the devices are h100, h200, a100, l4, orin"]);
 }
 
 #[test]

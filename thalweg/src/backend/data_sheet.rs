@@ -47,7 +47,13 @@ impl DataSheet {
 
     /// The device that a driver, or a simulated backend, calls by this name.
     pub fn of_device(name: &str) -> Option<Self> {
-        ALL.into_iter().find(|sheet| name.starts_with(sheet.name) || name == sheet.driver_name)
+        // A simulated one has more behind its name; an L40S is no L4.
+        let is_of = |sheet: &Self| {
+            let behind = name.strip_prefix(sheet.name);
+            name == sheet.driver_name
+                || behind.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', ',']))
+        };
+        ALL.into_iter().find(is_of)
     }
 
     /// All devices that are known by a short name.
@@ -56,7 +62,7 @@ impl DataSheet {
     }
 }
 
-const ALL: [DataSheet; 4] = [
+const ALL: [DataSheet; 5] = [
     DataSheet {
         key: "h100",
         name: "NVIDIA H100 SXM 80 GB",
@@ -73,6 +79,23 @@ const ALL: [DataSheet; 4] = [
         pcie_bytes_per_s: 63.0e9,
         power_limit_watts: 700.0,
         source: "NVIDIA H100 Tensor Core GPU Architecture, v1.04, tables 2 and 3",
+    },
+    DataSheet {
+        key: "h200",
+        name: "NVIDIA H200 SXM 141 GB",
+        driver_name: "NVIDIA H200",
+        sm_count: 132,
+        sm_clock_max_mhz: 1980.0,
+        fp16_flops_per_s: 989.4e12,
+        int8_ops_per_s: 1978.9e12,
+        fp32_flops_per_s: 66.9e12,
+        dram_bytes_per_s: 4.8e12,
+        memory: Bytes(141_000_000_000),
+        // As its driver says; the chip is that of the H100.
+        l2: Bytes(60 << 20),
+        pcie_bytes_per_s: 63.0e9,
+        power_limit_watts: 700.0,
+        source: "NVIDIA H200 Tensor Core GPU data sheet, November 2024; the chip as in that of the H100",
     },
     DataSheet {
         key: "a100",
@@ -127,3 +150,20 @@ const ALL: [DataSheet; 4] = [
         source: "NVIDIA Jetson AGX Orin Series technical brief, v1.2, July 2022",
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_known_by_their_drivers_names_and_by_those_of_simulated_ones() {
+        let key = |name: &str| DataSheet::of_device(name).map(|sheet| sheet.key);
+        for sheet in DataSheet::all() {
+            assert_eq!(key(sheet.driver_name), Some(sheet.key));
+            assert_eq!(key(&format!("{} (simulated)", sheet.name)), Some(sheet.key));
+        }
+        for other in ["NVIDIA L40S", "NVIDIA H200 NVL", "NVIDIA H100 PCIe", "AMD EPYC"] {
+            assert_eq!(key(other), None, "{other}");
+        }
+    }
+}

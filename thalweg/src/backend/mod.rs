@@ -96,7 +96,8 @@ pub fn open(name: &str, surroundings: &Surroundings) -> Result<Box<dyn Backend>>
         _ => Err(Error::InvalidSetting {
             name: "backend",
             value: name.to_owned(),
-            reason: "the backends are auto, tensorrt, cpu, and simulated:h100 (or a100, l4, orin)".to_owned(),
+            reason: "the backends are auto, tensorrt, cpu, and simulated:h100 (or h200, a100, l4, orin)"
+                .to_owned(),
         }),
     }
 }

@@ -49,6 +49,5 @@ impl Observation {
 
 /// The power limit on the data sheet of a device, where one is known by its name.
 pub(crate) fn power_limit_watts(device: &DeviceSpec) -> Option<f64> {
-    let is_this = |sheet: &&DataSheet| device.name.contains(sheet.name);
-    DataSheet::all().iter().find(is_this).map(|sheet| sheet.power_limit_watts)
+    DataSheet::of_device(&device.name).map(|sheet| sheet.power_limit_watts)
 }

@@ -23,6 +23,9 @@ use thalweg::pool::Configuration;
 use thalweg::random::Random;
 use thalweg::units::Bytes;
 
+/// Those that data sheets were there of when the first draws were made: another one would change them all.
+const DEVICES: [&str; 4] = ["h100", "a100", "l4", "orin"];
+
 /// Time of a look, and executions of each stream in it at least: noise is 0.3 % then.
 const LOOK: (Duration, usize) = (Duration::from_secs(1), 120);
 
@@ -100,7 +103,7 @@ impl Case {
             network = FULL_KERNELS[random.below(FULL_KERNELS.len())];
         }
 
-        let sheet = DataSheet::all()[random.below(DataSheet::all().len())];
+        let sheet = DataSheet::of(DEVICES[random.below(DEVICES.len())]).expect("a data sheet");
         let mut parameters = drawn(Parameters::preset(sheet.key).expect("a preset"), &mut random);
         let mut configuration = Configuration {
             streams: [1, 2, 4, 8][random.below(4)],
