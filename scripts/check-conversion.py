@@ -26,7 +26,6 @@ off by this much already does not tell a good conversion from a bad one.
 """
 
 import argparse
-import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path

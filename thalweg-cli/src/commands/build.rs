@@ -15,7 +15,7 @@ use thalweg::precision::{
 };
 use thalweg::report;
 
-use super::input_type::{Retyping, retyped};
+use super::input_type::{Comparison, Retyping, retyped};
 use super::loss::{self, Loss};
 use super::lower::{Lower, Lowered};
 use super::variant::Variant;
@@ -77,11 +77,8 @@ pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
 
 /// The model, with inputs of the type that was asked for.
 fn model(args: &BuildArgs, output: &Output) -> anyhow::Result<(Model, Option<Retyping>)> {
-    let input_shapes = input_shapes(&args.shapes);
-    // Files have samples of the new type, which lose nothing.
-    let source = SampleSource { input_shapes: &input_shapes, path: None, seed: 0 };
-    let comparison = (!args.no_accuracy).then_some((&source, &args.max_loss[..]));
-    retyped(Model::read(&args.model)?, &args.builder.inputs, comparison, output)
+    let comparison = Comparison { shapes: &args.shapes, seed: 0, limits: &args.max_loss };
+    retyped(&args.model, &args.builder.inputs, (!args.no_accuracy).then_some(comparison), output)
 }
 
 /// The error of every layer on the processor, where the model was converted.

@@ -3,13 +3,16 @@
 //! The model is changed before anything else sees it: precisions, engines, the cache and files of samples then are those of
 //! a network that takes bytes or FP16.
 
+use std::path::Path;
+
 use anyhow::ensure;
 use serde::Serialize;
 use thalweg::model::{DataType, Model};
 use thalweg::precision::{self, Accuracy, AccuracyLimit, InputType, SampleSource};
 
+use super::input_shapes;
 use super::lower::first_line;
-use crate::args::{ByteLineArgs, InputTypeArgs};
+use crate::args::{ByteLineArgs, InputTypeArgs, ShapeArgs};
 use crate::output::Output;
 use crate::progress::Bar;
 
@@ -24,23 +27,35 @@ pub struct Retyping {
     accuracy: Option<Accuracy>,
 }
 
-/// The model with its inputs in the type that is asked for. What rounding costs is measured on samples that the source
-/// draws, and told; without one it is not.
+/// How the original is compared with the model whose inputs were changed.
+#[derive(Clone, Copy)]
+pub struct Comparison<'a> {
+    pub shapes: &'a ShapeArgs,
+    pub seed: u64,
+    pub limits: &'a [AccuracyLimit],
+}
+
+/// The model of a file with its inputs in the type that is asked for. What rounding costs is measured on random samples
+/// and told; without a comparison it is not.
 ///
 /// # Errors
 /// Where it has no inputs to change, where a limit is not kept, and where there are limits and nothing can be measured.
 pub fn retyped(
-    model: Model,
+    path: &Path,
     args: &InputTypeArgs,
-    comparison: Option<(&SampleSource<'_>, &[AccuracyLimit])>,
+    comparison: Option<Comparison<'_>>,
     output: &Output,
 ) -> anyhow::Result<(Model, Option<Retyping>)> {
+    let model = Model::read(path)?;
     let Some(input_type) = asked(args)? else { return Ok((model, None)) };
     let (changed, names) = precision::with_inputs(&model, &input_type)?;
     let mut accuracy = None;
-    if let Some((source, limits)) = comparison {
+    if let Some(Comparison { shapes, seed, limits }) = comparison {
+        let input_shapes = input_shapes(shapes);
+        // Files have samples of the new type, which lose nothing.
+        let source = SampleSource { input_shapes: &input_shapes, path: None, seed };
         let bar = Bar::spin(format!("comparing with {}", model.name()), output);
-        let measured = precision::assess_inputs(&model, &changed, &input_type, source);
+        let measured = precision::assess_inputs(&model, &changed, &input_type, &source);
         bar.clear();
         match measured {
             Ok(measured) => {

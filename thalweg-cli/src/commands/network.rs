@@ -6,11 +6,10 @@ use thalweg::backend::Backend;
 use thalweg::engine::{EngineSource, StoredEngine};
 use thalweg::measure::{Workload, WorkloadSpec};
 use thalweg::model::Model;
-use thalweg::precision::{AccuracyLimit, SampleSource};
+use thalweg::precision::AccuracyLimit;
 use thalweg::tune::TunedConfig;
 
-use super::input_shapes;
-use super::input_type::retyped;
+use super::input_type::{Comparison, retyped};
 use crate::args::WorkloadArgs;
 use crate::output::Output;
 
@@ -27,11 +26,8 @@ pub fn model_of(
     limits: &[AccuracyLimit],
     output: &Output,
 ) -> anyhow::Result<Model> {
-    let input_shapes = input_shapes(&args.shapes);
-    // Files have samples of the new type, which lose nothing.
-    let source = SampleSource { input_shapes: &input_shapes, path: None, seed: args.seed };
-    let comparison = Some((&source, limits));
-    Ok(retyped(Model::read(path)?, &args.builder.inputs, comparison, output)?.0)
+    let comparison = Comparison { shapes: &args.shapes, seed: args.seed, limits };
+    Ok(retyped(path, &args.builder.inputs, Some(comparison), output)?.0)
 }
 
 impl Network {

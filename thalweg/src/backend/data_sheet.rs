@@ -62,40 +62,37 @@ impl DataSheet {
     }
 }
 
+const H100: DataSheet = DataSheet {
+    key: "h100",
+    name: "NVIDIA H100 SXM 80 GB",
+    driver_name: "NVIDIA H100 80GB HBM3",
+    sm_count: 132,
+    sm_clock_max_mhz: 1980.0,
+    fp16_flops_per_s: 989.4e12,
+    int8_ops_per_s: 1978.9e12,
+    fp32_flops_per_s: 66.9e12,
+    dram_bytes_per_s: 3.352e12,
+    memory: Bytes(80_000_000_000),
+    l2: Bytes(50 << 20),
+    // Generation 5, 16 lanes.
+    pcie_bytes_per_s: 63.0e9,
+    power_limit_watts: 700.0,
+    source: "NVIDIA H100 Tensor Core GPU Architecture, v1.04, tables 2 and 3",
+};
+
 const ALL: [DataSheet; 5] = [
-    DataSheet {
-        key: "h100",
-        name: "NVIDIA H100 SXM 80 GB",
-        driver_name: "NVIDIA H100 80GB HBM3",
-        sm_count: 132,
-        sm_clock_max_mhz: 1980.0,
-        fp16_flops_per_s: 989.4e12,
-        int8_ops_per_s: 1978.9e12,
-        fp32_flops_per_s: 66.9e12,
-        dram_bytes_per_s: 3.352e12,
-        memory: Bytes(80_000_000_000),
-        l2: Bytes(50 << 20),
-        // Generation 5, 16 lanes.
-        pcie_bytes_per_s: 63.0e9,
-        power_limit_watts: 700.0,
-        source: "NVIDIA H100 Tensor Core GPU Architecture, v1.04, tables 2 and 3",
-    },
+    H100,
+    // The chip of the H100 with other memory.
     DataSheet {
         key: "h200",
         name: "NVIDIA H200 SXM 141 GB",
         driver_name: "NVIDIA H200",
-        sm_count: 132,
-        sm_clock_max_mhz: 1980.0,
-        fp16_flops_per_s: 989.4e12,
-        int8_ops_per_s: 1978.9e12,
-        fp32_flops_per_s: 66.9e12,
         dram_bytes_per_s: 4.8e12,
         memory: Bytes(141_000_000_000),
-        // As its driver says; the chip is that of the H100.
+        // As its driver says.
         l2: Bytes(60 << 20),
-        pcie_bytes_per_s: 63.0e9,
-        power_limit_watts: 700.0,
         source: "NVIDIA H200 Tensor Core GPU data sheet, November 2024; the chip as in that of the H100",
+        ..H100
     },
     DataSheet {
         key: "a100",

@@ -251,6 +251,14 @@ impl Evidence {
         self.replace(quantity, None, reason.into());
     }
 
+    /// Puts a number in where there is one, and why there is none elsewhere.
+    pub fn put_or_missing(&mut self, quantity: Quantity, value: Option<f64>, source: &str, without: &str) {
+        match value {
+            Some(value) => self.put(quantity, value, source),
+            None => self.put_missing(quantity, without),
+        }
+    }
+
     fn replace(&mut self, quantity: Quantity, value: Option<f64>, source: String) {
         let reading = Reading {
             quantity,

@@ -182,6 +182,8 @@ fn watched<T>(recorder: &Recorder, work: impl FnOnce() -> T) -> (T, Option<GpuRe
 /// One recorded turn.
 struct Window {
     program: Program,
+    /// Kernels by the time that they took in all, the most first.
+    kernels: Vec<(Kernel, Used)>,
     observation: Observation,
     /// Why there is nothing to read in it.
     lacks: Option<String>,
@@ -202,6 +204,7 @@ impl Window {
         let end = if program.is_whole { span.end } else { last.min(span.end) };
         Self {
             observation: observe(&program, &Settings { warm_up: Nanos::ZERO, pinned_bytes_per_s: None }),
+            kernels: by_kernel(&program),
             lacks,
             pace,
             length: end - span.start,
@@ -219,18 +222,14 @@ impl Window {
         if evidence.value(Quantity::LaunchTime).is_none() {
             self.read_launches(evidence, &self.source());
         }
-        let program = &self.program;
         let source = self.source();
-        let mut put = |quantity, value: Option<f64>, without: &str| match value {
-            Some(value) => evidence.put(quantity, value, source.as_str()),
-            None => evidence.put_missing(quantity, without),
-        };
-        let kernels = by_kernel(program);
+        let mut put = |quantity, value, without| evidence.put_or_missing(quantity, value, &source, without);
+        let kernels = &self.kernels;
         let count: u64 = kernels.iter().map(|(_, used)| used.count).sum();
         let time = |kernels: &[(Kernel, Used)]| {
             kernels.iter().map(|(_, used)| used.time).sum::<Nanos>().as_seconds()
         };
-        let all = time(&kernels);
+        let all = time(kernels);
         let filled: f64 =
             kernels.iter().map(|(it, used)| used.time.as_seconds() * grid_fill(it.blocks, sm_count)).sum();
         let of_kernels = |value: f64| (count > 0).then_some(value);
@@ -241,15 +240,12 @@ impl Window {
         put(Quantity::GridFill, of_kernels(filled / all), GRAPHS);
         put(Quantity::KernelGaps, self.gaps(None), "");
         put(Quantity::LaunchGaps, self.gaps(Some(GapCause::Host)), "");
-        put(Quantity::PageableCopies, pageable(program), "nothing was copied between host and device");
+        put(Quantity::PageableCopies, pageable(&self.program), "nothing was copied between host and device");
     }
 
     /// What the threads that launch do.
     fn read_launches(&self, evidence: &mut Evidence, source: &str) {
-        let mut put = |quantity, value: Option<f64>, without: &str| match value {
-            Some(value) => evidence.put(quantity, value, source),
-            None => evidence.put_missing(quantity, without),
-        };
+        let mut put = |quantity, value, without| evidence.put_or_missing(quantity, value, source, without);
         const NOBODY: &str = "no thread was recorded that launches";
         let launcher = self.observation.threads.first();
         put(Quantity::LaunchTime, mean_launch(&self.program), "no call was recorded that launches");
@@ -280,11 +276,9 @@ impl Window {
     }
 
     fn summary(&self, graph_pace: Option<f64>, sm_count: u32) -> KernelSummary {
-        let program = &self.program;
-        let kernels = by_kernel(program);
-        let all: f64 = kernels.iter().map(|(_, used)| used.time.as_seconds()).sum();
+        let all: f64 = self.kernels.iter().map(|(_, used)| used.time.as_seconds()).sum();
         let reading = |(kernel, used): &(Kernel, Used)| KernelReading {
-            name: program.name(kernel.name).to_owned(),
+            name: self.program.name(kernel.name).to_owned(),
             per_execution: used.count as f64 / self.execution_count as f64,
             share: used.time.as_seconds() / all,
             mean: Nanos(used.time.0 / used.count),
@@ -294,7 +288,7 @@ impl Window {
             shared_memory_bytes: kernel.shared_memory_bytes,
             grid_fill: grid_fill(kernel.blocks, sm_count),
         };
-        let largest = kernels.iter().take(LISTED).map(reading).collect();
+        let largest = self.kernels.iter().take(LISTED).map(reading).collect();
         KernelSummary { pace: self.pace, graph_pace, largest, remarks: self.observation.remarks.clone() }
     }
 }

@@ -294,9 +294,9 @@ impl<'a, 'i> Run<'a, 'i> {
         match measured {
             Ok(measurement) => Ok(Some((Slice::of(&measurement, &self.job.limits), Some(measurement)))),
             Err(Error::Interrupted) => Ok(None),
+            Err(error @ Error::Bug(_)) => Err(error),
             // Nothing can run after a device was lost: that is no fault of the candidates to come, which a new
             // process measures when the search is resumed.
-            Err(error @ Error::Bug(_)) => Err(error),
             Err(error) if error.is_device_lost() => Err(error),
             Err(error) => {
                 let slice = Slice::failed(&error);
