@@ -68,7 +68,7 @@ def jobs_of(arguments):
 
     def streams(name, batches, seconds):
         cells = [f"{batch},{count},{graph}" for batch in batches for count in STREAMS for graph in GRAPHS]
-        words = ["--thalweg", thalweg, "--engine", plan, "--rounds", 3, "--warm-up", 0.5, "--cell", *cells]
+        words = ["--thalweg", thalweg, "--engine", plan, "--rounds", 5, "--warm-up", 0.5, "--cell", *cells]
         words += ["--trtexec", arguments.trtexec.resolve(), "--json", results / f"{name}.json"]
         measure(f"streams {name}", script("streams.py", *words), seconds, "resnet50-fp16")
 
@@ -79,9 +79,9 @@ def jobs_of(arguments):
 
     build("resnet50-fp16", "--batch=128 --precision=fp16", 120)
     if (replay := work / "replay").is_file():
-        measure("replay", shlex.join([str(replay), str(plan), "1", "plain", "plain", "spare", "spare"]), 15, "resnet50-fp16")
-    streams("low", (1, 8), 260)
-    streams("high", (32, 128), 260)
+        measure("replay", shlex.join([str(replay), str(plan), "1", *"plain plain spare spare spare+used spare+used plain".split()]), 15, "resnet50-fp16")
+    streams("low", (1, 8), 420)
+    streams("high", (32, 128), 420)
     failing = ["--thalweg", thalweg, "--engine", plan, "--logs", logs / "failures"]
     failing += ["--fault", fault] if (fault := work / "libfault.so").is_file() else []
     failing += ["--tests", programs / "pools_on_a_gpu"] if programs else []
@@ -92,9 +92,10 @@ def jobs_of(arguments):
     for name, (batch, level, seconds) in small.items():
         build(name, f"--batch={batch} --precision=fp16 --optimization-level={level}", seconds)
     build("memory-fp32", "--batch=16 --optimization-level=1", 25)
-    if programs:
+    for number in range(1, arguments.gpus + 1) if programs else ():
         words = ["--program", programs / "real_cases", "--thalweg", thalweg, "--engines", engines, "--json", results / "real.json"]
-        measure("diagnosis", script("diagnosis.py", *words), 480, "resnet50-fp16", *small, "memory-fp32")
+        command = script("diagnosis.py", *words, "--part", f"{number}/{arguments.gpus}")
+        measure(f"diagnosis {number}", command, 480 / arguments.gpus, "resnet50-fp16", *small, "memory-fp32")
     words = ["--thalweg", thalweg, "--engine", plan, "--rounds", 2, "--logs", logs / "watch", "--json", results / "watch.json"]
     measure("watch", script("watch.py", *words), 150, "resnet50-fp16")
     measure("kernels", script("kernels.py", "--thalweg", thalweg, "--engine", plan, "--logs", logs / "kernels"), 60, "resnet50-fp16")
@@ -121,7 +122,13 @@ def jobs_of(arguments):
     named |= {"mobilenet_v2": "mobilenet_v2-fp16", "bert_base": "bert_base-fp16"}
     limit = ["--thalweg", thalweg, "--work", work / "limit", "--json", results / "limit.json"]
     limit += [f"--engine={name}={engines / f'{engine}.plan'}" for name, engine in named.items()]
-    measure("limit", script("limit.py", *limit), 500, *named.values())
+    parts = {"tune resnet50": 190, "tune mobilenet_v2 bert_base": 140, "end-to-end": 70, "launch": 90, "neighbours": 20}
+    cells = {"resnet50": (128, 32, 8, 1), "mobilenet_v2": (1,), "bert_base": (1, 16)}
+    for name, seconds in parts.items():
+        part, *networks = name.split()
+        chosen_cells = [f"{network}:{batch}" for network in networks for batch in cells[network]]
+        words = [*limit, *(["--cell", *chosen_cells] if networks else []), "--", part]
+        measure(f"limit {name}", script("limit.py", *words), seconds, *named.values())
     words = ["--thalweg", thalweg, "--limit", 350, "--logs", logs / "acceptance", "--jobs", 1]
     words += ["--lean", arguments.lean, "--own-lean", arguments.own_lean] if arguments.lean and arguments.own_lean else []
     tests("tensorrt_gpu", seconds=400)

@@ -8,7 +8,8 @@ Thalweg copies each request's samples into its slot and compares outputs; trtexe
 again. A variant is Thalweg with options of `bench`, such as `--variant 'spin=--depth=3 --wait=spin'` or
 `--variant resident=--feed=resident`, and each is measured in every cell. A cell's ratio is paired by round: geometric
 mean and the lower end of its 95 % interval (Student's t). trtexec knows one kind of graph, which both of Thalweg's
-stand beside. `--json` adds this run's rounds to the file's, so that several calls of a few minutes make one table.
+stand beside. `--json` adds this run's rounds to the file's, so that several calls of a few minutes make one table. SM
+clock and what held it back are NVML's at the end of each run, the lowest and all of them.
 
 Needs: TensorRT on the loader's path. Builds the engine (batch 1 to 128) where the file is not there yet.
 """
@@ -46,7 +47,7 @@ def thalweg(arguments, options, batch, streams, graph):
     command = [arguments.thalweg, "bench", "--backend=tensorrt", f"--engine={arguments.engine}", "--json", *options]
     shape = [f"--batch={batch}", f"--streams={streams}", f"--cuda-graph={graph}"]
     one = json.loads(run([*command, *shape, f"--warm-up={arguments.warm_up}", f"--duration={arguments.seconds}"]))
-    kept = ("stages", "host_cpu_cores", "feed", "counters")
+    kept = ("stages", "host_cpu_cores", "feed", "counters", "remarks")
     return {
         "value": one["throughput_inferences_per_s"]["value"],
         "verified_slots": one["verification"]["verified_slots"],
@@ -100,9 +101,22 @@ def ratio(ours, theirs):
     return math.exp(mean), math.exp(mean - half_width)
 
 
+def state(runs):
+    """The lowest SM clock in MHz and all reasons for it."""
+    counters = [one["counters"] or {} for one in runs if one]
+    clocks = [it["sm_clock_mhz"] for it in counters if it.get("sm_clock_mhz")]
+    reasons = sorted({reason for it in counters for reason in it.get("throttle_reasons", [])})
+    return f"{min(clocks, default=math.nan):5.0f} {','.join(reasons)}".rstrip()
+
+
+def device():
+    words = ["nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm,power.limit", "--format=csv,noheader"]
+    return run(words).splitlines()[0]
+
+
 def print_table(cells):
     median = lambda runs: statistics.median([one["value"] for one in runs if one] or [math.nan])  # noqa: E731
-    heads = f"{'thalweg':>9} {'trtexec':>9} {'ratio':>6} {'lower':>6} {'feed':>5}"
+    heads = f"{'thalweg':>9} {'trtexec':>9} {'ratio':>6} {'lower':>6} {'feed':>5}   MHz"
     print(f"{'variant':10} {'batch':>5} {'streams':>7} {'graph':>8} {heads}")
     best = {}
     for key, ours in cells.items():
@@ -111,13 +125,15 @@ def print_table(cells):
             continue
         theirs = cells.get(f"trtexec,{batch},{streams},{'off' if graph == 'off' else 'graph'}", [])
         middle, lower = ratio(ours, theirs) if theirs else (math.nan, math.nan)
-        best.setdefault((name, batch), []).append((median(ours), median(theirs)))
+        best.setdefault((name, batch), []).append((ours, theirs))
         feed = statistics.median(one["feed"]["busy_share"] for one in ours if one)
-        columns = f"{median(ours):9.0f} {median(theirs):9.0f} {middle:6.3f} {lower:6.3f} {feed:5.2f}"
+        columns = f"{median(ours):9.0f} {median(theirs):9.0f} {middle:6.3f} {lower:6.3f} {feed:5.2f} {state(ours)}"
         print(f"{name:10} {batch:>5} {streams:>7} {graph:>8} {columns}")
-    for (name, batch), values in best.items():
-        ours, theirs = max(value[0] for value in values), max(value[1] for value in values)
-        print(f"best of {name} at batch {batch}: {ours:.0f} against {theirs:.0f}, ratio {ours / theirs:.3f}")
+    for (name, batch), pairs in best.items():
+        ours, theirs = (max((pair[who] for pair in pairs), key=median) for who in (0, 1))
+        middle, lower = ratio(ours, theirs)
+        text = f"{median(ours):.0f} against {median(theirs):.0f}, ratio {middle:.3f}, lower {lower:.3f}"
+        print(f"best of {name} at batch {batch}: {text}")
 
 
 def cell(text):
@@ -146,11 +162,13 @@ def main():
     if not arguments.engine.is_file():
         build(arguments.thalweg, arguments.engine)
     is_continued = arguments.json and arguments.json.is_file()
-    cells = json.loads(arguments.json.read_text()) if is_continued else {}
+    cells = json.loads(arguments.json.read_text())["cells"] if is_continued else {}
+    header = {"device": device(), "command": " ".join(sys.argv)}
+    print(header["device"], flush=True)
     for number in range(arguments.rounds):
         measure_round(runs_of(arguments), number, cells)
         if arguments.json:
-            arguments.json.write_text(json.dumps(cells))
+            arguments.json.write_text(json.dumps(header | {"cells": cells}))
     print_table(cells)
 
 
