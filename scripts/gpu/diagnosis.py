@@ -9,7 +9,12 @@ benchmark `real_cases` of the crate: `cargo build --release -p thalweg --bench r
 target/release/deps/. That loads each engine once, measures every case of suite/real.json in turns with one thing after the
 other moved out of its way, writes the labels down (beside the result of the part, as `.labels.json`), and only then asks
 the rules and tries the first remedy of each case. `--part 1/2` and `--part 2/2` take half of the cases each; the parts'
-results are put together in the file of `--json`. Parts of another program or another suite are refused.
+results are put together in the file of `--json`, with one confusion matrix over all of them. Parts of another program or
+another suite are refused.
+
+One label is no ablation: a device that is full cannot be doubled, so where nothing gains, not even all of it together, its
+DRAM counter says whether it is memory-bound or compute-bound (`Truth::full_device` in thalweg/benches/real_cases/label.rs).
+The rules read that counter too. So the verdicts on full devices are scored apart from those whose labels are ablations alone.
 
 Fails where fewer than 90 % of the verdicts are right, where the first remedy's gain is predicted within max(0.05, 15 %)
 in fewer than 80 % or no more often than whoever always says 1.0 would have it, where there are fewer than 24 cases, or
@@ -45,6 +50,13 @@ BUILDS = {
     "underfilled-fp16": ["--batch", "16", "--precision", "fp16", "--optimization-level", "2"],
     "balanced-fp16": ["--batch", "16", "--precision", "fp16", "--optimization-level", "2"],
 }
+# In the order of `Verdict::ALL`.
+VERDICTS = [
+    "compute-bound", "memory-bound", "transfer-bound", "enqueue-bound", "underfilled", "synchronisation-bound",
+    "input-starved", "throttled", "healthy",
+]
+# Labels that the device's counters tell, since no ablation can.
+OF_COUNTERS = ("compute-bound", "memory-bound", "throttled")
 LEAST_CASES, LEAST_RIGHT, LEAST_PREDICTED, MOST_COST = 24, 0.90, 0.80, 0.01
 
 
@@ -117,12 +129,26 @@ def put_together(parts):
         "right": share(cases),
         "right_of_tuned_on": share([case for case in cases if case["is_tuned_on"]]),
         "right_of_evaluated": share([case for case in cases if not case["is_tuned_on"]]),
+        "right_by_ablation": share([case for case in cases if case["label"] not in OF_COUNTERS]),
+        "confusion": confusion(cases),
         "trtexec": sum(case["trtexec"] in case["right"] for case in cases),
         "predicted": sum(near) / len(near) if near else math.nan,
         "always_one": sum(nothing) / len(nothing) if nothing else math.nan,
         "predicted_of_large": (sum(large), len(large)),
         "observing": interval(logs),
     }
+
+
+def confusion(cases):
+    """How often each label got each verdict, one row for each label."""
+    count = lambda label, verdict: sum((case["label"], case["verdict"]) == (label, verdict) for case in cases)  # noqa: E731
+    return {label: {verdict: count(label, verdict) for verdict in VERDICTS} for label in VERDICTS}
+
+
+def print_matrix(matrix):
+    print("\n" + r"label \ verdict".ljust(24) + "".join(f" {verdict[:7]:>7}" for verdict in VERDICTS))
+    for label, row in matrix.items():
+        print(f"{label:24}" + "".join(f" {row[verdict] or '·':>7}" for verdict in VERDICTS))
 
 
 def interval(logs):
@@ -136,8 +162,12 @@ def interval(logs):
 
 def print_table(outcome):
     cases = outcome["cases"]
+    print_matrix(outcome["confusion"])
+    by_ablation = sum(case["label"] not in OF_COUNTERS for case in cases)
     print(f"\n{len(cases)} cases: {outcome['right']:.1%} right ({outcome['right_of_tuned_on']:.1%} of those to tune on, "
           f"{outcome['right_of_evaluated']:.1%} of those only evaluated); trtexec {outcome['trtexec']} right")
+    print(f"labels by ablation alone: {by_ablation}, {outcome['right_by_ablation']:.1%} right; of the other "
+          f"{len(cases) - by_ablation} the device is full, and its DRAM counter or its clock tells the label")
     near, large = outcome["predicted_of_large"]
     print(f"first remedy within max(0.05, 15 %): {outcome['predicted']:.1%}, always 1.0: {outcome['always_one']:.1%}, "
           f"which {'also meets' if outcome['always_one'] >= LEAST_PREDICTED else 'misses'} the {LEAST_PREDICTED:.0%}; "
