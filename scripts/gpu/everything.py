@@ -99,6 +99,7 @@ def jobs_of(arguments):
     words = ["--thalweg", thalweg, "--engine", plan, "--rounds", 2, "--logs", logs / "watch", "--json", results / "watch.json"]
     measure("watch", script("watch.py", *words), 150, "resnet50-fp16")
     measure("kernels", script("kernels.py", "--thalweg", thalweg, "--engine", plan, "--logs", logs / "kernels"), 60, "resnet50-fp16")
+    measure("hidden", script("hidden.py", "--thalweg", thalweg, "--engine", plan, "--logs", logs / "hidden"), 120, "resnet50-fp16")
 
     precision = ["--thalweg", thalweg, "--engines", engines / "precision"]
     precision += ["--samples", arguments.samples.resolve()] if arguments.samples else []
