@@ -68,7 +68,7 @@ def jobs_of(arguments):
 
     def streams(name, batches, seconds):
         cells = [f"{batch},{count},{graph}" for batch in batches for count in STREAMS for graph in GRAPHS]
-        words = ["--thalweg", thalweg, "--engine", plan, "--rounds", 5, "--warm-up", 0.5, "--cell", *cells]
+        words = ["--thalweg", thalweg, "--engine", plan, "--rounds", 4, "--warm-up", 0.5, "--cell", *cells]
         words += ["--trtexec", arguments.trtexec.resolve(), "--json", results / f"{name}.json"]
         measure(f"streams {name}", script("streams.py", *words), seconds, "resnet50-fp16")
 
@@ -80,8 +80,8 @@ def jobs_of(arguments):
     build("resnet50-fp16", "--batch=128 --precision=fp16", 120)
     if (replay := work / "replay").is_file():
         measure("replay", shlex.join([str(replay), str(plan), "1", *"plain plain spare spare spare+used spare+used plain".split()]), 15, "resnet50-fp16")
-    streams("low", (1, 8), 420)
-    streams("high", (32, 128), 420)
+    streams("low", (1, 8), 340)
+    streams("high", (32, 128), 340)
     failing = ["--thalweg", thalweg, "--engine", plan, "--logs", logs / "failures"]
     failing += ["--fault", fault] if (fault := work / "libfault.so").is_file() else []
     failing += ["--tests", programs / "pools_on_a_gpu"] if programs else []
@@ -96,11 +96,6 @@ def jobs_of(arguments):
         words = ["--program", programs / "real_cases", "--thalweg", thalweg, "--engines", engines, "--json", results / "real.json"]
         command = script("diagnosis.py", *words, "--part", f"{number}/{arguments.gpus}")
         measure(f"diagnosis {number}", command, 480 / arguments.gpus, "resnet50-fp16", *small, "memory-fp32")
-    words = ["--thalweg", thalweg, "--engine", plan, "--rounds", 2, "--logs", logs / "watch", "--json", results / "watch.json"]
-    measure("watch", script("watch.py", *words), 150, "resnet50-fp16")
-    measure("kernels", script("kernels.py", "--thalweg", thalweg, "--engine", plan, "--logs", logs / "kernels"), 60, "resnet50-fp16")
-    measure("hidden", script("hidden.py", "--thalweg", thalweg, "--engine", plan, "--logs", logs / "hidden"), 120, "resnet50-fp16")
-
     precision = ["--thalweg", thalweg, "--engines", engines / "precision"]
     precision += ["--samples", arguments.samples.resolve()] if arguments.samples else []
     names = {"resnet50-int8-flags": 200, "resnet50-int8-onnx": 110, "resnet50-fp16": 110}
@@ -114,6 +109,10 @@ def jobs_of(arguments):
         jobs.append(Job(f"build {name} both ways", known + command if is_known else command, seconds, True, needs))
     words = [*precision, "--json", results / "precision.json"]
     measure("precision", script("precision.py", *words), 240, *(f"{name} both ways" for name in names))
+    words = ["--thalweg", thalweg, "--engine", plan, "--rounds", 2, "--logs", logs / "watch", "--json", results / "watch.json"]
+    measure("watch", script("watch.py", *words), 150, "resnet50-fp16")
+    measure("kernels", script("kernels.py", "--thalweg", thalweg, "--engine", plan, "--logs", logs / "kernels"), 60, "resnet50-fp16")
+    measure("hidden", script("hidden.py", "--thalweg", thalweg, "--engine", plan, "--logs", logs / "hidden"), 120, "resnet50-fp16")
 
     bytes_model = [thalweg, "inputs", engines / "resnet50.onnx", "-o", engines / "resnet50-u8.onnx", "--to=u8"]
     bytes_model += ["--scale=0.0171,0.0175,0.0174", "--shift=-2.12,-2.04,-1.8"]
