@@ -14,6 +14,8 @@
 //   context   the context is not destroyed            graph     the graph is not destroyed
 //   spare     on streams that were made before the first run, and on which nothing has run
 //   used      with `spare`: the first run's graph has run once on them, before it ran for long
+//   stepN     N contexts, each with streams of its own, in step as in trtexec: one launch on each, then a wait for each
+//   freeN     the same, but whichever has finished is launched again at once
 // Networks of one input of FP32, `[batch, 3, 224, 224]`, and one output.
 #include <NvInfer.h>
 #include <cuda_runtime.h>
@@ -23,6 +25,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -58,6 +61,8 @@ static double seconds() {
 }
 
 static bool has(const std::string &how, const char *what) { return ("+" + how + "+").find("+" + std::string(what) + "+") != std::string::npos; }
+
+static bool has_start(const std::string &how, const char *what) { return ("+" + how).find("+" + std::string(what)) != std::string::npos; }
 
 static Streams streams_of(const std::string &how) {
   Streams made;
@@ -105,7 +110,79 @@ static Lane lane_of(ICudaEngine *engine, int batch, const std::string &how, cons
 
 static std::vector<Streams> spares, used;
 
+static int number_behind(const std::string &how, const char *what) {
+  const size_t at = how.find(what);
+  return at == std::string::npos ? 0 : std::atoi(how.c_str() + at + std::strlen(what));
+}
+
+// Two executions in flight on each of several contexts with streams of their own, in step or not.
+static void run_several(ICudaEngine *engine, int batch, const std::string &how) {
+  const bool in_step = has_start(how, "step");
+  const int count = number_behind(how, in_step ? "step" : "free");
+  const size_t input_bytes = size_t(batch) * 3 * 224 * 224 * 4, output_bytes = size_t(batch) * 1000 * 4;
+  struct One {
+    Streams streams;
+    Lane lane;
+    cudaEvent_t marks[2][3];
+    int enqueued, done;
+  };
+  std::vector<One> all(count);
+  for (One &one : all) one.streams = streams_of(how);
+  for (One &one : all) {
+    one.lane = lane_of(engine, batch, how, one.streams, nullptr);
+    for (auto &set : one.marks)
+      for (auto &mark : set) CHECK(cudaEventCreateWithFlags(&mark, cudaEventDefault));
+  }
+  auto enqueue = [&](One &one) {
+    auto &mark = one.marks[one.enqueued++ % 2];
+    cudaMemcpyAsync(one.lane.input, one.lane.host_input, input_bytes, cudaMemcpyHostToDevice, one.streams.h2d);
+    cudaEventRecord(mark[0], one.streams.h2d);
+    cudaStreamWaitEvent(one.streams.compute, mark[0], 0);
+    cudaEventRecord(mark[0], one.streams.compute);
+    CHECK(cudaGraphLaunch(one.lane.graph, one.streams.compute));
+    cudaEventRecord(mark[1], one.streams.compute);
+    cudaStreamWaitEvent(one.streams.d2h, mark[1], 0);
+    cudaMemcpyAsync(one.lane.host_output, one.lane.output, output_bytes, cudaMemcpyDeviceToHost, one.streams.d2h);
+    cudaEventRecord(mark[2], one.streams.d2h);
+  };
+  std::vector<float> times;
+  const double begin = seconds(), length = 1.2;
+  double counted_from = 0;
+  auto finish = [&](One &one) {
+    auto &mark = one.marks[one.done++ % 2];
+    float ms;
+    CHECK(cudaEventElapsedTime(&ms, mark[0], mark[1]));
+    if (seconds() - begin < length / 3) return;
+    if (times.empty()) counted_from = seconds();
+    times.push_back(ms);
+  };
+  for (One &one : all) enqueue(one);
+  while (seconds() - begin < length) {
+    for (One &one : all) {
+      if (!in_step && one.enqueued - one.done == 2 && cudaEventQuery(one.marks[one.done % 2][2]) != cudaSuccess) continue;
+      if (!in_step && one.enqueued - one.done == 2) finish(one);
+      enqueue(one);
+    }
+    for (One &one : all) {
+      if (!in_step) break;
+      CHECK(cudaEventSynchronize(one.marks[one.done % 2][2]));
+      finish(one);
+    }
+  }
+  CHECK(cudaDeviceSynchronize());
+  const double rate = times.size() / (begin + length - counted_from);
+  std::sort(times.begin(), times.end());
+  std::printf("%-24s batch %3d  graph %.1f us (median)  %.0f executions/s\n", how.c_str(), batch, times[times.size() / 2] * 1e3, rate);
+  std::fflush(stdout);
+  for (One &one : all) {
+    cudaGraphExecDestroy(one.lane.graph);
+    delete one.lane.context;
+    cudaFree(one.lane.input), cudaFree(one.lane.output), cudaFreeHost(one.lane.host_input), cudaFreeHost(one.lane.host_output);
+  }
+}
+
 static void run(ICudaEngine *engine, int batch, const std::string &how, nvmlDevice_t device) {
+  if (has_start(how, "step") || has_start(how, "free")) return run_several(engine, batch, how);
   static Streams streams = streams_of(how);
   static bool is_first = true;
   if (has(how, "spare")) {

@@ -51,7 +51,7 @@ def thalweg(arguments, options, batch, streams, graph):
     return {
         "value": one["throughput_inferences_per_s"]["value"],
         "verified_slots": one["verification"]["verified_slots"],
-        **{key: one[key] for key in kept},
+        **{key: one.get(key) for key in kept},
     }
 
 
@@ -60,8 +60,9 @@ def trtexec(arguments, batch, streams, graph):
     how = [f"--infStreams={streams}", f"--warmUp={arguments.warm_up * 1e3:.0f}", f"--duration={arguments.seconds}", "--iterations=1"]
     output = run([*command, *how, *(["--useCudaGraph"] if graph == "graph" else [])])
     queries = re.search(r"Throughput: ([0-9.]+) qps", output)
-    enqueue = re.search(r"Enqueue Time: .*median = ([0-9.]+) ms", output)
-    return {"value": float(queries[1]) * batch, "enqueue_ms": float(enqueue[1]) if enqueue else None}
+    median = lambda what: re.search(rf"\] {what}: .*median = ([0-9.]+) ms", output)  # noqa: E731
+    times = {"enqueue_ms": median("Enqueue Time"), "compute_ms": median("GPU Compute Time")}
+    return {"value": float(queries[1]) * batch, **{key: float(it[1]) if it else None for key, it in times.items()}}
 
 
 def runs_of(arguments):
