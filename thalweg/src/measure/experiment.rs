@@ -13,7 +13,7 @@ use super::feed::{Asking, Feed};
 use super::host_use::HostUse;
 use super::observation::Observation;
 use super::{Arrival, Feeding, Load, Measurement, Workload, virtual_run};
-use crate::backend::{CudaGraph, Observer, PlantedFault, Transfers};
+use crate::backend::{Observer, PlantedFault, Transfers};
 use crate::error::{Error, Result};
 use crate::pool::{Configuration, ExecutionPool, NoResponse, Order};
 use crate::units::Clock;
@@ -170,19 +170,14 @@ impl Experiment<'_> {
         }
     }
 
-    /// When the sender asks for room. Ahead of need only where every slot is wanted: else it would get room on a busy
-    /// stream while another one is about to be idle. Not where requests share a slot, which would wait for it, nor where
-    /// it would ask one submitter and the other has room first.
+    /// When a single sender asks for room: before it is needed, so that the submitter has the next request while it
+    /// enqueues one. Only where every slot is wanted: else it would get room on a busy stream while another one is about
+    /// to be idle. Not where requests share a slot, which would wait for it, nor where it would ask one submitter and the
+    /// other has room first.
     fn asking(&self) -> Asking {
-        let Configuration { batch_size, submitters, cuda_graph, .. } = self.configuration;
+        let Configuration { batch_size, submitters, .. } = self.configuration;
         let is_whole = self.load.samples_per_request == batch_size;
-        match cuda_graph {
-            _ if !self.fills_every_slot() || !is_whole || submitters > 1 => Asking::AtNeed,
-            // To enqueue without a graph is work for the host's memory, which filling a slot at the same time slows: 0.41
-            // to 0.59 ms for ResNet-50 at batch 8 on an H100's host.
-            CudaGraph::Off => Asking::Ahead,
-            CudaGraph::Compute | CudaGraph::Copies => Asking::Early,
-        }
+        if self.fills_every_slot() && is_whole && submitters == 1 { Asking::Early } else { Asking::AtNeed }
     }
 }
 

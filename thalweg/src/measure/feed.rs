@@ -98,13 +98,11 @@ impl FeedSummary {
     }
 }
 
-/// When a sender asks for the room of its next request.
+/// When a single sender asks for the room of its next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asking {
     /// Once there is something to send.
     AtNeed,
-    /// Once the request before is committed.
-    Ahead,
     /// Before the request before is committed: a submitter answers nobody while it enqueues that.
     Early,
 }
@@ -129,7 +127,7 @@ impl Feed<'_> {
         let schedule = Schedule::of(&self.load, self.clock.now());
         let request_bytes = self.inputs.byte_count() * self.load.samples_per_request;
         let filled = match self.feeding {
-            Feeding::Copy { threads: 1 } => self.send(&schedule, Filler::serial(self.inputs))?,
+            Feeding::Copy { threads: 1 } => self.send(&schedule, Filler::serial(self.inputs), self.asking)?,
             Feeding::Copy { threads } if request_bytes <= ONE_THREADS_BYTES => {
                 self.send_side_by_side(&schedule, self.useful_senders(threads))?
             }
@@ -141,9 +139,9 @@ impl Feed<'_> {
                     .map_err(|error| {
                         Error::io("start", "the copying threads")(std::io::Error::other(error))
                     })?;
-                pool.install(|| self.send(&schedule, Filler::parallel(self.inputs)))?
+                pool.install(|| self.send(&schedule, Filler::parallel(self.inputs), self.asking))?
             }
-            Feeding::Resident => self.send(&schedule, Filler::resident(self.inputs))?,
+            Feeding::Resident => self.send(&schedule, Filler::resident(self.inputs), self.asking)?,
         };
         Ok(filled.summary(self.feeding))
     }
@@ -154,9 +152,10 @@ impl Feed<'_> {
     }
 
     /// On threads of their own, since one could not even keep up with the messages: about 10,000 requests a second.
+    /// Each asks for room once it may send: room that one got before another one's turn would lie idle.
     fn send_side_by_side(&self, schedule: &Schedule, senders: usize) -> Result<Filled> {
         let all = std::thread::scope(|scope| {
-            let send = || self.send(schedule, Filler::serial(self.inputs));
+            let send = || self.send(schedule, Filler::serial(self.inputs), Asking::AtNeed);
             let threads: Vec<_> = (0..senders).map(|_| scope.spawn(send)).collect();
             let joined = threads.into_iter().map(|thread| {
                 thread.join().map_err(|_| Error::Bug("a sending thread panicked".to_owned()))?
@@ -175,10 +174,10 @@ impl Feed<'_> {
     }
 
     /// Sends what of the schedule nobody else does.
-    fn send(&self, schedule: &Schedule, mut filler: Filler<'_>) -> Result<Filled> {
+    fn send(&self, schedule: &Schedule, mut filler: Filler<'_>, asking: Asking) -> Result<Filled> {
         let mut filled = Filled { senders: 1, ..Filled::default() };
         let ask = || self.producer.request(self.load.samples_per_request);
-        let mut asked = (self.asking != Asking::AtNeed).then(ask);
+        let mut asked = (asking != Asking::AtNeed).then(ask);
         while let Some(intended) = self.next_send(schedule) {
             filled.preparing += self.prepare();
             let mut reservation = match asked.take().unwrap_or_else(ask).and_then(RoomRequest::wait) {
@@ -186,15 +185,12 @@ impl Feed<'_> {
                 Err(Error::Stopped | Error::NoExecutor { .. }) => break,
                 other => other?,
             };
-            asked = (self.asking == Asking::Early).then(ask);
+            asked = (asking == Asking::Early).then(ask);
             let first_sample = schedule.next_request() * self.load.samples_per_request % self.inputs.count();
             let began = self.clock.now();
             let in_slot = filler.fill(&mut reservation, first_sample, &mut filled.bytes);
             filled.filling += self.clock.now() - began;
             reservation.commit_intended(in_slot as u64, intended);
-            if self.asking == Asking::Ahead {
-                asked = Some(ask());
-            }
         }
         filled.wall = self.clock.now() - schedule.start;
         Ok(filled)
@@ -320,6 +316,50 @@ impl<'a> Filler<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::{self, Surroundings};
+    use crate::measure::{Arrival, Workload, WorkloadSpec};
+    use crate::model::Model;
+    use crate::model::zoo::Network;
+    use crate::pool::{Configuration, ExecutionPool, Order};
+
+    /// With two slots and more senders than that, room would be lost where whoever may send is not who has it.
+    #[test]
+    fn no_sender_keeps_room_from_those_who_may_send() {
+        let backend = backend::open("cpu", &Surroundings::default()).unwrap();
+        let model = Model::from_proto(Network::Launch.generate(0), "launch.onnx").unwrap();
+        let workload = Workload::prepare(backend.as_ref(), &model, &WorkloadSpec::default()).unwrap();
+        let (threads, slots) = (4, 2);
+        for _ in 0..5 {
+            let clock = Clock::start();
+            let configuration = Configuration { depth: slots, ..Configuration::default() };
+            let engine = std::sync::Arc::clone(&workload.engine);
+            let pool = ExecutionPool::start(engine, &configuration, clock.clone()).unwrap();
+            let (permit, permits) = crossbeam_channel::bounded(slots);
+            let feed = Feed {
+                producer: pool.producer(),
+                load: Load { arrival: Arrival::Concurrency(threads), samples_per_request: 1 },
+                feeding: Feeding::Copy { threads },
+                preparation: Nanos::ZERO,
+                inputs: &workload.inputs,
+                clock,
+                asking: Asking::Early,
+                permits,
+            };
+            std::thread::scope(|scope| {
+                let sender = scope.spawn(|| feed.run());
+                // All of them wait before one of them may send.
+                std::thread::sleep(Duration::from_millis(20));
+                (0..slots).for_each(|_| permit.send(()).unwrap());
+                let mut responses = pool.responses(Order::Completion);
+                let patience = Duration::from_secs(20);
+                let answered: Vec<_> = (0..slots).map(|_| responses.next_within(patience).is_ok()).collect();
+                drop(permit);
+                pool.stop().unwrap();
+                sender.join().unwrap().unwrap();
+                assert_eq!(answered, vec![true; slots]);
+            });
+        }
+    }
 
     #[test]
     fn preparing_keeps_a_sender_busy_and_is_no_filling() {
