@@ -331,6 +331,59 @@ pub enum Error {
     )]
     CuptiIsTaken,
 
+    /// CUPTI is older than PM sampling.
+    #[error(
+        "CUPTI in {} has the interface {version} and no PM sampling, which came with CUDA 12.6: install that or a newer \
+         one, for example with `pip install nvidia-cuda-cupti`",
+        path.display()
+    )]
+    NoPmSampling {
+        /// The number of its interface.
+        version: u32,
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// The driver keeps performance counters for administrators.
+    #[error(
+        "{function} has no right to read the GPU's performance counters: run as root (a container with --cap-add \
+         SYS_ADMIN), or have the driver's kernel module loaded with NVreg_RestrictProfilingToAdminUsers=0"
+    )]
+    NoRightToCounters {
+        /// The function that was refused.
+        function: &'static str,
+    },
+
+    /// CUPTI can sample nothing that is asked for.
+    #[error("CUPTI can sample none of the metrics that are wanted on a {chip}")]
+    NoMetrics {
+        /// What NVIDIA calls the chip.
+        chip: String,
+    },
+
+    /// Counters are sampled already, by CUPTI, which has one user at a time.
+    #[error(
+        "this process samples a GPU's counters already; there can be one sampler at a time, and no recording beside"
+    )]
+    SamplesAlready,
+
+    /// The GPU wrote samples faster than they were read.
+    #[error(
+        "samples of the GPU's counters were lost: its buffer was full before this program came to read it"
+    )]
+    SamplesLost,
+
+    /// Sampling ended before there was one sample.
+    #[error("there is no sample of the GPU's counters: the time was too short")]
+    NoSamples,
+
+    /// The system gives no thread.
+    #[error("cannot start a thread: {reason}")]
+    NoThread {
+        /// What the system says.
+        reason: String,
+    },
+
     /// NVML has not measured a value.
     #[error("NVML gives no {what}")]
     NoReading {

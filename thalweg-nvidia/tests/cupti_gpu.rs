@@ -1,22 +1,120 @@
 //! CUPTI on a real GPU: `cargo test -p thalweg-nvidia --test cupti_gpu -- --ignored --nocapture`.
 //!
-//! A process can have one recording at a time, so this is a program of its own with one test.
+//! A process can have one recording or one sampler at a time, so this is a program of its own, and `alone` keeps its tests
+//! apart. PM sampling needs root or a driver that lets everybody read counters.
 #![expect(clippy::unwrap_used, reason = "it is a test; its first functions are no `#[test]` themselves")]
 
 mod device;
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use thalweg_nvidia::Places;
 use thalweg_nvidia::activity::{Activity, Copy, Direction, Entry, HostMemory, Reader, StreamKind, Writer};
-use thalweg_nvidia::cuda::{DeviceBuffer, PinnedBuffer, PinnedMemory};
-use thalweg_nvidia::cupti::{Cupti, GraphDetail, Recording};
+use thalweg_nvidia::cuda::{DeviceBuffer, PinnedBuffer, PinnedMemory, Stream};
+use thalweg_nvidia::cupti::{Cupti, GraphDetail, PmMetrics, PmSampler, Recording};
+use thalweg_nvidia::nvml::{GpmMetrics, GpmSampler, Nvml};
 
 use device::{alone, context, stream};
 
 /// Large enough that the driver copies pageable memory through a buffer of its own.
 const BYTES: usize = 16 << 20;
+
+/// More than any cache holds.
+const LARGE: usize = 1 << 30;
+
+/// How long each load runs: NVIDIA's GPM changes every 100 ms.
+const LOAD: Duration = Duration::from_secs(2);
+
+/// What a stretch of memsets and uploads is like.
+struct Load {
+    stream: Arc<Stream>,
+    large: DeviceBuffer,
+    small: DeviceBuffer,
+    pinned: PinnedBuffer,
+}
+
+impl Load {
+    /// Fills device memory, and uploads a little each time; how often.
+    fn run(&self) -> usize {
+        let (start, mut count) = (Instant::now(), 0);
+        while start.elapsed() < LOAD {
+            self.stream.zero(&self.large).unwrap();
+            self.stream.upload(&self.pinned, &self.small).unwrap();
+            self.stream.synchronize().unwrap();
+            count += 1;
+        }
+        count
+    }
+}
+
+/// Whether two values are of the same size, or both next to nothing.
+fn agree(one: f64, other: f64, next_to_nothing: f64) -> bool {
+    let (least, most) = (one.min(other), one.max(other));
+    most < next_to_nothing || least * 1.5 > most
+}
+
+/// Where GPM is there too, values are held against it, one after the other: both at a time is only looked at.
+#[test]
+#[ignore = "needs an NVIDIA GPU and the right to read its counters"]
+fn pm_sampling_says_what_gpm_says() {
+    let _alone = alone();
+    let context = context();
+    let device = context.properties().clone();
+    let load = Load {
+        stream: stream(&context),
+        large: DeviceBuffer::new(&context, LARGE).unwrap(),
+        small: DeviceBuffer::new(&context, BYTES).unwrap(),
+        pinned: PinnedBuffer::new(&context, BYTES, PinnedMemory::Cached).unwrap(),
+    };
+    let start = || PmSampler::start(Cupti::open(&Places::default()).unwrap(), device.index).unwrap();
+    let gpm = || GpmSampler::start(&Nvml::open(&Places::default())?.device_by_uuid(&device.uuid)?);
+    load.run();
+
+    let alone = load.run();
+    let sampler = start();
+    let sampled = load.run();
+    let finish = Instant::now();
+    let busy = sampler.finish().unwrap();
+    println!("{sampled} rounds sampled, {alone} without; {:?} to finish", finish.elapsed());
+    println!("PM sampling: {busy:#?}");
+    let sampler = start();
+    std::thread::sleep(LOAD);
+    let idle = sampler.finish().unwrap();
+    println!("idle: {idle:#?}");
+    assert!(busy.sample_count > 1000, "one each millisecond: {}", busy.sample_count);
+    assert!(busy.dram_utilisation.unwrap() > 0.3 && idle.dram_utilisation.unwrap() < 0.1);
+    assert!(busy.sm_utilisation.unwrap() > 0.2 && idle.sm_utilisation.unwrap() < 0.1);
+    let fractions =
+        |it: &PmMetrics| [it.dram_utilisation, it.sm_utilisation, it.sm_occupancy, it.tensor_utilisation];
+    let all = fractions(&busy).into_iter().chain(fractions(&idle)).flatten();
+    assert!(all.clone().all(|value| (0.0..=1.0).contains(&value)), "{:?}", all.collect::<Vec<_>>());
+
+    let mut gpm = match gpm() {
+        Ok(gpm) => gpm,
+        Err(error) => return println!("no GPM here: {error}"),
+    };
+    load.run();
+    let GpmMetrics { dram_utilisation, sm_utilisation, sm_occupancy, pcie_rx_bytes_per_s, .. } = {
+        let metrics = gpm.read().unwrap();
+        println!("GPM: {metrics:#?}");
+        metrics
+    };
+    let sampler = start();
+    load.run();
+    println!("at a time: {:#?}, {:#?}", gpm.read(), sampler.finish());
+    assert!(agree(busy.dram_utilisation.unwrap(), dram_utilisation.unwrap(), 0.0));
+    assert!(agree(busy.sm_utilisation.unwrap(), sm_utilisation.unwrap(), 0.05));
+    let others =
+        [(busy.sm_occupancy, sm_occupancy, 0.1), (busy.pcie_rx_bytes_per_s, pcie_rx_bytes_per_s, 1e9)];
+    for (ours, theirs, next_to_nothing) in others {
+        if let (Some(ours), Ok(theirs)) = (ours, theirs) {
+            assert!(agree(ours, theirs, next_to_nothing), "{ours} and {theirs}");
+        }
+    }
+}
 
 /// Which ways were copied, in the order of the file.
 fn directions(file: &[u8]) -> Vec<Direction> {

@@ -4,6 +4,7 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
+use crate::cupti::pm_sampling::parameters as pm;
 use crate::table::function_table;
 
 /// `CUpti_BuffersCallbackRequestFunc`: where to write a buffer's address, its size and the most records in it.
@@ -39,7 +40,8 @@ pub(super) const FLUSH_FORCED: u32 = 1;
 pub(super) const SECOND_SUBSCRIBER: [c_int; 2] = [12, 39];
 
 function_table! {
-    /// Functions of `libcupti.so` with the parameters of `cupti_activity.h` and `cupti_callbacks.h` (CUPTI 13.0).
+    /// Functions of `libcupti.so` with the parameters of `cupti_activity.h`, `cupti_callbacks.h`, `cupti_target.h`,
+    /// `cupti_profiler_target.h`, `cupti_profiler_host.h` and `cupti_pmsampling.h` (CUPTI 13.0).
     CuptiApi
     checked {
         "cuptiSubscribe" subscribe(subscriber: *mut *mut c_void, callback: Callback, data: *mut c_void);
@@ -53,6 +55,30 @@ function_table! {
         "cuptiActivityGetNumDroppedRecords" dropped(context: *mut c_void, stream: u32, count: *mut usize);
         "cuptiSetThreadIdType" set_thread_id_type(kind: c_int);
         "cuptiGetTimestamp" timestamp(nanoseconds: *mut u64);
+        "cuptiDeviceGetChipName" chip_name(asked: *mut pm::DeviceGetChipName);
+        "cuptiProfilerInitialize" profiler_initialize(asked: *mut pm::NoParameters);
+        "cuptiProfilerDeInitialize" profiler_deinitialize(asked: *mut pm::NoParameters);
+        "cuptiProfilerHostInitialize" host_initialize(asked: *mut pm::ProfilerHostInitialize);
+        "cuptiProfilerHostDeinitialize" host_deinitialize(asked: *mut pm::ProfilerHostDeinitialize);
+        "cuptiProfilerHostConfigAddMetrics" host_add_metrics(asked: *mut pm::ProfilerHostConfigAddMetrics);
+        "cuptiProfilerHostGetConfigImageSize" host_config_image_size(asked: *mut pm::ProfilerHostGetConfigImageSize);
+        "cuptiProfilerHostGetConfigImage" host_config_image(asked: *mut pm::ProfilerHostGetConfigImage);
+        "cuptiProfilerHostGetNumOfPasses" host_pass_count(asked: *mut pm::ProfilerHostGetNumOfPasses);
+        "cuptiProfilerHostEvaluateToGpuValues" host_evaluate(asked: *mut pm::ProfilerHostEvaluateToGpuValues);
+        "cuptiPmSamplingGetCounterAvailability" counter_availability(
+            asked: *mut pm::PmSamplingGetCounterAvailability
+        );
+        "cuptiPmSamplingEnable" pm_enable(asked: *mut pm::PmSamplingEnable);
+        "cuptiPmSamplingDisable" pm_disable(asked: *mut pm::PmSamplingDisable);
+        "cuptiPmSamplingSetConfig" pm_set_config(asked: *mut pm::PmSamplingSetConfig);
+        "cuptiPmSamplingStart" pm_start(asked: *mut pm::PmSamplingStart);
+        "cuptiPmSamplingStop" pm_stop(asked: *mut pm::PmSamplingStop);
+        "cuptiPmSamplingDecodeData" pm_decode(asked: *mut pm::PmSamplingDecodeData);
+        "cuptiPmSamplingGetCounterDataSize" pm_counter_data_size(asked: *mut pm::PmSamplingGetCounterDataSize);
+        "cuptiPmSamplingCounterDataImageInitialize" pm_initialize_counter_data(
+            asked: *mut pm::PmSamplingCounterDataImageInitialize
+        );
+        "cuptiPmSamplingGetCounterDataInfo" pm_counter_data_info(asked: *mut pm::PmSamplingGetCounterDataInfo);
     }
     polled {
         "cuptiActivityGetNextRecord" next_record(buffer: *mut u8, valid_size: usize, record: *mut *mut u8);

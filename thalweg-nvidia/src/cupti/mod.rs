@@ -3,12 +3,13 @@
 //! In: the [`Places`] where `libcupti.so` may be, and a [`Writer`](crate::activity::Writer). Out: a file of
 //! [`activity`](crate::activity), or the reason why this machine has none. CUPTI exists once in a process and gives its
 //! callbacks no pointer of ours, so a process can have one [`Recording`] at a time. Counters of the hardware are left to
-//! [`nvml`](crate::nvml), which needs no rights.
+//! [`nvml`](crate::nvml), which needs no rights; for a GPU where that has none there is a [`PmSampler`].
 
 mod api;
 mod buffers;
 mod calls;
 mod layout;
+mod pm_sampling;
 mod record;
 mod recording;
 
@@ -25,6 +26,7 @@ use crate::version;
 
 use api::CuptiApi;
 
+pub use pm_sampling::{PmMetrics, PmSampler};
 pub use recording::{GraphDetail, Recording};
 
 /// The oldest interface whose records have all fields that are read: `CUPTI_API_VERSION` of 11.8.

@@ -17,6 +17,7 @@ use crate::cupti::api::{
 };
 use crate::cupti::buffers::{BUFFER_BYTES, Buffers, bytes_of};
 use crate::cupti::calls::{bare_name, is_recorded};
+use crate::cupti::pm_sampling;
 use crate::cupti::record::{NameSource, Record, length};
 use crate::error::{Error, Result};
 
@@ -72,11 +73,15 @@ impl Recording {
     /// Starts to record this process. CUPTI stays the one of the first recording.
     ///
     /// # Errors
-    /// [`Error::RecordsAlready`] where a recording runs, [`Error::CuptiIsTaken`] where somebody else in this process, such
-    /// as a profiler, uses CUPTI, and what else CUPTI says: without a CUDA driver 999 or 15. Then nothing stays on.
+    /// [`Error::RecordsAlready`] where a recording runs, [`Error::SamplesAlready`] where counters are sampled,
+    /// [`Error::CuptiIsTaken`] where somebody else in this process, such as a profiler, uses CUPTI, and what else CUPTI
+    /// says: without a CUDA driver 999 or 15. Then nothing stays on.
     #[doc(alias = "cuptiActivityRegisterCallbacks")]
     #[doc(alias = "cuptiActivityEnable")]
     pub fn start(cupti: Cupti, writer: Writer<Box<dyn Write + Send>>, graphs: GraphDetail) -> Result<Self> {
+        if pm_sampling::runs() {
+            return Err(Error::SamplesAlready);
+        }
         let shared = SHARED.get_or_init(|| Shared {
             api: cupti.api,
             buffers: Buffers::new(),
@@ -382,6 +387,11 @@ impl Shared {
     }
 }
 
+/// Whether a recording of this process runs.
+pub(super) fn runs() -> bool {
+    SHARED.get().is_some_and(|shared| shared.book().is_some())
+}
+
 /// Nanoseconds since 1970.
 fn unix_ns() -> u64 {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -389,7 +399,7 @@ fn unix_ns() -> u64 {
 }
 
 /// CUPTI tells of a call: never, since no call is asked for. A subscriber has to have such a function.
-extern "C" fn called(_: *mut c_void, _: u32, _: u32, _: *const c_void) {}
+pub(super) extern "C" fn called(_: *mut c_void, _: u32, _: u32, _: *const c_void) {}
 
 /// CUPTI needs a buffer.
 extern "C" fn buffer_requested(buffer: *mut *mut u8, size: *mut usize, most_records: *mut usize) {

@@ -3,13 +3,19 @@
 use std::ffi::c_void;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::api::kind;
 use super::*;
 use crate::activity::{Activity, Entry, HostMemory, Reader, StreamKind, Writer};
 use crate::places::SystemPlaces;
 use crate::stand_in::Folder;
+
+/// One test at a time: a process has one recording or one sampler.
+pub(super) fn alone() -> MutexGuard<'static, ()> {
+    static CUPTI: Mutex<()> = Mutex::new(());
+    CUPTI.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A file in memory that the test can look at.
 #[derive(Clone, Default)]
@@ -93,6 +99,7 @@ extern "C" fn nothing(_: *mut c_void, _: u32, _: u32, _: *const c_void) {}
 /// A process keeps the CUPTI of its first recording, so all of them are in this test.
 #[test]
 fn recordings_follow_one_another_whatever_came_of_the_one_before() {
+    let _alone = alone();
     let stand_in = StandIn::new();
     one_that_cannot_start_leaves_nothing_on(&stand_in);
     one_beside_another_user_is_refused_and_leaves_that_one_alone(&stand_in);
