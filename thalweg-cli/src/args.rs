@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use thalweg::backend::{CudaGraph, DataSheet, PlantedFault, Precision, TacticSource, Transfers, Wait};
+use thalweg::backend::{
+    CounterChoice, CudaGraph, DataSheet, PlantedFault, Precision, TacticSource, Transfers, Wait,
+};
 use thalweg::export::Format;
 use thalweg::measure::{Feeding, ObjectionKind};
 use thalweg::model::DataType;
@@ -15,10 +17,10 @@ use thalweg::model::zoo::Network;
 use thalweg::precision::AccuracyLimit;
 
 use crate::values::{
-    BatchRange, Counts, format_parser, graph_parser, network_parser, objection_parser, parse_batch_range,
-    parse_count, parse_counts, parse_delay, parse_device, parse_fault, parse_feeding, parse_input_type,
-    parse_positive, parse_seconds, parse_shape, parse_span, parse_tactics, precision_parser, target_parser,
-    transfers_parser, wait_parser,
+    BatchRange, Counts, counters_parser, format_parser, graph_parser, network_parser, objection_parser,
+    parse_batch_range, parse_count, parse_counts, parse_delay, parse_device, parse_fault, parse_feeding,
+    parse_input_type, parse_positive, parse_seconds, parse_shape, parse_span, parse_tactics,
+    precision_parser, target_parser, transfers_parser, wait_parser,
 };
 
 pub use precision::{
@@ -172,9 +174,10 @@ pub struct WorkloadArgs {
     pub backend: String,
     #[command(flatten)]
     pub gpu: GpuArgs,
-    /// Leave the GPU's performance counters alone, to see what reading them costs; clocks and power are read still
-    #[arg(long)]
-    pub no_counters: bool,
+    /// The GPU's performance counters: gpm (NVML), pm (CUPTI's PM sampling, which needs rights), auto (pm where there is no
+    /// gpm), or off, to see what reading them costs; clocks and power are read still
+    #[arg(long, value_name = "SOURCE", default_value = "auto", value_parser = counters_parser())]
+    pub counters: CounterChoice,
     #[command(flatten)]
     pub builder: BuilderArgs,
     #[command(flatten)]

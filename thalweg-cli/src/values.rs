@@ -6,7 +6,9 @@ use std::fmt;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use thalweg::backend::{CudaGraph, DataSheet, PlantedFault, Precision, TacticSource, Transfers, Wait};
+use thalweg::backend::{
+    CounterChoice, CudaGraph, DataSheet, PlantedFault, Precision, TacticSource, Transfers, Wait,
+};
 use thalweg::export::Format;
 use thalweg::measure::{Feeding, ObjectionKind};
 use thalweg::model::DataType;
@@ -163,6 +165,11 @@ pub fn graph_parser() -> impl TypedValueParser<Value = CudaGraph> {
 /// How submitters wait, by its name.
 pub fn wait_parser() -> impl TypedValueParser<Value = Wait> {
     named(["block", "spin", "hybrid"], Wait::ALL)
+}
+
+/// Where counters come from, by its name.
+pub fn counters_parser() -> impl TypedValueParser<Value = CounterChoice> {
+    named(["auto", "gpm", "pm", "off"], CounterChoice::ALL)
 }
 
 /// Whether executions copy.

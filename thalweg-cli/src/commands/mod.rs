@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use clap::CommandFactory as _;
-use thalweg::backend::{Backend, Precision, Surroundings};
+use thalweg::backend::{Backend, CounterChoice, Precision, Surroundings};
 use thalweg::engine::Cache;
 use thalweg::precision::HalfType;
 use thalweg::units::{Bytes, Nanos};
@@ -88,7 +88,7 @@ fn surroundings(args: &GpuArgs) -> Surroundings {
         site_packages: site_packages(),
         plugins: args.plugins.clone(),
         device: args.device.clone(),
-        leaves_counters: false,
+        counters: CounterChoice::default(),
         timing_cache: None,
     }
 }
@@ -96,7 +96,7 @@ fn surroundings(args: &GpuArgs) -> Surroundings {
 /// The same for a command that measures.
 fn surroundings_of(args: &WorkloadArgs) -> Surroundings {
     let timing_cache = args.builder.timing_cache.clone();
-    Surroundings { leaves_counters: args.no_counters, timing_cache, ..surroundings(&args.gpu) }
+    Surroundings { counters: args.counters, timing_cache, ..surroundings(&args.gpu) }
 }
 
 /// Where the active Python keeps its packages, NVIDIA's wheels among them; nowhere without a Python.

@@ -1,5 +1,7 @@
 //! What a device says about itself while it works: plain data, and the trait that reads it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::units::Nanos;
@@ -13,16 +15,70 @@ pub trait Observer: Send {
     fn read(&mut self) -> Counters;
 }
 
+/// Which of a GPU's performance counters are read. Clocks and power are read in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CounterChoice {
+    /// NVML's GPM; where the GPU or its driver has none, CUPTI's PM sampling.
+    #[default]
+    Auto,
+    /// NVML's GPM alone.
+    Gpm,
+    /// CUPTI's PM sampling alone.
+    PmSampling,
+    /// None: to see what reading them costs.
+    Off,
+}
+
+impl CounterChoice {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Gpm, Self::PmSampling, Self::Off];
+}
+
+/// `auto`, `gpm`, `pm` or `off`, as on the command line.
+impl fmt::Display for CounterChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Gpm => "gpm",
+            Self::PmSampling => "pm",
+            Self::Off => "off",
+        })
+    }
+}
+
+/// Where a GPU's counters come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CounterSource {
+    /// The GPU keeps them itself, and NVML reads them.
+    Gpm,
+    /// CUPTI has the GPU write samples of them.
+    PmSampling,
+}
+
+/// As a source of evidence.
+impl fmt::Display for CounterSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gpm => "the device's counters (NVML's GPM)",
+            Self::PmSampling => "the device's counters (CUPTI's PM sampling)",
+        })
+    }
+}
+
 /// Averages over a stretch of time. Fractions are of the device's own maximum and lie in 0..1.
 ///
 /// The names and meanings are those of NVML's GPM metrics (Hopper and newer):
-/// <https://docs.nvidia.com/deploy/nvml-api/group__nvmlGpmEnums.html>. `None` where the device, its driver
-/// or the right to read it is missing; [`unavailable`](Self::unavailable) says why.
+/// <https://docs.nvidia.com/deploy/nvml-api/group__nvmlGpmEnums.html>, also where they come from elsewhere. `None` where
+/// the device, its driver or the right to read it is missing; [`unavailable`](Self::unavailable) says why.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counters {
     /// How long the stretch was.
     #[serde(rename = "window_ns")]
     pub window: Nanos,
+    /// Where the counters of the SMs, the DRAM and PCIe come from; `None` where there are none, or the device is simulated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<CounterSource>,
     /// Share of SMs, averaged over time, on which any warp was resident: an upper estimate of how full the
     /// SMs are, since a resident warp may wait.
     pub sm_activity: Option<f64>,

@@ -35,7 +35,7 @@ use crate::model::Signature;
 use crate::units::Nanos;
 
 pub use build::{BuildOptions, BuildSpec, Precision, SerializedEngine};
-pub use counters::{Counters, Observer};
+pub use counters::{CounterChoice, CounterSource, Counters, Observer};
 pub use data_sheet::DataSheet;
 pub use examination::{
     Examination, FoundLibrary, GpuFinding, GpuState, LibraryFinding, TensorRtFinding, examine,
@@ -58,8 +58,8 @@ pub struct Surroundings {
     pub plugins: Vec<PathBuf>,
     /// Which GPU: CUDA's number for it or its UUID. `None` for the first.
     pub device: Option<String>,
-    /// Whether the GPU's performance counters are left alone: to see what reading them costs.
-    pub leaves_counters: bool,
+    /// Which of the GPU's performance counters are read.
+    pub counters: CounterChoice,
     /// File of kernel timings that TensorRT's builds use and add to; made where it does not exist.
     pub timing_cache: Option<PathBuf>,
 }

@@ -398,7 +398,10 @@ impl Evidence {
             return self.put_missing(quantity, "the device tells nothing about itself");
         };
         match counter(counters) {
-            Some(value) => self.put(quantity, value, "the device's counters"),
+            Some(value) => {
+                let source = counters.source.map(|source| source.to_string());
+                self.put(quantity, value, source.as_deref().unwrap_or("the device's counters"));
+            }
             None => {
                 let reason = counters.unavailable.as_deref().unwrap_or("the device does not count it");
                 self.put_missing(quantity, reason);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::trial::{self, Entrant};
 use super::{Evidence, Quantity};
-use crate::backend::{CudaGraph, GraphDetail, Recorder, Span};
+use crate::backend::{CounterChoice, CudaGraph, GraphDetail, Recorder, Span};
 use crate::error::{Error, Result};
 use crate::measure::{Measurement, StopSignal, executions};
 use crate::units::Nanos;
@@ -173,7 +173,7 @@ impl<'a> RecordingTurns<'a> {
 /// NVML is missing there are none.
 fn watched<T>(recorder: &Recorder, work: impl FnOnce() -> T) -> (T, Option<GpuReadings>) {
     let surroundings = &recorder.surroundings;
-    let watcher = (!surroundings.leaves_counters)
+    let watcher = (surroundings.counters != CounterChoice::Off)
         .then(|| Gauges::open(surroundings).and_then(|gauges| Watcher::start(gauges, PERIOD)).ok());
     let done = work();
     (done, watcher.flatten().map(Watcher::stop))

@@ -49,6 +49,7 @@ impl Observer for Meter {
         let throttled = average(|totals| totals.throttled_s).is_some_and(|share| share > 0.0);
         Counters {
             window: Nanos::from_seconds(seconds),
+            source: None,
             sm_activity: average(|totals| totals.sm_resident_s),
             sm_occupancy: None,
             tensor_activity: average(|totals| totals.tensor_s),

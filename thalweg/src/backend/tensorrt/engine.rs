@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use thalweg_nvidia::cuda::{CudaContext, DeviceBuffer, Stream};
 use thalweg_nvidia::execution::{self, Compute, LaneStreams, ReplayWait};
-use thalweg_nvidia::nvml::NvmlDevice;
 use thalweg_nvidia::tensorrt::{self, Activations, MemoryAccount};
 
 use super::executor::TensorRtExecutor;
+use super::meter::CounterAccess;
 use super::profiles::Profiles;
 use super::streams::Streams;
 use super::{build, tensors};
@@ -29,8 +29,7 @@ pub(super) struct TensorRtEngine {
     pub signature: Signature,
     pub context: Arc<CudaContext>,
     pub streams: Arc<Streams>,
-    pub nvml: Result<NvmlDevice, thalweg_nvidia::Error>,
-    pub leaves_counters: bool,
+    pub counters: CounterAccess,
     pub recorder: Recorder,
     pub taken: Taken,
 }

@@ -222,7 +222,7 @@ impl Executor for TensorRtExecutor {
     }
 
     fn observer(&self) -> Option<Box<dyn Observer>> {
-        Some(Box::new(Meter::new(self.engine.nvml.clone(), self.engine.leaves_counters)))
+        Some(Box::new(Meter::new(self.engine.counters.clone())))
     }
 }
 

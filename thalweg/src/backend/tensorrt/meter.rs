@@ -1,62 +1,153 @@
-//! What a GPU says about itself: NVML's state and its GPM counters.
+//! What a GPU says about itself: NVML's state, and counters of NVML's GPM or of CUPTI's PM sampling.
 
 use std::time::Instant;
 
-use thalweg_nvidia::nvml::{GpmSampler, NvmlDevice};
+use thalweg_nvidia::Places;
+use thalweg_nvidia::cupti::{Cupti, PmMetrics, PmSampler};
+use thalweg_nvidia::nvml::{GpmMetrics, GpmSampler, NvmlDevice};
 
-use crate::backend::{Counters, Observer};
+use crate::backend::{CounterChoice, CounterSource, Counters, Observer};
 use crate::units::Nanos;
+
+/// How one GPU can be asked.
+#[derive(Clone)]
+pub(super) struct CounterAccess {
+    /// The GPU as NVML sees it, or why it does not.
+    pub nvml: Result<NvmlDevice, thalweg_nvidia::Error>,
+    /// `None` where only NVML may be asked.
+    pub sampling: Option<PmSampling>,
+    pub choice: CounterChoice,
+}
+
+/// What PM sampling needs.
+#[derive(Clone)]
+pub(super) struct PmSampling {
+    /// Where CUPTI may be.
+    pub places: Places,
+    /// CUDA's number for the GPU.
+    pub device_index: u32,
+}
+
+impl PmSampling {
+    fn start(&self) -> Result<Sampler, thalweg_nvidia::Error> {
+        PmSampler::start(Cupti::open(&self.places)?, self.device_index).map(Sampler::Pm)
+    }
+}
 
 /// Reads a GPU's counters between two times.
 pub(super) struct Meter {
-    device: Result<NvmlDevice, thalweg_nvidia::Error>,
-    leaves_counters: bool,
-    sampler: Option<Result<GpmSampler, thalweg_nvidia::Error>>,
+    access: CounterAccess,
+    sampler: Option<Sampler>,
+    /// Why there are no counters, or not the better ones.
+    reasons: Vec<String>,
     start: Instant,
 }
 
+enum Sampler {
+    Gpm(GpmSampler),
+    Pm(PmSampler),
+}
+
 impl Meter {
-    /// `leaves_counters` as in [`Surroundings`](crate::backend::Surroundings): clocks and power are read nevertheless.
-    pub fn new(device: Result<NvmlDevice, thalweg_nvidia::Error>, leaves_counters: bool) -> Self {
-        Self { device, leaves_counters, sampler: None, start: Instant::now() }
+    pub fn new(access: CounterAccess) -> Self {
+        Self { access, sampler: None, reasons: Vec::new(), start: Instant::now() }
     }
 
-    /// GPM's averages, or why there are none.
-    fn read_gpm(&mut self, counters: &mut Counters) -> Result<(), thalweg_nvidia::Error> {
-        let sampler = match &mut self.sampler {
-            Some(Ok(sampler)) => sampler,
-            Some(Err(error)) => return Err(error.clone()),
-            None => return Ok(()),
+    /// Takes the first source that can be had.
+    fn find_sampler(&mut self) -> Option<Sampler> {
+        let CounterAccess { nvml, sampling, choice } = &self.access;
+        let gpm = || nvml.clone().and_then(|device| GpmSampler::start(&device)).map(Sampler::Gpm);
+        let pm = || sampling.as_ref().map(PmSampling::start);
+        let attempts = match choice {
+            CounterChoice::Off => {
+                self.reasons.push("they were left alone, as was asked for".to_owned());
+                return None;
+            }
+            CounterChoice::Gpm => [Some(gpm()), None],
+            CounterChoice::PmSampling => [pm(), None],
+            CounterChoice::Auto => match gpm() {
+                Ok(sampler) => [Some(Ok(sampler)), None],
+                Err(error) => [Some(Err(error)), pm()],
+            },
         };
-        let metrics = sampler.read()?;
-        counters.sm_activity = metrics.sm_utilisation.ok();
-        counters.sm_occupancy = metrics.sm_occupancy.ok();
-        counters.tensor_activity = metrics.tensor_utilisation.ok();
-        counters.dram_utilisation = metrics.dram_utilisation.ok();
-        counters.pcie_rx_bytes_per_s = metrics.pcie_rx_bytes_per_s.ok();
-        counters.pcie_tx_bytes_per_s = metrics.pcie_tx_bytes_per_s.ok();
+        let mut found = None;
+        for attempt in attempts.into_iter().flatten() {
+            match attempt {
+                Ok(sampler) => found = Some(sampler),
+                Err(error) => self.reasons.push(error.to_string()),
+            }
+        }
+        found
+    }
+
+    /// Averages since the start; with GPM since the last reading. After PM sampling there is no more until a new start.
+    fn read_counters(&mut self, counters: &mut Counters) -> Result<(), thalweg_nvidia::Error> {
+        match self.sampler.take() {
+            Some(Sampler::Gpm(mut sampler)) => {
+                let metrics = sampler.read();
+                self.sampler = Some(Sampler::Gpm(sampler));
+                put_gpm(counters, metrics?);
+            }
+            Some(Sampler::Pm(sampler)) => {
+                let metrics = sampler.finish()?;
+                // Why there was nothing better is of no interest where something is there.
+                self.reasons.clear();
+                if !metrics.missing.is_empty() {
+                    let (chip, missing) = (&metrics.chip, metrics.missing.join(", "));
+                    self.reasons.push(format!("CUPTI's PM sampling of a {chip} gives no {missing}"));
+                }
+                put_sampled(counters, &metrics);
+            }
+            None => {}
+        }
         Ok(())
     }
 }
 
+fn put_gpm(counters: &mut Counters, metrics: GpmMetrics) {
+    counters.source = Some(CounterSource::Gpm);
+    counters.sm_activity = metrics.sm_utilisation.ok();
+    counters.sm_occupancy = metrics.sm_occupancy.ok();
+    counters.tensor_activity = metrics.tensor_utilisation.ok();
+    counters.dram_utilisation = metrics.dram_utilisation.ok();
+    counters.pcie_rx_bytes_per_s = metrics.pcie_rx_bytes_per_s.ok();
+    counters.pcie_tx_bytes_per_s = metrics.pcie_tx_bytes_per_s.ok();
+}
+
+fn put_sampled(counters: &mut Counters, metrics: &PmMetrics) {
+    counters.source = Some(CounterSource::PmSampling);
+    counters.sm_activity = metrics.sm_utilisation;
+    counters.sm_occupancy = metrics.sm_occupancy;
+    counters.tensor_activity = metrics.tensor_utilisation;
+    counters.dram_utilisation = metrics.dram_utilisation;
+    counters.pcie_rx_bytes_per_s = metrics.pcie_rx_bytes_per_s;
+    counters.pcie_tx_bytes_per_s = metrics.pcie_tx_bytes_per_s;
+}
+
 impl Observer for Meter {
     fn start(&mut self) {
-        let device = self.device.as_ref().ok().filter(|_| !self.leaves_counters);
-        self.sampler = device.map(GpmSampler::start);
+        // One that runs still gives its place back first.
+        self.sampler = None;
+        self.reasons.clear();
+        self.sampler = self.find_sampler();
         self.start = Instant::now();
     }
 
     fn read(&mut self) -> Counters {
         let mut counters =
             Counters { window: Nanos::from_duration(self.start.elapsed()), ..Counters::default() };
-        let left = self.leaves_counters.then(|| "they were left alone, as was asked for".to_owned());
-        counters.unavailable = self.read_gpm(&mut counters).err().map(|error| error.to_string()).or(left);
-        let device = match &self.device {
-            Ok(device) => device,
-            Err(error) => return Counters { unavailable: Some(error.to_string()), ..counters },
-        };
         // At the end of the stretch, while the last executions still run.
-        let state = device.state();
+        let state = self.access.nvml.as_ref().map(NvmlDevice::state).map_err(Clone::clone);
+        if let Err(error) = self.read_counters(&mut counters) {
+            self.reasons.push(error.to_string());
+        }
+        if let Err(error) = &state {
+            // Clocks and power are missing too.
+            let error = error.to_string();
+            self.reasons.extend((!self.reasons.contains(&error)).then_some(error));
+        }
+        counters.unavailable = (!self.reasons.is_empty()).then(|| self.reasons.join("; "));
+        let Ok(state) = state else { return counters };
         counters.sm_clock_mhz = state.sm_clock_mhz.ok().map(f64::from);
         counters.sm_clock_max_mhz = state.sm_clock_max_mhz.ok().map(f64::from);
         counters.power_watts = state.power_watts.ok();
@@ -69,18 +160,37 @@ impl Observer for Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use thalweg_nvidia::SystemPlaces;
     use thalweg_nvidia::nvml::Nvml;
-    use thalweg_nvidia::{Places, SystemPlaces};
+
+    fn nowhere() -> Places {
+        Places { directories: Vec::new(), site_packages: Vec::new(), system: SystemPlaces::Ignored }
+    }
+
+    fn read(choice: CounterChoice, sampling: Option<PmSampling>) -> Counters {
+        let nvml = Err(Nvml::open(&nowhere()).expect_err("there is no library in no place"));
+        let mut meter = Meter::new(CounterAccess { nvml, sampling, choice });
+        meter.start();
+        meter.read()
+    }
 
     #[test]
     fn without_nvml_there_is_a_reason_in_place_of_every_number() {
-        let nowhere =
-            Places { directories: Vec::new(), site_packages: Vec::new(), system: SystemPlaces::Ignored };
-        let missing = Nvml::open(&nowhere).expect_err("there is no library in no place");
-        let mut meter = Meter::new(Err(missing.clone()), false);
-        meter.start();
-        let counters = meter.read();
+        let missing = Nvml::open(&nowhere()).expect_err("there is no library in no place");
+        let counters = read(CounterChoice::Auto, None);
         assert_eq!(counters.unavailable, Some(missing.to_string()));
-        assert_eq!((counters.sm_activity, counters.sm_clock_mhz), (None, None));
+        assert_eq!((counters.sm_activity, counters.sm_clock_mhz, counters.source), (None, None, None));
+    }
+
+    #[test]
+    fn where_neither_source_is_there_both_reasons_are_told_and_left_alone_is_a_reason_too() {
+        let sampling = || Some(PmSampling { places: nowhere(), device_index: 0 });
+        let reason = |choice| read(choice, sampling()).unavailable.unwrap_or_default();
+        let auto = reason(CounterChoice::Auto);
+        let (nvml, cupti) = (auto.find("NVML is not there"), auto.find("; CUPTI is not there"));
+        assert!(nvml < cupti && nvml.is_some(), "{auto}");
+        assert!(!reason(CounterChoice::Gpm).contains("CUPTI"));
+        assert!(reason(CounterChoice::PmSampling).starts_with("CUPTI is not there"));
+        assert!(reason(CounterChoice::Off).starts_with("they were left alone"));
     }
 }

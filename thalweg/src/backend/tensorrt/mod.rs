@@ -31,13 +31,15 @@ use thalweg_nvidia::nvml::{Nvml, NvmlDevice};
 use thalweg_nvidia::tensorrt::{Builder, Family, MemoryAccount, TensorRt};
 
 use crate::backend::{
-    Backend, BuildOrder, DeviceSpec, Engine, Observer, Precision, Recorder, SerializedEngine, Surroundings,
+    Backend, BuildOrder, CounterChoice, DeviceSpec, Engine, Observer, Precision, Recorder, SerializedEngine,
+    Surroundings,
 };
 use crate::error::{Error, Result};
 use crate::files;
 
 use build::Workshop;
 use engine::{Taken, TensorRtEngine};
+use meter::{CounterAccess, PmSampling};
 use profiles::Profiles;
 use streams::Streams;
 use watched::LogRelay;
@@ -61,9 +63,7 @@ struct Gpu {
     context: Arc<CudaContext>,
     /// Those of all its engines: what counts is what ran first in the process.
     streams: Arc<Streams>,
-    /// The same GPU as NVML sees it, or why it does not.
-    nvml: Result<NvmlDevice, thalweg_nvidia::Error>,
-    leaves_counters: bool,
+    counters: CounterAccess,
     recorder: Recorder,
     cuda_version: String,
 }
@@ -77,9 +77,10 @@ impl Gpu {
         let properties = device.properties();
         let nvml = Nvml::open(&places).and_then(|nvml| nvml.device_by_uuid(&properties.uuid));
         let recorder = Recorder::new(surroundings, &properties.uuid, properties.sm_count);
-        let leaves_counters = surroundings.leaves_counters;
+        let sampling = Some(PmSampling { places, device_index: properties.index });
+        let counters = CounterAccess { nvml, sampling, choice: surroundings.counters };
         let cuda_version = driver.cuda_version()?.to_string();
-        Ok(Self { context, streams: Arc::default(), nvml, leaves_counters, recorder, cuda_version })
+        Ok(Self { context, streams: Arc::default(), counters, recorder, cuda_version })
     }
 }
 
@@ -188,8 +189,7 @@ impl Backend for TensorRtBackend {
             signature,
             context: Arc::clone(&gpu.context),
             streams: Arc::clone(&gpu.streams),
-            nvml: gpu.nvml.clone(),
-            leaves_counters: gpu.leaves_counters,
+            counters: gpu.counters.clone(),
             recorder: gpu.recorder.clone(),
             taken,
         }))
@@ -246,7 +246,9 @@ fn check_calibration(order: &BuildOrder<'_>) -> Result<()> {
     })
 }
 
-/// Reads the counters of a GPU that NVML knows, whoever uses it.
+/// Reads the counters that a GPU keeps itself, whoever uses it: a [`PmSampler`](thalweg_nvidia::cupti::PmSampler) would be
+/// for one process that knows of it.
 pub(crate) fn meter(device: NvmlDevice) -> Box<dyn Observer> {
-    Box::new(meter::Meter::new(Ok(device), false))
+    let access = CounterAccess { nvml: Ok(device), sampling: None, choice: CounterChoice::Gpm };
+    Box::new(meter::Meter::new(access))
 }
