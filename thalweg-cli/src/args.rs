@@ -7,9 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use thalweg::backend::{
-    CounterChoice, CudaGraph, DataSheet, PlantedFault, Precision, TacticSource, Transfers, Wait,
-};
+use thalweg::backend::{CudaGraph, DataSheet, PlantedFault, Precision, TacticSource, Transfers, Wait};
 use thalweg::export::Format;
 use thalweg::measure::{Feeding, ObjectionKind};
 use thalweg::model::DataType;
@@ -174,10 +172,9 @@ pub struct WorkloadArgs {
     pub backend: String,
     #[command(flatten)]
     pub gpu: GpuArgs,
-    /// The GPU's performance counters: gpm (NVML), pm (CUPTI's PM sampling, which needs rights), auto (pm where there is no
-    /// gpm), or off, to see what reading them costs; clocks and power are read still
+    /// Performance counters: NVML's gpm, CUPTI's pm sampling (needs rights), auto (pm where no gpm is), off to see their cost
     #[arg(long, value_name = "SOURCE", default_value = "auto", value_parser = counters_parser())]
-    pub counters: CounterChoice,
+    pub counters: thalweg::backend::CounterChoice,
     #[command(flatten)]
     pub builder: BuilderArgs,
     #[command(flatten)]

@@ -73,9 +73,12 @@ fn pm_sampling_says_what_gpm_says() {
     let gpm = || GpmSampler::start(&Nvml::open(&Places::default())?.device_by_uuid(&device.uuid)?);
     load.run();
 
+    let clock = || Nvml::open(&Places::default())?.device_by_uuid(&device.uuid)?.state().sm_clock_mhz;
     let alone = load.run();
+    println!("SMs at {:?} MHz without", clock());
     let sampler = start();
     let sampled = load.run();
+    println!("SMs at {:?} MHz while they are sampled", clock());
     let finish = Instant::now();
     let busy = sampler.finish().unwrap();
     println!("{sampled} rounds sampled, {alone} without; {:?} to finish", finish.elapsed());
@@ -91,6 +94,17 @@ fn pm_sampling_says_what_gpm_says() {
         |it: &PmMetrics| [it.dram_utilisation, it.sm_utilisation, it.sm_occupancy, it.tensor_utilisation];
     let all = fractions(&busy).into_iter().chain(fractions(&idle)).flatten();
     assert!(all.clone().all(|value| (0.0..=1.0).contains(&value)), "{:?}", all.collect::<Vec<_>>());
+
+    let path = std::env::temp_dir().join(format!("thalweg-cupti-after-{}.activity", std::process::id()));
+    let file: Box<dyn Write + Send> = Box::new(File::create(&path).unwrap());
+    let writer = Writer::begin(file, std::process::id(), "test").unwrap();
+    let recording =
+        Recording::start(Cupti::open(&Places::default()).unwrap(), writer, GraphDetail::Runs).unwrap();
+    load.stream.upload(&load.pinned, &load.small).unwrap();
+    load.stream.synchronize().unwrap();
+    recording.stop();
+    assert_eq!(directions(&fs::read(&path).unwrap()), [Direction::H2d], "a recording after a sampler");
+    fs::remove_file(&path).unwrap();
 
     let mut gpm = match gpm() {
         Ok(gpm) => gpm,

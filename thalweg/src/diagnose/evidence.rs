@@ -371,35 +371,38 @@ impl Evidence {
     }
 
     fn read_device(&mut self, measurement: &Measurement) {
+        let counters = measurement.counters.as_ref();
         if measurement.device.is_host() {
             let fill = measurement.host_cpu_cores / measurement.device.core_count.max(1) as f64;
             self.put(Quantity::DeviceFill, fill.min(1.0), "CPU time of the process over its cores");
         } else {
-            self.put_counter(measurement, Quantity::DeviceFill, |counters| counters.sm_activity);
+            self.put_counter(counters, Quantity::DeviceFill, |counters| counters.sm_activity);
         }
-        self.put_counter(measurement, Quantity::TensorActivity, |counters| counters.tensor_activity);
-        self.put_counter(measurement, Quantity::DramFill, |counters| {
+        self.put_counter(counters, Quantity::TensorActivity, |counters| counters.tensor_activity);
+        self.put_counter(counters, Quantity::DramFill, |counters| {
             counters.dram_utilisation.map(|utilisation| (utilisation / DRAM_CEILING).min(1.0))
         });
-        self.put_counter(measurement, Quantity::PcieRx, |counters| counters.pcie_rx_bytes_per_s);
-        self.put_counter(measurement, Quantity::PcieTx, |counters| counters.pcie_tx_bytes_per_s);
-        self.put_counter(measurement, Quantity::ClockShare, |counters| {
+        self.put_counter(counters, Quantity::PcieRx, |counters| counters.pcie_rx_bytes_per_s);
+        self.put_counter(counters, Quantity::PcieTx, |counters| counters.pcie_tx_bytes_per_s);
+        self.put_counter(counters, Quantity::ClockShare, |counters| {
             Some((counters.sm_clock_mhz? / counters.sm_clock_max_mhz?).min(1.0))
         });
     }
 
     fn put_counter(
         &mut self,
-        measurement: &Measurement,
+        counters: Option<&Counters>,
         quantity: Quantity,
         counter: impl Fn(&Counters) -> Option<f64>,
     ) {
-        let Some(counters) = &measurement.counters else {
+        let Some(counters) = counters else {
             return self.put_missing(quantity, "the device tells nothing about itself");
         };
         match counter(counters) {
             Some(value) => {
-                let source = counters.source.map(|source| source.to_string());
+                // NVML shows the clock, wherever counters come from.
+                let source = counters.source.filter(|_| quantity != Quantity::ClockShare);
+                let source = source.map(|source| source.to_string());
                 self.put(quantity, value, source.as_deref().unwrap_or("the device's counters"));
             }
             None => {
@@ -508,6 +511,27 @@ mod tests {
         assert_eq!(calls.idle_between(Nanos(0), Nanos(60)), Nanos(60 - 25));
         assert_eq!(calls.idle_between(Nanos(12), Nanos(45)), Nanos(33 - 13 - 5));
         assert_eq!(calls.idle_between(Nanos(12), Nanos(22)), Nanos(0));
+    }
+
+    #[test]
+    fn a_counter_is_told_with_where_it_comes_from_and_what_is_missing_beside_it_with_its_reason() {
+        let mut journal: serde_json::Value = serde_json::to_value(Counters::default()).unwrap();
+        assert!(journal.get("source").is_none(), "nothing is said where there is no source");
+        journal["source"] = "pm_sampling".into();
+        journal["dram_utilisation"] = 0.42.into();
+        journal["unavailable"] = "CUPTI's PM sampling of a SI100 gives no tensor utilisation".into();
+        let counters: Counters = serde_json::from_value(journal).unwrap();
+        let mut evidence = Evidence::default();
+        evidence.put_counter(Some(&counters), Quantity::DramFill, |counters| counters.dram_utilisation);
+        evidence.put_counter(Some(&counters), Quantity::TensorActivity, |counters| counters.tensor_activity);
+        evidence.put_counter(Some(&counters), Quantity::ClockShare, |_| Some(1.0));
+        let sources: Vec<_> = evidence.readings.iter().map(|it| (it.value, it.source.as_str())).collect();
+        let expected = [
+            (Some(0.42), "the device's counters (CUPTI's PM sampling)"),
+            (None, "CUPTI's PM sampling of a SI100 gives no tensor utilisation"),
+            (Some(1.0), "the device's counters"),
+        ];
+        assert_eq!(sources, expected);
     }
 
     #[test]

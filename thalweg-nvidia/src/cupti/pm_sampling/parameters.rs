@@ -14,8 +14,8 @@ pub(crate) const PROFILER_TYPE_PM_SAMPLING: c_int = 1;
 pub(crate) const TRIGGER_SYSCLK: c_int = 0;
 /// `CUPTI_PM_SAMPLING_TRIGGER_MODE_GPU_TIME_INTERVAL`: the interval counts nanoseconds.
 pub(crate) const TRIGGER_TIME: c_int = 1;
-/// `CUPTI_PM_SAMPLING_DECODE_STOP_REASON_COUNTER_DATA_FULL`: there is more in the hardware's buffer.
-pub(crate) const DECODE_STOPPED_FULL: c_int = 1;
+/// `CUPTI_PM_SAMPLING_DECODE_STOP_REASON_END_OF_RECORDS`: there is no more in the hardware's buffer.
+pub(crate) const DECODE_STOPPED_AT_END: c_int = 2;
 
 /// A structure of the header, and its size up to the end of its last field, which is how NVIDIA counts it.
 macro_rules! parameters {

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_char, c_void};
 
 use super::parameters::{
-    DECODE_STOPPED_FULL, DeviceGetChipName, NoParameters, PROFILER_TYPE_PM_SAMPLING,
+    DECODE_STOPPED_AT_END, DeviceGetChipName, NoParameters, PROFILER_TYPE_PM_SAMPLING,
     PmSamplingCounterDataImageInitialize, PmSamplingDecodeData, PmSamplingDisable, PmSamplingEnable,
     PmSamplingGetCounterAvailability, PmSamplingGetCounterDataInfo, PmSamplingGetCounterDataSize,
     PmSamplingSetConfig, PmSamplingStart, PmSamplingStop, ProfilerHostConfigAddMetrics,
@@ -170,6 +170,7 @@ impl Drop for Host<'_> {
 pub(super) struct Prepared<'a> {
     host: Host<'a>,
     metrics: Vec<&'static CStr>,
+    /// CUPTI reads it as long as it samples.
     image: Vec<u8>,
 }
 
@@ -282,7 +283,8 @@ impl<'a> Sampling<'a> {
                 take(&values);
             }
             self.empty()?;
-            if decoded.decode_stop_reason != DECODE_STOPPED_FULL || info.num_completed_samples == 0 {
+            // For other reasons than the end, which CUPTI does not explain, there may be more.
+            if decoded.decode_stop_reason == DECODE_STOPPED_AT_END || info.num_completed_samples == 0 {
                 return Ok(());
             }
         }
