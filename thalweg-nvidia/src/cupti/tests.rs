@@ -208,4 +208,12 @@ fn nvidias_cupti_says_that_there_is_no_driver() {
         Err(error) => error,
     };
     assert!(matches!(error, Error::Status { code: 15 | 999, .. }), "{error}");
+    if let Ok(cupti) = Cupti::open(&places) {
+        let _alone = alone();
+        let error = PmSampler::start(cupti, 0).and_then(PmSampler::finish).unwrap_err();
+        assert!(
+            matches!(error, Error::Status { code: 15 | 999, .. } | Error::NoPmSampling { .. }),
+            "{error}"
+        );
+    }
 }
