@@ -3,8 +3,8 @@
 
 Usage: hidden.py --engine FILE [--thalweg PATH] [--streams N] [--try N] [--logs DIR] [-- OPTION...]
 
-Everything there; NVML hidden; CUPTI hidden; counters off (`--no-counters`, so no GPM); all of it hidden. Each time there
-has to be a verdict, each number that the hidden part tells has to be missing with a reason or to come from somewhere else,
+Everything there; NVML hidden; CUPTI hidden; counters off (`--counters off`, so neither GPM nor PM sampling); all of it
+hidden. Each time there has to be a verdict, each number that the hidden part tells has to be missing with a reason or to come from somewhere else,
 the verdict must not be surer than with everything, and another verdict than with everything must not be sure. A row has the verdict, its
 confidence, the number and its source for what counters tell, and what the verdict says it lacks.
 
@@ -141,7 +141,7 @@ class Hidden:
         directory = hide(self.folder / slug, hidden)
         words = [given.thalweg.resolve(), "diagnose", "--engine", given.engine.resolve(), "--streams", given.streams]
         words += ["--try", given.tries, "--json", "--quiet", "--tensorrt-dir", directory, *given.options]
-        words += ["--no-counters"] if "counters" in hidden else []
+        words += ["--counters", "off"] if "counters" in hidden else []
         text = self.commands.run(words, log=slug)
         diagnosis, _ = json.JSONDecoder().raw_decode(text[text.index("{"):])
         return diagnosis
