@@ -172,9 +172,10 @@ pub struct WorkloadArgs {
     pub backend: String,
     #[command(flatten)]
     pub gpu: GpuArgs,
-    /// Performance counters: NVML's gpm, CUPTI's pm sampling (needs rights), auto (pm where no gpm is), off to see their cost
-    #[arg(long, value_name = "SOURCE", default_value = "auto", value_parser = counters_parser())]
-    pub counters: thalweg::backend::CounterChoice,
+    /// Performance counters: NVML's gpm, CUPTI's pm sampling (needs rights), auto for pm where no gpm is, off to see their
+    /// cost [default: auto for diagnose, gpm for the others]
+    #[arg(long, value_name = "SOURCE", value_parser = counters_parser())]
+    pub counters: Option<thalweg::backend::CounterChoice>,
     #[command(flatten)]
     pub builder: BuilderArgs,
     #[command(flatten)]

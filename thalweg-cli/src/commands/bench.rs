@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use thalweg::Error;
-use thalweg::backend::{self, Backend, BuildOptions, Transfers};
+use thalweg::backend::{self, Backend, BuildOptions, CounterChoice, Transfers};
 use thalweg::capacity::PaperWorkload;
 use thalweg::engine::{EngineSource, MaxBatch};
 use thalweg::files::OutputFolder;
@@ -31,7 +31,7 @@ const WINDOWS: u32 = 10;
 pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
     let folder = args.out.as_deref().map(OutputFolder::claim).transpose()?;
     let interrupts = Interrupts::catch()?;
-    let bench = Bench::open(&args.run, output)?;
+    let bench = Bench::open(&args.run, CounterChoice::Gpm, output)?;
     let Bench { tuned, configuration, .. } = &bench;
     let workload = bench.prepare(MaxBatch::Exactly(configuration.batch_size), &interrupts, output)?;
     if let Some(path) = &args.save_outputs {
@@ -107,7 +107,8 @@ pub(super) struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    pub fn open(args: &'a RunArgs, output: &Output) -> anyhow::Result<Self> {
+    /// `counters` are read where nobody says which.
+    pub fn open(args: &'a RunArgs, counters: CounterChoice, output: &Output) -> anyhow::Result<Self> {
         let tuned = args.tuned.as_deref().map(TunedConfig::read).transpose()?;
         let network = match (&tuned, &args.model) {
             (Some(tuned), model) => Network::of_tuned(tuned, model.as_deref())?,
@@ -115,7 +116,7 @@ impl<'a> Bench<'a> {
             (None, None) => Network::engine(args.engine.as_deref().context("no model was named")?)?,
         };
         let name = network.backend(&args.workload.backend);
-        let backend = backend::open(name, &surroundings_of(&args.workload))?;
+        let backend = backend::open(name, &surroundings_of(&args.workload, counters))?;
         for difference in tuned.iter().flat_map(|tuned| tuned.differences(backend.device())) {
             output.warning(&difference);
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use thalweg::Error;
-use thalweg::backend::{self, Backend, BuildOptions, DataSheet, Precision};
+use thalweg::backend::{self, Backend, BuildOptions, CounterChoice, DataSheet, Precision};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Workload, WorkloadSpec};
 use thalweg::model::Model;
@@ -39,7 +39,8 @@ pub fn run(
     // What `report` would show instead of what comes out now.
     check_no_search(folder)?;
     let interrupts = Interrupts::catch()?;
-    let backend = backend::open(&args.workload.backend, &surroundings_of(&args.workload))?;
+    let backend =
+        backend::open(&args.workload.backend, &surroundings_of(&args.workload, CounterChoice::Gpm))?;
     let session = Session { args, backend: backend.as_ref(), interrupts: &interrupts, output, folder };
     let mut entrants = session.built(variants)?;
     let ready = entrants.iter().filter(|entrant| entrant.workload.is_some()).count();

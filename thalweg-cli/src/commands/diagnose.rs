@@ -2,6 +2,7 @@
 
 use std::env;
 
+use thalweg::backend::CounterChoice;
 use thalweg::diagnose::{Case, Diagnosis, Progress, ROUNDS, Setup};
 use thalweg::engine::MaxBatch;
 use thalweg::files::OutputFolder;
@@ -21,7 +22,8 @@ const ROOM: usize = 4;
 pub fn run(args: &DiagnoseArgs, output: &Output) -> anyhow::Result<()> {
     let folder = args.out.as_deref().map(OutputFolder::claim).transpose()?;
     let interrupts = Interrupts::catch()?;
-    let bench = Bench::open(&args.run, output)?;
+    // What PM sampling does to other work was never measured, so only who asks for reasons takes it unasked.
+    let bench = Bench::open(&args.run, CounterChoice::Auto, output)?;
     let batch = bench.configuration.batch_size;
     // An engine's kernels are chosen for its largest batch, so where building takes time it is built for this one.
     let is_quick = bench.backend.build_identity().is_none();

@@ -93,10 +93,10 @@ fn surroundings(args: &GpuArgs) -> Surroundings {
     }
 }
 
-/// The same for a command that measures.
-fn surroundings_of(args: &WorkloadArgs) -> Surroundings {
+/// The same for a command that measures, and reads these counters where nobody says which.
+fn surroundings_of(args: &WorkloadArgs, usual: CounterChoice) -> Surroundings {
     let timing_cache = args.builder.timing_cache.clone();
-    Surroundings { counters: args.counters, timing_cache, ..surroundings(&args.gpu) }
+    Surroundings { counters: args.counters.unwrap_or(usual), timing_cache, ..surroundings(&args.gpu) }
 }
 
 /// Where the active Python keeps its packages, NVIDIA's wheels among them; nowhere without a Python.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use thalweg::Error;
-use thalweg::backend;
+use thalweg::backend::{self, CounterChoice};
 use thalweg::engine::MaxBatch;
 use thalweg::export::{Format, export};
 use thalweg::files::OutputFolder;
@@ -50,7 +50,7 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
         (None, _) => Network::Model(model(args, &folder, output)?),
     };
     let name = network.backend(&args.workload.backend);
-    let backend = backend::open(name, &surroundings_of(&args.workload))?;
+    let backend = backend::open(name, &surroundings_of(&args.workload, CounterChoice::Gpm))?;
     let (bar, watch) = interrupts.watch(&network.name(), output);
     let spec = WorkloadSpec {
         options: variant.options(&args.workload.builder, flag(variant.target)?),
