@@ -1,7 +1,7 @@
 //! How far the SM clock falls when the device is busy, and what that costs.
 //!
 //! In: observations whose counters say how busy the SMs were, at which clock, and whether power held it back. Out:
-//! the clock for any activity. Power above idle is activity x clock x voltage squared, and near the limit the voltage
+//! the clock for any activity. Power above what a device draws that is awake is activity x clock x voltage squared, and near the limit the voltage
 //! falls about half as fast as the clock, so `activity x clock^2` is the same wherever the limit holds the clock
 //! back: the *allowance*, which is the activity that the device bears at its highest clock.
 
@@ -10,8 +10,9 @@ use super::Observation;
 /// How power above idle grows with the clock at the same activity.
 const POWER_EXPONENT: f64 = 2.0;
 
-/// Power of an idle device as a part of its limit: 70 of 700 W on an H100 SXM.
-const IDLE_POWER: f64 = 0.1;
+/// Power at the highest clock with hardly anything to do, as a part of the limit: a line through what an H200 of 700 W
+/// draws at activities of 0.08 to 0.6 (153 to 270 W) starts at 130 W. An idle one lowers its clocks and draws 70 W.
+const AWAKE_POWER: f64 = 0.185;
 
 /// A clock within this part of the highest one is not held back.
 const FULL_CLOCK: f64 = 0.995;
@@ -50,18 +51,18 @@ fn allowance_seen(observation: &Observation) -> Option<f64> {
 }
 
 /// The activity at which power would reach the limit, on a line through what was drawn at known activities and
-/// what an idle device usually draws.
+/// what a device usually draws that hardly has anything to do.
 fn allowance_from_power(observations: &[&Observation]) -> Option<f64> {
     let limit = observations.iter().find_map(|it| it.power_limit_watts)?;
     let drawn = |observation: &&Observation| {
         let counters = observation.counters.as_ref()?;
-        Some((counters.sm_activity?, counters.power_watts? - IDLE_POWER * limit))
+        Some((counters.sm_activity?, counters.power_watts? - AWAKE_POWER * limit))
     };
     let points: Vec<(f64, f64)> = observations.iter().filter_map(drawn).collect();
     let products: f64 = points.iter().map(|(activity, watts)| activity * watts).sum();
     let squares: f64 = points.iter().map(|(activity, _)| activity * activity).sum();
     let watts_when_full = products / squares;
-    (watts_when_full > 0.0).then(|| (1.0 - IDLE_POWER) * limit / watts_when_full)
+    (watts_when_full > 0.0).then(|| (1.0 - AWAKE_POWER) * limit / watts_when_full)
 }
 
 /// The clock of an observation over the highest one; 1 where that is not known.
@@ -111,12 +112,16 @@ mod tests {
     #[test]
     fn the_power_drawn_tells_where_the_limit_is_before_it_is_reached() {
         let counters =
-            Counters { sm_activity: Some(0.2), power_watts: Some(70.0 + 180.0), ..Counters::default() };
-        let one = Observation { power_limit_watts: Some(700.0), ..with_counters(alone(1, 100.0), counters) };
-        // 900 W above idle would be drawn by a full device, where 630 W are allowed.
+            Counters { sm_activity: Some(0.2), power_watts: Some(100.0 + 150.0), ..Counters::default() };
+        let one = Observation {
+            power_limit_watts: Some(100.0 / AWAKE_POWER),
+            ..with_counters(alone(1, 100.0), counters)
+        };
+        // A full device would draw 750 W more than one with nothing to do, and 440.5 W more are allowed.
         let clocks = Clocks::of(&[&one]);
-        assert_eq!(clocks.at(0.6), 1.0);
-        assert!((clocks.at(1.0) - 0.7f64.sqrt()).abs() < 1e-12);
+        let allowance = (100.0 / AWAKE_POWER - 100.0) / 750.0;
+        assert_eq!(clocks.at(0.9 * allowance), 1.0);
+        assert!((clocks.at(1.0) - allowance.sqrt()).abs() < 1e-12);
     }
 
     #[test]

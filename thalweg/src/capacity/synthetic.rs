@@ -23,7 +23,7 @@ pub fn alone(batch_size: usize, throughput: f64) -> Observation {
             ..Configuration::default()
         },
         throughput_inferences_per_s: known(throughput),
-        stages: StageSummary { enqueue: Nanos(1_000), h2d: copy, compute, d2h: copy },
+        stages: StageSummary { enqueue: Nanos(1_000), h2d: copy, compute, d2h: copy, ..Default::default() },
         counters: None,
         memory_bytes: None,
         power_limit_watts: None,

@@ -25,6 +25,11 @@ const LAUNCH_BOUND: f64 = 1.2;
 /// without and some tens of microseconds with one (TensorRT 8.6 on an H100).
 const GRAPH_SAVES: f64 = 10.0;
 
+/// What the calls for the copies of an execution take at most where memory is page-locked: a few microseconds each (a
+/// call of the driver), some tensors, and no waiting. Ordinary memory takes 100 us for the first megabyte (9 GB/s on an
+/// H100's host), and each further one as long.
+pub(crate) const COPY_CALLS: f64 = 50e-6;
+
 /// How much longer submitting takes for each further thread, as a part of the time alone, until it was measured.
 /// At 1 the threads take turns: the driver holds a lock while it launches.
 const LOCK_SHARE: f64 = 1.0;
@@ -185,17 +190,26 @@ fn copy_times(observations: &[&Observation], stage: fn(&StageSummary) -> Nanos) 
     least_by_batch(observations, &[&is_alone, &|_| true], time)
 }
 
+/// Seconds of an enqueue call in which copies hold the thread up.
+fn blocked(observation: &Observation) -> f64 {
+    let StageSummary { enqueue, copy_calls, .. } = observation.stages;
+    (copy_calls.as_seconds() - COPY_CALLS).clamp(0.0, enqueue.as_seconds())
+}
+
 /// What submitting takes.
 #[derive(Clone, Debug)]
 struct HostCosts {
-    /// Seconds of one thread alone, for each kind of graph.
+    /// Seconds of one thread alone, for each kind of graph, without copies that hold it up.
     alone: BTreeMap<CudaGraph, f64>,
     lock_share: f64,
+    /// Seconds that the copies of each sample hold a thread up.
+    blocked_per_sample: f64,
 }
 
 impl HostCosts {
     fn of(observations: &[&Observation]) -> Self {
-        let enqueue = |observation: &Observation| observation.stages.enqueue.as_seconds();
+        let enqueue =
+            |observation: &Observation| observation.stages.enqueue.as_seconds() - blocked(observation);
         let of_kind = |kind: CudaGraph| {
             let own = observations
                 .iter()
@@ -205,7 +219,9 @@ impl HostCosts {
             Some((kind, median(alone.map(enqueue).collect())?))
         };
         let alone: BTreeMap<CudaGraph, f64> = CudaGraph::ALL.into_iter().filter_map(of_kind).collect();
-        let costs = Self { alone, lock_share: LOCK_SHARE };
+        let of_sample = |it: &&Observation| blocked(it) / it.configuration.batch_size as f64;
+        let blocked_per_sample = median(observations.iter().map(of_sample).collect()).unwrap_or(0.0);
+        let costs = Self { alone, lock_share: LOCK_SHARE, blocked_per_sample };
         let share = |observation: &Observation| {
             let others = observation.configuration.submitters.saturating_sub(1);
             let alone = costs.alone.get(&observation.configuration.cuda_graph)?;
@@ -219,7 +235,8 @@ impl HostCosts {
     /// Seconds that a thread is busy with one execution, the others at work too.
     fn enqueue(&self, configuration: &Configuration) -> f64 {
         let others = configuration.submitters.saturating_sub(1) as f64;
-        self.alone(configuration.cuda_graph) * (1.0 + others * self.lock_share)
+        let blocked = self.blocked_per_sample * configuration.batch_size as f64;
+        self.alone(configuration.cuda_graph) * (1.0 + others * self.lock_share) + blocked
     }
 
     fn alone(&self, kind: CudaGraph) -> f64 {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Evidence, Quantity};
 use crate::backend::CudaGraph;
+use crate::capacity::COPY_CALLS;
 use crate::measure::Estimate;
 use crate::pool::Configuration;
 
@@ -43,11 +44,6 @@ const DISTURBANCE: f64 = 0.5;
 /// What a CUDA graph leaves of the time of submitting: some tens of microseconds where ResNet-50 takes 0.48 to 0.85 ms
 /// without (TensorRT 8.6 on an H100).
 const GRAPH_LEAVES: f64 = 0.1;
-
-/// What the calls for the copies of an execution take at most where memory is page-locked: a few microseconds each (a
-/// call of the driver), some tensors, and no waiting. Ordinary memory takes 100 us for the first megabyte (9 GB/s on an
-/// H100's host).
-pub(super) const COPY_CALLS: f64 = 50e-6;
 
 /// Executions run one after the other where so much of the time only one is on the device ...
 const SERIAL: f64 = 0.9;

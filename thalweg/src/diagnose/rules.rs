@@ -8,9 +8,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::{COPY_CALLS, Limit, Limits, Order};
+use super::limits::{Limit, Limits, Order};
 use super::{Evidence, Knob, Quantity, Remedy};
 use crate::backend::CudaGraph;
+use crate::capacity::COPY_CALLS;
 use crate::pool::Configuration;
 
 /// Below this gain nothing is worth naming: twice of anything would give less than a tenth. It is also about what the

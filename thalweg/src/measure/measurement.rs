@@ -86,6 +86,9 @@ pub struct StageSummary {
     /// Host time of starting it.
     #[serde(rename = "enqueue_ns")]
     pub enqueue: Nanos,
+    /// The part of it that the calls for copies take: next to nothing, unless they wait for their memory.
+    #[serde(rename = "copy_calls_ns", default)]
+    pub copy_calls: Nanos,
     /// Inputs from host to device.
     #[serde(rename = "h2d_ns")]
     pub h2d: Nanos,

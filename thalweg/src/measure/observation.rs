@@ -257,6 +257,7 @@ fn stage_summary(records: &[Record]) -> StageSummary {
     };
     StageSummary {
         enqueue: median(|record| record.stages.enqueue.duration()),
+        copy_calls: median(|record| record.stages.copy_calls),
         h2d: median(|record| record.stages.h2d.duration()),
         compute: median(|record| record.stages.compute.duration()),
         d2h: median(|record| record.stages.d2h.duration()),

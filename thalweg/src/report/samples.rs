@@ -188,6 +188,7 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
 fn stages(times: &StageTimes) -> StageSummary {
     StageSummary {
         enqueue: times.enqueue.duration(),
+        copy_calls: times.copy_calls,
         h2d: times.h2d.duration(),
         compute: times.compute.duration(),
         d2h: times.d2h.duration(),

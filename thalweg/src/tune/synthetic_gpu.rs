@@ -103,6 +103,7 @@ impl Gpu {
                 h2d: seconds(self.copy_per_sample * batch),
                 compute: seconds(compute),
                 d2h: Nanos(500),
+                ..Default::default()
             },
             counters: Some(Counters {
                 sm_activity: Some((1.5 * busy).min(1.0)),
