@@ -11,12 +11,14 @@ time; what measures has one for itself. A job that would not end within `--time`
 the test programs `tensorrt_gpu`, `cupti_gpu` and `pools_on_a_gpu` and the benchmark `real_cases`, without cargo's suffixes.
 The other options are those of acceptance.py and precision.py.
 
-Times are of an H200 with TensorRT 8.6.0. Needs what the scripts need.
+Kernel timings of TensorRT 8.6.0 on an H200 are in timings/: with them builds take seconds and give the same kernels each
+time; on another device or version TensorRT measures anew. Times are of an H200. Needs what the scripts need.
 """
 
 import argparse
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -240,6 +242,9 @@ def main():
         return
     for folder in ("engines", "logs", "results"):
         (arguments.work / folder).mkdir(parents=True, exist_ok=True)
+    for timings in (HERE / "timings").glob("*.timing"):
+        if not (known := arguments.work / "engines" / timings.name).exists():
+            shutil.copy(timings, known)
     queue = Queue(jobs, arguments)
     servers = [threading.Thread(target=queue.serve, args=(gpu,)) for gpu in range(arguments.gpus)]
     for server in servers:
