@@ -1,7 +1,8 @@
 //! Records as a trace for Perfetto or `chrome://tracing`.
 //!
 //! The format is the Trace Event Format (JSON object form): complete events for what ran in a lane,
-//! async events for requests, which overlap freely, and metadata that names and orders the lanes.
+//! async events for requests, which overlap freely, flow events from an enqueue call to the computation that it started,
+//! and metadata that names and orders the lanes.
 
 use std::collections::BTreeSet;
 
@@ -20,9 +21,10 @@ const LANES_PER_STREAM: usize = 3;
 
 /// Records as Chrome trace event JSON: per stream the lanes H2D, compute and D2H on the device and an
 /// enqueue lane on the host (an executor is driven by one thread, so its spans never overlap), and every
-/// request as an async span. Times are in microseconds, sorted. How much ran at the same time is in `otherData`.
+/// request as an async span. An arrow leads from each enqueue call to its computation. Times are in microseconds, sorted. How much ran at the same time is in `otherData`.
 pub fn trace(records: &[Record]) -> String {
     let (mut events, mut timed) = events_of_records(records);
+    timed.extend(executions(records).into_iter().enumerate().flat_map(arrow));
     timed.sort_by_key(|(at, _)| *at);
     events.extend(timed.into_iter().map(|(_, event)| event));
     written(&json!({ "overlap": Overlap::of(records) }), &events)
@@ -62,6 +64,26 @@ fn stages(execution: Execution) -> Vec<(Nanos, Value)> {
         (span.start, value)
     };
     lanes.into_iter().filter(|(.., span)| took_place(*span)).map(event).collect()
+}
+
+/// From the call that started an execution to its computation on the device.
+fn arrow((id, execution): (usize, Execution)) -> Vec<(Nanos, Value)> {
+    let Execution { slot, times, .. } = execution;
+    if !took_place(times.enqueue) || !took_place(times.compute) {
+        return Vec::new();
+    }
+    let ends = [
+        ("s", HOST, slot.executor + 1, times.enqueue.start),
+        ("f", DEVICE, slot.executor * LANES_PER_STREAM + 2, times.compute.start),
+    ];
+    let event = |(phase, process, lane, at): (&str, u32, usize, Nanos)| {
+        let value = json!({
+            "name": "enqueue", "cat": "flow", "ph": phase, "bp": "e", "id": id, "pid": process, "tid": lane,
+            "ts": at.as_micros(),
+        });
+        (at, value)
+    };
+    ends.map(event).into()
 }
 
 fn request(record: &Record) -> [(Nanos, Value); 2] {
@@ -148,6 +170,25 @@ mod tests {
         let first = complete.iter().find(|event| event["name"] == "compute").unwrap();
         assert_eq!(first["ts"], compute.start.0 as f64 / 1e3);
         assert_eq!(first["dur"], compute.duration().0 as f64 / 1e3);
+    }
+
+    #[test]
+    fn an_arrow_leads_from_each_enqueue_call_to_its_computation() {
+        let records = samples::records(&samples::configuration(2, 4), 10);
+        let events = events(&records);
+        let key = |event: &Value| (event["pid"].as_u64(), event["tid"].as_u64(), event["ts"].to_string());
+        let slices: std::collections::BTreeMap<_, _> =
+            of_phase(&events, "X").iter().map(|event| (key(event), event["name"].clone())).collect();
+        let (starts, ends) = (of_phase(&events, "s"), of_phase(&events, "f"));
+        assert_eq!((starts.len(), ends.len()), (20, 20));
+        for start in &starts {
+            let [end] = &ends.iter().filter(|end| end["id"] == start["id"]).collect::<Vec<_>>()[..] else {
+                panic!("{start} has one end");
+            };
+            assert_eq!((&slices[&key(start)], &slices[&key(end)]), (&json!("enqueue"), &json!("compute")));
+            assert_eq!((start["pid"].as_u64(), end["pid"].as_u64()), (Some(2), Some(1)));
+            assert!(start["ts"].as_f64() <= end["ts"].as_f64(), "{start} {end}");
+        }
     }
 
     #[test]
