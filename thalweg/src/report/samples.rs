@@ -419,6 +419,7 @@ pub(super) fn watched() -> Watched {
             memory: Some(Bytes(3_000_000_000)),
             gpu_utilisation: None,
         }],
+        busiest_thread: Some(0.97),
     };
     Watched {
         command: vec!["python3".to_owned(), "serve.py".to_owned()],

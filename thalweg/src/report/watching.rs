@@ -96,6 +96,7 @@ pub(super) fn gauge(gauge: Gauge) -> &'static str {
         Gauge::Dram => "DRAM",
         Gauge::PcieRx => "PCIe to GPU",
         Gauge::PcieTx => "PCIe from GPU",
+        Gauge::BusiestThread => "busiest thread",
         Gauge::Memory => "memory",
         Gauge::SmClock => "SM clock",
         Gauge::Power => "power",
@@ -110,7 +111,8 @@ pub(super) fn gauge_value(gauge: Gauge, value: Option<f64>) -> String {
         | Gauge::SmActivity
         | Gauge::SmOccupancy
         | Gauge::TensorActivity
-        | Gauge::Dram => wording::percent(value),
+        | Gauge::Dram
+        | Gauge::BusiestThread => wording::percent(value),
         Gauge::PcieRx | Gauge::PcieTx => format!("{} GB/s", wording::number(value / 1e9)),
         Gauge::Memory => format!("{} GB", wording::number(value / 1e9)),
         Gauge::SmClock => format!("{} MHz", wording::number(value)),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use thalweg_nvidia::nvml::{Nvml, NvmlDevice};
 
+use super::threads::Threads;
 use crate::backend::{Counters, Observer, Surroundings, tensorrt};
 use crate::error::{Error, Result};
 use crate::units::{Bytes, Nanos};
@@ -26,6 +27,7 @@ pub struct Gauges {
     device: NvmlDevice,
     name: String,
     meter: Box<dyn Observer>,
+    threads: Threads,
     start: Instant,
     last_us: u64,
 }
@@ -53,6 +55,10 @@ pub struct Reading {
     pub pcie_limit_bytes_per_s: Option<f64>,
     /// The processes that compute on it.
     pub processes: Vec<ProcessReading>,
+    /// Share of a core that the busiest thread of these processes had since the reading before: near 1 it may be the one
+    /// that submits, or one that waits by asking. `None` where the system does not know the processes' threads.
+    #[serde(default)]
+    pub busiest_thread: Option<f64>,
 }
 
 /// What one process takes of a GPU.
@@ -111,6 +117,8 @@ pub enum Gauge {
     PcieRx,
     /// Traffic from the device.
     PcieTx,
+    /// Time on a core of the busiest thread of the processes on the GPU.
+    BusiestThread,
     /// Memory that is taken.
     Memory,
     /// Clock of the SMs.
@@ -121,7 +129,7 @@ pub enum Gauge {
 
 impl Gauge {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::GpuUtilisation,
         Self::SmActivity,
         Self::SmOccupancy,
@@ -129,6 +137,7 @@ impl Gauge {
         Self::Dram,
         Self::PcieRx,
         Self::PcieTx,
+        Self::BusiestThread,
         Self::Memory,
         Self::SmClock,
         Self::Power,
@@ -145,6 +154,7 @@ impl Gauge {
             Self::Dram => counters.dram_utilisation,
             Self::PcieRx => counters.pcie_rx_bytes_per_s,
             Self::PcieTx => counters.pcie_tx_bytes_per_s,
+            Self::BusiestThread => reading.busiest_thread,
             Self::Memory => reading.memory_used.map(|bytes| bytes.0 as f64),
             Self::SmClock => counters.sm_clock_mhz,
             Self::Power => counters.power_watts,
@@ -158,7 +168,8 @@ impl Gauge {
             | Self::SmActivity
             | Self::SmOccupancy
             | Self::TensorActivity
-            | Self::Dram => Some(1.0),
+            | Self::Dram
+            | Self::BusiestThread => Some(1.0),
             Self::PcieRx | Self::PcieTx => reading.pcie_limit_bytes_per_s,
             Self::Memory => reading.memory_total.map(|bytes| bytes.0 as f64),
             Self::SmClock => reading.counters.sm_clock_max_mhz,
@@ -250,7 +261,8 @@ impl Gauges {
         let name = device.name()?;
         let mut meter = tensorrt::meter(device.clone());
         meter.start();
-        Ok(Self { device, name, meter, start: Instant::now(), last_us: unix_now().0 / 1000 })
+        let (threads, last_us) = (Threads::default(), unix_now().0 / 1000);
+        Ok(Self { device, name, meter, threads, start: Instant::now(), last_us })
     }
 
     /// What NVIDIA calls the GPU.
@@ -267,7 +279,8 @@ impl Gauges {
     /// time they are not known.
     pub fn read(&mut self) -> Reading {
         let mut counters = self.meter.read();
-        counters.window = Nanos::from_duration(self.start.elapsed());
+        let elapsed = self.start.elapsed();
+        counters.window = Nanos::from_duration(elapsed);
         self.start = Instant::now();
         let state = self.device.state();
         let later_than = std::mem::replace(&mut self.last_us, unix_now().0 / 1000);
@@ -277,8 +290,10 @@ impl Gauges {
             memory: it.memory_bytes.map(Bytes),
             gpu_utilisation: self.device.process_utilisation(it.process, later_than).ok().flatten(),
         };
+        let busiest_thread = self.threads.busiest(processes.iter().map(|it| it.process), elapsed);
         Reading {
             unix: unix_now(),
+            busiest_thread,
             counters,
             gpu_utilisation: state.gpu_utilisation.ok(),
             memory_used: state.memory_used_bytes.ok().map(Bytes),
@@ -329,6 +344,7 @@ mod tests {
             power_limit_watts: None,
             pcie_limit_bytes_per_s: None,
             processes: vec![process],
+            busiest_thread: None,
         };
         let (name, uuid) = ("NVIDIA H100".to_owned(), "GPU-1".to_owned());
         let gpu = GpuReadings { name, uuid, readings: vec![reading] };

@@ -11,6 +11,7 @@ mod losses;
 mod observation;
 mod overlap;
 mod program;
+mod threads;
 
 #[cfg(test)]
 pub(crate) mod samples;

@@ -196,7 +196,7 @@ pub fn bars_of_reading(name: &str, reading: &Reading, style: Style) -> String {
         let value = gauge.value(reading);
         let share = value.zip(gauge.limit(reading)).map(|(value, limit)| value / limit);
         let bar = share.map_or_else(|| " ".repeat(BAR), |share| bar(share, style));
-        let line = format!("{:13} {bar} {:>11}", watching::gauge(gauge), watching::gauge_value(gauge, value));
+        let line = format!("{:14} {bar} {:>11}", watching::gauge(gauge), watching::gauge_value(gauge, value));
         text += &(line + "\n");
     }
     for line in processes(reading).into_iter().chain(watching::remarks(reading)) {
@@ -274,6 +274,7 @@ mod tests {
         let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
         assert_eq!(line("SM activity").matches('█').count(), BAR / 4);
         assert_eq!(line("SM clock").matches('█').count(), BAR);
+        assert!(line("busiest thread").ends_with("97.0 %"), "{text}");
         assert!(!line("tensor pipes").contains(['█', '░']), "a value that is missing has no bar");
         assert!(text.contains("clocks are held back: PowerCap"), "{text}");
     }
