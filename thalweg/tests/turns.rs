@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use support::{Doubler, workload};
 use thalweg::Error;
-use thalweg::backend::{Engine, Executor, ExecutorSpec, Replay};
+use thalweg::backend::{Engine, Executor, ExecutorSpec, Replay, Timing};
 use thalweg::measure::{Neighbour, StopSignal, Workload, neighbours, overhead};
 use thalweg::model::Signature;
 use thalweg::pool::Configuration;
@@ -60,9 +60,12 @@ impl Engine for Looping {
     }
 
     fn replay(self: Arc<Self>, _: &ExecutorSpec) -> thalweg::Result<Option<Replay>> {
-        Ok(Some(Box::new(|time| {
+        Ok(Some(Box::new(|time, times| {
             thread::sleep(time);
-            Ok(u64::try_from(2 * time.as_micros() / EXECUTION.as_micros()).expect("a short time"))
+            let executions = 2 * time.as_micros() / EXECUTION.as_micros();
+            // Taking times costs a tenth.
+            let executions = if times == Timing::Taken { executions * 9 / 10 } else { executions };
+            Ok(u64::try_from(executions).expect("a short time"))
         })))
     }
 }
@@ -76,6 +79,8 @@ fn a_pool_is_held_against_the_loop_of_its_backend() {
     let measured = overhead(&workload, (configuration, load), TIME, 3, &stop).unwrap();
     let ratio = measured.throughput.unwrap().value;
     assert!((0.01..0.6).contains(&ratio), "{measured:?}");
+    let stage_times = measured.stage_times.unwrap().value;
+    assert!((0.7..1.1).contains(&stage_times), "{measured:?}");
     // The loop sleeps, the pool passes messages.
     assert!(measured.host_cpu.unwrap().value > 1.0, "{measured:?}");
     assert!(measured.turns.iter().all(|turn| turn.pool.context_switches > Some(0.5)), "{measured:?}");

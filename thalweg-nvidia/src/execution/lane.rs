@@ -9,6 +9,7 @@ use crate::cuda::{
 use crate::error::{Error, Result};
 use crate::execution::flight::{Flight, Progress};
 use crate::execution::job::{PreparedJob, addresses, check_sizes};
+use crate::execution::replay::StageMarks;
 use crate::execution::stages::{Copies, Joins, Marks, Recording, Stages};
 use crate::execution::{
     Call, FinishEvent, Finished, GraphScope, HostBuffers, Interval, Job, JobId, LaneStreams, Refused,
@@ -281,22 +282,36 @@ impl Lane {
         self.check_launch(id, host, if has_copies { Copies::Made } else { Copies::LeftOut })
     }
 
-    /// Launches the graph of a job, or its compute stage, and the last mark behind it.
+    /// Launches the graph of a job, or its compute stage, and the last mark behind it; all marks where they are asked for
+    /// and the graph has none inside.
     ///
     /// # Safety
     /// [`check_replay`](Self::check_replay) has seen job and host buffers. Until the mark is complete the lane and the
     /// host buffers live, and nobody else uses them.
-    pub(super) unsafe fn launch_bare(&mut self, id: JobId) -> Result<()> {
+    pub(super) unsafe fn launch_bare(&mut self, id: JobId, marks: StageMarks) -> Result<()> {
+        let joins = self.streams.joins();
         let PreparedJob { job, graph, .. } = &mut self.jobs[id.0];
         let stream = &self.streams.compute;
         let call = Call { stream, inputs: &self.inputs, outputs: &self.outputs, batch_size: job.batch_size };
+        let is_marked = marks == StageMarks::All && job.graph != GraphScope::Copies;
+        if is_marked {
+            self.marks.record_before(joins, stream)?;
+        }
         match graph {
             // SAFETY: the lane owns all that was captured but the host buffers, which the caller keeps.
             Some(graph) => unsafe { graph.launch(stream) },
             // SAFETY: the lane keeps its buffers and its jobs, and `prepare` has seen that the stream is the job's.
             None => unsafe { job.compute.enqueue(&call) },
         }?;
+        if is_marked {
+            self.marks.record_behind(joins, stream)?;
+        }
         self.marks.d2h_end.record(stream)
+    }
+
+    /// Reads all marks of an execution that has ended, for the time that it takes.
+    pub(super) fn read_marks(&self) -> Result<()> {
+        self.marks.read(self.streams.joins())
     }
 
     /// Waits for everything on the lane's streams.

@@ -31,7 +31,7 @@ pub use compute::Compute;
 pub use flight::FinishEvent;
 pub use job::{GraphScope, Job, JobId};
 pub use lane::{Lane, LaneSpec};
-pub use replay::{Replay, ReplayWait};
+pub use replay::{Replay, ReplayWait, StageMarks};
 pub use stages::LaneStreams;
 
 pub(crate) use compute::Call;

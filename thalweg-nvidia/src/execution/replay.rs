@@ -15,9 +15,18 @@ pub enum ReplayWait {
     Ask,
 }
 
+/// Whether a replay takes the times of stages, as [`Lane::launch`] does, to see what that costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StageMarks {
+    /// One mark behind each execution, which somebody has to wait for, and no times.
+    Last,
+    /// All marks around the stages, and their times read. A graph of copies has its marks inside either way.
+    All,
+}
+
 /// Lanes with a job each. One thread launches them, and each again as soon as it has ended: the graph, or the compute
-/// stage where there is none, and one mark behind it. Nobody fills inputs, reads outputs or takes times, and there are no
-/// copies but those inside of a graph.
+/// stage where there is none, and one mark behind it. Nobody fills inputs or reads outputs, nobody takes times unless that
+/// is asked for, and there are no copies but those inside of a graph.
 pub struct Replay {
     looped: Vec<Looped>,
 }
@@ -45,14 +54,14 @@ impl Replay {
     ///
     /// # Errors
     /// What CUDA or a compute stage says; nothing runs then.
-    pub fn run(&mut self, time: Duration, wait: ReplayWait) -> Result<u64> {
+    pub fn run(&mut self, time: Duration, wait: ReplayWait, marks: StageMarks) -> Result<u64> {
         let end = Instant::now() + time;
-        let launched = self.launch_until(end, wait);
+        let launched = self.launch_until(end, wait, marks);
         self.settle().and(launched)
     }
 
-    fn launch_until(&mut self, end: Instant, wait: ReplayWait) -> Result<u64> {
-        self.looped.iter_mut().try_for_each(Looped::launch)?;
+    fn launch_until(&mut self, end: Instant, wait: ReplayWait, marks: StageMarks) -> Result<u64> {
+        self.looped.iter_mut().try_for_each(|looped| looped.launch(marks))?;
         let mut count = self.looped.len() as u64;
         while Instant::now() < end {
             for looped in &mut self.looped {
@@ -62,7 +71,10 @@ impl Replay {
                     ReplayWait::Ask if event.is_complete()? => {}
                     ReplayWait::Ask => continue,
                 }
-                looped.launch()?;
+                if marks == StageMarks::All {
+                    looped.lane.read_marks()?;
+                }
+                looped.launch(marks)?;
                 count += 1;
             }
         }
@@ -77,9 +89,9 @@ impl Replay {
 }
 
 impl Looped {
-    fn launch(&mut self) -> Result<()> {
+    fn launch(&mut self, marks: StageMarks) -> Result<()> {
         // SAFETY: lane and host buffers are here until `Replay` is dropped, which waits; nobody else reaches them.
-        unsafe { self.lane.launch_bare(self.job) }
+        unsafe { self.lane.launch_bare(self.job, marks) }
     }
 }
 

@@ -96,6 +96,30 @@ impl Marks {
     }
 }
 
+/// For a bare loop, which has no stages around its computation but may want their marks.
+impl Marks {
+    pub(super) fn record_before(&self, joins: Joins, stream: &Stream) -> Result<()> {
+        self.h2d_start.record(stream)?;
+        self.h2d_end.record(stream)?;
+        if joins.h2d_and_compute { Ok(()) } else { self.compute_start.record(stream) }
+    }
+
+    pub(super) fn record_behind(&self, joins: Joins, stream: &Stream) -> Result<()> {
+        self.compute_end.record(stream)?;
+        if joins.compute_and_d2h { Ok(()) } else { self.d2h_start.record(stream) }
+    }
+
+    /// As many readings as [`times`](Self::times) takes.
+    pub(super) fn read(&self, joins: Joins) -> Result<()> {
+        let time = |event: &Event| event.elapsed_ms(&self.h2d_start).map(drop);
+        time(&self.h2d_end)?;
+        time(if joins.h2d_and_compute { &self.h2d_end } else { &self.compute_start })?;
+        time(&self.compute_end)?;
+        time(if joins.compute_and_d2h { &self.compute_end } else { &self.d2h_start })?;
+        time(&self.d2h_end)
+    }
+}
+
 /// How marks are recorded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Recording {

@@ -481,8 +481,10 @@ fn a_replay_launches_each_kind_of_graph_until_the_time_is_up_and_leaves_nothing_
             let host = bench.filled(7);
             let Bench { lane, stand_in, context, clock, compute, .. } = bench;
             let mut replay = Replay::new([(lane, job, host)]).unwrap();
-            let count = replay.run(Duration::from_millis(5), wait).unwrap();
-            assert!(count > 1, "{graph:?} {wait:?}: {count}");
+            for marks in [StageMarks::Last, StageMarks::All] {
+                let count = replay.run(Duration::from_millis(5), wait, marks).unwrap();
+                assert!(count > 1, "{graph:?} {wait:?} {marks:?}: {count}");
+            }
             drop((replay, context, clock, compute));
             let Live { device_buffers, host_buffers, streams, events, graphs, executables, .. } =
                 stand_in.live();

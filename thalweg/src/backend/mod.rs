@@ -157,7 +157,16 @@ pub trait Backend: Send + Sync {
 }
 
 /// Launches executions for so long, waits for the last ones, and gives their number.
-pub type Replay = Box<dyn FnMut(Duration) -> Result<u64>>;
+pub type Replay = Box<dyn FnMut(Duration, Timing) -> Result<u64>>;
+
+/// Whether a [`Replay`] takes the times of stages by events, as executors do, to see what that costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// It does.
+    Taken,
+    /// It does not.
+    Left,
+}
 
 /// A network ready to run on a device. Shared by all its executors.
 pub trait Engine: Send + Sync {

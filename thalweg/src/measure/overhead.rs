@@ -2,7 +2,8 @@
 //!
 //! In: a workload and a configuration. Out: an [`Overhead`]. The loop ([`Engine::replay`](crate::backend::Engine::replay))
 //! launches executions on one thread as soon as the ones before have ended; it has no requests, fills no inputs, compares
-//! no outputs and takes no times, so it is the most that any pool can reach.
+//! no outputs and takes no times, so it is the most that any pool can reach. A second loop takes the times of stages by
+//! events and does nothing else: what that costs, which a pool cannot leave out, is the ratio of the two.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::host_use::HostUse;
 use super::stats::paired_ratio;
 use super::{Estimate, Load, Pacing, StopSignal, Workload};
-use crate::backend::{Counters, DeviceSpec};
+use crate::backend::{Counters, CudaGraph, DeviceSpec, Timing};
 use crate::error::{Error, Result};
 use crate::model::ModelIdentity;
 use crate::pool::Configuration;
@@ -36,6 +37,10 @@ pub struct Overhead {
     pub throughput: Option<Estimate>,
     /// CPU time of the whole process for each execution, the pool's over the loop's.
     pub host_cpu: Option<Estimate>,
+    /// Executions per second of the loop while it takes the times of stages, over the loop's without; `None` for a single
+    /// turn, and for graphs of copies, which have their events inside.
+    #[serde(default)]
+    pub stage_times: Option<Estimate>,
 }
 
 /// One turn of an [`Overhead`].
@@ -45,6 +50,9 @@ pub struct OverheadTurn {
     pub pool: Pace,
     /// In the bare loop.
     pub bare: Pace,
+    /// In the same loop while it takes the times of stages; `None` for graphs of copies.
+    #[serde(default)]
+    pub timed: Option<Pace>,
     /// What the device said about itself while the pool ran.
     pub counters: Option<Counters>,
 }
@@ -73,7 +81,10 @@ pub fn overhead(
     stop: &StopSignal,
 ) -> Result<Overhead> {
     let turn = |_| {
-        let bare = bare(workload, &configuration, time)?;
+        let bare = looped(workload, &configuration, time, Timing::Left)?;
+        let timed = (configuration.cuda_graph != CudaGraph::Copies)
+            .then(|| looped(workload, &configuration, time, Timing::Taken))
+            .transpose()?;
         let pacing = Pacing { warm_up: time.mul_f64(WARM_UP), window: time, max_windows: 1 };
         let measured = workload.experiment(configuration, load, pacing).run(stop)?;
         let pool = Pace {
@@ -81,7 +92,7 @@ pub fn overhead(
             host_cpu: Nanos::from_seconds(measured.host_cpu_cores / measured.executions_per_s),
             context_switches: measured.context_switches_per_execution,
         };
-        Ok(OverheadTurn { pool, bare, counters: measured.counters })
+        Ok(OverheadTurn { pool, bare, timed, counters: measured.counters })
     };
     let turns = (0..turns).map(turn).collect::<Result<Vec<_>>>()?;
     let ratio = |of: fn(&Pace) -> f64| {
@@ -93,20 +104,26 @@ pub fn overhead(
         configuration,
         throughput: ratio(|pace| pace.executions_per_s),
         host_cpu: ratio(|pace| pace.host_cpu.as_seconds()),
+        stage_times: paired_ratio(
+            &turns
+                .iter()
+                .filter_map(|turn| Some((turn.timed?.executions_per_s, turn.bare.executions_per_s)))
+                .collect::<Vec<_>>(),
+        ),
         turns,
     })
 }
 
-fn bare(workload: &Workload, configuration: &Configuration, time: Duration) -> Result<Pace> {
+fn looped(workload: &Workload, configuration: &Configuration, time: Duration, times: Timing) -> Result<Pace> {
     let spec = configuration.executor_spec(Clock::start());
     let mut replay = Arc::clone(&workload.engine).replay(&spec)?.ok_or_else(|| Error::InvalidSetting {
         name: "overhead",
         value: workload.device.backend.clone(),
         reason: "only tensorrt can launch executions with nothing around them".to_owned(),
     })?;
-    replay(time.mul_f64(WARM_UP))?;
+    replay(time.mul_f64(WARM_UP), times)?;
     let (start, before) = (Instant::now(), HostUse::now());
-    let executions = replay(time)? as f64;
+    let executions = replay(time, times)? as f64;
     let (seconds, used) = (start.elapsed().as_secs_f64(), HostUse::now().since(before));
     Ok(Pace {
         executions_per_s: executions / seconds,

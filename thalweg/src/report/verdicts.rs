@@ -52,11 +52,24 @@ pub(super) fn gained(diagnosis: &Diagnosis) -> String {
     }
 }
 
-/// What reading the device's counters costs, where that was measured.
+/// What reading the device's counters costs, or that nobody knows. The events that take stage times stay on either way:
+/// executions are waited for by them.
 pub(super) fn observing(diagnosis: &Diagnosis) -> Option<String> {
-    let ratio = diagnosis.observing?;
-    let [value, lower, upper] = [ratio.value, ratio.lower, ratio.upper].map(wording::percent);
-    Some(format!("reading counters leaves {value} ({lower} to {upper}) of the throughput"))
+    const EVENTS: &str = "what stage times cost by events is told by `thalweg bench --overhead`";
+    let measurement = &diagnosis.measurement;
+    // In virtual time neither costs anything, and a host has no events.
+    let is_gpu = !measurement.device.is_host() && !measurement.device.backend.starts_with("simulated");
+    let has_counters = measurement.counters.as_ref().is_some_and(|it| it.sm_activity.is_some());
+    match diagnosis.observing {
+        Some(ratio) => {
+            let [value, lower, upper] = [ratio.value, ratio.lower, ratio.upper].map(wording::percent);
+            Some(format!("reading counters leaves {value} ({lower} to {upper}) of the throughput; {EVENTS}"))
+        }
+        None if is_gpu && has_counters => Some(format!(
+            "what reading counters costs was not measured, since that takes turns as trying does; {EVENTS}"
+        )),
+        None => None,
+    }
 }
 
 /// `2.0 times, 14.2 us, 132 blocks of 256 threads, 168 registers, evenness 100 %`

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thalweg_nvidia::cuda::{CudaContext, DeviceBuffer, Stream};
-use thalweg_nvidia::execution::{self, Compute, LaneStreams, ReplayWait};
+use thalweg_nvidia::execution::{self, Compute, LaneStreams, ReplayWait, StageMarks};
 use thalweg_nvidia::tensorrt::{self, Activations, MemoryAccount};
 
 use super::executor::TensorRtExecutor;
@@ -13,7 +13,7 @@ use super::streams::Streams;
 use super::{build, tensors};
 use crate::backend::fitting::make_all;
 use crate::backend::{
-    CudaGraph, Engine, EngineMemory, Executor, ExecutorSpec, PlantedFault, Recorder, Replay, Wait,
+    CudaGraph, Engine, EngineMemory, Executor, ExecutorSpec, PlantedFault, Recorder, Replay, Timing, Wait,
 };
 use crate::error::{Error, Result, Room};
 use crate::model::{Signature, TensorSpec};
@@ -92,7 +92,10 @@ impl Engine for TensorRtEngine {
         let lanes: Vec<_> = (0..spec.depth).flat_map(of_depth).collect();
         let mut replay = execution::Replay::new(lanes)?;
         let wait = if spec.wait == Wait::Block { ReplayWait::Sleep } else { ReplayWait::Ask };
-        Ok(Some(Box::new(move |time| Ok(replay.run(time, wait)?))))
+        Ok(Some(Box::new(move |time, times| {
+            let marks = if times == Timing::Taken { StageMarks::All } else { StageMarks::Last };
+            Ok(replay.run(time, wait, marks)?)
+        })))
     }
 
     fn recorder(&self) -> Option<&Recorder> {

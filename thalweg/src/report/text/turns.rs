@@ -25,8 +25,17 @@ pub fn text_of_overhead(overhead: &Overhead, style: Style) -> String {
             wording::number(stats::mean(&switches))
         )
     };
-    let lines =
+    let mut lines =
         vec![Fact::new("pool", pace(|turn| turn.pool)), Fact::new("bare loop", pace(|turn| turn.bare))];
+    lines.push(Fact::new(
+        "stage times",
+        match &overhead.stage_times {
+            Some(ratio) => {
+                format!("the loop runs {} as fast while it takes them by events", wording::times(ratio))
+            }
+            None => "what taking them costs was not measured".to_owned(),
+        },
+    ));
     style.paint_lines(Tone::Bold, &wrap(&verdict, 80)) + "\n" + &facts(lines, style)
 }
 
@@ -81,6 +90,7 @@ mod tests {
         let turn = |speed| OverheadTurn {
             pool: pace(0.95 * speed, 12_000),
             bare: pace(speed, 10_000),
+            timed: Some(pace(0.99 * speed, 10_100)),
             counters: None,
         };
         let overhead = Overhead {
@@ -90,10 +100,12 @@ mod tests {
             turns: [100.0, 110.0, 120.0].map(turn).to_vec(),
             throughput: stats::paired_ratio(&[(0.95, 1.0), (0.95, 1.0), (0.95, 1.0)]),
             host_cpu: stats::paired_ratio(&[(1.2, 1.0), (1.2, 1.0), (1.2, 1.0)]),
+            stage_times: stats::paired_ratio(&[(0.99, 1.0), (0.98, 1.0), (0.99, 1.0)]),
         };
         let text = text_of_overhead(&overhead, Style::Plain);
         assert!(text.starts_with("4 streams x batch 2"), "{text}");
         assert!(text.replace('\n', " ").contains("0.95 times"), "{text}");
+        assert!(text.contains("stage times  the loop runs 0.99 times"), "{text}");
         assert!(text.contains("12.0 us of CPU time and 1.50 context switches"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     }
