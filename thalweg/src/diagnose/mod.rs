@@ -40,6 +40,9 @@ pub(crate) use trial::{Entrant, Turns, race};
 /// A remedy whose predicted interval ends below this is not worth trying: it would gain less than a turn's noise.
 const WORTH_TRYING: f64 = 1.02;
 
+/// What the source of a number begins with that no counter tells, but a setup that was measured for it.
+const PROBE: &str = "probe";
+
 /// What is to be diagnosed.
 pub struct Case<'a> {
     /// The network on its device.
@@ -186,7 +189,7 @@ impl<'a> Trials<'a, '_> {
         let probe = race(&entrants, turns, self.stop, &mut show)?;
         if let Tried::Ratio(ratio) = probe.over(0, 1) {
             let fill = ratio.value.recip().min(1.0);
-            let source = format!("probe: twice the streams ran {:.2} times as fast", ratio.value);
+            let source = format!("{PROBE}: twice the streams ran {:.2} times as fast", ratio.value);
             evidence.put(Quantity::DeviceFill, fill, source);
         }
         Ok(())

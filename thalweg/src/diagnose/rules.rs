@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::limits::{Limit, Limits, Order};
-use super::{Evidence, Knob, Quantity, Remedy};
+use super::{Evidence, Knob, PROBE, Quantity, Reading, Remedy};
 use crate::backend::CudaGraph;
 use crate::capacity::COPY_CALLS;
 use crate::pool::Configuration;
@@ -116,7 +116,7 @@ pub enum Confidence {
     Low,
     /// Another limit is nearly as close.
     Medium,
-    /// One limit stands alone, and everything that matters was measured.
+    /// One limit stands alone, and everything that matters was measured, how full the device is among it.
     High,
 }
 
@@ -176,7 +176,7 @@ pub fn judge(evidence: &Evidence, configuration: &Configuration) -> Judgement {
     let missing = missing(evidence, verdict);
     Judgement {
         verdict,
-        confidence: confidence(&limits, verdict, !missing.is_empty()),
+        confidence: confidence(&limits, verdict, !missing.is_empty()).min(most_confidence(evidence)),
         findings: findings(evidence, verdict, &limits),
         limits,
         missing,
@@ -224,6 +224,20 @@ fn confidence(limits: &[LimitReading], verdict: Verdict, lacks_evidence: bool) -
         (_, _, gap) if gap >= CLEAR_GAP => Confidence::High,
         _ => Confidence::Medium,
     }
+}
+
+/// From this share of the time with any kernel on it on a device may be full.
+const MAY_BE_FULL: f64 = 0.5;
+
+/// Where no counter tells how full a device is that computes most of the time, it may be a limit that nobody sees beside
+/// the one that is named: then no verdict stands alone. A probe tells it only on average.
+fn most_confidence(evidence: &Evidence) -> Confidence {
+    let fill = evidence.reading(Quantity::DeviceFill);
+    let is_counted = |fill: &Reading| fill.value.is_some() && !fill.source.starts_with(PROBE);
+    let product = || Some(evidence.value(Quantity::Executions)? * evidence.value(Quantity::ComputeTime)?);
+    let computing = evidence.value(Quantity::DeviceComputing).or_else(product);
+    let may_be_full = computing.is_none_or(|share| share >= MAY_BE_FULL);
+    if may_be_full && !fill.is_none_or(is_counted) { Confidence::Medium } else { Confidence::High }
 }
 
 /// What could turn the verdict into another one and is not known.

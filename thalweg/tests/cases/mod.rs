@@ -163,9 +163,12 @@ impl Case {
         (judge(&evidence, &self.configuration), evidence)
     }
 
-    /// The same with clocks but without GPM, as before Hopper.
-    pub fn judged_without_gpm(&self) -> Judgement {
+    /// The same with counters that nobody may read, and with clocks but without GPM, as before Hopper, beside what the
+    /// rules say of the same measurement with all of them.
+    pub fn judged_with_less(&self) -> (Judgement, [Judgement; 2]) {
         let measured = self.measure();
+        let judged = |measurement: &Measurement| judge(&Evidence::of(measurement), &self.configuration);
+        let whole = judged(&measured);
         let known = measured.counters.clone().unwrap_or_default();
         let counters = Counters {
             sm_clock_mhz: known.sm_clock_mhz,
@@ -174,14 +177,8 @@ impl Case {
             unavailable: Some("this GPU has no GPM".to_owned()),
             ..Counters::default()
         };
-        let measurement = Measurement { counters: Some(counters), ..measured };
-        judge(&Evidence::of(&measurement), &self.configuration)
-    }
-
-    /// The same with counters that nobody may read.
-    pub fn judged_without_counters(&self) -> Judgement {
-        let measurement = Measurement { counters: None, ..self.measure() };
-        judge(&Evidence::of(&measurement), &self.configuration)
+        let without_counters = judged(&Measurement { counters: None, ..measured.clone() });
+        (whole, [without_counters, judged(&Measurement { counters: Some(counters), ..measured })])
     }
 
     /// Tries the first remedy: what was predicted of it and what it gave; `None` where none is worth trying.
