@@ -13,14 +13,17 @@ use std::time::Duration;
 use blind::BlindEngine;
 use cases::{Case, Labelled, suite};
 use thalweg::backend::simulated::SimulatedBackend;
-use thalweg::backend::{Backend, CudaGraph, PlantedFault, Precision};
+use thalweg::backend::{Backend, BuildOptions, CudaGraph, PlantedFault, Precision};
 use thalweg::capacity::PaperWorkload;
-use thalweg::diagnose::{self, Confidence, Diagnosis, Knob, Limit, Quantity, Setup, Verdict};
+use thalweg::diagnose::{
+    self, Confidence, Diagnosis, EngineVariant, Knob, Limit, Quantity, Rebuild, Remedy, Setup, Tried, Verdict,
+};
 use thalweg::engine::MaxBatch;
 use thalweg::measure::{Arrival, Load, Observing, Pacing, StopSignal, Workload, WorkloadSpec};
 use thalweg::model::zoo::Network;
 use thalweg::model::{DataType, Model};
 use thalweg::pool::Configuration;
+use thalweg::precision::{InputType, with_inputs};
 use thalweg::units::Nanos;
 
 /// Part of the suite that has to be judged right.
@@ -114,14 +117,14 @@ fn case(workload: &Workload, configuration: Configuration, tries: usize) -> diag
         Load { arrival: Arrival::Concurrency(outstanding), samples_per_request: configuration.batch_size };
     diagnose::Case {
         workload,
-        setup: Setup { configuration, feeding: workload.feeding, load },
+        setup: Setup::new(configuration, workload.feeding, load),
         pacing: Pacing { window: Duration::from_millis(300), ..Pacing::default() },
         tries,
         rounds: diagnose::ROUNDS,
         seed: 0,
-        model: None,
+        model: Err("there is no model"),
         recording: Observing::On,
-        larger: None,
+        rebuild: Err("nobody builds other engines here"),
     }
 }
 
@@ -245,7 +248,7 @@ fn a_roofline_stands_where_no_counter_does() {
         cuda_graph: CudaGraph::Compute,
         ..Configuration::default()
     };
-    let case = diagnose::Case { model: Some(&paper), ..case(&blind, configuration, 0) };
+    let case = diagnose::Case { model: Ok(&paper), ..case(&blind, configuration, 0) };
     let diagnosis = diagnose::diagnose(&case, &StopSignal::default(), &mut |_| {}).unwrap();
     assert_eq!(diagnosis.evidence.value(Quantity::DeviceFill), None);
     let arithmetic = diagnosis.evidence.reading(Quantity::PaperArithmetic).unwrap();
@@ -259,4 +262,112 @@ fn a_roofline_stands_where_no_counter_does() {
         findings.iter().any(|it| it.starts_with("no counter tells what the device does")),
         "{findings:?}"
     );
+}
+
+/// Rebuilds a zoo network for the simulated H100 as the command line does.
+fn rebuilt(network: Network, variant: EngineVariant, batch: usize) -> Result<Workload, String> {
+    let model = Model::from_proto(network.generate(0), "network.onnx").unwrap();
+    let line = || InputType::U8 { scale: vec![1.0], shift: vec![0.0] };
+    let retyped = variant.input_type.map(|it| if it == DataType::U8 { line() } else { InputType::F16 });
+    let model = retyped.map_or(Ok(model.clone()), |to| Ok(with_inputs(&model, &to)?.0));
+    let model = model.map_err(|error: thalweg::Error| error.to_string())?;
+    let precision = variant.precision.unwrap_or_default();
+    let spec = WorkloadSpec {
+        max_batch: MaxBatch::UpTo(batch),
+        options: BuildOptions { precision, ..BuildOptions::default() },
+        ..WorkloadSpec::default()
+    };
+    let backend = SimulatedBackend::preset("h100").unwrap();
+    Workload::prepare(&backend, &model, &spec).map_err(|error| error.to_string())
+}
+
+/// Diagnoses with other engines at hand, or none.
+fn diagnosed_with_engines(network: Network, batch_size: usize, has_model: bool) -> Diagnosis {
+    let model = Model::from_proto(network.generate(0), "network.onnx").unwrap();
+    let paper =
+        PaperWorkload::of(&model, &BTreeMap::new(), batch_size, (DataType::F32, Precision::Fp16)).unwrap();
+    let workload = rebuilt(network, EngineVariant::default(), batch_size).unwrap();
+    let configuration =
+        Configuration { streams: 4, batch_size, cuda_graph: CudaGraph::Compute, ..Configuration::default() };
+    let build = |variant, batch| rebuilt(network, variant, batch);
+    let case = diagnose::Case {
+        model: if has_model { Ok(&paper) } else { Err(NO_MODEL) },
+        rebuild: if has_model { Ok(Rebuild { build: &build, may_grow: false }) } else { Err(NO_MODEL) },
+        ..case(&workload, configuration, 3)
+    };
+    diagnose::diagnose(&case, &StopSignal::default(), &mut |_| {}).unwrap()
+}
+
+const NO_MODEL: &str = "the engine came without its model";
+
+fn remedy(diagnosis: &Diagnosis, variant: EngineVariant) -> &Remedy {
+    diagnosis.remedies.iter().find(|remedy| remedy.setup.engine == variant).unwrap()
+}
+
+fn assert_near(remedy: &Remedy) {
+    let ratio = remedy.ratio().unwrap().value;
+    let error = (remedy.predicted.value - ratio).abs();
+    assert!(error <= (0.15 * ratio).max(0.05), "{remedy}: predicted {:?}, was {ratio:.2}", remedy.predicted);
+}
+
+#[test]
+fn smaller_inputs_are_built_and_tried_where_the_bus_is_full() {
+    let diagnosis = diagnosed_with_engines(Network::Transfer, 8, true);
+    assert_eq!(diagnosis.judgement.verdict, Verdict::TransferBound);
+    let bytes = EngineVariant { input_type: Some(DataType::U8), ..EngineVariant::default() };
+    let tried = remedy(&diagnosis, bytes);
+    assert_eq!((tried.knob, tried.to_string()), (Knob::InputType, "inputs as u8".to_owned()));
+    assert!(tried.ratio().unwrap().lower > 2.0, "{tried:?}");
+    assert!(tried.build.is_some() && tried.rests_on.is_some());
+    assert_near(tried);
+    assert_near(remedy(&diagnosis, EngineVariant { input_type: Some(DataType::F16), ..bytes }));
+    let gained = diagnosis.gained.unwrap();
+    assert_eq!(gained.setup.engine, bytes);
+    assert!(gained.ratio.lower > 2.0, "{gained:?}");
+}
+
+#[test]
+fn a_lower_precision_is_built_and_tried_where_the_sms_are_full() {
+    let diagnosis = diagnosed_with_engines(Network::Compute, 8, true);
+    assert_eq!(diagnosis.judgement.verdict, Verdict::ComputeBound);
+    let int8 = EngineVariant { precision: Some(Precision::Int8), ..EngineVariant::default() };
+    let tried = remedy(&diagnosis, int8);
+    assert_eq!((tried.knob, tried.to_string()), (Knob::Precision, "precision int8".to_owned()));
+    assert!(tried.rests_on.as_ref().unwrap().contains("by the model's roofline"), "{tried:?}");
+    assert!(tried.ratio().unwrap().lower > 1.2, "{tried:?}");
+    assert_near(tried);
+    // What is not the limit is predicted as well, and not built.
+    let bytes =
+        remedy(&diagnosis, EngineVariant { input_type: Some(DataType::U8), ..EngineVariant::default() });
+    assert!(bytes.predicted.value < 1.05 && bytes.tried.is_none(), "{bytes:?}");
+}
+
+#[test]
+fn a_lower_precision_is_built_and_tried_where_dram_is_full() {
+    let diagnosis = diagnosed_with_engines(Network::Memory, 8, true);
+    assert_eq!(diagnosis.judgement.verdict, Verdict::MemoryBound);
+    let int8 = EngineVariant { precision: Some(Precision::Int8), ..EngineVariant::default() };
+    let tried = remedy(&diagnosis, int8);
+    assert!(tried.ratio().unwrap().lower > 1.2, "{tried:?}");
+    assert_near(tried);
+}
+
+#[test]
+fn without_the_model_other_engines_are_predicted_and_the_reason_why_they_are_not_tried_is_said() {
+    for (network, knob) in [(Network::Transfer, Knob::InputType), (Network::Compute, Knob::Precision)] {
+        let diagnosis = diagnosed_with_engines(network, 8, false);
+        let first = diagnosis.remedies.iter().find(|it| it.knob == knob).unwrap();
+        assert!(first.predicted.value > 1.1, "{first:?}");
+        assert_eq!(first.tried, Some(Tried::Untried(NO_MODEL.to_owned())));
+        for side in [Quantity::PaperArithmetic, Quantity::PaperTraffic] {
+            let reading = diagnosis.evidence.reading(side).unwrap();
+            assert_eq!((reading.value, reading.source.as_str()), (None, NO_MODEL));
+        }
+        // They take no place among those that are tried.
+        let tried = diagnosis.remedies.iter().filter(|it| it.ratio().is_some()).count();
+        let in_pool = |it: &&Remedy| it.setup.engine.is_given() && it.predicted.upper >= 1.02;
+        let worth = diagnosis.remedies.iter().filter(in_pool);
+        let fits = worth.filter(|it| it.setup.configuration.batch_size <= 8).count();
+        assert_eq!(tried, fits.min(3));
+    }
 }

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use thalweg::Error;
-use thalweg::backend::{self, Backend, BuildOptions, CounterChoice, Transfers};
+use thalweg::backend::{self, Backend, BuildOptions, CounterChoice, Precision, Transfers};
 use thalweg::capacity::PaperWorkload;
+use thalweg::diagnose::EngineVariant;
 use thalweg::engine::{EngineSource, MaxBatch};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{
@@ -97,6 +98,9 @@ fn show_neighbours(
         .result(|| serde_json::to_value(&neighbours), |style| report::text_of_neighbours(&neighbours, style))
 }
 
+/// Why nothing is known of a network, and nothing else is built.
+pub(super) const NO_MODEL: &str = "the engine came without its model";
+
 /// One configuration of one network on one device, before anything is built.
 pub(super) struct Bench<'a> {
     args: &'a RunArgs,
@@ -137,10 +141,35 @@ impl<'a> Bench<'a> {
         interrupts: &Interrupts,
         output: &Output,
     ) -> anyhow::Result<Workload> {
-        let (bar, watch) = interrupts.watch(&self.network.name(), output);
-        let spec = self.spec(self.tuned.as_ref(), max_batch, output)?;
-        let spec = WorkloadSpec { watch: Some(watch), ..spec };
-        let workload = self.network.prepare(self.backend.as_ref(), &spec);
+        self.prepare_variant(EngineVariant::default(), max_batch, interrupts, output)
+    }
+
+    /// The same of another engine than the one that was asked for, to see what that would gain.
+    pub fn prepare_variant(
+        &self,
+        variant: EngineVariant,
+        max_batch: MaxBatch,
+        interrupts: &Interrupts,
+        output: &Output,
+    ) -> anyhow::Result<Workload> {
+        let mut spec = self.spec(self.tuned.as_ref(), max_batch, output)?;
+        if let Some(precision) = variant.precision {
+            let has_ranges = spec.calibrate.is_some() || self.backend.build_identity().is_none();
+            ensure!(
+                precision != Precision::Int8 || has_ranges,
+                "the ranges of int8 need samples: --calibrate"
+            );
+            spec.options.precision = precision;
+        }
+        let retyped = variant.input_type.map(|to| self.network.with_inputs(to)).transpose()?;
+        if retyped.is_some() {
+            // Samples of a file have the type that the inputs had; what is in them makes nothing faster.
+            spec.input = None;
+        }
+        let network = retyped.as_ref().unwrap_or(&self.network);
+        let (bar, watch) = interrupts.watch(&network.name(), output);
+        spec.watch = Some(watch);
+        let workload = network.prepare(self.backend.as_ref(), &spec);
         bar.clear();
         Ok(workload?)
     }
@@ -188,9 +217,9 @@ impl<'a> Bench<'a> {
         load(&self.args.load, self.tuned.as_ref(), &self.configuration)
     }
 
-    /// What the network computes and moves; `None` for an engine without its model, or where its shapes are unknown.
-    pub fn cost(&self) -> Option<PaperWorkload> {
-        let Network::Model(model) = &self.network else { return None };
+    /// What the network computes and moves, or why that is not known.
+    pub fn cost(&self) -> Result<PaperWorkload, String> {
+        let Network::Model(model) = &self.network else { return Err(NO_MODEL.to_owned()) };
         let args = &self.args.workload;
         let shapes = match &self.tuned {
             Some(tuned) => tuned.model.input_shapes.clone(),
@@ -198,17 +227,23 @@ impl<'a> Bench<'a> {
         };
         let precision = match self.tuned.as_ref().and_then(|tuned| tuned.engine.as_ref()) {
             Some(EngineSource::Built(spec)) => spec.options.precision,
-            _ => self.asked().ok()?.precision,
+            _ => self.asked().map_err(|error| error.to_string())?.precision,
         };
         let has_half = model.inputs().iter().any(|input| input.data_type == DataType::F16);
         let types = (if has_half { DataType::F16 } else { DataType::F32 }, precision);
-        PaperWorkload::of(model, &shapes, self.configuration.batch_size, types).ok()
+        let cost = PaperWorkload::of(model, &shapes, self.configuration.batch_size, types);
+        cost.map_err(|error| error.to_string())
+    }
+
+    /// Whether other engines can be built.
+    pub fn has_model(&self) -> bool {
+        matches!(self.network, Network::Model(..))
     }
 
     /// Whether an engine for a larger batch can be built: not where it was built elsewhere, nor where the user says which
     /// batches it runs.
     pub fn may_grow(&self) -> bool {
-        matches!(self.network, Network::Model(..)) && self.args.workload.builder.batch_range.is_empty()
+        self.has_model() && self.args.workload.builder.batch_range.is_empty()
     }
 }
 

@@ -3,14 +3,14 @@
 use std::env;
 
 use thalweg::backend::CounterChoice;
-use thalweg::diagnose::{Case, Diagnosis, Progress, ROUNDS, Setup};
+use thalweg::diagnose::{Case, Diagnosis, EngineVariant, Progress, ROUNDS, Rebuild, Setup};
 use thalweg::engine::MaxBatch;
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Arrival, Feeding, Observing};
 use thalweg::pool::Configuration;
 use thalweg::report;
 
-use super::bench::{Bench, pacing};
+use super::bench::{Bench, NO_MODEL, pacing};
 use super::{file, quoted};
 use crate::args::DiagnoseArgs;
 use crate::output::Output;
@@ -29,21 +29,24 @@ pub fn run(args: &DiagnoseArgs, output: &Output) -> anyhow::Result<()> {
     let is_quick = bench.backend.build_identity().is_none();
     let max_batch = if is_quick { MaxBatch::UpTo(ROOM * batch) } else { MaxBatch::Exactly(batch) };
     let workload = bench.prepare(max_batch, &interrupts, output)?;
-    let larger = |batch: usize| {
-        output.note(&format!("building an engine for batch {batch}, to try it"));
-        bench.prepare(MaxBatch::Exactly(batch), &interrupts, output).map_err(|error| format!("{error:#}"))
+    let build = |variant: EngineVariant, batch: usize| {
+        let what = if variant.is_given() { format!("batch {batch}") } else { variant.to_string() };
+        output.note(&format!("building an engine for {what}, to try it"));
+        let max_batch = if is_quick { MaxBatch::UpTo(ROOM * batch) } else { MaxBatch::Exactly(batch) };
+        bench.prepare_variant(variant, max_batch, &interrupts, output).map_err(|error| format!("{error:#}"))
     };
+    let rebuild = Rebuild { build: &build, may_grow: !is_quick && bench.may_grow() };
     let cost = bench.cost();
     let case = Case {
         workload: &workload,
-        setup: Setup { configuration: bench.configuration, feeding: workload.feeding, load: bench.load() },
+        setup: Setup::new(bench.configuration, workload.feeding, bench.load()),
         pacing: pacing(&args.run),
         tries: args.tries,
         rounds: ROUNDS,
         seed: args.run.workload.seed,
-        model: cost.as_ref(),
+        model: cost.as_ref().map_err(String::as_str),
         recording: if args.no_kernels { Observing::Off } else { Observing::On },
-        larger: (!is_quick && bench.may_grow()).then_some(&larger),
+        rebuild: if bench.has_model() { Ok(rebuild) } else { Err(NO_MODEL) },
     };
     let bar = Bar::spin(format!("measuring {}", bench.configuration), output);
     let diagnosis = thalweg::diagnose::diagnose(&case, &interrupts.stop, &mut |progress| {
@@ -134,6 +137,8 @@ fn bench_command(words: impl Iterator<Item = String>, diagnosis: &Diagnosis, ori
         REPLACED.contains(&name)
             || (LOAD.contains(&name) && (is_full(after) || after.load.arrival != before.load.arrival))
             || (name == "--feed" && after.feeding != before.feeding)
+            || (name == "--precision" && after.engine.precision.is_some())
+            || (name == "--input-type" && after.engine.input_type.is_some())
             || (name == "--threads-per-stream" && is_host)
     };
     let mut kept = Vec::new();
@@ -171,7 +176,7 @@ fn is_full(setup: &Setup) -> bool {
 }
 
 fn options(before: &Setup, after: &Setup, is_host: bool) -> String {
-    let Setup { configuration, feeding, load } = after;
+    let Setup { configuration, feeding, load, engine } = after;
     let default = Configuration::default();
     let mut text = format!(" --streams {} --batch {}", configuration.streams, configuration.batch_size);
     // On the host `bench` takes as many threads as there are cores for each stream, unless it is told.
@@ -196,5 +201,6 @@ fn options(before: &Setup, after: &Setup, is_host: bool) -> String {
     if let (true, Feeding::Copy { threads }) = (*feeding != before.feeding, feeding) {
         text += &format!(" --feed {threads}");
     }
-    text
+    text += &engine.precision.map(|it| format!(" --precision {it}")).unwrap_or_default();
+    text + &engine.input_type.map(|it| format!(" --input-type {it}")).unwrap_or_default()
 }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use thalweg::backend::Backend;
 use thalweg::engine::{EngineSource, StoredEngine};
 use thalweg::measure::{Workload, WorkloadSpec};
-use thalweg::model::Model;
-use thalweg::precision::AccuracyLimit;
+use thalweg::model::{DataType, Model};
+use thalweg::precision::{AccuracyLimit, InputType, with_inputs};
 use thalweg::tune::TunedConfig;
 
+use super::bench::NO_MODEL;
 use super::input_type::{Comparison, retyped};
 use crate::args::WorkloadArgs;
 use crate::output::Output;
@@ -47,6 +48,16 @@ impl Network {
         };
         tuned.check_model(&network.content_hash()?)?;
         Ok(network)
+    }
+
+    /// The same with FP32 inputs in another type, bytes as they are.
+    pub fn with_inputs(&self, to: DataType) -> anyhow::Result<Self> {
+        let Self::Model(model) = self else { anyhow::bail!(NO_MODEL) };
+        let input_type = match to {
+            DataType::F16 => InputType::F16,
+            _ => InputType::U8 { scale: vec![1.0], shift: vec![0.0] },
+        };
+        Ok(Self::Model(with_inputs(model, &input_type)?.0))
     }
 
     /// What results of it are filed under.

@@ -31,6 +31,31 @@ fn the_command_that_it_ends_with_runs_what_was_gained() {
 }
 
 #[test]
+fn another_engine_is_built_and_part_of_the_command_where_the_model_is_there_and_predicted_elsewhere() {
+    let scratch = Scratch::new();
+    let (model, engine) = (scratch.path("transfer.onnx"), scratch.path("transfer.engine"));
+    run("model transfer -o {}", &[&model]).succeeded();
+    let how =
+        "--backend simulated:h100 --duration 0.5 --warm-up 0.1 --streams 4 --batch 8 --cuda-graph compute";
+    let said = run(&format!("diagnose {{}} {how}"), &[&model]).succeeded();
+    assert!(said.stdout.contains("inputs as u8") && said.stdout.contains("built in"), "{}", said.stdout);
+    let next = said.stderr.lines().find_map(|line| line.strip_prefix("next: thalweg ")).unwrap();
+    assert!(next.ends_with(" --input-type u8"), "{next}");
+    run(&format!("{next} --quiet"), &[]).succeeded();
+
+    run("build {} -o {} --backend simulated:h100 --batch 8", &[&model, &engine]).succeeded();
+    let json = run(&format!("diagnose --engine {{}} {how} --json"), &[&engine]).succeeded().json();
+    let reason = "the engine came without its model";
+    let remedies = json["remedies"].as_array().unwrap();
+    let bytes = remedies.iter().find(|remedy| remedy["setup"]["engine"]["input_type"] == "u8").unwrap();
+    assert!(bytes["predicted"]["value"].as_f64().unwrap() > 1.5, "{bytes}");
+    assert_eq!(bytes["tried"]["untried"], reason);
+    let readings = json["evidence"]["readings"].as_array().unwrap();
+    let paper = readings.iter().find(|it| it["quantity"] == "paper_arithmetic").unwrap();
+    assert!(paper["value"].is_null() && paper["source"] == reason, "{paper}");
+}
+
+#[test]
 fn that_command_keeps_what_a_tuned_configuration_said() {
     let scratch = Scratch::new();
     let (model, tuned) = (launch(&scratch), scratch.path("tuned"));

@@ -85,7 +85,7 @@ impl Case {
         };
         let outstanding = self.concurrency.unwrap_or(self.streams * self.depth);
         let load = Load { arrival: Arrival::Concurrency(outstanding), samples_per_request: self.batch };
-        Setup { configuration, feeding: workload.feeding, load }
+        Setup::new(configuration, workload.feeding, load)
     }
 }
 

@@ -173,6 +173,16 @@ pub trait Engine: Send + Sync {
     /// Inputs, outputs and possible batch sizes.
     fn signature(&self) -> &Signature;
 
+    /// What crosses the bus: the signature, but for a simulated device, whose tensors are stand-ins.
+    fn transferred(&self) -> &Signature {
+        self.signature()
+    }
+
+    /// The least precision that its layers may compute in; `None` where nobody knows, or where there is no choice.
+    fn precision(&self) -> Option<Precision> {
+        None
+    }
+
     /// Makes all executors of a pool at once, since they may share resources of the device.
     ///
     /// # Errors

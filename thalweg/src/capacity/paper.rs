@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Resource;
 use crate::backend::{DataSheet, Precision};
 use crate::error::Result;
+use crate::model::proto::tensor_proto::DataType as OnnxDataType;
 use crate::model::{DataType, Model, Shape};
 use crate::units::Bytes;
 
@@ -43,6 +44,29 @@ fn peak(precision: Precision, sheet: &DataSheet) -> f64 {
     }
 }
 
+/// The same with FP32 as TF32 on the tensor cores, at half the rate of FP16, as TensorRT computes it unless it is told
+/// otherwise.
+fn tensor_peak(precision: Precision, sheet: &DataSheet) -> f64 {
+    match precision {
+        Precision::Fp32 => sheet.fp16_flops_per_s / 2.0,
+        Precision::Fp16 | Precision::Int8 => peak(precision, sheet),
+    }
+}
+
+/// What nodes and weights say: QuantizeLinear and DequantizeLinear are eight bits, FP16 and BF16 weights half of 32.
+fn written_in(model: &Model) -> Precision {
+    let Some(graph) = &model.proto().graph else { return Precision::Fp32 };
+    let is_half =
+        |kind: i32| [OnnxDataType::Float16, OnnxDataType::Bfloat16].iter().any(|it| *it as i32 == kind);
+    if graph.node.iter().any(|node| matches!(node.op_type(), "QuantizeLinear" | "DequantizeLinear")) {
+        Precision::Int8
+    } else if graph.initializer.iter().any(|weight| is_half(weight.data_type())) {
+        Precision::Fp16
+    } else {
+        Precision::Fp32
+    }
+}
+
 /// A model at one batch size and input type.
 #[derive(Clone, Debug)]
 pub struct PaperWorkload {
@@ -52,6 +76,8 @@ pub struct PaperWorkload {
     pub input_type: DataType,
     /// How numbers are stored and multiplied.
     pub precision: Precision,
+    /// The least precision that the model itself is written in, whatever a builder may do on top.
+    pub written_in: Precision,
     nodes: Vec<(f64, f64)>,
     h2d: Bytes,
     d2h: Bytes,
@@ -122,6 +148,7 @@ impl PaperWorkload {
             batch_size,
             input_type,
             precision,
+            written_in: written_in(model),
             nodes: model.cost(&shapes).nodes.into_iter().map(node).collect(),
             h2d: h2d.sum(),
             d2h: d2h.map(|it| Bytes((it.byte_count() * samples(it.is_batched)) as u64)).sum(),
@@ -132,14 +159,22 @@ impl PaperWorkload {
     pub fn shares(&self, sheet: &DataSheet, inferences_per_s: f64) -> PaperShares {
         let executions_per_s = inferences_per_s / self.batch_size as f64;
         let (flops, bytes) = self.totals();
-        let peak = match self.precision {
-            Precision::Fp32 => sheet.fp16_flops_per_s / 2.0,
-            Precision::Fp16 | Precision::Int8 => peak(self.precision, sheet),
-        };
         PaperShares {
-            arithmetic: flops * executions_per_s / peak,
+            arithmetic: flops * executions_per_s / tensor_peak(self.precision, sheet),
             traffic: bytes * executions_per_s / sheet.dram_bytes_per_s,
         }
+    }
+
+    /// The roofline's time of all kernels in one precision over that in another, node by node.
+    pub fn time_ratio(&self, sheet: &DataSheet, from: Precision, to: Precision) -> f64 {
+        let time = |precision| -> f64 {
+            let peak = ARITHMETIC_SHARE * tensor_peak(precision, sheet);
+            let bytes = size_share(precision) / size_share(self.precision);
+            let bandwidth = DRAM_SHARE * sheet.dram_bytes_per_s;
+            self.nodes.iter().map(|node| (node.0 / peak).max(bytes * node.1 / bandwidth)).sum()
+        };
+        let before = time(from);
+        if before > 0.0 { time(to) / before } else { 1.0 }
     }
 
     /// FLOPs and bytes of one execution.
@@ -194,6 +229,7 @@ mod tests {
             batch_size: 4,
             input_type: DataType::F32,
             precision: Precision::Fp16,
+            written_in: Precision::Fp32,
             nodes,
             h2d: Bytes(h2d),
             d2h: Bytes(0),
@@ -212,6 +248,17 @@ mod tests {
         let copied = rate(vec![(1.0, 1e6)], 1_000_000_000);
         assert_eq!(copied.limit, Resource::H2dEngine);
         assert!((copied.many_streams_inferences_per_s / (4.0 * 63.0 * PCIE_SHARE) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn half_the_precision_halves_the_roofline_and_no_more_than_that() {
+        let sheet = DataSheet::of("h100").unwrap();
+        // One node of arithmetic and one of traffic.
+        let workload = workload(vec![(1e12, 1.0), (1.0, 1e9)], 0);
+        let ratio = |from, to| workload.time_ratio(&sheet, from, to);
+        assert!((ratio(Precision::Fp32, Precision::Fp16) - 0.5).abs() < 1e-12);
+        assert!((ratio(Precision::Fp16, Precision::Int8) - 0.5).abs() < 1e-3);
+        assert_eq!(ratio(Precision::Fp16, Precision::Fp16), 1.0);
     }
 
     #[test]

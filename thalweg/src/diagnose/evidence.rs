@@ -217,8 +217,12 @@ impl Evidence {
 
     /// The roofline's two sides, from what the model computes and moves: they stand without any counter, and say what
     /// would be needed at least, not how full anything is.
-    pub fn read_roofline(&mut self, model: &PaperWorkload, measurement: &Measurement) {
+    pub fn read_roofline(&mut self, model: Result<&PaperWorkload, &str>, measurement: &Measurement) {
         let sides = [Quantity::PaperArithmetic, Quantity::PaperTraffic];
+        let model = match model {
+            Ok(model) => model,
+            Err(reason) => return sides.into_iter().for_each(|side| self.put_missing(side, reason)),
+        };
         let device = &measurement.device.name;
         let Some(sheet) = DataSheet::of_device(device) else {
             let reason = format!("there is no data sheet of {device}");

@@ -112,7 +112,8 @@ impl fmt::Display for Limit {
 struct Change {
     input: f64,
     enqueue: f64,
-    copies: f64,
+    h2d: f64,
+    d2h: f64,
     /// Time from the first to the last kernel of an execution.
     compute: f64,
     sms: f64,
@@ -125,7 +126,8 @@ struct Change {
 const NOTHING: Change = Change {
     input: 1.0,
     enqueue: 1.0,
-    copies: 1.0,
+    h2d: 1.0,
+    d2h: 1.0,
     compute: 1.0,
     sms: 1.0,
     dram: 1.0,
@@ -258,6 +260,19 @@ impl Limits {
         Estimate { value: gain(0.5), lower: gain(0.0), upper: gain(1.0 - GRAPH_LEAVES) }
     }
 
+    /// The same with inputs of so many times the bytes, and all else as it is.
+    pub fn gain_of_input_bytes(&self, factor: f64) -> f64 {
+        self.reach(&Change { h2d: factor, ..NOTHING }) / self.reach(&NOTHING)
+    }
+
+    /// The same with kernels that ask for this part of the SMs' time, and for this part of DRAM's. As with a device that
+    /// is twice as large, kernels get shorter as far as they fill it.
+    pub fn gain_of_demands(&self, sms: f64, dram: f64) -> f64 {
+        let shorter = self.own_sms().powf(ELASTICITY) * (1.0 - sms) + self.dram_elasticity() * (1.0 - dram);
+        let compute = (1.0 - shorter).max(sms.min(dram));
+        self.reach(&Change { sms, dram, compute, ..NOTHING }) / self.reach(&NOTHING)
+    }
+
     /// The same with so many times the requests, or the threads that send them.
     pub fn gain_of_requests(&self, factor: f64) -> f64 {
         self.reach(&self.requests(factor)) / self.reach(&NOTHING)
@@ -273,7 +288,7 @@ impl Limits {
             Limit::Submission => {
                 Change { enqueue: 0.5, compute: 1.0 - LATE_KERNELS * self.launch_share(), ..NOTHING }
             }
-            Limit::Copies => Change { copies: 0.5, ..NOTHING },
+            Limit::Copies => Change { h2d: 0.5, d2h: 0.5, ..NOTHING },
             Limit::Clock => {
                 // Twice the clock, but no more than the highest.
                 let time = self.clock.max(0.5);
@@ -306,7 +321,7 @@ impl Limits {
 
     fn pressures(&self, change: &Change) -> [(Limit, f64); 11] {
         let Configuration { streams, depth, cuda_graph, .. } = self.configuration;
-        let (h2d, d2h) = (self.h2d * change.copies, self.d2h * change.copies);
+        let (h2d, d2h) = (self.h2d * change.h2d, self.d2h * change.d2h);
         let launching = self.launching(change);
         let (enqueue, compute) = (self.enqueue * launching, self.compute * change.compute);
         let in_stream = match cuda_graph {
@@ -339,8 +354,8 @@ impl Limits {
             (Limit::Input, input * change.input),
             (Limit::Input, self.feed * change.input),
             (Limit::Submission, self.submitters * launching),
-            (Limit::Copies, self.h2d_engine * change.copies),
-            (Limit::Copies, self.d2h_engine * change.copies),
+            (Limit::Copies, self.h2d_engine * change.h2d),
+            (Limit::Copies, self.d2h_engine * change.d2h),
             (Limit::Clock, 0.0),
             (Limit::Barriers, rate * (one_by_one + self.between) * change.barriers),
             (Limit::Slots, rate * round / all_slots * change.slots),
@@ -352,7 +367,9 @@ impl Limits {
 
     /// Time of an enqueue call over what it is now.
     fn launching(&self, change: &Change) -> f64 {
-        (1.0 - self.blocked_by_copies) * change.enqueue + self.blocked_by_copies * change.copies
+        let all = (self.h2d + self.d2h).max(f64::MIN_POSITIVE);
+        let copies = (self.h2d * change.h2d + self.d2h * change.d2h) / all;
+        (1.0 - self.blocked_by_copies) * change.enqueue + self.blocked_by_copies * copies
     }
 
     /// What the host adds to each round of a slot. Where executions run one by one, most of that is waiting for the

@@ -9,6 +9,7 @@
 //! where a device tells less about itself the verdict rests on less, and says so. Searching for the best of all
 //! configurations is left to [`tune`](crate::tune).
 
+mod engines;
 mod evidence;
 mod kernels;
 mod limits;
@@ -26,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::measure::{Estimate, Measurement, Observing, Pacing, StopSignal, Workload, measure_what_fits};
 use crate::pool::Configuration;
 
+pub use engines::{EngineVariant, Rebuild};
 pub use evidence::{Evidence, Quantity, Reading};
 pub use kernels::{KernelReading, KernelSummary, KernelWindow};
 pub use limits::{Limit, Limits};
@@ -33,6 +35,7 @@ pub use remedies::{Knob, Remedy, Setup, Tried, advice, remedies};
 pub use rules::{Confidence, HEALTHY_GAIN, Judgement, LimitReading, Verdict, judge, trtexec_verdict, weigh};
 pub use trial::ROUNDS;
 
+use engines::{Bench, engine_remedies, untried};
 use rules::kernel_findings;
 use trial::as_asked;
 pub(crate) use trial::{Entrant, Turns, race};
@@ -42,6 +45,9 @@ const WORTH_TRYING: f64 = 1.02;
 
 /// What the source of a number begins with that no counter tells, but a setup that was measured for it.
 const PROBE: &str = "probe";
+
+/// Building an engine takes minutes, so one has to promise what makes a workload less than healthy.
+const WORTH_BUILDING: f64 = HEALTHY_GAIN;
 
 /// What is to be diagnosed.
 pub struct Case<'a> {
@@ -57,14 +63,13 @@ pub struct Case<'a> {
     pub rounds: usize,
     /// Order of the turns.
     pub seed: u64,
-    /// What the network computes and moves, for a roofline that stands without any counter; `None` for an engine that
-    /// came without its model.
-    pub model: Option<&'a PaperWorkload>,
+    /// What the network computes and moves, for a roofline that stands without any counter, or why that is not known, as
+    /// of an engine that came without its model.
+    pub model: Result<&'a PaperWorkload, &'a str>,
     /// Whether each kernel is recorded at the end, where the engine can.
     pub recording: Observing,
-    /// Makes a workload whose engine runs so many samples, for batches that the given one cannot run, or says why
-    /// there is none; `None` to leave those untried.
-    pub larger: Option<&'a dyn Fn(usize) -> Result<Workload, String>>,
+    /// Builds other engines, for larger batches, smaller inputs and lower precisions, or why nobody can.
+    pub rebuild: Result<Rebuild<'a>, &'a str>,
 }
 
 /// What a diagnosis is doing, for whoever shows it.
@@ -135,9 +140,7 @@ pub fn diagnose(
     let measurement = measure_what_fits(case.workload, wanted, &load, case.pacing, stop)?;
     let setup = case.setup.with(measurement.configuration);
     let mut evidence = Evidence::of(&measurement);
-    if let Some(model) = case.model {
-        evidence.read_roofline(model, &measurement);
-    }
+    evidence.read_roofline(case.model, &measurement);
     let mut trials = Trials { case, setup, measured: &measurement, stop, progress };
     let mut judgement = judge(&evidence, &setup.configuration);
     if case.tries > 0 && evidence.value(Quantity::DeviceFill).is_none() && !judgement.missing.is_empty() {
@@ -147,6 +150,9 @@ pub fn diagnose(
     let limits = Limits::of(&evidence, &setup.configuration);
     let alone = trials.alone()?;
     let mut remedies = remedies(&measurement, alone.as_ref(), setup.feeding, &limits);
+    let engine = case.workload.engine.as_ref();
+    remedies.extend(engine_remedies(engine, case.model.ok(), (setup, &measurement), &evidence, &limits));
+    remedies.sort_by(|a, b| b.predicted.value.total_cmp(&a.predicted.value));
     let (gained, observing) = trials.run(&mut remedies)?;
     weigh(&mut judgement, &remedies);
     let (kernels, window) = trials.record(&mut evidence)?.unzip();
@@ -224,14 +230,8 @@ impl<'a> Trials<'a, '_> {
     /// Tries the first remedies, and then all together that helped; finds out beside them what observing costs.
     fn run(&mut self, remedies: &mut [Remedy]) -> Result<(Option<Gained>, Option<Estimate>)> {
         let case = self.case;
-        let can_run = |setup: &Setup| {
-            let batches = &case.workload.engine.signature().batch_sizes;
-            case.larger.is_some() || batches.contains(&setup.configuration.batch_size)
-        };
-        let is_worth_it = |it: &&mut Remedy| it.predicted.upper >= WORTH_TRYING && can_run(&it.setup);
-        let mut chosen: Vec<&mut Remedy> = remedies.iter_mut().filter(is_worth_it).take(case.tries).collect();
-        let largest = chosen.iter().map(|it| it.setup.configuration.batch_size).max().unwrap_or(1);
-        let bench = Bench::with_room_for(case, largest);
+        let mut bench = Bench::new(case.workload, case.rebuild);
+        let mut chosen = choose(remedies, case.tries, &mut bench, self.stop);
         let observing = self.try_each(&mut chosen, &bench)?;
         chosen.retain(|remedy| remedy.ratio().is_some_and(|ratio| ratio.lower >= WORTH_TRYING));
         chosen.sort_by(|a, b| {
@@ -256,7 +256,9 @@ impl<'a> Trials<'a, '_> {
         let mut tried = self.race(&entrants)?;
         let unobserved = tried.drain(chosen.len()..).next();
         for (remedy, tried) in chosen.iter_mut().zip(tried) {
-            remedy.tried = Some(bench.explained(&remedy.setup, tried));
+            // Where none runs the batch the given one refuses it; why there is no larger one says more.
+            let reason = bench.failure(&remedy.setup).filter(|_| bench.workload(&remedy.setup).is_none());
+            remedy.tried = Some(reason.map_or(tried, |reason| Tried::Failed(reason.to_owned())));
         }
         Ok(match unobserved {
             Some(Tried::Ratio(Estimate { value, lower, upper })) => {
@@ -271,7 +273,11 @@ impl<'a> Trials<'a, '_> {
         let Some(best) = helped.first() else { return Ok(None) };
         let base = self.setup;
         let alone = best.ratio().map(|ratio| Gained { setup: best.setup, ratio });
-        let together = helped.iter().fold(base, |all, remedy| all.with_knob_of(&base, remedy));
+        // A combination that would need yet another engine is left alone.
+        let together = helped.iter().fold(base, |all, remedy| {
+            let more = all.with_knob_of(&base, remedy);
+            if bench.workload(&more).is_some() { more } else { all }
+        });
         if together == best.setup {
             return Ok(alone);
         }
@@ -279,7 +285,7 @@ impl<'a> Trials<'a, '_> {
         let tried = self.race(&setups.map(|setup| self.entrant_on(bench, setup)))?;
         let ratios = setups[1..].iter().zip(tried).filter_map(|(&setup, tried)| match tried {
             Tried::Ratio(ratio) => Some(Gained { setup, ratio }),
-            Tried::Failed(_) => None,
+            Tried::Failed(_) | Tried::Untried(_) => None,
         });
         let ratios: Vec<Gained> = ratios.collect();
         if ratios.is_empty() {
@@ -303,39 +309,49 @@ impl<'a> Trials<'a, '_> {
         Entrant::new(self.case.workload, setup, self.measured).within(self.case.pacing.window)
     }
 
-    fn entrant_on<'b>(&self, bench: &'b Bench<'_>, setup: Setup) -> Entrant<'b> {
-        Entrant::new(bench.workload(&setup), setup, self.measured).within(self.case.pacing.window)
+    fn entrant_on<'b>(&self, bench: &'b Bench<'a>, setup: Setup) -> Entrant<'b>
+    where
+        'a: 'b,
+    {
+        let workload = bench.workload(&setup).unwrap_or(self.case.workload);
+        Entrant::new(workload, setup, self.measured).within(self.case.pacing.window)
     }
 }
 
-/// The workload, and a second one where a batch is larger than what its engine runs.
-struct Bench<'a> {
-    given: &'a Workload,
-    larger: Option<Result<Workload, String>>,
-}
-
-impl<'a> Bench<'a> {
-    fn with_room_for(case: &Case<'a>, batch_size: usize) -> Self {
-        let fits = case.workload.engine.signature().batch_sizes.contains(&batch_size);
-        let larger = if fits { None } else { case.larger.map(|make| make(batch_size)) };
-        Self { given: case.workload, larger }
-    }
-
-    /// Where none runs the batch the given one refuses it.
-    fn workload(&self, setup: &Setup) -> &Workload {
-        let fits = self.given.engine.signature().batch_sizes.contains(&setup.configuration.batch_size);
-        match &self.larger {
-            Some(Ok(larger)) if !fits => larger,
-            _ => self.given,
+/// The first remedies that are worth trying, each with an engine that runs it. Those that would need another one, where
+/// there is none, keep the reason and take nobody's place.
+fn choose<'r>(
+    remedies: &'r mut [Remedy],
+    tries: usize,
+    bench: &mut Bench<'_>,
+    stop: &StopSignal,
+) -> Vec<&'r mut Remedy> {
+    let mut chosen: Vec<&mut Remedy> = Vec::new();
+    for remedy in remedies {
+        let is_other_engine = !remedy.setup.engine.is_given();
+        if let Some(reason) = bench.refusal().filter(|_| is_other_engine && tries > 0) {
+            remedy.tried = Some(untried(reason));
+            continue;
         }
-    }
-
-    /// The same, with the reason why there is no larger engine in place of the refusal that followed.
-    fn explained(&self, setup: &Setup, tried: Tried) -> Tried {
-        let fits = self.given.engine.signature().batch_sizes.contains(&setup.configuration.batch_size);
-        match &self.larger {
-            Some(Err(reason)) if !fits => Tried::Failed(reason.clone()),
-            _ => tried,
+        let is_worth_it = remedy.predicted.upper >= WORTH_TRYING
+            && (!is_other_engine || remedy.predicted.value >= WORTH_BUILDING);
+        if chosen.len() == tries || !is_worth_it || !bench.may_run(&remedy.setup) || stop.is_requested() {
+            continue;
         }
+        if is_other_engine {
+            bench.provide(&remedy.setup);
+            if let Some(reason) = bench.failure(&remedy.setup) {
+                remedy.tried = Some(untried(reason));
+                continue;
+            }
+        }
+        chosen.push(remedy);
     }
+    // One engine for the largest batch runs the smaller ones as well.
+    let in_pool = chosen.iter().map(|it| it.setup).filter(|it| it.engine.is_given());
+    if let Some(largest) = in_pool.max_by_key(|it| it.configuration.batch_size) {
+        bench.provide(&largest);
+    }
+    chosen.iter_mut().for_each(|it| it.build = bench.build_time(&it.setup));
+    chosen
 }

@@ -9,11 +9,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Verdict;
+use super::engines::EngineVariant;
 use super::limits::{Limit, Limits};
 use crate::backend::{CudaGraph, DeviceSpec};
 use crate::capacity::{Observation, Predictor};
 use crate::measure::{Arrival, Estimate, Feeding, Load, Measurement};
 use crate::pool::Configuration;
+use crate::units::Nanos;
 
 /// Most threads that are worth filling slots: eight write as fast as a PCIe 5.0 link reads.
 const MOST_FEEDING_THREADS: usize = 8;
@@ -39,6 +41,10 @@ pub enum Knob {
     Feed,
     /// Requests that are outstanding.
     Load,
+    /// Type in which inputs cross the bus: another engine.
+    InputType,
+    /// Precision of the layers: another engine.
+    Precision,
 }
 
 /// How a workload is run: all that remedies change.
@@ -50,12 +56,16 @@ pub struct Setup {
     pub feeding: Feeding,
     /// How it is driven.
     pub load: Load,
+    /// What it runs, where that is not the engine that was given.
+    #[serde(default, skip_serializing_if = "EngineVariant::is_given")]
+    pub engine: EngineVariant,
 }
 
 /// `2 streams x batch 4, 1 thread per stream, inputs copied by 8 threads`
 impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, inputs {}", self.configuration, self.feeding)
+        write!(f, "{}, inputs {}", self.configuration, self.feeding)?;
+        if self.engine.is_given() { Ok(()) } else { write!(f, ", {}", self.engine) }
     }
 }
 
@@ -67,6 +77,8 @@ pub enum Tried {
     Ratio(Estimate),
     /// It could not be measured: the reason.
     Failed(String),
+    /// There is no engine to try it with: the reason.
+    Untried(String),
 }
 
 /// One change and what it should do.
@@ -78,6 +90,12 @@ pub struct Remedy {
     pub setup: Setup,
     /// Throughput over the baseline's, as predicted.
     pub predicted: Estimate,
+    /// What the prediction rests on, where that is not what was measured of this pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rests_on: Option<String>,
+    /// How long the engine took to build that it was tried with; `None` where that was there.
+    #[serde(rename = "build_ns", default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<Nanos>,
     /// What came of it; `None` where it was not tried.
     pub tried: Option<Tried>,
 }
@@ -95,7 +113,7 @@ impl Remedy {
 /// `8 streams`, `batch 4`, `graph of compute`
 impl fmt::Display for Remedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Setup { configuration, feeding, load } = &self.setup;
+        let Setup { configuration, feeding, load, engine } = &self.setup;
         match (self.knob, load.arrival) {
             (Knob::Streams, _) => write!(f, "{} streams", configuration.streams),
             (Knob::Batch, _) => write!(f, "batch {}", configuration.batch_size),
@@ -105,6 +123,7 @@ impl fmt::Display for Remedy {
             (Knob::Feed, _) => write!(f, "inputs {feeding}"),
             (Knob::Load, Arrival::Concurrency(count)) => write!(f, "{count} requests outstanding"),
             (Knob::Load, _) => write!(f, "more requests"),
+            (Knob::InputType | Knob::Precision, _) => engine.fmt(f),
         }
     }
 }
@@ -117,7 +136,7 @@ pub fn remedies(
     feeding: Feeding,
     limits: &Limits,
 ) -> Vec<Remedy> {
-    let base = Setup { configuration: measurement.configuration, feeding, load: measurement.load };
+    let base = Setup::new(measurement.configuration, feeding, measurement.load);
     let mut predictor = Predictor::new();
     predictor.learn_all(alone.into_iter().chain([measurement]).map(Observation::of));
     let is_host = measurement.device.is_host();
@@ -125,7 +144,8 @@ pub fn remedies(
     let mut remedies: Vec<Remedy> = changes(&base, &measurement.device)
         .into_iter()
         .filter_map(|(knob, setup)| {
-            Some(Remedy { knob, setup, predicted: forecast.gain(knob, &setup)?, tried: None })
+            let predicted = forecast.gain(knob, &setup)?;
+            Some(Remedy { knob, setup, predicted, rests_on: None, build: None, tried: None })
         })
         .collect();
     remedies.sort_by(|a, b| b.predicted.value.total_cmp(&a.predicted.value));
@@ -199,6 +219,11 @@ fn changes(base: &Setup, device: &DeviceSpec) -> Vec<(Knob, Setup)> {
 }
 
 impl Setup {
+    /// With the engine that was given.
+    pub fn new(configuration: Configuration, feeding: Feeding, load: Load) -> Self {
+        Self { configuration, feeding, load, engine: EngineVariant::default() }
+    }
+
     /// The same with another configuration. A closed loop keeps as large a part of the slots supplied, and whole
     /// batches stay whole.
     pub fn with(&self, configuration: Configuration) -> Self {
@@ -225,6 +250,14 @@ impl Setup {
         let (old, mut configuration) = (base.configuration, self.configuration);
         match remedy.knob {
             Knob::Feed => return Self { feeding: remedy.setup.feeding, ..*self },
+            Knob::InputType => {
+                let engine = EngineVariant { input_type: remedy.setup.engine.input_type, ..self.engine };
+                return Self { engine, ..*self };
+            }
+            Knob::Precision => {
+                let engine = EngineVariant { precision: remedy.setup.engine.precision, ..self.engine };
+                return Self { engine, ..*self };
+            }
             Knob::Load => return Self { load: self.fuller_load().unwrap_or(self.load), ..*self },
             Knob::Streams if configuration.streams == old.streams => {
                 configuration.streams = new.streams;
@@ -251,7 +284,7 @@ impl Setup {
 }
 
 /// With the uncertainty of gains that only the limits tell.
-fn around(value: f64) -> Estimate {
+pub(super) fn around(value: f64) -> Estimate {
     let half = (value - 1.0).abs().max(LIMITS_UNCERTAINTY / 3.0) * LIMITS_UNCERTAINTY;
     Estimate { value, lower: value - half, upper: value + half }
 }
@@ -275,6 +308,8 @@ impl Forecast<'_> {
             }
             Knob::Streams if !self.is_host => self.below_input(self.of_limits(Limit::Streams)),
             Knob::Submitters => self.below_input(self.of_submitters()),
+            // Other engines are no business of the pool's.
+            Knob::InputType | Knob::Precision => return None,
             Knob::Streams | Knob::Batch | Knob::CudaGraph => {
                 self.below_input(self.of_capacity(&setup.configuration)?)
             }

@@ -195,10 +195,10 @@ pub fn weigh(judgement: &mut Judgement, remedies: &[Remedy]) {
             &[Knob::Depth, Knob::Streams]
         }
         Verdict::InputStarved => &[Knob::Feed, Knob::Load],
-        // No knob of the pool moves these limits.
+        Verdict::TransferBound => &[Knob::InputType],
+        // No knob moves these limits: a lower precision is no larger device, and may find no faster kernels.
         Verdict::ComputeBound
         | Verdict::MemoryBound
-        | Verdict::TransferBound
         | Verdict::SynchronisationBound
         | Verdict::Throttled
         | Verdict::Healthy => &[],

@@ -161,7 +161,7 @@ pub(super) fn as_asked(measurement: Measurement) -> Result<Measurement> {
 /// As [`Experiment::run`](crate::measure::Experiment::run), [`Error::StreamsLost`] where streams were, and the first
 /// error where a request failed.
 pub(super) fn measure(entrant: &Entrant<'_>, stop: &StopSignal) -> Result<Measurement> {
-    let Setup { configuration, feeding, load } = entrant.setup;
+    let Setup { configuration, feeding, load, .. } = entrant.setup;
     let in_turn = LEAST_EXECUTIONS * configuration.batch_size as f64;
     let window = entrant.turn.max(Duration::from_secs_f64(in_turn / entrant.rate_per_stream.max(LEAST_RATE)));
     let pacing = Pacing { warm_up: (window / 5).max(LEAST_WARM_UP), window, max_windows: 1 };

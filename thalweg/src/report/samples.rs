@@ -324,7 +324,7 @@ pub(super) fn diagnosis() -> Diagnosis {
     };
     let measured = Measurement { counters: Some(counters), ..measurement(configuration(4, 2), 100) };
     let feeding = Feeding::Copy { threads: 8 };
-    let setup = Setup { configuration: measured.configuration, feeding, load: measured.load };
+    let setup = Setup::new(measured.configuration, feeding, measured.load);
     let evidence = Evidence::of(&measured);
     let judgement = diagnose::judge(&evidence, &setup.configuration);
     let limits = diagnose::Limits::of(&evidence, &setup.configuration);

@@ -1,7 +1,7 @@
 //! What a diagnosis and a loss are in sentences, for the text and the HTML report.
 
 use super::wording::{self, NONE};
-use crate::diagnose::{Diagnosis, KernelReading, Limit, Quantity, Remedy, Tried, Verdict};
+use crate::diagnose::{Diagnosis, HEALTHY_GAIN, KernelReading, Limit, Quantity, Remedy, Tried, Verdict};
 use crate::precision::{LayerErrors, LossReport};
 use crate::units::Nanos;
 
@@ -42,10 +42,16 @@ pub(super) fn limit(diagnosis: &Diagnosis, limit: Limit) -> String {
 
 /// What was gained in all.
 pub(super) fn gained(diagnosis: &Diagnosis) -> String {
-    let was_tried = diagnosis.remedies.iter().any(|remedy| remedy.tried.is_some());
+    let is_tried = |remedy: &Remedy| matches!(remedy.tried, Some(Tried::Ratio(_) | Tried::Failed(_)));
+    let was_tried = diagnosis.remedies.iter().any(is_tried);
     match &diagnosis.gained {
         Some(gained) => {
-            format!("Gained {} with {}.", wording::times(&gained.ratio), gained.setup)
+            let other = if gained.setup.engine.is_given() {
+                ""
+            } else {
+                " Its outputs are those of another engine: `thalweg accuracy` tells what that loses."
+            };
+            format!("Gained {} with {}.{other}", wording::times(&gained.ratio), gained.setup)
         }
         None if was_tried => "Nothing that was tried is faster.".to_owned(),
         None => "Nothing was tried.".to_owned(),
@@ -70,6 +76,14 @@ pub(super) fn observing(diagnosis: &Diagnosis) -> Option<String> {
         )),
         None => None,
     }
+}
+
+/// `inputs as u8: inputs of 151 kB in place of 602 kB for each sample, …`
+pub(super) fn predictions(diagnosis: &Diagnosis) -> impl Iterator<Item = String> {
+    let is_worth_it = |remedy: &&Remedy| remedy.predicted.value >= HEALTHY_GAIN;
+    let rests =
+        |remedy: &Remedy| Some(format!("{remedy}: {}", wording::printable(remedy.rests_on.as_ref()?)));
+    diagnosis.remedies.iter().filter(is_worth_it).filter_map(rests)
 }
 
 /// `2.0 times, 14.2 us, 132 blocks of 256 threads, 168 registers, evenness 100 %`
@@ -109,9 +123,11 @@ pub(super) fn value(quantity: Quantity, value: f64) -> String {
 
 /// What came of a remedy: a ratio, a reason, or nothing.
 pub(super) fn tried(remedy: &Remedy) -> String {
+    let built = remedy.build.map(|time| format!(", its engine built in {time}")).unwrap_or_default();
     match &remedy.tried {
         None => NONE.to_owned(),
-        Some(Tried::Ratio(ratio)) => wording::times(ratio),
+        Some(Tried::Ratio(ratio)) => wording::times(ratio) + &built,
+        Some(Tried::Untried(reason)) => format!("not tried: {}", wording::printable(reason)),
         Some(Tried::Failed(reason)) => format!("failed: {}", wording::printable(reason)),
     }
 }

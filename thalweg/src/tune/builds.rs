@@ -130,7 +130,7 @@ pub fn race_builds<'a>(
     let turn = share.mul_f64(MEASURED).clamp(SHORTEST_TURN, LONGEST_TURN);
     let entrant = |finalist: &Finalist<'a>| {
         let (configuration, load) = (finalist.tuned.configuration, finalist.tuned.load);
-        let setup = Setup { configuration, feeding: finalist.workload.feeding, load };
+        let setup = Setup::new(configuration, finalist.workload.feeding, load);
         let rate = finalist.tuned.throughput_inferences_per_s.value / configuration.streams as f64;
         Entrant { turn, ..Entrant::of_rate(finalist.workload, setup, rate) }
     };
@@ -142,7 +142,7 @@ pub fn race_builds<'a>(
     let ratio = |index| match race.over(first, index) {
         _ if index == first && !has_failed(first) => Ok(None),
         Tried::Ratio(ratio) => Ok(Some(ratio)),
-        Tried::Failed(reason) => Err(reason),
+        Tried::Failed(reason) | Tried::Untried(reason) => Err(reason),
     };
     Ok((0..entrants.len()).map(ratio).collect())
 }

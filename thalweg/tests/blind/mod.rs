@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thalweg::backend::{Completion, Engine, Executor, ExecutorSpec, Rejected, Slot, Waker};
+use thalweg::backend::{Completion, Engine, Executor, ExecutorSpec, Precision, Rejected, Slot, Waker};
 use thalweg::error::Result;
 use thalweg::model::Signature;
 use thalweg::units::Nanos;
@@ -12,6 +12,14 @@ pub struct BlindEngine(pub Arc<dyn Engine>);
 impl Engine for BlindEngine {
     fn signature(&self) -> &Signature {
         self.0.signature()
+    }
+
+    fn transferred(&self) -> &Signature {
+        self.0.transferred()
+    }
+
+    fn precision(&self) -> Option<Precision> {
+        self.0.precision()
     }
 
     fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>> {

@@ -188,14 +188,14 @@ impl Case {
         let workload = workload(self.network, self.parameters, batch);
         let case = diagnose::Case {
             workload: &workload,
-            setup: Setup { configuration: self.configuration, feeding: workload.feeding, load: self.load },
+            setup: Setup::new(self.configuration, workload.feeding, self.load),
             pacing: Pacing::default(),
             tries: 1,
             rounds: diagnose::ROUNDS,
             seed: self.seed,
-            model: None,
+            model: Err("there is no model"),
             recording: Observing::On,
-            larger: None,
+            rebuild: Err("nobody builds other engines here"),
         };
         let diagnosis = diagnose::diagnose(&case, &StopSignal::default(), &mut |_| {}).expect("it runs");
         diagnosis.remedies.iter().find_map(|it| Some((it.predicted.value, it.ratio()?.value)))

@@ -11,8 +11,8 @@ use super::parameters::Parameters;
 use super::phases::Program;
 use crate::backend::residency::Residency;
 use crate::backend::{
-    Completion, CudaGraph, Engine, Executor, ExecutorSpec, HostTensor, Observer, PlantedFault, Rejected,
-    Slot, SlotId, Span, Waker,
+    Completion, CudaGraph, Engine, Executor, ExecutorSpec, HostTensor, Observer, PlantedFault, Precision,
+    Rejected, Slot, SlotId, Span, Waker,
 };
 use crate::error::{Error, Result, Room};
 use crate::model::{DataType, Model, Signature, TensorSpec};
@@ -117,6 +117,14 @@ fn transfer_bytes(tensors: &[TensorSpec], batch_size: usize) -> f64 {
 impl Engine for SimulatedEngine {
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    fn transferred(&self) -> &Signature {
+        &self.declared
+    }
+
+    fn precision(&self) -> Option<Precision> {
+        Some(if self.parameters.element_bytes > 1.0 { Precision::Fp16 } else { Precision::Int8 })
     }
 
     fn is_simulated(&self) -> bool {

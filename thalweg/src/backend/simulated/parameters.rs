@@ -115,6 +115,12 @@ impl Parameters {
         })
     }
 
+    /// The same device with layers in eight bits: half the bytes of FP16, and the data sheet's rate for them.
+    pub(super) fn in_int8(self) -> Self {
+        let sheet = DataSheet { fp16_flops_per_s: self.sheet.int8_ops_per_s, ..self.sheet };
+        Self { sheet, element_bytes: 1.0, ..self }
+    }
+
     /// Bytes per second that kernels reach.
     pub fn dram_bytes_per_s(&self) -> f64 {
         self.sheet.dram_bytes_per_s * self.kernels.dram_ceiling

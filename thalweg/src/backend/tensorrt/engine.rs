@@ -13,7 +13,8 @@ use super::streams::Streams;
 use super::{build, tensors};
 use crate::backend::fitting::make_all;
 use crate::backend::{
-    CudaGraph, Engine, EngineMemory, Executor, ExecutorSpec, PlantedFault, Recorder, Replay, Timing, Wait,
+    CudaGraph, Engine, EngineMemory, Executor, ExecutorSpec, PlantedFault, Precision, Recorder, Replay,
+    Timing, Wait,
 };
 use crate::error::{Error, Result, Room};
 use crate::model::{Signature, TensorSpec};
@@ -27,6 +28,7 @@ pub(super) struct TensorRtEngine {
     pub engine: tensorrt::Engine,
     pub profiles: Arc<Profiles>,
     pub signature: Signature,
+    pub precision: Option<Precision>,
     pub context: Arc<CudaContext>,
     pub streams: Arc<Streams>,
     pub counters: CounterAccess,
@@ -63,6 +65,10 @@ impl Taken {
 impl Engine for TensorRtEngine {
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    fn precision(&self) -> Option<Precision> {
+        self.precision
     }
 
     fn memory(&self, depth: usize, batch_size: usize) -> Result<Option<EngineMemory>> {

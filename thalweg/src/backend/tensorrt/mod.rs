@@ -187,6 +187,7 @@ impl Backend for TensorRtBackend {
             profiles: Profiles::of(&loaded, self.tensorrt.family())?,
             engine: loaded,
             signature,
+            precision: engine.spec.as_ref().map(|spec| spec.options.precision),
             context: Arc::clone(&gpu.context),
             streams: Arc::clone(&gpu.streams),
             counters: gpu.counters.clone(),

@@ -170,8 +170,10 @@ fn a_verdict_whose_remedy_does_not_help_is_doubted() {
     let ratio = |value| Estimate { value, lower: value - 0.01, upper: value + 0.01 };
     let tried = |value| Remedy {
         knob: Knob::Streams,
-        setup: Setup { configuration, feeding: Feeding::default(), load },
+        setup: Setup::new(configuration, Feeding::default(), load),
         predicted: ratio(1.6),
+        rests_on: None,
+        build: None,
         tried: Some(Tried::Ratio(ratio(value))),
     };
     weigh(&mut judgement, &[tried(1.5)]);

@@ -57,6 +57,7 @@ fn summary(diagnosis: &Diagnosis) -> Vec<Fact> {
     facts.extend(caveats);
     facts.extend(judgement.findings.iter().map(|it| Fact::new("also", wording::printable(it))));
     facts.extend(diagnosis.advice.iter().map(|it| Fact::new("advice", it.as_str())));
+    facts.extend(verdicts::predictions(diagnosis).map(|it| Fact::new("predicted", it)));
     facts.extend(verdicts::observing(diagnosis).map(|it| Fact::new("observing", it)));
     facts.extend(verdicts::recording(diagnosis).map(|it| Fact::new("recording", it)));
     let remarks = diagnosis.kernels.iter().flat_map(|kernels| &kernels.remarks);
