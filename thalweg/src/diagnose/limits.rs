@@ -295,6 +295,8 @@ impl Limits {
                 let compute = 1.0 - (1.0 - time) * (1.0 - self.dram_elasticity());
                 Change { sms: time, compute, ..NOTHING }
             }
+            // Where nothing waits, moving what waits changes nothing.
+            Limit::Barriers if self.order == Order::Free => NOTHING,
             Limit::Barriers => {
                 let compute = company(2.0 * self.computing()) / company(self.computing());
                 Change { barriers: 0.5, compute, ..NOTHING }

@@ -122,6 +122,8 @@ fn copies_that_fill_their_engine_need_no_counter() {
     let judgement = judge(&seen, &pool(4, 1, CudaGraph::Compute));
     assert_eq!((judgement.verdict, judgement.confidence), (Verdict::TransferBound, Confidence::High));
     assert_eq!(judgement.missing, Vec::<String>::new());
+    let waits = judgement.limits.iter().find(|it| it.limit == Limit::Barriers).unwrap();
+    assert_eq!(waits.gain_if_doubled, 1.0, "nothing waits");
 }
 
 #[test]
