@@ -36,7 +36,7 @@ pub use rules::{Confidence, HEALTHY_GAIN, Judgement, LimitReading, Verdict, judg
 pub use trial::ROUNDS;
 
 use engines::{Bench, engine_remedies, untried};
-use rules::kernel_findings;
+use rules::{kernel_findings, no_more_fits};
 use trial::as_asked;
 pub(crate) use trial::{Entrant, Turns, race};
 
@@ -154,6 +154,12 @@ pub fn diagnose(
     remedies.extend(engine_remedies(engine, case.model.ok(), (setup, &measurement), &evidence, &limits));
     remedies.sort_by(|a, b| b.predicted.value.total_cmp(&a.predicted.value));
     let (gained, observing) = trials.run(&mut remedies)?;
+    if judgement.verdict == Verdict::Underfilled
+        && let Some(ratio) = no_more_fits(&judgement, &remedies)
+    {
+        put_probed(&mut evidence, ratio);
+        judgement = judge(&evidence, &setup.configuration);
+    }
     weigh(&mut judgement, &remedies);
     let (kernels, window) = trials.record(&mut evidence)?.unzip();
     let pace = kernels.as_ref().map_or(1.0, |kernels: &KernelSummary| kernels.pace);
@@ -172,6 +178,17 @@ pub fn diagnose(
         setup,
         measurement,
     })
+}
+
+/// How full a device is by what twice the streams gained: they gain twice on an empty one and nothing on a full one. What
+/// counters said before stands beside it.
+fn put_probed(evidence: &mut Evidence, ratio: Estimate) {
+    let counted = evidence.value(Quantity::DeviceFill);
+    let counted = counted.map_or_else(String::new, |fill| {
+        format!(", though counters see work on {:.0} % of it", 100.0 * fill)
+    });
+    let source = format!("{PROBE}: twice the streams ran {:.2} times as fast{counted}", ratio.value);
+    evidence.put(Quantity::DeviceFill, ratio.value.recip().min(1.0), source);
 }
 
 /// What is measured besides the setup as it is.
@@ -194,9 +211,7 @@ impl<'a> Trials<'a, '_> {
         let mut show = |setup: &Setup| (self.progress)(Progress::Probing(setup));
         let probe = race(&entrants, turns, self.stop, &mut show)?;
         if let Tried::Ratio(ratio) = probe.over(0, 1) {
-            let fill = ratio.value.recip().min(1.0);
-            let source = format!("{PROBE}: twice the streams ran {:.2} times as fast", ratio.value);
-            evidence.put(Quantity::DeviceFill, fill, source);
+            put_probed(evidence, ratio);
         }
         Ok(())
     }

@@ -306,7 +306,7 @@ impl Forecast<'_> {
             Knob::CudaGraph if self.base.configuration.cuda_graph == CudaGraph::Off => {
                 self.below_input(self.limits.gain_of_graph())
             }
-            Knob::Streams if !self.is_host => self.below_input(self.of_limits(Limit::Streams)),
+            Knob::Streams if !self.is_host => self.below_input(self.of_streams(&setup.configuration)),
             Knob::Submitters => self.below_input(self.of_submitters()),
             // Other engines are no business of the pool's.
             Knob::InputType | Knob::Precision => return None,
@@ -319,6 +319,20 @@ impl Forecast<'_> {
 
     fn of_limits(&self, limit: Limit) -> Estimate {
         around(self.limits.gain(limit))
+    }
+
+    /// What one stream alone and several beside each other show of how they slow each other down says more than how full
+    /// the device is; nothing else knows the rest.
+    fn of_streams(&self, configuration: &Configuration) -> Estimate {
+        let by_limits = self.of_limits(Limit::Streams);
+        match self.of_capacity(configuration) {
+            Some(by_capacity)
+                if self.predictor.configuration_count() > 1 && by_capacity.value < by_limits.value =>
+            {
+                by_capacity
+            }
+            _ => by_limits,
+        }
     }
 
     /// How many times the requests, or the threads that send them, another setup has.

@@ -12,6 +12,7 @@ use super::limits::{Limit, Limits, Order};
 use super::{Evidence, Knob, PROBE, Quantity, Reading, Remedy};
 use crate::backend::CudaGraph;
 use crate::capacity::COPY_CALLS;
+use crate::measure::Estimate;
 use crate::pool::Configuration;
 
 /// Below this gain nothing is worth naming: twice of anything would give less than a tenth. It is also about what the
@@ -186,6 +187,18 @@ pub fn judge(evidence: &Evidence, configuration: &Configuration) -> Judgement {
 /// Part of a verdict's gain that its own remedies have to show when they are tried.
 const CONFIRMS: f64 = 0.25;
 
+/// What twice the streams gained, where the verdict promises that they gain much and they did not: kernels of which each
+/// fills half of the SMs may still find no room beside each other.
+pub(super) fn no_more_fits(judgement: &Judgement, remedies: &[Remedy]) -> Option<Estimate> {
+    let streams = remedies.iter().find(|remedy| remedy.knob == Knob::Streams)?;
+    streams.ratio().filter(|ratio| !confirms(judgement, ratio.upper))
+}
+
+/// Whether what came of a remedy is as much as its verdict promises.
+fn confirms(judgement: &Judgement, ratio: f64) -> bool {
+    ratio - 1.0 >= CONFIRMS * (judgement.limits[0].gain_if_doubled - 1.0)
+}
+
 /// Holds a verdict against what came of trying the remedies that it calls for.
 pub fn weigh(judgement: &mut Judgement, remedies: &[Remedy]) {
     let levers: &[Knob] = match judgement.verdict {
@@ -205,8 +218,7 @@ pub fn weigh(judgement: &mut Judgement, remedies: &[Remedy]) {
     };
     let called_for = remedies.iter().filter(|remedy| levers.contains(&remedy.knob));
     let best = called_for.filter_map(Remedy::ratio).map(|ratio| ratio.upper).reduce(f64::max);
-    let promised = judgement.limits[0].gain_if_doubled - 1.0;
-    if best.is_some_and(|best| best - 1.0 < CONFIRMS * promised) {
+    if best.is_some_and(|best| !confirms(judgement, best)) {
         judgement.confidence = Confidence::Low;
         judgement.findings.push("what this verdict calls for was tried and hardly helped".to_owned());
     }

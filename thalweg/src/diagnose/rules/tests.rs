@@ -158,30 +158,54 @@ fn where_nothing_would_gain_a_tenth_it_is_healthy() {
     assert_eq!(judgement.verdict, Verdict::Healthy, "{:?}", judgement.limits);
 }
 
-#[test]
-fn a_verdict_whose_remedy_does_not_help_is_doubted() {
+/// Other streams that were tried and gained so much.
+fn tried_streams(gained: f64) -> Remedy {
     use crate::diagnose::{Setup, Tried};
-    use crate::measure::{Arrival, Estimate, Feeding, Load};
+    use crate::measure::{Arrival, Feeding, Load};
 
-    let seen =
-        evidence(&[(Quantity::Executions, 100.0), back_to_back(1.0, 100.0), (Quantity::DeviceFill, 0.1)]);
-    let configuration = pool(1, 1, CudaGraph::Compute);
-    let mut judgement = judge(&seen, &configuration);
-    assert_eq!((judgement.verdict, judgement.confidence), (Verdict::Underfilled, Confidence::High));
     let load = Load { arrival: Arrival::Concurrency(2), samples_per_request: 1 };
     let ratio = |value| Estimate { value, lower: value - 0.01, upper: value + 0.01 };
-    let tried = |value| Remedy {
+    Remedy {
         knob: Knob::Streams,
-        setup: Setup::new(configuration, Feeding::default(), load),
+        setup: Setup::new(pool(1, 1, CudaGraph::Compute), Feeding::default(), load),
         predicted: ratio(1.6),
         rests_on: None,
         build: None,
-        tried: Some(Tried::Ratio(ratio(value))),
-    };
-    weigh(&mut judgement, &[tried(1.5)]);
+        tried: Some(Tried::Ratio(ratio(gained))),
+    }
+}
+
+#[test]
+fn a_verdict_whose_remedy_does_not_help_is_doubted() {
+    let seen =
+        evidence(&[(Quantity::Executions, 100.0), back_to_back(1.0, 100.0), (Quantity::DeviceFill, 0.1)]);
+    let mut judgement = judge(&seen, &pool(1, 1, CudaGraph::Compute));
+    assert_eq!((judgement.verdict, judgement.confidence), (Verdict::Underfilled, Confidence::High));
+    weigh(&mut judgement, &[tried_streams(1.5)]);
     assert_eq!(judgement.confidence, Confidence::High);
-    weigh(&mut judgement, &[tried(1.02)]);
+    weigh(&mut judgement, &[tried_streams(1.02)]);
     assert_eq!(judgement.confidence, Confidence::Low);
+}
+
+#[test]
+fn a_device_that_counters_call_half_empty_is_full_where_more_streams_gain_nothing() {
+    // Matrix products of batch 4 on two streams of an H200.
+    let mut seen = evidence(&[
+        (Quantity::Executions, 3_767.0),
+        (Quantity::ComputeTime, 0.000_509),
+        (Quantity::DeviceFill, 0.55),
+        (Quantity::DramFill, 0.11),
+    ]);
+    let configuration = pool(2, 4, CudaGraph::Compute);
+    let judgement = judge(&seen, &configuration);
+    assert_eq!(judgement.verdict, Verdict::Underfilled);
+    assert_eq!(no_more_fits(&judgement, &[tried_streams(1.5)]), None);
+    let ratio = no_more_fits(&judgement, &[tried_streams(1.02)]).expect("it gained nothing");
+    crate::diagnose::put_probed(&mut seen, ratio);
+    let judgement = judge(&seen, &configuration);
+    assert_eq!((judgement.verdict, judgement.confidence), (Verdict::ComputeBound, Confidence::Medium));
+    let source = &seen.reading(Quantity::DeviceFill).unwrap().source;
+    assert!(source.ends_with("1.02 times as fast, though counters see work on 55 % of it"), "{source}");
 }
 
 #[test]
