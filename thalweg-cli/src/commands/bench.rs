@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use thalweg::Error;
-use thalweg::backend::{self, Backend, BuildOptions, CounterChoice, Precision, Transfers};
+use thalweg::backend::{self, Backend, BuildOptions, CounterChoice, Engine, Precision, Transfers};
 use thalweg::capacity::PaperWorkload;
 use thalweg::diagnose::EngineVariant;
 use thalweg::engine::{EngineSource, MaxBatch};
@@ -217,18 +217,20 @@ impl<'a> Bench<'a> {
         load(&self.args.load, self.tuned.as_ref(), &self.configuration)
     }
 
-    /// What the network computes and moves, or why that is not known.
-    pub fn cost(&self) -> Result<PaperWorkload, String> {
+    /// What the network computes and moves in this engine, or why that is not known.
+    pub fn cost(&self, engine: &dyn Engine) -> Result<PaperWorkload, String> {
         let Network::Model(model) = &self.network else { return Err(NO_MODEL.to_owned()) };
         let args = &self.args.workload;
         let shapes = match &self.tuned {
             Some(tuned) => tuned.model.input_shapes.clone(),
             None => input_shapes(&args.shapes),
         };
-        let precision = match self.tuned.as_ref().and_then(|tuned| tuned.engine.as_ref()) {
+        let asked = match self.tuned.as_ref().and_then(|tuned| tuned.engine.as_ref()) {
             Some(EngineSource::Built(spec)) => spec.options.precision,
             _ => self.asked().map_err(|error| error.to_string())?.precision,
         };
+        // A simulated device has kernels of one precision, whatever is asked for.
+        let precision = engine.precision().unwrap_or(asked);
         let has_half = model.inputs().iter().any(|input| input.data_type == DataType::F16);
         let types = (if has_half { DataType::F16 } else { DataType::F32 }, precision);
         let cost = PaperWorkload::of(model, &shapes, self.configuration.batch_size, types);

@@ -36,7 +36,7 @@ pub fn run(args: &DiagnoseArgs, output: &Output) -> anyhow::Result<()> {
         bench.prepare_variant(variant, max_batch, &interrupts, output).map_err(|error| format!("{error:#}"))
     };
     let rebuild = Rebuild { build: &build, may_grow: !is_quick && bench.may_grow() };
-    let cost = bench.cost();
+    let cost = bench.cost(workload.engine.as_ref());
     let case = Case {
         workload: &workload,
         setup: Setup::new(bench.configuration, workload.feeding, bench.load()),
