@@ -22,7 +22,8 @@ use crate::values::{
 };
 
 pub use precision::{
-    AccuracyArgs, ByteLineArgs, ConvertArgs, InputTypeArgs, InputsArgs, QuantizationArgs, Target,
+    AccuracyArgs, ByteLineArgs, ConvertArgs, InputTypeArgs, InputsArgs, PrecisionRoute, QuantizationArgs,
+    Rest, SelectionArgs, Target,
 };
 pub use watching::{TopArgs, WatchArgs};
 
@@ -336,6 +337,8 @@ pub struct BuildArgs {
     pub precision_route: Option<PrecisionRoute>,
     #[command(flatten)]
     pub quantization: QuantizationArgs,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
     /// The device on whose data sheet auto weighs a node's time
     #[arg(long, value_name = "DEVICE", default_value = "h100", value_parser = parse_device)]
     pub for_device: DataSheet,
@@ -354,14 +357,6 @@ pub struct BuildArgs {
     /// Write what became of the network's layers to this file, as TensorRT's JSON
     #[arg(long, value_name = "FILE")]
     pub export_layers: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum PrecisionRoute {
-    /// The builder chooses which layers compute in a lower precision
-    Flags,
-    /// The model is converted and says so itself
-    Onnx,
 }
 
 #[derive(Debug, Args)]
@@ -531,6 +526,8 @@ pub struct TuneArgs {
     pub request_samples: Option<usize>,
     #[command(flatten)]
     pub quantization: QuantizationArgs,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
     /// Refuse a precision that is further from FP32, with auto keep to it: cosine=0.999, top1=0.99 or rel=0.01
     #[arg(long, value_name = "LIMIT", value_delimiter = ',')]
     pub max_loss: Vec<AccuracyLimit>,

@@ -16,7 +16,7 @@ use thalweg::model::zoo::Network;
 use thalweg::precision::{CalibrationMethod, HalfType};
 use thalweg::units::Nanos;
 
-use crate::args::Target;
+use crate::args::{Rest, Target};
 
 /// A list of values for one knob, or the tuner's own choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +143,13 @@ pub fn parse_span(text: &str) -> Result<Duration, String> {
 
 /// One of the precisions by its name.
 pub fn precision_parser() -> impl TypedValueParser<Value = Precision> {
-    named(["fp32", "fp16", "int8"], Precision::ALL)
+    named(["fp32", "fp16", "bf16", "int8"], Precision::ALL)
+}
+
+/// What can become of the nodes that eight bits leave, by its name.
+pub fn rest_parser() -> impl TypedValueParser<Value = Rest> {
+    let [fp16, bf16] = HalfType::ALL.map(Rest::Half);
+    named(["fp32", "fp16", "bf16"], [Rest::Fp32, fp16, bf16])
 }
 
 /// What a model can be converted to, by its name.

@@ -127,6 +127,7 @@ fn the_engine_with_the_faster_kernels_wins_by_what_they_gain() {
     let candidates =
         levels.iter().zip(tuned).zip(ratios).map(|((level, tuned), over_first)| BuildCandidate {
             name: format!("level {level}"),
+            precision_route: None,
             options: BuildOptions { optimization_level: Some(*level), ..BuildOptions::default() },
             build_time: Some(Nanos(1)),
             accuracy: None,

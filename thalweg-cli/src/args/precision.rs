@@ -3,13 +3,13 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use thalweg::backend::DataSheet;
 use thalweg::model::DataType;
-use thalweg::precision::{AccuracyLimit, CalibrationMethod, HalfType};
+use thalweg::precision::{AccuracyLimit, CalibrationMethod, HalfType, Selection};
 
 use super::{CacheArgs, GpuArgs, ShapeArgs};
-use crate::values::{method_parser, parse_device, parse_input_type, target_parser};
+use crate::values::{method_parser, parse_device, parse_input_type, rest_parser, target_parser};
 
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
@@ -44,9 +44,8 @@ pub struct ConvertArgs {
     /// Folder for accuracy.json and report.html, with the error of every layer
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Nodes and operators that stay in FP32, by name
-    #[arg(long, value_name = "NAME|OP", value_delimiter = ',')]
-    pub keep_f32: Vec<String>,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
     /// Convert FP32 inputs and outputs too
     #[arg(long)]
     pub half_io: bool,
@@ -179,6 +178,49 @@ impl fmt::Display for Target {
     }
 }
 
+/// How a lower precision reaches a builder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionRoute {
+    /// The builder chooses which layers compute in a lower precision
+    Flags,
+    /// The model is converted and says so itself
+    Onnx,
+}
+
+/// Which nodes a conversion may touch.
+#[derive(Debug, Args)]
+pub struct SelectionArgs {
+    /// Nodes and operators that stay in FP32, by name
+    #[arg(long, value_name = "NAME|OP", value_delimiter = ',')]
+    pub keep_f32: Vec<String>,
+    /// Nodes and operators that alone compute in the lower precision, by name; --keep-f32 is stronger
+    #[arg(long, value_name = "NAME|OP", value_delimiter = ',')]
+    pub only: Vec<String>,
+}
+
+impl SelectionArgs {
+    /// As the passes take it.
+    pub fn selection(&self) -> Selection<'_> {
+        Selection { keep_f32: &self.keep_f32, only: &self.only }
+    }
+}
+
+/// What becomes of the nodes that eight bits leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    Fp32,
+    Half(HalfType),
+}
+
+impl fmt::Display for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fp32 => f.write_str("fp32"),
+            Self::Half(half) => half.fmt(f),
+        }
+    }
+}
+
 /// How a model becomes one of eight bits.
 #[derive(Debug, Args)]
 pub struct QuantizationArgs {
@@ -194,6 +236,13 @@ pub struct QuantizationArgs {
     /// Quantise the first and the last layers too, which stay in FP32 otherwise
     #[arg(long)]
     pub quantize_ends: bool,
+    /// What becomes of the nodes that int8 and auto leave, within --max-loss of auto: fp32, fp16, bf16 [default: for `build`
+    /// and `tune` fp16 where TensorRT takes the types of the model alone, else fp32]
+    #[arg(long, value_name = "WHAT", value_parser = rest_parser())]
+    pub rest: Option<Rest>,
+    /// Leave biases as they are, which otherwise take back what rounding shifts on average (with samples alone)
+    #[arg(long)]
+    pub keep_biases: bool,
     /// Leave weights in FP32 with a QuantizeLinear behind them, as TensorRT 8 needs it; `build` knows when
     #[arg(long)]
     pub fp32_weights: bool,
@@ -203,6 +252,10 @@ impl QuantizationArgs {
     /// Whether something was asked for that only a quantisation of the model can do.
     pub fn are_given(&self) -> bool {
         let files = [&self.calibration_table, &self.save_calibration_table];
-        files.iter().any(|file| file.is_some()) || self.quantize_ends || self.fp32_weights
+        files.iter().any(|file| file.is_some())
+            || self.quantize_ends
+            || self.rest.is_some()
+            || self.keep_biases
+            || self.fp32_weights
     }
 }

@@ -11,16 +11,17 @@ use thalweg::files::{self, OutputFolder};
 use thalweg::measure::WorkloadSpec;
 use thalweg::model::Model;
 use thalweg::precision::{
-    self, Accuracy, Assessment, Boundary, Conversion, HalfType, LayerErrors, Mix, SampleSource,
+    self, Accuracy, Assessment, Boundary, Conversion, LayerErrors, Mix, Route, RouteTaken, SampleSource,
 };
 use thalweg::report;
 
 use super::input_type::{Comparison, Retyping, retyped};
 use super::loss::{self, Loss};
 use super::lower::{Lower, Lowered};
+use super::route::{self, RouteQuestion, default_rest, needs_conversion};
 use super::variant::Variant;
-use super::{cache, flag, input_shapes, surroundings};
-use crate::args::{BuildArgs, PrecisionRoute, Target};
+use super::{cache, input_shapes, surroundings};
+use crate::args::{BuildArgs, Target};
 use crate::output::Output;
 use crate::progress::Interrupts;
 
@@ -62,6 +63,7 @@ pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
     show(
         &Shown {
             built: &built,
+            route: routed.taken.as_ref(),
             accuracy: accuracy.as_ref(),
             conversion: routed.conversion.as_ref(),
             retyping: retyping.as_ref(),
@@ -94,6 +96,8 @@ fn layers(args: &BuildArgs, routed: &Routed, output: &Output) -> Option<LayerErr
 struct Routed {
     model: Model,
     options: BuildOptions,
+    /// How its precision reaches the builder; `None` for FP32.
+    taken: Option<RouteTaken>,
     /// The model as it was, and what its conversion did, where it was converted.
     original: Option<Model>,
     conversion: Option<Conversion>,
@@ -109,39 +113,33 @@ fn routed(
     output: &Output,
 ) -> anyhow::Result<Routed> {
     let target = variant.target;
-    let by_types = backend.takes_types_from_model();
-    let has_flag = matches!(target, Target::Half(HalfType::Fp16) | Target::Int8);
+    let selection = args.selection.selection();
     ensure!(
-        args.precision_route.is_none() || has_flag,
-        "--precision-route is for --precision fp16 and int8: {target} has one way only"
+        target != Target::Fp32 || !(args.quantization.are_given() || selection.is_given()),
+        "--precision fp32 builds the model as it is: nothing can be asked of its conversion"
     );
     ensure!(
-        by_types || target != Target::Half(HalfType::Bf16),
-        "--precision bf16 needs a TensorRT that takes the types of the model (11 or RTX): use fp16"
+        matches!(target, Target::Int8 | Target::Auto) || !args.quantization.are_given(),
+        "calibration tables, --quantize-ends and --fp32-weights are for --precision int8 and auto"
     );
-    let default = if by_types { PrecisionRoute::Onnx } else { PrecisionRoute::Flags };
-    let route = args.precision_route.unwrap_or(default);
-    if target == Target::Fp32 || (has_flag && route == PrecisionRoute::Flags) {
-        ensure!(
-            !args.quantization.are_given(),
-            "calibration tables, --quantize-ends and --fp32-weights are for --precision int8 --precision-route onnx"
-        );
-        let options = variant.options(&args.builder, flag(target)?);
-        return Ok(Routed { model, options, original: None, conversion: None, mix: None });
-    }
-    let reason = match (by_types, args.precision_route) {
-        (true, _) => "this TensorRT takes the types of the model alone",
-        (false, Some(_)) => "as asked for",
-        (false, None) => "a builder's flag cannot choose nodes by what they lose",
+    let question = RouteQuestion {
+        asked: args.precision_route,
+        needs_conversion: needs_conversion(&args.quantization, &args.selection),
+        ..RouteQuestion::of(target, backend)
     };
-    output.note(&format!("converting {} to {target} first: {reason}", model.name()));
+    let taken = question.answer()?;
+    let route = taken.as_ref().map(|taken| taken.route);
+    let options = variant.options(&args.builder, route::allowed(target, route, question.by_types));
+    if let Some(taken) = &taken {
+        output.note(&format!("{target} {taken}"));
+    }
+    if route != Some(Route::Onnx) {
+        return Ok(Routed { model, options, taken, original: None, conversion: None, mix: None });
+    }
     let lowered = lowered(args, target, backend, &model)?;
     lowered.remark.iter().for_each(|remark| output.warning(remark));
-    // Where there are flags, they allow the types that the model has.
-    let allowed = if matches!(target, Target::Half(_)) { Precision::Fp16 } else { Precision::Int8 };
-    let options = variant.options(&args.builder, if by_types { Precision::Fp32 } else { allowed });
     let Lowered { model: converted, conversion, mix, .. } = lowered;
-    Ok(Routed { model: converted, options, original: Some(model), conversion: Some(conversion), mix })
+    Ok(Routed { model: converted, options, taken, original: Some(model), conversion: Some(conversion), mix })
 }
 
 fn lowered(
@@ -156,7 +154,7 @@ fn lowered(
         SampleSource { input_shapes: &input_shapes, path: args.input.as_deref().or(calibrate), seed: 0 };
     let lower = Lower {
         target,
-        keep_f32: &[],
+        selection: args.selection.selection(),
         boundary: Boundary::Unchanged,
         quantization: &args.quantization,
         calibration: SampleSource { path: calibrate, ..source },
@@ -165,6 +163,7 @@ fn lowered(
         // What half loses is for the engine to show.
         limits: if target == Target::Auto { &args.max_loss } else { &[] },
         sheet: args.for_device,
+        rest: default_rest(backend),
         takes_int8_weights: backend.takes_int8_weights(),
     };
     lower.check()?;
@@ -234,13 +233,14 @@ fn export_layers(engine: Option<&dyn Engine>, path: &Path) -> anyhow::Result<()>
 /// What a build's result consists of.
 struct Shown<'a> {
     built: &'a Ready,
+    route: Option<&'a RouteTaken>,
     accuracy: Option<&'a Accuracy>,
     conversion: Option<&'a Conversion>,
     retyping: Option<&'a Retyping>,
 }
 
 fn show(shown: &Shown<'_>, path: &Path, output: &Output) -> anyhow::Result<()> {
-    let Shown { built, accuracy, conversion, retyping } = *shown;
+    let Shown { built, route, accuracy, conversion, retyping } = *shown;
     let StoredEngine { engine, origin } = &built.stored;
     output.result(
         || {
@@ -253,6 +253,7 @@ fn show(shown: &Shown<'_>, path: &Path, output: &Output) -> anyhow::Result<()> {
                 "origin": origin,
                 "spec": engine.spec,
                 "signature": engine.signature,
+                "precision_route": route,
                 "accuracy": accuracy,
                 "conversion": conversion,
                 "inputs": retyping,
@@ -261,7 +262,7 @@ fn show(shown: &Shown<'_>, path: &Path, output: &Output) -> anyhow::Result<()> {
         |style| {
             let accuracy = accuracy.map(|accuracy| report::text_of_accuracy(accuracy, style));
             let conversion = conversion.map(|conversion| report::text_of_converted_nodes(conversion, style));
-            report::text_of_build(&built.stored, &built.source, path, style)
+            report::text_of_build(&built.stored, &built.source, route, (path, style))
                 + &conversion.unwrap_or_default()
                 + &accuracy.unwrap_or_default()
         },

@@ -5,19 +5,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use thalweg::Error;
-use thalweg::backend::{self, Backend, BuildOptions, CounterChoice, DataSheet, Precision};
+use thalweg::backend::{self, Backend, BuildOptions, CounterChoice, DataSheet};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Workload, WorkloadSpec};
 use thalweg::model::Model;
-use thalweg::precision::{self, Accuracy, Assessment, Boundary, HalfType, SampleSource};
+use thalweg::precision::{self, Accuracy, Assessment, Boundary, Route, RouteTaken, SampleSource};
 use thalweg::tune::{BuildBudget, BuildCandidate, BuildOutcome, Finalist, TunedConfig, race_builds};
 use thalweg::units::Nanos;
 use thalweg::{report, tune as search};
 
 use super::lower::{Lower, first_line};
 use super::next::next;
+use super::route::{self, RouteQuestion, default_rest, needs_conversion};
 use super::variant::Variant;
-use super::{cache, file, flag, input_shapes, surroundings_of, tune};
+use super::{cache, file, input_shapes, surroundings_of, tune};
 use crate::args::{Target, TuneArgs};
 use crate::output::Output;
 use crate::progress::{Bar, Interrupts};
@@ -36,6 +37,11 @@ pub fn run(
 ) -> anyhow::Result<()> {
     ensure!(args.sweep.is_none(), "--sweep judges one search: over several engines there are many");
     ensure!(!args.resume, "--resume continues one search: over several engines there are many");
+    ensure!(
+        variants.iter().any(|variant| variant.target != Target::Fp32)
+            || !args.selection.selection().is_given(),
+        "--keep-f32 and --only are about a lower precision: add --precision"
+    );
     // What `report` would show instead of what comes out now.
     check_no_search(folder)?;
     let interrupts = Interrupts::catch()?;
@@ -124,18 +130,23 @@ impl Session<'_> {
         models: &mut Models<'_>,
         budget: &mut BuildBudget,
     ) -> anyhow::Result<Entrant<'v>> {
+        let (taken, no_route) = match self.route(variant.target) {
+            Ok(taken) => (taken, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let mut entrant = Entrant {
             variant,
             folder: Some(folder),
             workload: None,
             candidate: BuildCandidate {
                 name: variant.name.clone(),
-                options: self.options(variant)?,
+                options: self.options(variant, taken.as_ref()),
+                precision_route: taken,
                 build_time: None,
                 accuracy: None,
                 tuned: None,
                 over_first: None,
-                refused: budget.refusal(),
+                refused: no_route.or_else(|| budget.refusal()),
             },
         };
         let candidate = &mut entrant.candidate;
@@ -164,13 +175,21 @@ impl Session<'_> {
         Ok(entrant)
     }
 
-    /// Whether a precision is a flag of the builder, as it is for one engine alone; else the model is converted.
-    fn is_flag(&self, target: Target) -> bool {
+    /// How a precision reaches the builder: as a flag as for one engine alone, else by converting the model.
+    fn route(&self, target: Target) -> anyhow::Result<Option<RouteTaken>> {
         let mut precisions = self.args.workload.builder.precision.iter();
         let is_alone = precisions.all(|other| *other == target) && self.args.max_loss.is_empty();
-        let has_flag = matches!(target, Target::Half(HalfType::Fp16) | Target::Int8);
-        let is_allowed = has_flag && !self.backend.takes_types_from_model();
-        target == Target::Fp32 || (is_alone && is_allowed && !self.args.quantization.are_given())
+        let compared =
+            "engines of several precisions or within a limit are compared by the files of their models";
+        let needs_conversion = needs_conversion(&self.args.quantization, &self.args.selection);
+        let needs_conversion = needs_conversion.or((!is_alone).then_some(compared));
+        RouteQuestion { needs_conversion, ..RouteQuestion::of(target, self.backend) }.answer()
+    }
+
+    /// Whether a precision needs no other model.
+    fn is_flag(&self, target: Target) -> bool {
+        let taken = self.route(target).ok().flatten();
+        taken.is_none_or(|taken| taken.route == Route::Flags)
     }
 
     /// The samples that the builder takes ranges from: a converted model has them inside.
@@ -179,14 +198,10 @@ impl Session<'_> {
         samples.filter(|_| target == Target::Int8 && self.is_flag(target))
     }
 
-    fn options(&self, variant: &Variant) -> anyhow::Result<BuildOptions> {
-        let precision = match variant.target {
-            target if self.is_flag(target) => flag(target)?,
-            _ if self.backend.takes_types_from_model() => Precision::Fp32,
-            Target::Half(_) => Precision::Fp16,
-            _ => Precision::Int8,
-        };
-        Ok(variant.options(&self.args.workload.builder, precision))
+    fn options(&self, variant: &Variant, taken: Option<&RouteTaken>) -> BuildOptions {
+        let by_types = self.backend.takes_types_from_model();
+        let precision = route::allowed(variant.target, taken.map(|taken| taken.route), by_types);
+        variant.options(&self.args.workload.builder, precision)
     }
 
     /// The engine with samples, and what it loses against FP32 where its model was converted.
@@ -227,7 +242,7 @@ impl Session<'_> {
         let source = SampleSource { input_shapes: &input_shapes, path, seed: workload.seed };
         let lower = Lower {
             target,
-            keep_f32: &[],
+            selection: self.args.selection.selection(),
             boundary: Boundary::Unchanged,
             quantization: &self.args.quantization,
             calibration: SampleSource { path: calibrate, ..source },
@@ -235,6 +250,7 @@ impl Session<'_> {
             looks_at_ranges: true,
             limits: if target == Target::Auto { &self.args.max_loss } else { &[] },
             sheet: DataSheet::of(SHEET).expect("bug: the sheet is one of ours"),
+            rest: default_rest(self.backend),
             takes_int8_weights: self.backend.takes_int8_weights(),
         };
         lower.check()?;

@@ -10,7 +10,7 @@ use thalweg::{files, report};
 use super::input_shapes;
 use super::loss::{self, Loss};
 use super::lower::{Lower, Lowered, first_line};
-use crate::args::{ConvertArgs, Target};
+use crate::args::{ConvertArgs, Rest, Target};
 use crate::output::Output;
 use crate::progress::Bar;
 
@@ -65,7 +65,9 @@ fn check_options(args: &ConvertArgs) -> anyhow::Result<()> {
     let is_for_half = args.half_io || args.no_ranges;
     match args.precision {
         Target::Fp32 => ensure!(
-            !(is_for_int8 || is_for_half) && args.max_loss.is_empty() && args.keep_f32.is_empty(),
+            !(is_for_int8 || is_for_half)
+                && args.max_loss.is_empty()
+                && !args.selection.selection().is_given(),
             "--precision fp32 writes the model as it is: nothing can be asked of its precision"
         ),
         Target::Half(half) => ensure!(
@@ -105,7 +107,7 @@ fn converted(args: &ConvertArgs, original: &Model) -> anyhow::Result<Converted> 
     let source = SampleSource { input_shapes: &input_shapes, path, seed: args.seed };
     let lower = Lower {
         target: args.precision,
-        keep_f32: &args.keep_f32,
+        selection: args.selection.selection(),
         boundary: if args.half_io { Boundary::Half } else { Boundary::Unchanged },
         quantization: &args.quantization,
         calibration: SampleSource { path: args.calibrate.as_deref(), ..source },
@@ -113,6 +115,7 @@ fn converted(args: &ConvertArgs, original: &Model) -> anyhow::Result<Converted> 
         looks_at_ranges: !args.no_ranges,
         limits: &args.max_loss,
         sheet: args.for_device,
+        rest: Rest::Fp32,
         takes_int8_weights: true,
     };
     lower.check()?;

@@ -5,16 +5,16 @@ use thalweg::backend::DataSheet;
 use thalweg::files;
 use thalweg::model::Model;
 use thalweg::precision::{
-    self, AccuracyLimit, Boundary, CalibrationTable, Conversion, ConversionSpec, Ends, HalfType, Lowering,
-    Mix, MixSpec, QuantizationSpec, Ranges, SampleSource, WeightForm,
+    self, AccuracyLimit, BiasShifts, Boundary, CalibrationTable, Conversion, ConversionSpec, Ends, HalfType,
+    Lowering, Mix, MixSpec, QuantizationSpec, Ranges, SampleSource, Selection, WeightForm,
 };
 
-use crate::args::{QuantizationArgs, Target};
+use crate::args::{QuantizationArgs, Rest, Target};
 
 /// All that is said of a conversion.
 pub struct Lower<'a> {
     pub target: Target,
-    pub keep_f32: &'a [String],
+    pub selection: Selection<'a>,
     pub boundary: Boundary,
     pub quantization: &'a QuantizationArgs,
     /// Samples for the thresholds of INT8, where no table is given.
@@ -27,6 +27,8 @@ pub struct Lower<'a> {
     pub limits: &'a [AccuracyLimit],
     /// The device whose time is weighed.
     pub sheet: DataSheet,
+    /// What becomes of the nodes that eight bits leave, where the user did not say.
+    pub rest: Rest,
     /// Whether what will read the model takes weights of eight bits.
     pub takes_int8_weights: bool,
 }
@@ -64,13 +66,7 @@ impl Lower<'_> {
 
     fn in_half(&self, half: HalfType, original: &Model) -> anyhow::Result<Lowered> {
         let (ranges, remark) = if self.looks_at_ranges { self.ranges(half, original)? } else { (None, None) };
-        let spec = ConversionSpec {
-            half,
-            keep_f32: self.keep_f32,
-            too_sensitive: &[],
-            boundary: self.boundary,
-            ranges: ranges.as_ref(),
-        };
+        let spec = self.conversion_spec(half, ranges.as_ref());
         if !self.limits.is_empty() {
             return Ok(Lowered { remark, ..self.within(original, Lowering::Half(spec))? });
         }
@@ -79,12 +75,24 @@ impl Lower<'_> {
     }
 
     fn in_int8(&self, original: &Model) -> anyhow::Result<Lowered> {
-        let (spec, table) = (self.quantization_spec(), self.table(original)?);
+        let table = self.table(original)?;
+        let shifts = self.shifts(original, &table)?;
+        let spec = QuantizationSpec { shifts: shifts.as_ref(), ..self.quantization_spec() };
+        let half = match self.quantization.rest.unwrap_or(self.rest) {
+            Rest::Fp32 => None,
+            Rest::Half(half) => Some(half),
+        };
+        let (ranges, remark) = match half {
+            Some(half) if self.looks_at_ranges => self.ranges(half, original)?,
+            _ => (None, None),
+        };
+        let rest = half.map(|half| self.conversion_spec(half, ranges.as_ref()));
         if self.target == Target::Auto {
-            return self.within(original, Lowering::Int8 { table: &table, spec });
+            let lowering = Lowering::Int8 { table: &table, spec, rest };
+            return Ok(Lowered { remark, ..self.within(original, lowering)? });
         }
-        let (model, report) = precision::quantize(original, &table, &spec)?;
-        Ok(Lowered { model, conversion: Conversion::Int8(Box::new(report)), mix: None, remark: None })
+        let (model, conversion) = precision::quantize_with_rest(original, &table, &spec, rest.as_ref())?;
+        Ok(Lowered { model, conversion, mix: None, remark })
     }
 
     /// Lowered as far as the limits allow.
@@ -94,11 +102,24 @@ impl Lower<'_> {
         Ok(Lowered { model, conversion, mix: Some(mix), remark: None })
     }
 
+    fn conversion_spec<'s>(&'s self, half: HalfType, ranges: Option<&'s Ranges>) -> ConversionSpec<'s> {
+        let Self { selection, boundary, .. } = *self;
+        ConversionSpec { half, selection, too_sensitive: &[], boundary, ranges }
+    }
+
     fn quantization_spec(&self) -> QuantizationSpec<'_> {
         let ends = if self.quantization.quantize_ends { Ends::Quantize } else { Ends::Keep };
         let is_int8 = self.takes_int8_weights && !self.quantization.fp32_weights;
         let weights = if is_int8 { WeightForm::Int8 } else { WeightForm::Fp32 };
-        QuantizationSpec { keep_f32: self.keep_f32, too_sensitive: &[], ends, weights }
+        QuantizationSpec { selection: self.selection, too_sensitive: &[], ends, weights, shifts: None }
+    }
+
+    /// What rounding shifts on average, where there are real samples to see it on.
+    fn shifts(&self, model: &Model, table: &CalibrationTable) -> thalweg::Result<Option<BiasShifts>> {
+        if self.quantization.keep_biases || self.calibration.path.is_none() {
+            return Ok(None);
+        }
+        BiasShifts::measure(model, table, &self.quantization_spec(), &self.calibration).map(Some)
     }
 
     /// The thresholds, written to a file where that was asked for.

@@ -19,6 +19,7 @@ mod network;
 mod next;
 pub mod predict;
 pub mod report;
+mod route;
 pub mod top;
 pub mod tune;
 mod variant;
@@ -112,8 +113,9 @@ fn flag(target: Target) -> anyhow::Result<Precision> {
     match target {
         Target::Fp32 => Ok(Precision::Fp32),
         Target::Half(HalfType::Fp16) => Ok(Precision::Fp16),
+        Target::Half(HalfType::Bf16) => Ok(Precision::Bf16),
         Target::Int8 => Ok(Precision::Int8),
-        Target::Half(HalfType::Bf16) | Target::Auto => {
+        Target::Auto => {
             anyhow::bail!(
                 "--precision {target} is no flag of a builder: convert the model with `thalweg convert` first"
             )

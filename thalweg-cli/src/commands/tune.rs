@@ -33,7 +33,7 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
     let variants = Variant::all(&args.workload.builder);
     let [variant] = &variants[..] else { return builds::run(args, &variants, &folder, output) };
     let is_converted = matches!(variant.target, Target::Auto | Target::Half(HalfType::Bf16));
-    if is_converted || !args.max_loss.is_empty() {
+    if is_converted || !args.max_loss.is_empty() || args.selection.selection().is_given() {
         return builds::run(args, &variants, &folder, output);
     }
     ensure!(!args.quantization.are_given(), "calibration tables and the like are for several precisions");

@@ -85,6 +85,27 @@ fn options_of_the_other_precision_are_refused() {
 }
 
 #[test]
+fn only_what_is_listed_is_lowered_and_the_rest_of_int8_can_be_half() {
+    let scratch = Scratch::new();
+    let out = scratch.path("out.onnx");
+    let convert = |options: &str| {
+        let line = format!("convert {{}} {CLASSIFIER_SHAPE} -o {{}} --json {options}");
+        run(&line, &[&classifier(), &out]).succeeded().json()["report"].clone()
+    };
+    let all = convert("--precision fp16");
+    let listed = convert("--precision fp16 --only Conv");
+    let half = |report: &serde_json::Value| report["half_nodes"].as_u64().unwrap();
+    assert!(half(&listed) > 40 && half(&listed) < half(&all), "{listed}");
+    assert!(listed["kept"].to_string().contains("not_listed"), "{listed}");
+    let alone = convert("--precision int8");
+    let mixed = convert("--precision int8 --rest fp16");
+    assert!(alone["rest"].is_null() && mixed["rest"]["half_nodes"].as_u64() > Some(100), "{mixed}");
+    assert_eq!(mixed["quantized"], alone["quantized"]);
+    let line = "convert {} -o {} --precision fp16 --rest fp16";
+    run(line, &[&classifier(), &out]).refused(1, &["for --precision int8"]);
+}
+
+#[test]
 fn a_model_in_fp32_is_the_same_to_the_last_byte() {
     let scratch = Scratch::new();
     let copy = scratch.path("copy.onnx");

@@ -210,6 +210,8 @@ fn fp16_goes_through_the_model_where_tensorrt_has_no_flag() {
     assert!(said.stderr.contains("this TensorRT takes the types of the model alone"), "{said:#?}");
     let built = said.json();
     assert_eq!(built["spec"]["options"]["precision"], "fp32");
+    assert_eq!(built["precision_route"]["route"], "onnx");
+    assert_eq!(built["precision_route"]["reason"], "this TensorRT takes the types of the model alone");
     assert!(built["conversion"]["half_nodes"].as_u64() > Some(100), "{}", built["conversion"]["half_nodes"]);
     assert!(output.is_file());
 }
@@ -222,6 +224,11 @@ fn int8_goes_through_the_model_where_tensorrt_has_no_flag() {
     let built = build_rtx(&scratch, &folder, &output, "--precision int8 --json").succeeded().json();
     assert_eq!(built["spec"]["options"]["precision"], "fp32");
     assert!(built["conversion"]["quantized"]["Conv"].as_u64() > Some(40), "{}", built["conversion"]);
+    // What stays out of eight bits is half, since no flag of the builder would make it so.
+    assert!(built["conversion"]["rest"]["half_nodes"].as_u64() > Some(100), "{}", built["conversion"]);
+    let only =
+        build_rtx(&scratch, &folder, &output, "--precision int8 --only Gemm --json").succeeded().json();
+    assert!(only["conversion"]["quantized"]["Conv"].is_null(), "{}", only["conversion"]);
     assert!(output.is_file());
 }
 

@@ -73,13 +73,15 @@ pub enum Precision {
     Fp32,
     /// FP16 where that is faster.
     Fp16,
+    /// BF16 where that is faster.
+    Bf16,
     /// INT8 or FP16 where that is faster, with ranges from calibration.
     Int8,
 }
 
 impl Precision {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Fp32, Self::Fp16, Self::Int8];
+    pub const ALL: [Self; 4] = [Self::Fp32, Self::Fp16, Self::Bf16, Self::Int8];
 }
 
 impl fmt::Display for Precision {
@@ -87,6 +89,7 @@ impl fmt::Display for Precision {
         f.write_str(match self {
             Self::Fp32 => "fp32",
             Self::Fp16 => "fp16",
+            Self::Bf16 => "bf16",
             Self::Int8 => "int8",
         })
     }

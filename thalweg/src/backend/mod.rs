@@ -144,6 +144,11 @@ pub trait Backend: Send + Sync {
         false
     }
 
+    /// Whether layers can compute in BF16 at all.
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
     /// Whether a model may store weights as eight-bit integers.
     fn takes_int8_weights(&self) -> bool {
         true

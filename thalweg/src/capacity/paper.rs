@@ -30,7 +30,7 @@ const SHORTEST_KERNEL_S: f64 = 4e-6;
 fn size_share(precision: Precision) -> f64 {
     match precision {
         Precision::Fp32 => 1.0,
-        Precision::Fp16 => 0.5,
+        Precision::Fp16 | Precision::Bf16 => 0.5,
         Precision::Int8 => 0.25,
     }
 }
@@ -39,7 +39,7 @@ fn size_share(precision: Precision) -> f64 {
 fn peak(precision: Precision, sheet: &DataSheet) -> f64 {
     match precision {
         Precision::Fp32 => sheet.fp32_flops_per_s,
-        Precision::Fp16 => sheet.fp16_flops_per_s,
+        Precision::Fp16 | Precision::Bf16 => sheet.fp16_flops_per_s,
         Precision::Int8 => sheet.int8_ops_per_s,
     }
 }
@@ -49,7 +49,7 @@ fn peak(precision: Precision, sheet: &DataSheet) -> f64 {
 fn tensor_peak(precision: Precision, sheet: &DataSheet) -> f64 {
     match precision {
         Precision::Fp32 => sheet.fp16_flops_per_s / 2.0,
-        Precision::Fp16 | Precision::Int8 => peak(precision, sheet),
+        Precision::Fp16 | Precision::Bf16 | Precision::Int8 => peak(precision, sheet),
     }
 }
 

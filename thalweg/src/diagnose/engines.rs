@@ -112,6 +112,7 @@ fn lower(engine: &dyn Engine, model: Option<&PaperWorkload>) -> Option<(Precisio
     match (engine.precision()?, written_in) {
         (Precision::Int8, _) | (_, Precision::Int8) => None,
         (Precision::Fp16, _) | (_, Precision::Fp16) => Some((Precision::Fp16, Precision::Int8)),
+        (Precision::Bf16, _) | (_, Precision::Bf16) => Some((Precision::Bf16, Precision::Int8)),
         (Precision::Fp32, Precision::Fp32) => Some((Precision::Fp32, Precision::Fp16)),
     }
 }

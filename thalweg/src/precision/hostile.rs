@@ -90,7 +90,13 @@ fn source(input_shapes: &BTreeMap<String, Vec<usize>>) -> SampleSource<'_> {
 }
 
 fn half(half: HalfType, ranges: Option<&Ranges>) -> ConversionSpec<'_> {
-    ConversionSpec { half, keep_f32: &[], too_sensitive: &[], boundary: Boundary::Unchanged, ranges }
+    ConversionSpec {
+        half,
+        selection: super::Selection::default(),
+        too_sensitive: &[],
+        boundary: Boundary::Unchanged,
+        ranges,
+    }
 }
 
 /// `y` and `z` of one random sample.

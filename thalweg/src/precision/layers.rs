@@ -222,7 +222,7 @@ mod tests {
 
     use super::*;
     use crate::model::sketch::Sketch;
-    use crate::precision::{Boundary, ConversionSpec, HalfType, convert};
+    use crate::precision::{Boundary, ConversionSpec, HalfType, Selection, convert};
 
     /// `a = x + 0.1` in both types, `b` hands on, `c` magnifies.
     fn model() -> Model {
@@ -240,7 +240,7 @@ mod tests {
         let (model, input_shapes) = (model(), BTreeMap::new());
         let spec = ConversionSpec {
             half: HalfType::Fp16,
-            keep_f32,
+            selection: Selection { keep_f32, ..Selection::default() },
             too_sensitive: &[],
             boundary: Boundary::Unchanged,
             ranges: None,

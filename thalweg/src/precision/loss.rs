@@ -60,23 +60,19 @@ impl Conversion {
         }
     }
 
-    /// Every node that could be in the lower precision and is not.
+    /// Every node that could be in the lower precision and is not. Around eight bits a node may be there twice: for them, and
+    /// for half.
     pub fn stayed(&self) -> Vec<Stayed<'_>> {
         match self {
-            Self::Half(report) => report
-                .kept
-                .iter()
-                .map(|it| Stayed { node: &it.node, operator: &it.operator, reason: it.reason.summary() })
-                .collect(),
-            Self::Int8(report) => report
-                .skipped
-                .iter()
-                .map(|it| Stayed {
+            Self::Half(report) => kept(report).collect(),
+            Self::Int8(report) => {
+                let skipped = report.skipped.iter().map(|it| Stayed {
                     node: &it.node,
                     operator: &it.operator,
                     reason: it.reason.summary().to_owned(),
-                })
-                .collect(),
+                });
+                skipped.chain(report.rest.iter().flat_map(|rest| kept(rest))).collect()
+            }
         }
     }
 
@@ -87,4 +83,13 @@ impl Conversion {
             Self::Int8(report) => (report.bytes_before, report.bytes_after),
         }
     }
+}
+
+/// What stayed in FP32 where all else is half.
+fn kept(report: &ConversionReport) -> impl Iterator<Item = Stayed<'_>> {
+    report.kept.iter().map(|it| Stayed {
+        node: &it.node,
+        operator: &it.operator,
+        reason: it.reason.summary(),
+    })
 }

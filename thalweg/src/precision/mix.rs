@@ -4,6 +4,8 @@
 //! and a [`Mix`] that says what each node loses when it alone is lowered and what it saves. Nodes go back to FP32 in the
 //! order of what they lose for the time they save, those first that break a limit by themselves; how many of them, is
 //! found by bisection, where each step is measured.
+//! What stays out of eight bits can be half, within the same limits: all of it where half alone keeps to them, so that the
+//! mix is chosen with half around it, else as much as they leave room for once the mix is chosen.
 //! That is a greedy answer to a knapsack problem: the mix is within the limits because it was measured, and fast because
 //! little was given up, but another one may be faster. Everything runs on the `cpu` backend, where eight-bit numbers are
 //! multiplied as floats, exactly the numbers that a device's integers stand for, and halves are rounded.
@@ -46,6 +48,8 @@ pub enum Lowering<'a> {
         table: &'a CalibrationTable,
         /// What is quantised where nothing speaks against it.
         spec: QuantizationSpec<'a>,
+        /// What becomes of all else, where it is not to stay in FP32.
+        rest: Option<ConversionSpec<'a>>,
     },
     /// Half precision where nothing speaks against it. Neighbours are looked at together.
     Half(ConversionSpec<'a>),
@@ -75,6 +79,9 @@ pub struct Mix {
     pub tried: usize,
     /// The accuracy of the one that was chosen.
     pub accuracy: Accuracy,
+    /// The choice among what stayed out of eight bits, where not all of it could be half; files of earlier versions lack it.
+    #[serde(default)]
+    pub rest: Option<Box<Mix>>,
 }
 
 /// What one node, or a group of neighbours, costs and saves in the lower precision.
@@ -107,11 +114,62 @@ const fn one() -> usize {
 /// or a limit fits no output.
 pub fn choose_mix(model: &Model, spec: &MixSpec<'_>) -> Result<(Model, Conversion, Mix)> {
     let model = model.embedded()?;
-    let trial = Trial::of(&model, spec)?;
+    let trial = Trial::of(&model, &model, spec)?;
+    let Lowering::Int8 { table, spec: quantization, rest: Some(rest) } = spec.lowering else {
+        return chosen(&trial);
+    };
+    // With nothing in eight bits: the most accurate of all.
+    let names: Vec<String> = spec.lowering.groups(&model)?.into_iter().flatten().collect();
+    let (engine, ..) = trial.lowered(&names)?;
+    let got = Outputs::for_samples(&engine, &trial.samples)?;
+    if meets(&trial.accuracy(&trial.expected, &got)?, spec.limits)? {
+        return chosen(&trial);
+    }
+    let full = MixSpec { lowering: Lowering::Int8 { table, spec: quantization, rest: None }, ..*spec };
+    let (quantized, conversion, mix) = chosen(&Trial::of(&model, &model, &full)?)?;
+    let half = MixSpec { lowering: Lowering::Half(rest), ..*spec };
+    let (mixed, of_rest, mix_of_rest) = chosen(&Trial::of(&model, &quantized, &half)?)?;
+    let conversion = with_rest(conversion, of_rest);
+    let (accuracy, tried) = (mix_of_rest.accuracy.clone(), mix.tried);
+    Ok((mixed, conversion, Mix { accuracy, tried, rest: Some(Box::new(mix_of_rest)), ..mix }))
+}
+
+/// What was done in eight bits, with what was done to the rest.
+fn with_rest(conversion: Conversion, of_rest: Conversion) -> Conversion {
+    match (conversion, of_rest) {
+        (Conversion::Int8(mut report), Conversion::Half(rest)) => {
+            report.bytes_after = rest.bytes_after;
+            report.opset = rest.opset;
+            report.rest = Some(rest);
+            Conversion::Int8(report)
+        }
+        (conversion, _) => conversion,
+    }
+}
+
+/// Quantises a model and converts the rest of it to half, without a limit.
+///
+/// # Errors
+/// As [`quantize`] and [`convert`](fn@convert).
+pub fn quantize_with_rest(
+    model: &Model,
+    table: &CalibrationTable,
+    spec: &QuantizationSpec<'_>,
+    rest: Option<&ConversionSpec<'_>>,
+) -> Result<(Model, Conversion)> {
+    let (quantized, report) = quantize(model, table, spec)?;
+    let conversion = Conversion::Int8(Box::new(report));
+    let Some(rest) = rest else { return Ok((quantized, conversion)) };
+    let (mixed, report) = convert(&quantized, rest)?;
+    Ok((mixed, with_rest(conversion, Conversion::Half(Box::new(report)))))
+}
+
+/// The mix of a trial.
+fn chosen(trial: &Trial<'_>) -> Result<(Model, Conversion, Mix)> {
     let groups = trial.sensitivities()?;
     let mut best = trial.candidate(&groups, 0)?;
     let mut tried = 1;
-    if !meets(&best.accuracy, spec.limits)? {
+    if !meets(&best.accuracy, trial.spec.limits)? {
         // The last one has nothing in the lower precision; between the two is the first that is good.
         best = trial.candidate(&groups, groups.len())?;
         tried += 1;
@@ -119,7 +177,7 @@ pub fn choose_mix(model: &Model, spec: &MixSpec<'_>) -> Result<(Model, Conversio
         while best.kept - too_few > 1 {
             let candidate = trial.candidate(&groups, too_few + (best.kept - too_few) / 2)?;
             tried += 1;
-            if meets(&candidate.accuracy, spec.limits)? {
+            if meets(&candidate.accuracy, trial.spec.limits)? {
                 best = candidate;
             } else {
                 too_few = candidate.kept;
@@ -128,7 +186,7 @@ pub fn choose_mix(model: &Model, spec: &MixSpec<'_>) -> Result<(Model, Conversio
     }
     let Candidate { kept, model, conversion, accuracy } = best;
     let nodes = groups.into_iter().map(|group| group.sensitivity).collect();
-    Ok((model, conversion, Mix { nodes, kept, tried, accuracy }))
+    Ok((model, conversion, Mix { nodes, kept, tried, accuracy, rest: None }))
 }
 
 /// Whether all limits are met. What is no question of accuracy is an error.
@@ -147,7 +205,7 @@ impl Lowering<'_> {
     /// The nodes that would be lowered, in groups that are looked at together.
     fn groups(&self, model: &Model) -> Result<Vec<Vec<String>>> {
         match self {
-            Self::Int8 { table, spec } => {
+            Self::Int8 { table, spec, .. } => {
                 Ok(quantized_nodes(model, table, spec)?.into_iter().map(|name| vec![name]).collect())
             }
             Self::Half(spec) => {
@@ -161,9 +219,9 @@ impl Lowering<'_> {
     /// The model with all but these nodes lowered.
     fn apply(&self, model: &Model, too_sensitive: &[String]) -> Result<(Model, Conversion)> {
         match self {
-            Self::Int8 { table, spec } => {
-                let (model, report) = quantize(model, table, &QuantizationSpec { too_sensitive, ..*spec })?;
-                Ok((model, Conversion::Int8(Box::new(report))))
+            Self::Int8 { table, spec, rest } => {
+                let spec = QuantizationSpec { too_sensitive, ..*spec };
+                quantize_with_rest(model, table, &spec, rest.as_ref())
             }
             Self::Half(spec) => {
                 let (model, report) = convert(model, &ConversionSpec { too_sensitive, ..*spec })?;
@@ -214,8 +272,9 @@ struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    fn of(model: &'a Model, spec: &'a MixSpec<'a>) -> Result<Self> {
-        let engine = cpu_engine(model, spec.source.input_shapes)?;
+    /// A model to lower, and the original that it is held against.
+    fn of(original: &Model, model: &'a Model, spec: &'a MixSpec<'a>) -> Result<Self> {
+        let engine = cpu_engine(original, spec.source.input_shapes)?;
         let samples = samples_for(&engine, spec.source.path, spec.source.seed)?;
         let expected = Outputs::for_samples(&engine, &samples)?;
         let expected_first = Outputs::for_samples(&engine, &samples.first(SAMPLES_FOR_ORDER))?;
@@ -300,7 +359,7 @@ mod tests {
 
     use super::*;
     use crate::model::sketch::Sketch;
-    use crate::precision::{Boundary, CalibrationMethod, Ends, HalfType, quantizable_values};
+    use crate::precision::{Boundary, CalibrationMethod, Ends, HalfType, Selection, quantizable_values};
 
     /// `good` is exact in eight bits; `bad` has columns whose numbers cancel out, so that rounding them is all that is
     /// left of the sum.
@@ -318,16 +377,55 @@ mod tests {
     }
 
     fn mix(limit: AccuracyLimit) -> (usize, Mix) {
+        let (_, conversion, mix) = mix_with(limit, None);
+        (conversion.lowered().1, mix)
+    }
+
+    fn in_half(half: HalfType) -> ConversionSpec<'static> {
+        let (selection, too_sensitive) = (Selection::default(), &[]);
+        ConversionSpec { half, selection, too_sensitive, boundary: Boundary::Unchanged, ranges: None }
+    }
+
+    fn mix_with(limit: AccuracyLimit, rest: Option<ConversionSpec<'_>>) -> (Model, Conversion, Mix) {
         let (model, input_shapes) = (model(), BTreeMap::new());
         let source = SampleSource { input_shapes: &input_shapes, path: None, seed: 0 };
         let quantization = QuantizationSpec { ends: Ends::Quantize, ..QuantizationSpec::default() };
         let values = quantizable_values(&model, &quantization).unwrap();
         let table = CalibrationTable::measure(&model, &values, CalibrationMethod::MinMax, &source).unwrap();
         let sheet = DataSheet::of("h100").unwrap();
-        let lowering = Lowering::Int8 { table: &table, spec: quantization };
+        let lowering = Lowering::Int8 { table: &table, spec: quantization, rest };
         let spec = MixSpec { lowering, limits: &[limit], source, sheet };
-        let (_, conversion, mix) = choose_mix(&model, &spec).unwrap();
-        (conversion.lowered().1, mix)
+        choose_mix(&model, &spec).unwrap()
+    }
+
+    fn rest_of(conversion: &Conversion) -> &super::super::ConversionReport {
+        let Conversion::Int8(report) = conversion else { panic!("{conversion:?}") };
+        report.rest.as_ref().unwrap()
+    }
+
+    #[test]
+    fn what_stays_out_of_eight_bits_is_half_where_half_keeps_to_the_limit() {
+        let limit = AccuracyLimit::Cosine(0.0);
+        let (model, conversion, mix) = mix_with(limit, Some(in_half(HalfType::Fp16)));
+        assert_eq!((conversion.lowered().1, mix.kept, &mix.rest), (2, 0, &None));
+        // The products in eight bits give half, so that nothing but the output is cast.
+        let rest = rest_of(&conversion);
+        assert_eq!((rest.precision, rest.cast_count, rest.kept.len()), (HalfType::Fp16, 1, 0), "{rest:?}");
+        assert_eq!(rest.opset, 22);
+        let types = model.element_types(model.graph(), &HashMap::new()).unwrap();
+        assert_eq!(types.get("y"), Some(&crate::model::DataType::F32));
+    }
+
+    #[test]
+    fn what_stays_out_of_eight_bits_is_in_fp32_as_far_as_half_loses_too_much() {
+        // BF16 loses more than this in the product whose columns cancel out, eight bits do not in the other one.
+        let limit = AccuracyLimit::RelativeError(0.01);
+        let (_, conversion, mix) = mix_with(limit, Some(in_half(HalfType::Bf16)));
+        assert!(limit.check(&mix.accuracy).is_ok(), "{mix:?}");
+        let rest = mix.rest.as_ref().unwrap();
+        assert!(rest.kept > 0, "{rest:?}");
+        let reasons: Vec<_> = rest_of(&conversion).kept.iter().map(|it| it.node.as_str()).collect();
+        assert!(reasons.contains(&"MatMul -> y"), "{reasons:?}");
     }
 
     #[test]
@@ -357,7 +455,8 @@ mod tests {
         let sheet = DataSheet::of("h100").unwrap();
         let cost = NodeCost { flops: 989_400_000_000, ..NodeCost::default() };
         let table = CalibrationTable::default();
-        let lowering = Lowering::Int8 { table: &table, spec: QuantizationSpec::default() };
+        let spec = QuantizationSpec::default();
+        let lowering = Lowering::Int8 { table: &table, spec, rest: None };
         let saved = lowering.saved_ns(&cost, &sheet);
         assert!((saved - 0.5e6).abs() < 1e3, "{saved}");
     }
@@ -368,7 +467,7 @@ mod tests {
         let source = SampleSource { input_shapes: &input_shapes, path: None, seed: 0 };
         let spec = ConversionSpec {
             half: HalfType::Bf16,
-            keep_f32: &[],
+            selection: Selection::default(),
             too_sensitive: &[],
             boundary: Boundary::Unchanged,
             ranges: None,

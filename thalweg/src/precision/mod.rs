@@ -19,6 +19,8 @@ mod mix;
 mod onnx;
 mod probe;
 mod quantize;
+mod route;
+mod selection;
 
 pub use accuracy::{Accuracy, AccuracyLimit, OutputAccuracy, compare};
 pub use assess::{Assessment, assess, assess_engines, assess_on_cpu};
@@ -30,9 +32,11 @@ pub use convert::{
 pub use input_type::{InputType, assess_inputs, with_inputs};
 pub use layers::{LayerError, LayerErrors, layer_errors};
 pub use loss::{Conversion, LOSS_VERSION, LossReport, Stayed};
-pub use mix::{Lowering, Mix, MixSpec, NodeSensitivity, choose_mix};
+pub use mix::{Lowering, Mix, MixSpec, NodeSensitivity, choose_mix, quantize_with_rest};
 pub use probe::SampleSource;
 pub use quantize::{
-    Ends, QuantizationReport, QuantizationSpec, QuantizedWeights, SkipReason, SkippedNode, WeightForm,
-    quantizable_values, quantize,
+    BiasShifts, Ends, QuantizationReport, QuantizationSpec, QuantizedWeights, SkipReason, SkippedNode,
+    WeightForm, quantizable_values, quantize,
 };
+pub use route::{Route, RouteTaken};
+pub use selection::Selection;

@@ -1,11 +1,9 @@
-//! What the passes ask of a graph: names that are free, constants, the operator set, and whether a name that the user
-//! gave is in it at all.
+//! What the passes ask of a graph: names that are free, constants, and the operator set.
 
 use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
 use crate::model::proto::{GraphProto, NodeProto, OperatorSetIdProto, TensorProto};
@@ -24,29 +22,6 @@ pub(super) fn onnx_opset(model: &Model) -> i64 {
 /// Whether an operator is of ONNX's own domain.
 pub(super) fn is_own(node: &NodeProto) -> bool {
     matches!(node.domain(), "" | "ai.onnx")
-}
-
-/// A name that fits nothing is a typing mistake.
-pub(super) fn check_keep_f32(model: &Model, keep_f32: &[String]) -> Result<()> {
-    let mut known = HashSet::new();
-    collect_labels(model.graph(), &mut known);
-    match keep_f32.iter().find(|name| !known.contains(name.as_str())) {
-        None => Ok(()),
-        Some(name) => Err(Error::InvalidSetting {
-            name: "keep-f32",
-            value: name.clone(),
-            reason:
-                "the model has no node and no operator of this name; `thalweg inspect` lists its operators"
-                    .to_owned(),
-        }),
-    }
-}
-
-fn collect_labels(graph: &GraphProto, names: &mut HashSet<String>) {
-    for node in &graph.node {
-        names.extend([node.label(), node.op_type().to_owned()]);
-        subgraphs(node).for_each(|subgraph| collect_labels(subgraph, names));
-    }
 }
 
 /// The graphs inside a node.

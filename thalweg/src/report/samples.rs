@@ -462,7 +462,14 @@ pub(super) fn loss() -> LossReport {
         pool_count: 0,
         skipped: vec![skipped("block0/conv", SkipReason::First), skipped("block19/conv", SkipReason::Last)],
         other_nodes: 20,
-        weights: QuantizedWeights { tensors: 18, elements: 40_000, doubled_tensors: 0, relative_error: 0.01 },
+        weights: QuantizedWeights {
+            tensors: 18,
+            elements: 40_000,
+            doubled_tensors: 0,
+            relative_error: 0.01,
+            corrected_biases: 0,
+        },
+        rest: None,
         bytes_before: 160_000,
         bytes_after: 42_000,
     };
@@ -474,8 +481,13 @@ pub(super) fn loss() -> LossReport {
         lost_cosine: 1e-4 / f64::from(index),
         saved_ns: 120.0,
     };
-    let mix =
-        Mix { nodes: (1..19).map(sensitivity).collect(), kept: 2, tried: 5, accuracy: accuracy.clone() };
+    let mix = Mix {
+        nodes: (1..19).map(sensitivity).collect(),
+        kept: 2,
+        tried: 5,
+        accuracy: accuracy.clone(),
+        rest: None,
+    };
     LossReport {
         schema_version: LOSS_VERSION,
         reference: "model.onnx".into(),

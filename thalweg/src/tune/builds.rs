@@ -13,7 +13,7 @@ use crate::backend::{BuildOptions, BuildWatch};
 use crate::diagnose::{Entrant, ROUNDS, Setup, Tried, Turns, race};
 use crate::error::Result;
 use crate::measure::{Estimate, StopSignal, Workload};
-use crate::precision::Accuracy;
+use crate::precision::{Accuracy, RouteTaken};
 use crate::units::Nanos;
 
 /// Version of [`BuildOutcome`]'s format.
@@ -51,6 +51,9 @@ pub struct BuildCandidate {
     pub name: String,
     /// What its builder may do.
     pub options: BuildOptions,
+    /// How its precision reaches the builder; `None` for FP32, and in files of earlier versions.
+    #[serde(default)]
+    pub precision_route: Option<RouteTaken>,
     /// How long it took to have it: converting the model, building, and comparing with FP32; next to nothing where the
     /// cache had it. `None` for one that was not begun.
     #[serde(rename = "build_time_ns")]

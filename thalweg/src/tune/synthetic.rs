@@ -172,6 +172,7 @@ pub fn build_candidate(name: &str) -> BuildCandidate {
     BuildCandidate {
         name: name.to_owned(),
         options: BuildOptions::default(),
+        precision_route: None,
         build_time: Some(Nanos(3_200_000_000)),
         accuracy: None,
         tuned: Some(tuned()),

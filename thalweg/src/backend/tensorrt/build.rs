@@ -117,6 +117,7 @@ fn configure(config: &mut BuilderConfig, options: &BuildOptions) -> Result<()> {
     let flags: &[BuilderFlag] = match options.precision {
         Precision::Fp32 => &[],
         Precision::Fp16 => &[BuilderFlag::Fp16],
+        Precision::Bf16 => &[BuilderFlag::Bf16],
         Precision::Int8 => &[BuilderFlag::Fp16, BuilderFlag::Int8],
     };
     for flag in flags {
@@ -149,6 +150,15 @@ fn configure(config: &mut BuilderConfig, options: &BuildOptions) -> Result<()> {
 /// What to do where this version has no flag for a precision.
 fn precision_refused(precision: Precision) -> impl Fn(thalweg_nvidia::Error) -> Error {
     move |error| match error {
+        thalweg_nvidia::Error::NotInThisVersion { version, .. }
+            if precision == Precision::Bf16 && version.major < 10 =>
+        {
+            Error::InvalidSetting {
+                name: "precision",
+                value: precision.to_string(),
+                reason: format!("TensorRT {version} has no BF16: use fp16, or TensorRT 10 or later"),
+            }
+        }
         thalweg_nvidia::Error::NotInThisVersion { version, .. } => Error::InvalidSetting {
             name: "precision",
             value: precision.to_string(),

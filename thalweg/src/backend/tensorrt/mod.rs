@@ -204,6 +204,10 @@ impl Backend for TensorRtBackend {
         matches!(self.tensorrt.family(), Family::TensorRt11 | Family::Rtx1)
     }
 
+    fn takes_bf16(&self) -> bool {
+        self.tensorrt.family() != Family::TensorRt8
+    }
+
     /// TensorRT 8's parser refuses them ("invalid weights type of Int8").
     fn takes_int8_weights(&self) -> bool {
         self.tensorrt.family() != Family::TensorRt8

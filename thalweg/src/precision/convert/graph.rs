@@ -29,17 +29,22 @@ pub(super) struct Rewriter<'a> {
     clipped: BTreeSet<String>,
     /// Nodes that compute in half.
     half_nodes: Vec<String>,
+    /// What DequantizeLinear gives in half to nodes that stay in FP32: a cast would come between the two.
+    torn: HashSet<String>,
 }
 
 impl<'a> Rewriter<'a> {
     /// Nothing is rewritten yet.
-    pub fn new(model: &'a Model, spec: &'a ConversionSpec<'a>, opset: i64) -> Self {
+    pub fn new(model: &'a Model, judge: Judge<'a>) -> Self {
+        let Judge { spec, opset, .. } = judge;
         let report = ConversionReport {
             precision: spec.half,
             opset_before: opset,
             opset,
             not_raised: None,
             half_nodes: 0,
+            unmeasured_nodes: 0,
+            folded_nodes: 0,
             other_nodes: 0,
             moving_nodes: 0,
             kept: Vec::new(),
@@ -52,11 +57,12 @@ impl<'a> Rewriter<'a> {
         let names = Names::of(model, spec);
         Self {
             model,
-            judge: Judge { spec, opset },
+            judge,
             names,
             report,
             clipped: BTreeSet::new(),
             half_nodes: Vec::new(),
+            torn: HashSet::new(),
         }
     }
 
@@ -66,14 +72,14 @@ impl<'a> Rewriter<'a> {
         Ok(self.graph(model.graph(), None)?.0)
     }
 
-    /// What was done.
-    pub fn into_report(self) -> ConversionReport {
-        self.report
+    /// What DequantizeLinear gives in half to nodes that stay in FP32.
+    pub fn torn(&self) -> &HashSet<String> {
+        &self.torn
     }
 
-    /// The nodes that compute in half.
-    pub fn into_half_nodes(self) -> Vec<String> {
-        self.half_nodes
+    /// What was done, and the nodes that compute in half.
+    pub fn into_results(self) -> (ConversionReport, Vec<String>) {
+        (self.report, self.half_nodes)
     }
 
     fn half(&self) -> HalfType {
@@ -129,6 +135,10 @@ impl<'a> Rewriter<'a> {
                 }
                 _ => Form::Full,
             };
+            let is_kept = matches!(decision, Decision::Keep(_)) && form == Form::Full;
+            if is_kept && scope.is_dequantized(name) && scope.origin(name) == Some(Origin::Made(Form::Half)) {
+                self.torn.insert(name.clone());
+            }
             wants.insert((name.clone(), form));
             *name = self.names.of_form(name, form);
         }
@@ -155,6 +165,7 @@ impl<'a> Rewriter<'a> {
         match decision {
             Decision::Half => {
                 report.half_nodes += 1;
+                report.unmeasured_nodes += usize::from(report.ranges.is_some() && scope.is_inner());
                 self.half_nodes.push(node.label());
             }
             Decision::Moves => report.moving_nodes += 1,

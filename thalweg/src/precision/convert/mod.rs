@@ -2,9 +2,11 @@
 //!
 //! In: a [`Model`] and a [`ConversionSpec`]. Out: a model that computes in a half type wherever that is known to be
 //! sound, and a [`ConversionReport`] that says which nodes stayed in FP32 and why. A value that is read in both types
-//! is cast once, right behind the node that makes it; weights are converted here and cast never. Integers, shapes and
+//! is cast once, right behind the node that makes it; weights are converted here and cast never, and what
+//! nodes make of weights alone is one. Integers, shapes and
 //! the values that sizes are calculated from are left alone. INT8 is not this pass's business.
 
+mod fold;
 mod graph;
 mod half_type;
 mod node;
@@ -15,12 +17,17 @@ mod report;
 mod scope;
 mod sizes;
 
+use std::collections::HashSet;
+
 use prost::Message as _;
 
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::precision::onnx::{IR_WITH_FREE_INITIALIZERS, check_keep_f32, onnx_opset};
+use crate::model::proto::GraphProto;
+use crate::precision::Selection;
+use crate::precision::onnx::{IR_WITH_FREE_INITIALIZERS, onnx_opset};
 use graph::Rewriter;
+use node::Judge;
 
 pub use half_type::HalfType;
 pub use ranges::{RangeSource, Ranges, ValueRange};
@@ -31,8 +38,8 @@ pub use report::{ConversionReport, KeepReason, KeptNode, WeightReport};
 pub struct ConversionSpec<'a> {
     /// The type to compute in.
     pub half: HalfType,
-    /// Names of nodes and of operators that stay in FP32.
-    pub keep_f32: &'a [String],
+    /// What the user lets compute in half. What only moves values goes with them, listed or not.
+    pub selection: Selection<'a>,
     /// Names of nodes that stay in FP32 because they lose too much, as [`choose_mix`](super::choose_mix) finds them.
     pub too_sensitive: &'a [String],
     /// The types of the model's inputs and outputs.
@@ -54,24 +61,25 @@ pub enum Boundary {
 /// Converts a model. It takes and gives the same tensors by name, and a node keeps its name.
 ///
 /// # Errors
-/// [`Error::InvalidSetting`] where a name in `keep_f32` is neither a node nor an operator of the model, or where BF16
+/// [`Error::InvalidSetting`] where a name in `selection` is neither a node nor an operator of the model, or where BF16
 /// is asked for and the model's operator set is older than BF16 and cannot be raised; [`Error::ExternalData`] and
 /// [`Error::InvalidModel`] where the model's weights cannot be read.
 pub fn convert(model: &Model, spec: &ConversionSpec<'_>) -> Result<(Model, ConversionReport)> {
     let model = model.embedded()?;
-    check_keep_f32(&model, spec.keep_f32)?;
+    spec.selection.check(&model)?;
     let bytes_before = model.proto().encoded_len() as u64;
     let opset_before = onnx_opset(&model);
     let (model, not_raised) = with_opset(model, spec.half, opset_before)?;
+    let (model, folded_nodes) = fold::folded(&model)?;
     let opset = onnx_opset(&model);
     let mut proto = model.proto().clone();
-    let mut rewriter = Rewriter::new(&model, spec, opset);
-    proto.graph = Some(rewriter.main_graph()?);
+    let (graph, mut report, _) = rewritten(&model, spec, opset)?;
+    proto.graph = Some(graph);
     if proto.ir_version() < IR_WITH_FREE_INITIALIZERS {
         proto.ir_version = Some(IR_WITH_FREE_INITIALIZERS);
     }
-    let mut report = rewriter.into_report();
     (report.opset_before, report.not_raised) = (opset_before, not_raised);
+    report.folded_nodes = folded_nodes;
     report.bytes_before = bytes_before;
     report.bytes_after = proto.encoded_len() as u64;
     Ok((Model::from_proto(proto, model.path())?, report))
@@ -80,10 +88,33 @@ pub fn convert(model: &Model, spec: &ConversionSpec<'_>) -> Result<(Model, Conve
 /// The names of the nodes that [`convert`] would have compute in half, in the model's order.
 pub(super) fn half_nodes(model: &Model, spec: &ConversionSpec<'_>) -> Result<Vec<String>> {
     let (model, _) = with_opset(model.embedded()?, spec.half, onnx_opset(model))?;
-    let mut rewriter = Rewriter::new(&model, spec, onnx_opset(&model));
-    rewriter.main_graph()?;
-    Ok(rewriter.into_half_nodes())
+    let (model, _) = fold::folded(&model)?;
+    Ok(rewritten(&model, spec, onnx_opset(&model))?.2)
 }
+
+/// The main graph, what was done, and the nodes that compute in half. Where a node stays in FP32 and reads what
+/// DequantizeLinear would give in half, that stays in FP32 too, and with it all that reads it: then it is rewritten anew.
+fn rewritten(
+    model: &Model,
+    spec: &ConversionSpec<'_>,
+    opset: i64,
+) -> Result<(GraphProto, ConversionReport, Vec<String>)> {
+    let mut full_dequantized = HashSet::new();
+    loop {
+        let judge = Judge { spec, opset, full_dequantized: &full_dequantized };
+        let mut rewriter = Rewriter::new(model, judge);
+        let graph = rewriter.main_graph()?;
+        if rewriter.torn().is_empty() {
+            let (report, half_nodes) = rewriter.into_results();
+            return Ok((graph, report, half_nodes));
+        }
+        let torn = rewriter.torn().clone();
+        full_dequantized.extend(torn);
+    }
+}
+
+/// The first operator set in which QuantizeLinear and DequantizeLinear take scales in half.
+const WITH_HALF_SCALES: i64 = 19;
 
 /// The first operator set with operators for BF16 at all.
 const FIRST_WITH_BF16: i64 = 13;
@@ -91,11 +122,17 @@ const FIRST_WITH_BF16: i64 = 13;
 /// The model in an operator set that has the half type, and what the report says if that is a later one than its own
 /// could be.
 fn with_opset(model: Model, half: HalfType, opset: i64) -> Result<(Model, Option<String>)> {
-    if half == HalfType::Fp16 || opset >= raise::WITH_BF16 {
+    if half == HalfType::Fp16 && !model.graph().node.iter().any(|node| node.op_type() == "DequantizeLinear") {
+        return Ok((model, None));
+    }
+    let needed = if half == HalfType::Fp16 { WITH_HALF_SCALES } else { raise::WITH_BF16 };
+    if opset >= needed {
         return Ok((model, None));
     }
     match raise::raised(&model, opset, raise::WITH_BF16) {
         Ok(raised) => Ok((Model::from_proto(raised, model.path())?, None)),
+        // Without scales in half the border to eight bits stays in FP32.
+        Err(_) if half == HalfType::Fp16 => Ok((model, None)),
         Err(reason) if opset >= FIRST_WITH_BF16 => Ok((model, Some(reason))),
         Err(reason) => Err(Error::InvalidSetting {
             name: "precision",

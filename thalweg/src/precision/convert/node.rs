@@ -2,12 +2,15 @@
 //!
 //! In: a node and the values around it. Out: a [`Decision`]. Nothing is changed here.
 
+use std::collections::HashSet;
+
 use super::operators::{self, Kind, Verdict};
 use super::scope::{Form, Origin, Scope};
 use super::{ConversionSpec, HalfType, KeepReason, ValueRange};
 use crate::model::DataType;
 use crate::model::proto::NodeProto;
 use crate::precision::onnx::subgraphs;
+use crate::precision::selection::Unselected;
 
 /// Weights and values whose digits are lost to more than this share stay in FP32. Rounding alone costs at most 2^-11
 /// of each number in FP16 and 2^-8 in BF16, so that what is above has fallen out of the type's range.
@@ -36,6 +39,8 @@ pub(super) enum Decision {
 pub(super) struct Judge<'a> {
     pub spec: &'a ConversionSpec<'a>,
     pub opset: i64,
+    /// What DequantizeLinear gives to nodes that stay in FP32: it stays with them.
+    pub full_dequantized: &'a HashSet<String>,
 }
 
 impl Judge<'_> {
@@ -47,7 +52,8 @@ impl Judge<'_> {
         if !has_full || has_subgraphs || matches!(node.op_type(), "Constant" | "ConstantOfShape") {
             return Decision::Other;
         }
-        if self.spec.keep_f32.iter().any(|name| *name == node.label() || name == node.op_type()) {
+        let unselected = self.spec.selection.refusal(node);
+        if unselected == Some(Unselected::Kept) {
             return Decision::Keep(KeepReason::Asked);
         }
         if self.spec.too_sensitive.contains(&node.label()) {
@@ -56,8 +62,13 @@ impl Judge<'_> {
         if !matches!(node.domain(), "" | "ai.onnx") {
             return Decision::Keep(KeepReason::Foreign { domain: node.domain().to_owned() });
         }
+        let gives_full = node.output.first().is_some_and(|name| self.full_dequantized.contains(name));
+        if node.op_type() == "DequantizeLinear" && gives_full {
+            return Decision::Keep(KeepReason::Quantized);
+        }
         match operators::verdict(node.op_type(), self.spec.half, self.opset) {
             Verdict::Half(Kind::Any) => Decision::Any,
+            Verdict::Half(Kind::Compute) if unselected.is_some() => Decision::Keep(KeepReason::NotListed),
             _ if scope.sizes.contains(&place) => Decision::Keep(KeepReason::Size),
             Verdict::Kept(reason) => Decision::Keep(KeepReason::Operator { reason: reason.to_owned() }),
             Verdict::NeedsOpset(needed) => Decision::Keep(KeepReason::Opset { needed }),
@@ -99,7 +110,8 @@ fn obstacle(node: &NodeProto, kind: Kind, scope: &Scope<'_>) -> Option<KeepReaso
         if scope.data_type(name).is_none() {
             return Some(KeepReason::UnknownType { value: name.clone() });
         }
-        if kind == Kind::Compute && scope.is_dequantized(name) {
+        let is_full = scope.origin(name) != Some(Origin::Made(Form::Half));
+        if kind == Kind::Compute && is_full && scope.is_dequantized(name) {
             return Some(KeepReason::Quantized);
         }
         let loss = &scope.weight(name)?.loss;

@@ -31,7 +31,7 @@ const fn any(name: &'static str) -> Row {
     (name, Kind::Any, 1, 13)
 }
 
-const OPERATORS: [Row; 102] = [
+const OPERATORS: [Row; 104] = [
     compute("Abs", 1, 13),
     compute("Add", 1, 13),
     compute("Attention", 23, 23),
@@ -44,6 +44,7 @@ const OPERATORS: [Row; 102] = [
     compute("ConvTranspose", 1, 22),
     compute("Cos", 7, 22),
     compute("DeformConv", 19, 22),
+    compute("DequantizeLinear", 19, 19),
     compute("Div", 1, 13),
     compute("Dropout", 1, 13),
     compute("Einsum", 12, 28),
@@ -120,6 +121,7 @@ const OPERATORS: [Row; 102] = [
     follow("NonZero", 9, 13),
     follow("Pad", 1, 13),
     follow("Reshape", 1, 13),
+    follow("QuantizeLinear", 19, 19),
     follow("ReverseSequence", 10, 28),
     follow("ScatterElements", 11, 13),
     follow("ScatterND", 11, 13),
@@ -143,7 +145,7 @@ const NEVER: i64 = i64::MAX;
 const SHAPE_READERS: [&str; 2] = ["Shape", "Size"];
 
 /// Operators that have a half version and stay in FP32, with the reason.
-const KEPT: [(&str, &str); 24] = [
+const KEPT: [(&str, &str); 22] = [
     ("Pow", "a square passes FP16's largest number from 256 on"),
     ("Exp", "its result passes FP16's largest number from 11.1 on"),
     ("Log", "it magnifies what is lost near zero"),
@@ -163,8 +165,6 @@ const KEPT: [(&str, &str); 24] = [
     ("ReduceProd", "a product of many numbers leaves the range of FP16"),
     ("LpNormalization", "a sum of squares leaves the range of FP16"),
     ("MeanVarianceNormalization", "a sum of squares leaves the range of FP16"),
-    ("QuantizeLinear", "it is the border to eight bits"),
-    ("DequantizeLinear", "it is the border to eight bits"),
     ("DynamicQuantizeLinear", "it is the border to eight bits"),
     ("Range", "it counts, and FP16 is not exact above 2048"),
     ("RoiAlign", "its coordinates need more digits than half has"),

@@ -13,12 +13,20 @@ pub struct ConversionReport {
     pub precision: HalfType,
     /// Version of ONNX's operator set that the model had.
     pub opset_before: i64,
-    /// The version that it has now: for BF16 it is raised to 22, the first that has it for convolutions.
+    /// The version that it has now: for BF16 it is raised to 22, the first that has it for convolutions,
+    /// and for FP16 around eight bits too, since 19 is the first with scales in half.
     pub opset: i64,
     /// Why it could not be raised, if so.
     pub not_raised: Option<String>,
     /// Nodes that take and give half now.
     pub half_nodes: usize,
+    /// Those of them inside `If`, `Loop` and `Scan` whose values nobody could look at, where ranges were looked at otherwise;
+    /// files of earlier versions lack it.
+    #[serde(default)]
+    pub unmeasured_nodes: usize,
+    /// Nodes that are gone, since what they make of constants is a weight now; files of earlier versions lack it.
+    #[serde(default)]
+    pub folded_nodes: usize,
     /// Nodes that have nothing to do with FP32 numbers, or only look at their shape, or make other types of them.
     pub other_nodes: usize,
     /// Nodes that only move values which are FP32 anyway.
@@ -54,6 +62,8 @@ pub struct KeptNode {
 pub enum KeepReason {
     /// The user said so.
     Asked,
+    /// The user listed what alone is lowered, and it is not on the list.
+    NotListed,
     /// It loses too much for the limit.
     TooSensitive,
     /// The operator loses too much in half.
@@ -80,7 +90,7 @@ pub enum KeepReason {
     },
     /// It calculates sizes or indices, which half would round.
     Size,
-    /// It reads what DequantizeLinear gives: both together are one operation in eight bits.
+    /// It reads what DequantizeLinear gives in FP32, or gives that: both together are one operation in eight bits.
     Quantized,
     /// A weight is too large.
     WeightOverflow {
@@ -117,6 +127,7 @@ impl KeepReason {
     pub fn summary(&self) -> String {
         match self {
             Self::Asked => "asked for".to_owned(),
+            Self::NotListed => "is not on the list of what is lowered".to_owned(),
             Self::TooSensitive => "loses too much for the limit".to_owned(),
             Self::Operator { reason } => reason.clone(),
             Self::Foreign { domain } => format!("operators of {domain} have types that nobody knows"),
@@ -124,7 +135,7 @@ impl KeepReason {
             Self::Opset { needed } => format!("has a half version from operator set {needed} on"),
             Self::UnknownType { .. } => "the type of an input is not known".to_owned(),
             Self::Size => "calculates sizes or indices, which half would round".to_owned(),
-            Self::Quantized => "computes in eight bits with the DequantizeLinear before it".to_owned(),
+            Self::Quantized => "is one operation in eight bits with what stays in fp32".to_owned(),
             Self::WeightOverflow { .. } => "a weight is too large for half".to_owned(),
             Self::WeightUnderflow { .. } => "a weight is too small for half's digits".to_owned(),
             Self::Overflow { .. } => "values get too large for half".to_owned(),

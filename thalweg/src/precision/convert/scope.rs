@@ -119,6 +119,11 @@ impl<'a> Scope<'a> {
         self.weights.get(name).or_else(|| self.outer?.weight(name))
     }
 
+    /// Whether the graph is inside another one.
+    pub fn is_inner(&self) -> bool {
+        self.outer.is_some()
+    }
+
     /// Whether DequantizeLinear gives a value.
     pub fn is_dequantized(&self, name: &str) -> bool {
         self.dequantized.contains(name) || self.outer.is_some_and(|outer| outer.is_dequantized(name))

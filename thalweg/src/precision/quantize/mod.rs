@@ -11,6 +11,7 @@
 //! whatever else only moves numbers is left alone: TensorRT moves Q and DQ across them. Nothing else that is not read by a
 //! quantised node is touched.
 
+mod bias;
 mod plan;
 mod report;
 mod rewrite;
@@ -19,25 +20,29 @@ mod weights;
 use prost::Message as _;
 
 use super::CalibrationTable;
+use super::Selection;
 use super::convert::raise;
-use super::onnx::{IR_WITH_FREE_INITIALIZERS, check_keep_f32, onnx_opset};
+use super::onnx::{IR_WITH_FREE_INITIALIZERS, onnx_opset};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use plan::Plan;
 
+pub use bias::BiasShifts;
 pub use report::{QuantizationReport, QuantizedWeights, SkipReason, SkippedNode};
 
 /// What to quantise, and how.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct QuantizationSpec<'a> {
-    /// Names of nodes and of operators that stay in FP32.
-    pub keep_f32: &'a [String],
+    /// What the user lets be quantised.
+    pub selection: Selection<'a>,
     /// Names of nodes that stay in FP32 because they lose too much, as [`choose_mix`](super::choose_mix) finds them.
     pub too_sensitive: &'a [String],
     /// What becomes of the first and the last layers.
     pub ends: Ends,
     /// How weights are stored.
     pub weights: WeightForm,
+    /// What rounding shifts on average, which biases take back; without it they stay as they are.
+    pub shifts: Option<&'a BiasShifts>,
 }
 
 /// What becomes of the layers that read the network's inputs and of those that make its outputs. They cost the most
@@ -67,7 +72,7 @@ pub enum WeightForm {
 /// As [`quantize`], but for what is wrong with a table.
 pub fn quantizable_values(model: &Model, spec: &QuantizationSpec<'_>) -> Result<Vec<String>> {
     let model = model.embedded()?;
-    check_keep_f32(&model, spec.keep_f32)?;
+    spec.selection.check(&model)?;
     Ok(Plan::of(&model, spec, None)?.values())
 }
 
@@ -84,7 +89,7 @@ pub(super) fn quantized_nodes(
 /// Quantises a model. It takes and gives the same tensors, in FP32 as before; a node keeps its name.
 ///
 /// # Errors
-/// [`Error::InvalidSetting`] where a name in `keep_f32` is neither a node nor an operator of the model, or where the
+/// [`Error::InvalidSetting`] where a name in `selection` is neither a node nor an operator of the model, or where the
 /// model's operator set has no scales for each channel and cannot be raised; [`Error::ExternalData`] and
 /// [`Error::InvalidModel`] where the model's weights cannot be read.
 pub fn quantize(
@@ -93,12 +98,12 @@ pub fn quantize(
     spec: &QuantizationSpec<'_>,
 ) -> Result<(Model, QuantizationReport)> {
     let model = model.embedded()?;
-    check_keep_f32(&model, spec.keep_f32)?;
+    spec.selection.check(&model)?;
     let bytes_before = model.proto().encoded_len() as u64;
     let opset_before = onnx_opset(&model);
     let model = with_scales_for_channels(model, opset_before)?;
     let plan = Plan::of(&model, spec, Some(table))?;
-    let (mut proto, weights) = rewrite::rewrite(&model, &plan, table, spec.weights)?;
+    let (mut proto, weights) = rewrite::rewrite(&model, &plan, table, spec)?;
     proto.ir_version = Some(proto.ir_version().max(IR_WITH_FREE_INITIALIZERS));
     let report = QuantizationReport {
         method: table.method,
@@ -112,6 +117,7 @@ pub fn quantize(
         skipped: plan.skipped,
         other_nodes: plan.other_nodes,
         weights,
+        rest: None,
         bytes_before,
         bytes_after: proto.encoded_len() as u64,
     };

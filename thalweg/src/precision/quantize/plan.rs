@@ -6,13 +6,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{Ends, QuantizationSpec, SkipReason, SkippedNode};
 use crate::error::Result;
-use crate::model::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::model::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::model::{DataType, Model};
 use crate::precision::CalibrationTable;
 use crate::precision::onnx::{constant, fixed, floats, is_own, subgraphs};
+use crate::precision::selection::Unselected;
 
 /// Operators with eight-bit kernels worth having: the weighted ones.
 const WEIGHTED: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
+
+/// Which input of a weighted node its bias is.
+const BIAS: usize = 2;
 
 /// Operators that hand on what they read, for the question where a value comes from.
 const MOVING: [&str; 7] = ["Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Dropout"];
@@ -44,6 +48,21 @@ pub(super) struct PlannedNode {
     pub value: String,
     /// What it multiplies with.
     pub weight: PlannedWeight,
+    /// Where a mean error can be taken back; `None` where there is no such place.
+    pub bias: Option<PlannedBias>,
+}
+
+/// A bias that can be another one.
+#[derive(Clone)]
+pub(super) struct PlannedBias {
+    /// The node that adds it: the weighted one, or an addition right behind it.
+    pub place: usize,
+    /// The input of that node.
+    pub index: usize,
+    /// Its numbers; `None` where there is none so far.
+    pub tensor: Option<TensorProto>,
+    /// How many channels it has.
+    pub channels: usize,
 }
 
 /// A weight that will be eight bits.
@@ -76,7 +95,10 @@ impl Plan {
                 continue;
             }
             match survey.judge(node, spec).and_then(|weight| survey.check_range(node, weight, table)) {
-                Ok(weight) => plan.nodes.push(PlannedNode { place, value: node.input[0].clone(), weight }),
+                Ok(weight) => {
+                    let bias = survey.bias(node, place, &weight);
+                    plan.nodes.push(PlannedNode { place, value: node.input[0].clone(), weight, bias });
+                }
                 Err(reason) => plan.skipped.push(skipped(node, reason)),
             }
         }
@@ -163,9 +185,10 @@ impl Plan {
     }
 }
 
-/// Whether a node was asked to stay in FP32, by its name or its operator's.
+/// Whether a node that joins quantised ones was asked to stay in FP32. A list of what alone is quantised is about
+/// weighted nodes: what joins them goes with them.
 fn is_kept(node: &NodeProto, spec: &QuantizationSpec<'_>) -> bool {
-    spec.keep_f32.iter().any(|name| *name == node.label() || name == node.op_type())
+    spec.selection.refusal(node) == Some(Unselected::Kept)
 }
 
 /// Whether a value has a scale. Without a table every one has.
@@ -221,8 +244,10 @@ impl<'a> Survey<'a> {
 
     /// The weight of a node that can be quantised, or why it cannot.
     fn judge(&self, node: &NodeProto, spec: &QuantizationSpec<'_>) -> Result<PlannedWeight, SkipReason> {
-        if is_kept(node, spec) {
-            return Err(SkipReason::Asked);
+        match spec.selection.refusal(node) {
+            Some(Unselected::Kept) => return Err(SkipReason::Asked),
+            Some(Unselected::NotListed) => return Err(SkipReason::NotListed),
+            None => {}
         }
         if spec.too_sensitive.contains(&node.label()) {
             return Err(SkipReason::TooSensitive);
@@ -261,6 +286,30 @@ impl<'a> Survey<'a> {
         let is_finite = numbers.is_ok_and(|numbers| numbers.iter().all(|number| number.is_finite()));
         let tensor = tensor.name().to_owned();
         if is_finite { Ok(()) } else { Err(SkipReason::WeightNotFinite { tensor }) }
+    }
+
+    /// The bias of a node: its own, also where it has none so far, or what an addition right behind it adds.
+    fn bias(&self, node: &NodeProto, place: usize, weight: &PlannedWeight) -> Option<PlannedBias> {
+        let channels = channel_count(node, &weight.tensor)?;
+        let of = |place: usize, index: usize, name: &str| {
+            let tensor = self.weights.get(name)?;
+            let count = tensor.dims.iter().product::<i64>();
+            let is_for_channels = usize::try_from(count) == Ok(channels) && tensor.dims.len() == 1;
+            is_for_channels.then(|| PlannedBias { place, index, tensor: Some(tensor.clone()), channels })
+        };
+        if node.op_type() == "MatMul" {
+            let output = node.output.first()?;
+            let mut readers = self.graph.node.iter().enumerate();
+            let (place, addition) = readers.find(|(_, other)| other.input.contains(output))?;
+            let is_alone = self.readers.get(output.as_str()) == Some(&1);
+            let index = addition.input.iter().position(|name| name != output)?;
+            let is_sum = addition.op_type() == "Add" && is_own(addition) && addition.input.len() == 2;
+            return if is_alone && is_sum { of(place, index, &addition.input[index]) } else { None };
+        }
+        match node.input.get(BIAS).filter(|name| !name.is_empty()) {
+            Some(name) => of(place, BIAS, name),
+            None => Some(PlannedBias { place, index: BIAS, tensor: None, channels }),
+        }
     }
 
     fn check_range(
@@ -330,6 +379,22 @@ impl<'a> Survey<'a> {
             _ => None,
         }
     }
+}
+
+/// How many channels a weighted node makes; `None` where that is not plain to see, or a bias would be scaled.
+fn channel_count(node: &NodeProto, weight: &TensorProto) -> Option<usize> {
+    let attribute = |name: &str| node.attribute.iter().find(|it| it.name() == name);
+    let integer = |name: &str, otherwise: i64| attribute(name).map_or(otherwise, AttributeProto::i);
+    let count = match (node.op_type(), &weight.dims[..]) {
+        ("Conv", [count, ..]) => *count,
+        ("ConvTranspose", [_, count, ..]) => count.checked_mul(integer("group", 1))?,
+        ("Gemm", [rows, columns]) if attribute("beta").is_none_or(|beta| beta.f() == 1.0) => {
+            if integer("transB", 0) == 0 { *columns } else { *rows }
+        }
+        ("MatMul", [_, count]) => *count,
+        _ => return None,
+    };
+    usize::try_from(count).ok().filter(|count| *count > 0)
 }
 
 /// The dimension along which a weight's channels are: those of the result, so that a scale can be taken out of the sum.

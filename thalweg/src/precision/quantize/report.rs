@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::precision::{CalibrationMethod, RangeSource};
+use crate::precision::{CalibrationMethod, ConversionReport, RangeSource};
 
 /// What a quantisation did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,10 @@ pub struct QuantizationReport {
     pub other_nodes: usize,
     /// Weights.
     pub weights: QuantizedWeights,
+    /// What became of the nodes that stayed out of eight bits, where they were converted to half; files of earlier versions
+    /// lack it.
+    #[serde(default)]
+    pub rest: Option<Box<ConversionReport>>,
     /// The model's size with all its weights, in bytes.
     pub bytes_before: u64,
     /// The same of the quantised model.
@@ -57,6 +61,9 @@ pub struct QuantizedWeights {
     pub doubled_tensors: usize,
     /// Sum of all errors over the sum of all magnitudes, of the worst tensor.
     pub relative_error: f64,
+    /// Biases that take back what rounding shifts on average; files of earlier versions lack it.
+    #[serde(default)]
+    pub corrected_biases: usize,
 }
 
 /// A node that could read eight bits and does not.
@@ -76,6 +83,8 @@ pub struct SkippedNode {
 pub enum SkipReason {
     /// The user said so.
     Asked,
+    /// The user listed what alone is lowered, and it is not on the list.
+    NotListed,
     /// It loses too much for the limit.
     TooSensitive,
     /// It reads the network's inputs with no such layer in between.
@@ -109,6 +118,7 @@ impl SkipReason {
     pub fn summary(&self) -> &'static str {
         match self {
             Self::Asked => "asked for",
+            Self::NotListed => "is not on the list of what is lowered",
             Self::TooSensitive => "loses too much for the limit",
             Self::First => "reads the network's input",
             Self::Last => "makes the network's output",

@@ -8,34 +8,27 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::WeightForm;
-use super::plan::{Plan, PlannedNode, PlannedWeight};
+use super::bias::Twin;
+use super::plan::{Plan, PlannedBias, PlannedNode, PlannedWeight};
 use super::report::QuantizedWeights;
 use super::weights::QuantizedWeight;
+use super::{QuantizationSpec, WeightForm};
 use crate::error::Result;
 use crate::model::Model;
 use crate::model::proto::attribute_proto::AttributeType;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
 use crate::model::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::precision::CalibrationTable;
-use crate::precision::onnx::{Names, constant, subgraphs};
+use crate::precision::onnx::{Names, constant, floats, subgraphs};
 
 /// The model with all that is planned, and what became of its weights.
 pub(super) fn rewrite(
     model: &Model,
     plan: &Plan,
     table: &CalibrationTable,
-    form: WeightForm,
+    spec: &QuantizationSpec<'_>,
 ) -> Result<(ModelProto, QuantizedWeights)> {
-    let mut rewriter = Rewriter {
-        names: Names::of(model),
-        form,
-        initializers: Vec::new(),
-        weight_nodes: HashMap::new(),
-        zeros: None,
-        weights: HashMap::new(),
-        report: QuantizedWeights::default(),
-    };
+    let mut rewriter = Rewriter::new(model, spec.weights);
     let mut proto = model.proto().clone();
     let Some(graph) = &mut proto.graph else { return Ok((proto, rewriter.report)) };
     let pairs = rewriter.pairs(plan, table);
@@ -43,6 +36,13 @@ pub(super) fn rewrite(
         let node = &mut graph.node[planned.place];
         node.input[0].clone_from(&pairs[&planned.value].dequantized);
         node.input[1] = rewriter.weight(model, &planned.weight)?;
+        let shift = spec.shifts.and_then(|shifts| shifts.get(node.output.first()?));
+        if let (Some(shift), Some(bias)) = (shift, &planned.bias) {
+            let name = rewriter.bias(model, bias, shift)?;
+            let inputs = &mut graph.node[bias.place].input;
+            inputs.resize(inputs.len().max(bias.index + 1), String::new());
+            inputs[bias.index] = name;
+        }
     }
     let pools = plan.pools.iter().map(|place| (*place, 0));
     for (place, index) in plan.residuals.iter().copied().chain(pools) {
@@ -52,6 +52,50 @@ pub(super) fn rewrite(
     rewriter.assemble(graph, pairs);
     rewriter.remove_unread(graph, plan);
     Ok((proto, rewriter.report))
+}
+
+/// The model as it is, with a quantised twin beside each planned node that can have another bias, and their differences.
+pub(super) fn with_twins(
+    model: &Model,
+    plan: &Plan,
+    table: &CalibrationTable,
+) -> Result<(ModelProto, Vec<Twin>)> {
+    let mut rewriter = Rewriter::new(model, WeightForm::Int8);
+    let mut proto = model.proto().clone();
+    let Some(graph) = &mut proto.graph else { return Ok((proto, Vec::new())) };
+    let pairs = rewriter.pairs(plan, table);
+    let mut twins = Vec::new();
+    let mut nodes_behind: HashMap<usize, Vec<NodeProto>> = HashMap::new();
+    for planned in &plan.nodes {
+        let node = &graph.node[planned.place];
+        let (Some(bias), Some(output)) = (&planned.bias, node.output.first()) else { continue };
+        let mut twin = node.clone();
+        twin.input[0].clone_from(&pairs[&planned.value].dequantized);
+        twin.input[1] = rewriter.weight(model, &planned.weight)?;
+        twin.output = vec![rewriter.names.fresh(&format!("{output}_twin"))];
+        twin.name = Some(rewriter.names.fresh(&format!("{output}_twin_node")));
+        let difference = rewriter.names.fresh(&format!("{output}_error"));
+        let subtraction = rewriter.node("Sub", &[&twin.output[0], output], &difference);
+        let behind = nodes_behind.entry(planned.place).or_default();
+        behind.extend([twin, subtraction]);
+        // Channels come first where there is space behind them.
+        let is_spatial = matches!(node.op_type(), "Conv" | "ConvTranspose");
+        let error = if is_spatial {
+            let mean = rewriter.names.fresh(&format!("{output}_mean_error"));
+            behind.push(rewriter.node("GlobalAveragePool", &[&difference], &mean));
+            mean
+        } else {
+            difference
+        };
+        twins.push(Twin { output: output.clone(), error, channels: bias.channels });
+    }
+    let nodes = std::mem::take(&mut graph.node).into_iter().enumerate();
+    let with_twins = nodes.flat_map(|(place, node)| {
+        std::iter::once(node).chain(nodes_behind.remove(&place).into_iter().flatten())
+    });
+    graph.node = with_twins.collect();
+    rewriter.assemble(graph, pairs);
+    Ok((proto, twins))
 }
 
 /// What stands behind one value.
@@ -75,6 +119,31 @@ struct Rewriter {
 }
 
 impl Rewriter {
+    fn new(model: &Model, form: WeightForm) -> Self {
+        Self {
+            names: Names::of(model),
+            form,
+            initializers: Vec::new(),
+            weight_nodes: HashMap::new(),
+            zeros: None,
+            weights: HashMap::new(),
+            report: QuantizedWeights::default(),
+        }
+    }
+
+    /// A bias without this shift.
+    fn bias(&mut self, model: &Model, bias: &PlannedBias, shift: &[f32]) -> Result<String> {
+        let old = match &bias.tensor {
+            Some(tensor) => floats(&model.tensor_data(tensor)?),
+            None => vec![0.0; shift.len()],
+        };
+        let numbers: Vec<f32> = old.iter().zip(shift).map(|(number, shift)| number - shift).collect();
+        let wish = bias.tensor.as_ref().map_or("bias", TensorProto::name);
+        let channels = i64::try_from(numbers.len()).expect("bug: a list as long as no memory");
+        self.report.corrected_biases += 1;
+        Ok(self.floats(&format!("{wish}_corrected"), &[channels], &numbers))
+    }
+
     fn pairs(&mut self, plan: &Plan, table: &CalibrationTable) -> BTreeMap<String, Pair> {
         let values = plan.values();
         let scaled = values.into_iter().filter_map(|name| table.scale(&name).map(|scale| (name, scale)));
@@ -148,7 +217,9 @@ impl Rewriter {
     /// Takes weights away that nobody reads in FP32 any more.
     fn remove_unread(&mut self, graph: &mut GraphProto, plan: &Plan) {
         let names = |node: &PlannedNode| [node.weight.name.clone(), node.weight.tensor.name().to_owned()];
-        let planned: HashSet<String> = plan.nodes.iter().flat_map(names).collect();
+        let biases = plan.nodes.iter().filter_map(|node| node.bias.as_ref()?.tensor.as_ref());
+        let biases = biases.map(|tensor| tensor.name().to_owned());
+        let planned: HashSet<String> = plan.nodes.iter().flat_map(names).chain(biases).collect();
         let mut read = names_read(graph);
         loop {
             let is_unread = |name: &str| planned.contains(name) && !read.contains(name);

@@ -5,12 +5,17 @@ use std::path::Path;
 use super::{Fact, Style, Tone, align_numbers, bare_table, facts, lines_of, wrap};
 use crate::backend::{BuildOptions, SerializedEngine};
 use crate::engine::{Source, StoredEngine};
-use crate::precision::Accuracy;
+use crate::precision::{Accuracy, RouteTaken};
 use crate::report::wording;
 use crate::units::Bytes;
 
 /// An engine that was built or taken from the cache and written to `path`, as text of at most 80 columns.
-pub fn text_of_build(stored: &StoredEngine, source: &Source, path: &Path, style: Style) -> String {
+pub fn text_of_build(
+    stored: &StoredEngine,
+    source: &Source,
+    route: Option<&RouteTaken>,
+    (path, style): (&Path, Style),
+) -> String {
     let SerializedEngine { backend, bytes, spec, signature } = &stored.engine;
     let file = wording::printable(&path.display().to_string());
     let verdict = match source {
@@ -25,6 +30,7 @@ pub fn text_of_build(stored: &StoredEngine, source: &Source, path: &Path, style:
     if let Some(spec) = spec {
         lines.push(Fact::new("options", options(&spec.options)));
     }
+    lines.extend(route.map(|route| Fact::new("precision", route.to_string())));
     if let Some(signature) = signature {
         let (least, most) = signature.batch_sizes.clone().into_inner();
         let batches = if least == most { most.to_string() } else { format!("{least} to {most}") };
@@ -81,6 +87,7 @@ mod tests {
     use crate::engine::EngineOrigin;
     use crate::model::{ModelIdentity, Signature};
     use crate::precision::OutputAccuracy;
+    use crate::precision::Route;
 
     fn stored() -> StoredEngine {
         let options = BuildOptions {
@@ -113,13 +120,19 @@ mod tests {
         let expected = "\
 m.engine: built in 73.0 s
 
-size     1.50 kB
-for      TensorRT 8.6.0 on NVIDIA H100
-options  int8, optimization level 5, workspace of 2.00 GB
-batch    1 to 8
+size       1.50 kB
+for        TensorRT 8.6.0 on NVIDIA H100
+options    int8, optimization level 5, workspace of 2.00 GB
+precision  by a flag of the builder, since that was asked for
+batch      1 to 8
 ";
-        assert_eq!(text_of_build(&stored(), &source, Path::new("m.engine"), Style::Plain), expected);
-        let cached = text_of_build(&stored(), &Source::Cache("c".into()), Path::new("m"), Style::Plain);
+        let route = RouteTaken { route: Route::Flags, reason: "that was asked for".to_owned() };
+        assert_eq!(
+            text_of_build(&stored(), &source, Some(&route), (Path::new("m.engine"), Style::Plain)),
+            expected
+        );
+        let cached =
+            text_of_build(&stored(), &Source::Cache("c".into()), None, (Path::new("m"), Style::Plain));
         assert!(cached.starts_with("m: the cache had it\n"), "{cached}");
     }
 

@@ -92,7 +92,12 @@ fn ranges(report: &ConversionReport) -> String {
         Some(source) => {
             let kind =
                 if source.is_random { "random samples; real ones say more (--input)" } else { "samples" };
-            format!("of {} values on {} {kind}", source.value_count, source.sample_count)
+            let mut text = format!("of {} values on {} {kind}", source.value_count, source.sample_count);
+            if report.unmeasured_nodes > 0 {
+                let count = report.unmeasured_nodes;
+                text += &format!("; {count} half nodes are in If or Loop, where no range can be looked at");
+            }
+            text
         }
     }
 }

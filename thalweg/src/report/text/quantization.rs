@@ -41,7 +41,8 @@ pub fn text_of_mix(mix: &Mix, style: Style) -> String {
     }
     align_numbers(&mut table, 2..5);
     let lines = lines_of(&table).join("\n");
-    format!("\n{}{lines}\n", style.paint_lines(Tone::Bold, &wrap(&title, 80)))
+    let rest = mix.rest.as_ref().map(|rest| text_of_mix(rest, style)).unwrap_or_default();
+    format!("\n{}{lines}\n{rest}", style.paint_lines(Tone::Bold, &wrap(&title, 80)))
 }
 
 /// The name of a node, or of the first of its group with how many follow.
@@ -65,7 +66,7 @@ pub(super) fn details(report: &QuantizationReport, style: Style) -> String {
         Fact::new("in int8", if operators.is_empty() { "nothing".to_owned() } else { operators.join(", ") }),
         Fact::new("values", format!("{} quantised, each once for all that read it", report.value_count)),
         Fact::new("residuals", residuals(report)),
-        Fact::new("others", format!("{} nodes as they were", report.other_nodes)),
+        others(report),
         Fact::new("opset", opset(report)),
         Fact::new("weights", weights(report)),
         Fact::new(
@@ -85,6 +86,22 @@ fn residuals(report: &QuantizationReport) -> String {
     text
 }
 
+fn others(report: &QuantizationReport) -> Fact {
+    match &report.rest {
+        None => Fact::new("others", format!("{} nodes as they were", report.other_nodes)),
+        Some(rest) => Fact::new(
+            "the rest",
+            format!(
+                "{} nodes in {}, those with eight bits among them; {} in fp32; {} casts",
+                rest.half_nodes,
+                rest.precision,
+                rest.kept.len(),
+                rest.cast_count
+            ),
+        ),
+    }
+}
+
 fn opset(report: &QuantizationReport) -> String {
     let QuantizationReport { opset_before, opset, .. } = report;
     if opset == opset_before { opset.to_string() } else { format!("{opset}, raised from {opset_before}") }
@@ -94,6 +111,9 @@ fn weights(report: &QuantizationReport) -> String {
     let it = &report.weights;
     let mut text = format!("{} tensors converted, {} elements", it.tensors, it.elements);
     text += &format!(", the worst off by {:.1} %", it.relative_error * 100.0);
+    if it.corrected_biases > 0 {
+        text += &format!("; {} biases take back what that shifts on average", it.corrected_biases);
+    }
     if it.doubled_tensors > 0 {
         text += &format!("; {} tensors are there in fp32 too", it.doubled_tensors);
     }
@@ -123,7 +143,7 @@ fn reasons(skipped: &[SkippedNode]) -> String {
         let named: Vec<_> =
             nodes.iter().take(MOST_EXAMPLES).map(|node| wording::printable(&node.node)).collect();
         let more = if nodes.len() > named.len() { ", ..." } else { "" };
-        wrap(&format!("{} in fp32: {reason} ({}{more})", nodes.len(), named.join(", ")), 80)
+        wrap(&format!("{} not in int8: {reason} ({}{more})", nodes.len(), named.join(", ")), 80)
     };
     let lines: Vec<_> = by_reason.into_iter().map(line).collect();
     if lines.is_empty() { String::new() } else { format!("\n{}\n", lines.join("\n")) }
@@ -160,7 +180,9 @@ mod tests {
                 elements: 1000,
                 doubled_tensors: 1,
                 relative_error: 0.012,
+                corrected_biases: 0,
             },
+            rest: None,
             bytes_before: 4000,
             bytes_after: 1200,
         }
@@ -181,8 +203,8 @@ weights    3 tensors converted, 1000 elements, the worst off by 1.2 %; 1 tensors
 size       4.00 kB before, 1.20 kB now
 ranges     by mse, 8 random samples; real ones would say more (--calibrate)
 
-1 in fp32: reads the network's input (first)
-1 in fp32: the range of what it reads is not known, or it was always 0 (odd)
+1 not in int8: reads the network's input (first)
+1 not in int8: the range of what it reads is not known, or it was always 0 (odd)
 ";
         let conversion = Conversion::Int8(Box::new(report()));
         assert_eq!(text_of_conversion(&conversion, Path::new("int8.onnx"), Style::Plain), expected);
@@ -201,7 +223,7 @@ ranges     by mse, 8 random samples; real ones would say more (--calibrate)
         let accuracy =
             Accuracy { reference: "r".into(), sample_count: 1, is_random: false, outputs: Vec::new() };
         let nodes = vec![node("stem/a_name_that_is_longer_than_its_column", 0.063), node("head", 1e-4)];
-        let mix = Mix { nodes, kept: 1, tried: 3, accuracy };
+        let mix = Mix { nodes, kept: 1, tried: 3, accuracy, rest: None };
         let text = text_of_mix(&mix, Style::Plain);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.starts_with("\n1 of 2 nodes went back to fp32; 3 mixes were measured\n"), "{text}");

@@ -2,6 +2,8 @@
 
 mod properties;
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::model::DataType;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
@@ -9,7 +11,13 @@ use crate::model::proto::{GraphProto, TensorProto};
 use crate::model::sketch::{self, Sketch};
 
 fn spec(half: HalfType) -> ConversionSpec<'static> {
-    ConversionSpec { half, keep_f32: &[], too_sensitive: &[], boundary: Boundary::Unchanged, ranges: None }
+    ConversionSpec {
+        half,
+        selection: Selection::default(),
+        too_sensitive: &[],
+        boundary: Boundary::Unchanged,
+        ranges: None,
+    }
 }
 
 fn to_fp16(sketch: Sketch) -> (Model, ConversionReport) {
@@ -150,14 +158,88 @@ fn nodes_and_operators_stay_where_the_user_says_so() {
     };
     for (name, kept) in [("first", "first"), ("Sigmoid", "Sigmoid -> y")] {
         let keep = [name.to_owned()];
-        let (_, report) =
-            convert(&draw(), &ConversionSpec { keep_f32: &keep, ..spec(HalfType::Fp16) }).unwrap();
+        let (_, report) = convert(
+            &draw(),
+            &ConversionSpec {
+                selection: Selection { keep_f32: &keep, ..Selection::default() },
+                ..spec(HalfType::Fp16)
+            },
+        )
+        .unwrap();
         assert_eq!((report.kept[0].node.as_str(), &report.kept[0].reason), (kept, &KeepReason::Asked));
         assert_eq!(report.half_nodes, 1);
     }
     let keep = ["Conf".to_owned()];
-    let error = convert(&draw(), &ConversionSpec { keep_f32: &keep, ..spec(HalfType::Fp16) }).unwrap_err();
+    let error = convert(
+        &draw(),
+        &ConversionSpec {
+            selection: Selection { keep_f32: &keep, ..Selection::default() },
+            ..spec(HalfType::Fp16)
+        },
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("no node and no operator of this name"), "{error}");
+}
+
+#[test]
+fn where_there_is_a_list_of_what_alone_is_lowered_all_else_that_computes_stays() {
+    let sketch = Sketch::new().input("x", "1,3").output("y").node("a = Relu(x)", &[]);
+    let sketch = sketch.node("b = Flatten(a)", &[]).node("c = Relu(b)", &[]);
+    let model = sketch.node("d = Sigmoid(c)", &[]).node("y = Relu(d)", &[]).model();
+    let (only, keep_f32) = (["Relu".to_owned()], ["Relu -> y".to_owned()]);
+    let convert = |selection| convert(&model, &ConversionSpec { selection, ..spec(HalfType::Fp16) });
+    let (half, report) = convert(Selection { only: &only, keep_f32: &keep_f32 }).unwrap();
+    let reasons: Vec<_> = report.kept.iter().map(|it| (it.node.as_str(), it.reason.clone())).collect();
+    let expected = [("Sigmoid -> d", KeepReason::NotListed), ("Relu -> y", KeepReason::Asked)];
+    assert_eq!(reasons, expected);
+    // What only moves goes with its neighbours: there is no cast between the two that are listed.
+    assert!(lines(half.graph()).contains(&"Flatten a_fp16 > b_fp16".to_owned()), "{:?}", lines(half.graph()));
+    let only = ["Rely".to_owned()];
+    let error = convert(Selection { only: &only, keep_f32: &[] }).unwrap_err().to_string();
+    assert!(error.contains("only Rely") && error.contains("no node and no operator"), "{error}");
+}
+
+#[test]
+fn what_nodes_make_of_constants_alone_is_a_weight() {
+    let mut sketch = Sketch::new().input("x", "1,3").output("y").weights("w", &[2, 3]).weights("b", &[2]);
+    for tensor in &mut sketch.graph.initializer {
+        tensor.float_data.iter_mut().enumerate().for_each(|(place, it)| *it = place as f32);
+    }
+    let sketch = sketch.node("t = Transpose(w)", &[sketch::ints("perm", &[1, 0])]);
+    let sketch = sketch.node("n = Neg(t)", &[]).node("m = MatMul(x, n)", &[]);
+    let sketch = sketch.node("c = Concat(b, b)", &[sketch::int("axis", 0)]).node("r = Relu(c)", &[]);
+    let sketch = sketch.node("p = Mul(m, b)", &[]).node("s = Concat(p, p)", &[sketch::int("axis", 1)]);
+    let model = sketch.node("y = Add(s, r)", &[]).model();
+    let (half, report) = convert(&model, &spec(HalfType::Fp16)).unwrap();
+    let graph = half.graph();
+    let folded = graph.initializer.iter().find(|tensor| tensor.name() == "n_fp16").unwrap();
+    assert_eq!(folded.dims, [3, 2]);
+    let numbers = half.tensor_data(folded).unwrap();
+    let numbers: Vec<f32> =
+        numbers.chunks(2).map(|two| half::f16::from_le_bytes([two[0], two[1]]).to_f32()).collect();
+    assert_eq!(numbers, [0.0, -3.0, -1.0, -4.0, -2.0, -5.0]);
+    assert_eq!(report.folded_nodes, 4);
+    let operators: Vec<_> = graph.node.iter().map(crate::model::proto::NodeProto::op_type).collect();
+    assert!(!operators.contains(&"Transpose") && !operators.contains(&"Neg"), "{operators:?}");
+    // The weight itself is gone, since nobody reads it any more.
+    assert!(!graph.initializer.iter().any(|tensor| tensor.name() == "w"));
+}
+
+#[test]
+fn weights_of_eight_bits_keep_their_dequantisation() {
+    let mut sketch = Sketch::new().input("x", "1,2").output("y").weights("scale", &[]);
+    sketch.graph.initializer.push(TensorProto {
+        name: Some("w".into()),
+        dims: vec![2, 2],
+        data_type: Some(OnnxDataType::Int8 as i32),
+        raw_data: Some(vec![1, 2, 3, 4].into()),
+        ..TensorProto::default()
+    });
+    let sketch = sketch.node("d = DequantizeLinear(w, scale)", &[]);
+    let model = sketch.node("t = Transpose(d)", &[]).node("y = MatMul(x, t)", &[]).model();
+    let (half, report) = convert(&model, &spec(HalfType::Fp16)).unwrap();
+    assert_eq!(report.folded_nodes, 0);
+    assert!(half.graph().node.iter().any(|node| node.op_type() == "DequantizeLinear"));
 }
 
 #[test]
@@ -177,13 +259,21 @@ fn branches_read_the_forms_that_the_graph_around_them_makes() {
     let sketch = sketch.node("a = Relu(x)", &[]);
     let branches =
         [sketch::graph("then_branch", branch("Sigmoid")), sketch::graph("else_branch", branch("Exp"))];
-    let (model, report) = to_fp16(sketch.node("y = If(flag)", &branches));
+    let original = sketch.node("y = If(flag)", &branches).model();
+    let (model, report) = convert(&original, &spec(HalfType::Fp16)).unwrap();
     let graph = |index: usize| model.graph().node[2].attribute[index].g.as_ref().unwrap();
     assert_eq!(lines(model.graph())[..2], ["Cast x > x_fp16", "Relu x_fp16 > a_fp16"]);
     let then_lines = ["Mul a_fp16 v_fp16 > b_fp16", "Sigmoid b_fp16 > inner_fp16", "Cast inner_fp16 > inner"];
     assert_eq!(lines(graph(0)), then_lines);
     assert_eq!(lines(graph(1)), ["Mul a_fp16 v_fp16 > b_fp16", "Cast b_fp16 > b", "Exp b > inner"]);
     assert_eq!((report.half_nodes, report.cast_count), (4, 3));
+    // Nobody looks into branches, and with ranges of the rest that is counted.
+    assert_eq!(report.unmeasured_nodes, 0);
+    let line = Sketch::new().input("x", "1,3").output("y").node("y = Relu(x)", &[]).model();
+    let ranges = Ranges::measure(&line, HalfType::Fp16, &BTreeMap::new(), None, 0).unwrap();
+    let (_, report) =
+        convert(&original, &ConversionSpec { ranges: Some(&ranges), ..spec(HalfType::Fp16) }).unwrap();
+    assert_eq!((report.half_nodes, report.unmeasured_nodes), (4, 3));
 }
 
 fn of_opset(sketch: Sketch, opset: i64) -> Model {

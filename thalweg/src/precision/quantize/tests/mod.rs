@@ -1,5 +1,6 @@
 //! The pass as a whole, on small drawn graphs.
 
+mod bias;
 mod properties;
 
 use super::*;
@@ -15,6 +16,11 @@ fn table(values: &[String]) -> CalibrationTable {
 
 fn all() -> QuantizationSpec<'static> {
     QuantizationSpec { ends: Ends::Quantize, ..QuantizationSpec::default() }
+}
+
+/// All but these nodes and operators.
+fn without(keep_f32: &[String]) -> Selection<'_> {
+    Selection { keep_f32, ..Selection::default() }
 }
 
 fn quantized(model: &Model, spec: &QuantizationSpec<'_>) -> (Model, QuantizationReport) {
@@ -106,7 +112,7 @@ fn additions_and_averages_that_are_asked_to_stay_read_what_they_read() {
     let model = sketch.node("y = GlobalAveragePool(b)", &[]).model();
     let lines_without = |kept: &[&str]| {
         let keep_f32: Vec<String> = kept.iter().map(|name| (*name).to_owned()).collect();
-        lines(quantized(&model, &QuantizationSpec { keep_f32: &keep_f32, ..all() }).0.graph())
+        lines(quantized(&model, &QuantizationSpec { selection: without(&keep_f32), ..all() }).0.graph())
     };
     assert!(lines_without(&[]).contains(&"Add a x_dequantized".to_owned()));
     assert!(lines_without(&["Add"]).contains(&"Add a".to_owned()));
@@ -159,10 +165,16 @@ fn names_of_nodes_and_operators_stay_in_fp32_where_asked() {
     let sketch = convolutions(Sketch::new().input("x", "1,2,4,4").output("y"), &["w"]).weights("v", &[4, 4]);
     let model = sketch.node("a = Conv(x, w)", &[]).node("y = MatMul(a, v)", &[]).model();
     let keep_f32 = ["MatMul".to_owned()];
-    let (_, report) = quantized(&model, &QuantizationSpec { keep_f32: &keep_f32, ..all() });
+    let (_, report) = quantized(&model, &QuantizationSpec { selection: without(&keep_f32), ..all() });
     assert_eq!(reason_of(&report, "MatMul -> y"), SkipReason::Asked);
+    let only = ["Conv -> a".to_owned()];
+    let selection = Selection { only: &only, ..Selection::default() };
+    let (_, report) = quantized(&model, &QuantizationSpec { selection, ..all() });
+    assert_eq!(reason_of(&report, "MatMul -> y"), SkipReason::NotListed);
+    assert_eq!(report.quantized_nodes(), 1);
     let keep_f32 = ["Matmul".to_owned()];
-    let error = quantizable_values(&model, &QuantizationSpec { keep_f32: &keep_f32, ..all() }).unwrap_err();
+    let error =
+        quantizable_values(&model, &QuantizationSpec { selection: without(&keep_f32), ..all() }).unwrap_err();
     assert!(error.to_string().contains("no node and no operator"), "{error}");
 }
 

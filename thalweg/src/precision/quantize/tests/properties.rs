@@ -69,6 +69,71 @@ impl Draft {
     }
 }
 
+/// A graph of random nodes over images of `[1, 8, 6, 6]`: convolutions, residual additions, pooling, concatenation, and a
+/// branch with a convolution in it.
+fn drawn_images(seed: u64) -> Model {
+    let sketch = Sketch::new().input("x", "1,8,6,6").declared_output("y", "1,8,1,1");
+    let mut draft = Draft { random: Random::new(seed), sketch, values: vec!["x".to_owned()] };
+    let flag = TensorProto {
+        name: Some("flag".into()),
+        data_type: Some(OnnxDataType::Bool as i32),
+        int32_data: vec![i32::from(seed.is_multiple_of(2))],
+        ..TensorProto::default()
+    };
+    draft.sketch.graph.initializer.push(flag);
+    for _ in 0..12 {
+        draft.grow_image();
+    }
+    let last = draft.values.last().unwrap().clone();
+    draft.sketch.node(&format!("y = GlobalAveragePool({last})"), &[]).model()
+}
+
+impl Draft {
+    fn grow_image(&mut self) {
+        let name = format!("v{}", self.values.len());
+        let (a, b) = (self.pick(), self.pick());
+        let padded = [sketch::ints("kernel_shape", &[3, 3]), sketch::ints("pads", &[1, 1, 1, 1])];
+        let grouped = [padded[0].clone(), padded[1].clone(), sketch::int("group", 8)];
+        let mut add = |line: String, attributes: &[_]| {
+            self.sketch = self.sketch.clone().node(&line, attributes);
+        };
+        match self.random.below(9) {
+            0 => add(format!("{name} = Relu({a})"), &[]),
+            1 => add(format!("{name} = Add({a}, {b})"), &[]),
+            2 => add(format!("{name} = MaxPool({a})"), &padded),
+            3 => add(format!("{name} = AveragePool({a})"), &padded),
+            4 => {
+                add(format!("{name}_both = Concat({a}, {b})"), &[sketch::int("axis", 1)]);
+                let weight = self.weight(&[8, 16, 1, 1]);
+                self.sketch = self.sketch.clone().node(&format!("{name} = Conv({name}_both, {weight})"), &[]);
+            }
+            5 => {
+                let weight = self.weight(&[8, 1, 3, 3]);
+                self.sketch = self.sketch.clone().node(&format!("{name} = Conv({a}, {weight})"), &grouped);
+            }
+            6 => {
+                let weight = self.weight(&[8, 8, 1, 1]);
+                let branch = |line: &str| {
+                    let sketch = Sketch::new().output(&format!("{name}_inner"));
+                    sketch.node(&format!("{name}_inner = {line}"), &[]).graph
+                };
+                // Names are unique in a graph and those around it, but two branches may share theirs.
+                let convolution = sketch::graph("then_branch", branch(&format!("Conv({a}, {weight})")));
+                let other = sketch::graph("else_branch", branch(&format!("Relu({a})")));
+                self.sketch = self.sketch.clone().node(&format!("{name} = If(flag)"), &[convolution, other]);
+            }
+            _ => {
+                let (weight, bias) = (self.weight(&[8, 8, 3, 3]), self.weight(&[8]));
+                let line = format!("{name}_sum = Conv({a}, {weight}, {bias})");
+                // A residual connection around it.
+                self.sketch = self.sketch.clone().node(&line, &padded);
+                self.sketch = self.sketch.clone().node(&format!("{name} = Add({name}_sum, {b})"), &[]);
+            }
+        }
+        self.values.push(name);
+    }
+}
+
 fn outputs(model: &Model) -> Vec<f64> {
     let engine = cpu_engine(model, &BTreeMap::new()).unwrap();
     let samples = SampleSet::random(engine.signature(), 1, 7);
@@ -106,23 +171,46 @@ fn assert_is_sound(graph: &GraphProto) {
 #[test]
 fn a_random_graph_stays_valid_and_gives_the_same_within_the_limit() {
     let mut quantized_nodes = 0;
-    for seed in 0..GRAPHS {
-        let model = Draft::model(seed);
-        let table = calibrated(&model, &all());
-        let expected = outputs(&model);
-        for weights in [WeightForm::Int8, WeightForm::Fp32] {
-            let (quantized, report) =
-                quantize(&model, &table, &QuantizationSpec { weights, ..all() }).unwrap();
-            assert_is_sound(quantized.graph());
-            let types = quantized.element_types(quantized.graph(), &HashMap::new()).unwrap();
-            assert_eq!(types.get("y"), Some(&crate::model::DataType::F32));
-            let got = outputs(&quantized);
-            let cosine = compare("y", &[&expected], &[&got], false).unwrap().cosine;
-            assert!(cosine >= LEAST_COSINE, "seed {seed}: {cosine}");
-            quantized_nodes += report.quantized_nodes();
+    for model in (0..GRAPHS).map(Draft::model) {
+        quantized_nodes += quantized_nodes_of(&model);
+    }
+    assert!(quantized_nodes > 100, "{quantized_nodes}");
+}
+
+#[test]
+fn a_random_graph_of_images_stays_valid_and_gives_the_same_within_the_limit() {
+    let mut quantized_nodes = 0;
+    let mut drawn: HashMap<String, usize> = HashMap::new();
+    for model in (0..GRAPHS).map(drawn_images) {
+        quantized_nodes += quantized_nodes_of(&model);
+        for node in &model.graph().node {
+            *drawn.entry(node.op_type().to_owned()).or_default() += 1;
         }
     }
     assert!(quantized_nodes > 100, "{quantized_nodes}");
+    for operator in ["Conv", "Add", "MaxPool", "AveragePool", "Concat", "If"] {
+        assert!(drawn.get(operator) > Some(&10), "{operator}: {drawn:?}");
+    }
+}
+
+/// Quantises a model in every form, checks the results, and counts the quantised nodes of all.
+fn quantized_nodes_of(model: &Model) -> usize {
+    let (table, input_shapes) = (calibrated(model, &all()), BTreeMap::new());
+    let source = SampleSource { input_shapes: &input_shapes, path: None, seed: 7 };
+    let measured = BiasShifts::measure(model, &table, &all(), &source).unwrap();
+    let expected = outputs(model);
+    let forms = [(WeightForm::Int8, None), (WeightForm::Fp32, None), (WeightForm::Int8, Some(&measured))];
+    let quantized_nodes = forms.map(|(weights, shifts)| {
+        let spec = QuantizationSpec { weights, shifts, ..all() };
+        let (quantized, report) = quantize(model, &table, &spec).unwrap();
+        assert_is_sound(quantized.graph());
+        let types = quantized.element_types(quantized.graph(), &HashMap::new()).unwrap();
+        assert_eq!(types.get("y"), Some(&crate::model::DataType::F32));
+        let cosine = compare("y", &[&expected], &[&outputs(&quantized)], false).unwrap().cosine;
+        assert!(cosine >= LEAST_COSINE, "{cosine}: {:?}", lines(model.graph()));
+        report.quantized_nodes()
+    });
+    quantized_nodes.iter().sum()
 }
 
 #[test]

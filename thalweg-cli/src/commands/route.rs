@@ -1,0 +1,161 @@
+//! How a lower precision reaches a builder, for `build` and `tune`: as a flag, or by converting the model.
+
+use anyhow::ensure;
+use thalweg::backend::{Backend, Precision};
+use thalweg::precision::{HalfType, Route, RouteTaken};
+
+use crate::args::{PrecisionRoute, QuantizationArgs, Rest, SelectionArgs, Target};
+
+/// What the choice depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteQuestion {
+    pub target: Target,
+    /// What the user said.
+    pub asked: Option<PrecisionRoute>,
+    /// Whether layers compute in the types of the model alone.
+    pub by_types: bool,
+    /// Whether layers can compute in BF16 at all.
+    pub takes_bf16: bool,
+    /// Why a flag will not do, where something else was asked for that only a conversion can do.
+    pub needs_conversion: Option<&'static str>,
+}
+
+impl RouteQuestion {
+    /// The question for a backend, when nothing else was said.
+    pub fn of(target: Target, backend: &dyn Backend) -> Self {
+        Self {
+            target,
+            asked: None,
+            by_types: backend.takes_types_from_model(),
+            takes_bf16: backend.takes_bf16(),
+            needs_conversion: None,
+        }
+    }
+
+    /// The way to take; `None` for FP32, which needs none.
+    ///
+    /// # Errors
+    /// Where there is no such way, or not with all that was asked for.
+    pub fn answer(&self) -> anyhow::Result<Option<RouteTaken>> {
+        let target = self.target;
+        let has_flag = matches!(target, Target::Half(_) | Target::Int8);
+        ensure!(
+            self.asked.is_none() || has_flag,
+            "--precision-route is for --precision fp16, bf16 and int8: {target} has one way only"
+        );
+        ensure!(
+            self.takes_bf16 || target != Target::Half(HalfType::Bf16),
+            "TensorRT 8 has no BF16: use --precision fp16, or auto with --max-loss where FP16 loses too much, or TensorRT 10 or later"
+        );
+        if target == Target::Fp32 {
+            return Ok(None);
+        }
+        let taken = |route, reason: &str| Ok(Some(RouteTaken { route, reason: reason.to_owned() }));
+        match (self.asked, self.needs_conversion) {
+            (Some(PrecisionRoute::Flags), Some(why)) => {
+                anyhow::bail!("{why}: leave --precision-route out, or say onnx")
+            }
+            (Some(PrecisionRoute::Flags), None) => taken(Route::Flags, "that was asked for"),
+            _ if self.by_types => taken(Route::Onnx, "this TensorRT takes the types of the model alone"),
+            (Some(PrecisionRoute::Onnx), _) => taken(Route::Onnx, "that was asked for"),
+            (None, Some(why)) => taken(Route::Onnx, why),
+            (None, None) if has_flag => {
+                taken(Route::Flags, "this TensorRT has one and then chooses the layers by their time")
+            }
+            (None, None) => taken(Route::Onnx, "a builder's flag cannot choose nodes by what they lose"),
+        }
+    }
+}
+
+/// Why a flag will not do, where options ask for what only a conversion of the model can do.
+pub fn needs_conversion(quantization: &QuantizationArgs, selection: &SelectionArgs) -> Option<&'static str> {
+    match () {
+        () if selection.selection().is_given() => {
+            Some("--keep-f32 and --only name nodes, of which a builder's flag knows nothing")
+        }
+        () if quantization.are_given() => {
+            Some("calibration tables, --quantize-ends and --fp32-weights are for a model that is converted")
+        }
+        () => None,
+    }
+}
+
+/// What becomes of the nodes that eight bits leave: half, unless a flag of the builder allows that anyway.
+pub fn default_rest(backend: &dyn Backend) -> Rest {
+    if backend.takes_types_from_model() { Rest::Half(HalfType::Fp16) } else { Rest::Fp32 }
+}
+
+/// What the flags of a builder allow: the precision itself where it goes by a flag, else the types that the converted
+/// model has, where those need a flag too.
+pub fn allowed(target: Target, route: Option<Route>, by_types: bool) -> Precision {
+    match (target, route) {
+        (Target::Fp32, _) | (_, None) => Precision::Fp32,
+        (_, Some(Route::Onnx)) if by_types => Precision::Fp32,
+        (Target::Half(HalfType::Fp16), _) => Precision::Fp16,
+        (Target::Half(HalfType::Bf16), _) => Precision::Bf16,
+        (Target::Int8 | Target::Auto, _) => Precision::Int8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FP16: Target = Target::Half(HalfType::Fp16);
+    const BF16: Target = Target::Half(HalfType::Bf16);
+
+    /// The question for a version of TensorRT.
+    fn question(target: Target, version: u32) -> RouteQuestion {
+        let (asked, needs_conversion) = (None, None);
+        RouteQuestion { target, asked, by_types: version > 10, takes_bf16: version > 8, needs_conversion }
+    }
+
+    fn route(question: RouteQuestion) -> Option<Route> {
+        let taken = question.answer().unwrap();
+        assert!(taken.as_ref().is_none_or(|taken| !taken.reason.is_empty()));
+        taken.map(|taken| taken.route)
+    }
+
+    #[test]
+    fn versions_with_flags_are_given_flags_and_others_another_model() {
+        for target in [FP16, Target::Int8] {
+            let routes = [8, 10, 11].map(|version| route(question(target, version)).unwrap());
+            assert_eq!(routes, [Route::Flags, Route::Flags, Route::Onnx]);
+        }
+        assert_eq!(route(question(Target::Auto, 10)), Some(Route::Onnx));
+        assert_eq!(route(question(Target::Fp32, 11)), None);
+    }
+
+    #[test]
+    fn bf16_is_a_flag_of_10_and_refused_for_8_with_what_to_do_instead() {
+        assert_eq!(route(question(BF16, 10)), Some(Route::Flags));
+        assert_eq!(route(question(BF16, 11)), Some(Route::Onnx));
+        let refused = question(BF16, 8).answer().unwrap_err().to_string();
+        assert!(refused.contains("TensorRT 8 has no BF16: use --precision fp16"), "{refused}");
+    }
+
+    #[test]
+    fn what_was_asked_for_counts_unless_it_contradicts_itself() {
+        let asked = |asked| RouteQuestion { asked: Some(asked), ..question(FP16, 10) };
+        assert_eq!(route(asked(PrecisionRoute::Onnx)), Some(Route::Onnx));
+        assert_eq!(
+            route(RouteQuestion { by_types: true, ..asked(PrecisionRoute::Flags) }),
+            Some(Route::Flags)
+        );
+        let needs_conversion = Some("--only names nodes");
+        assert_eq!(route(RouteQuestion { needs_conversion, ..question(FP16, 10) }), Some(Route::Onnx));
+        let both = RouteQuestion { needs_conversion, ..asked(PrecisionRoute::Flags) };
+        assert!(both.answer().unwrap_err().to_string().starts_with("--only names nodes"));
+        let fp32 = RouteQuestion { target: Target::Fp32, ..asked(PrecisionRoute::Onnx) };
+        assert!(fp32.answer().is_err());
+    }
+
+    #[test]
+    fn flags_allow_what_the_converted_model_has_where_there_are_flags() {
+        assert_eq!(allowed(BF16, Some(Route::Flags), false), Precision::Bf16);
+        assert_eq!(allowed(BF16, Some(Route::Onnx), false), Precision::Bf16);
+        assert_eq!(allowed(Target::Auto, Some(Route::Onnx), false), Precision::Int8);
+        assert_eq!(allowed(Target::Auto, Some(Route::Onnx), true), Precision::Fp32);
+        assert_eq!(allowed(FP16, Some(Route::Flags), true), Precision::Fp16);
+    }
+}
