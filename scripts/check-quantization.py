@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 """Quantises real models to INT8 and holds the results against ONNX Runtime's own quantisation.
 
-Usage: check-quantization.py [--thalweg PATH] [--tensorrt-dir DIR] [--samples N] [--seed N] [--quick] [--keep DIR] [NAME...]
+Usage: check-quantization.py [--method minmax|entropy|percentile] [--thalweg PATH] [--tensorrt-dir DIR] [--samples N]
+                             [--held-out N] [--seed N] [--least N] [--quick]
+                             [--keep DIR] [NAME...]
 Needs: pip install numpy onnx onnxruntime pillow; the models of scripts/fetch-models.py; cargo build --release
 
 For each model of scripts/models.tsv that has samples there, or those that are named: makes samples for calibration and
 others to compare on; quantises with `thalweg convert --precision int8` and with ONNX Runtime's quantize_static, both
-symmetric, weights per channel, by the same methods; checks ours with `onnx.checker`; runs all in ONNX Runtime on the CPU
+symmetric, weights per channel, by the same method; checks ours with `onnx.checker`; runs all in ONNX Runtime on the CPU
 without optimisations, so that Q and DQ round and nothing else differs; and compares with the original by the cosine of
-the worst output: its mean over the samples, and in brackets that of the worst sample. Ours is there twice: with the first and last layers in FP32, as by default, and
-with everything quantised that ONNX Runtime quantises of them. With --tensorrt-dir it says whether TensorRT builds ours.
-Processor time and memory are those of the whole process. Prints a table in Markdown and exits with 1 where fewer than --least
-models are at least as good as the best of ONNX Runtime's: by two methods, and on our operators alone.
+the worst output: its mean over the samples, and in brackets that of the worst sample. Ours is there with the first and last
+layers in FP32, without the correction of biases, with everything quantised that ONNX Runtime quantises of them, and by our own default method; theirs with all
+operators that it quantises, and with those alone that we do. With --tensorrt-dir it says whether TensorRT builds ours.
+Processor time and memory are those of the whole process, ours and theirs by the same method. Prints a table in Markdown and
+exits with 1 where fewer than --least models are at least as good as the better of theirs by the same method; a model
+that theirs cannot quantise is no case.
 """
 
 import argparse
@@ -31,12 +35,18 @@ import rounds
 import samples
 import thalweg
 
-METHODS = ("minmax", "entropy")
+METHODS = ("minmax", "entropy", "percentile")
 # What is quantised by `thalweg`, for a comparison of like with like: ONNX Runtime quantises other operators too.
 OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-THEIRS = {method: [f"--method={method}"] for method in METHODS} | {
-    "minmax, our operators": ["--method=minmax", "--operators", *OPERATORS]
+# Our variants and theirs, with `{}` for the method that both have.
+SAME = "{}"
+OURS = {
+    SAME: ["--calibration-method={}"],
+    "{}, biases as they were": ["--calibration-method={}", "--keep-biases"],
+    "{}, ends too": ["--calibration-method={}", "--quantize-ends"],
+    "default": [],
 }
+THEIRS = {"{}": ["--method={}"], "{}, our operators": ["--method={}", "--operators", *OPERATORS]}
 NOT_A_NUMBER = float("nan")
 
 
@@ -62,12 +72,15 @@ class Check:
     nodes: str = ""
     builds: str = "not tried"
 
-    def best(self, results):
-        return max((it.cosine for it in results.values() if it.cosine == it.cosine), default=NOT_A_NUMBER)
+    def best_of_theirs(self):
+        return max((it.cosine for it in self.theirs.values() if it.cosine == it.cosine), default=NOT_A_NUMBER)
 
-    def is_good(self):
-        """Ours by default against the best of theirs."""
-        return self.ours["default"].cosine >= self.best(self.theirs) or not self.best(self.theirs) > -1
+    def verdict(self):
+        """Ours against the better of theirs, by the same method."""
+        best = self.best_of_theirs()
+        if best != best:
+            return "no case"
+        return "at least as good" if self.ours[SAME].cosine >= best else "worse"
 
 
 # Runs a command and says what it took. A process of its own, and a small one: until it starts the command, a child has
@@ -118,48 +131,53 @@ def quantized(command, path, expected, held_out):
     return result
 
 
-def our_commands(row, arguments, calibration, folder):
-    """The command lines of our variants, and where each writes to."""
-    variants = {"default": [], "all": ["--quantize-ends"]}
-    if not arguments.quick:
-        variants |= {f"all, {method}": ["--quantize-ends", f"--calibration-method={method}"] for method in METHODS}
-    for name, options in variants.items():
-        path = folder / f"{row['name']}.{name.replace(', ', '-')}.onnx"
-        yield name, path, thalweg.quantize_command(arguments.thalweg, row, calibration, path, options)
+def variants(arguments):
+    """Ours: all of them, or the one that is judged."""
+    return {SAME: OURS[SAME]} if arguments.quick else OURS
+
+
+def file_of(row, tool, name, folder):
+    """Where a variant is written to."""
+    return folder / f"{row['name']}.{tool}-{name.format('same').replace(', ', '-').replace(' ', '-')}.onnx"
 
 
 def check(row, arguments, folder):
     """One model."""
     line = Check(row["name"])
     original = reference.session(models.path(row), threads=2, optimised=False)
-    drawn = samples.of_model(row, original, arguments.samples * 2, arguments.seed)
+    drawn = samples.of_model(row, original, arguments.samples + arguments.held_out, arguments.seed)
     held_out = drawn[arguments.samples :]
     calibration = samples.save(drawn[: arguments.samples], folder / f"{row['name']}.samples")
     expected = [original.run(None, sample) for sample in held_out]
-    for name, path, command in our_commands(row, arguments, calibration, folder):
+    for name, options in variants(arguments).items():
+        path = file_of(row, "ours", name, folder)
+        options = [option.format(arguments.method) for option in options]
+        command = thalweg.quantize_command(arguments.thalweg, row, calibration, path, options)
         line.ours[name] = quantized(command, path, expected, held_out)
         if not line.ours[name].problem:
             onnx.checker.check_model(str(path), full_check=True)
     for name, options in THEIRS.items():
-        if arguments.quick and name == "entropy":
-            continue
-        path = folder / f"{row['name']}.onnxruntime-{name.replace(', ', '-').replace(' ', '-')}.onnx"
+        path = file_of(row, "theirs", name, folder)
         script = Path(__file__).with_name("quantize_onnxruntime.py")
+        options = [option.format(arguments.method) for option in options]
         command = [sys.executable, script, models.path(row), path, calibration, *options]
         line.theirs[name] = quantized(command, path, expected, held_out)
-    if arguments.tensorrt_dir and not line.ours["default"].problem:
-        line.builds = build(row, arguments, folder)
+    if arguments.tensorrt_dir:
+        line.builds = build(row, line, arguments, folder)
+    # A long run that is ended early has said something by then.
+    same, best = line.ours[SAME].cosine, line.best_of_theirs()
+    print(f"{line.model}: {same:.5f} beside {best:.5f}, {line.verdict()}", file=sys.stderr)
     return line
 
 
-def build(row, arguments, folder):
+def build(row, line, arguments, folder):
     """Whether TensorRT builds our models, else what it said."""
-    for variant in ("default", "all"):
+    for name in (name for name, result in line.ours.items() if not result.problem):
         try:
-            path = folder / f"{row['name']}.{variant}.onnx"
+            path = file_of(row, "ours", name, folder)
             thalweg.build(arguments.thalweg, row, path, arguments.tensorrt_dir, folder / "engine")
         except thalweg.Failed as failure:
-            return f"no ({variant}): {failure}"
+            return f"no ({name}): {failure}"
     return "yes"
 
 
@@ -167,22 +185,20 @@ def shown(result):
     return f"{result.cosine:.5f} ({result.worst:.3f})" if not result.problem else "fails"
 
 
-def print_table(lines):
-    ours, theirs = list(lines[0].ours), list(lines[0].theirs)
-    heads = [f"ours, {name}" for name in ours] + [f"ONNX Runtime, {name}" for name in theirs] + ["its way"]
-    print("| model | " + " | ".join(heads) + " | s, ours | s, theirs | MB, ours | MB, theirs | TensorRT builds | |")
-    print("| --- |" + " ---: |" * (len(heads) + 4) + " --- | --- |")
+def print_table(lines, method):
+    heads = [f"ours, {name.format(method)}" for name in lines[0].ours] + [f"ONNX Runtime, {name.format(method)}" for name in THEIRS]
+    heads += ["its way", "s, ours", "s, theirs", "MB, ours", "MB, theirs"]
+    print("| model | " + " | ".join(heads) + " | TensorRT builds | |")
+    print("| --- |" + " ---: |" * len(heads) + " --- | --- |")
     for line in lines:
-        cells = [shown(line.ours[name]) for name in ours] + [shown(line.theirs[name]) for name in theirs]
-        cells.append(line.theirs["minmax"].way)
-        mine, other = line.ours["default"], line.theirs["minmax"]
-        costs = f"{mine.seconds:.1f} | {other.seconds:.1f} | {mine.megabytes:.0f} | {other.megabytes:.0f}"
-        verdict = "at least as good" if line.is_good() else "worse"
-        print(f"| {line.model} | {' | '.join(cells)} | {costs} | {line.builds} | {verdict} |")
+        cells = [shown(result) for result in line.ours.values()] + [shown(line.theirs[name]) for name in THEIRS]
+        mine, other = line.ours[SAME], line.theirs[SAME]
+        cells += [other.way, f"{mine.seconds:.1f}", f"{other.seconds:.1f}", f"{mine.megabytes:.0f}", f"{other.megabytes:.0f}"]
+        print(f"| {line.model} | {' | '.join(cells)} | {line.builds} | {line.verdict()} |")
     for line in lines:
         for name, result in {**line.ours, **line.theirs}.items():
             if result.problem:
-                print(f"{line.model}, {name}: {result.problem}", file=sys.stderr)
+                print(f"{line.model}, {name.format(method)}: {result.problem}", file=sys.stderr)
 
 
 def parse_arguments():
@@ -190,9 +206,11 @@ def parse_arguments():
     parser.add_argument("names", nargs="*", metavar="NAME", help="models to check (default: all with samples)")
     parser.add_argument("--thalweg", type=Path, default=thalweg.DEFAULT_BINARY, metavar="PATH")
     parser.add_argument("--tensorrt-dir", type=Path, metavar="DIR", help="TensorRT to build with")
-    parser.add_argument("--samples", type=int, default=16, help="samples to calibrate on, and as many to compare on")
+    parser.add_argument("--method", choices=METHODS, default="minmax", help="how both choose thresholds (default: minmax)")
+    parser.add_argument("--samples", type=int, default=16, help="samples to calibrate on (default: 16)")
+    parser.add_argument("--held-out", type=int, default=48, help="other samples to compare on (default: 48)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="leave out the variants by method")
+    parser.add_argument("--quick", action="store_true", help="leave out ours but that which is judged")
     parser.add_argument("--least", type=int, default=6, help="models that must be at least as good (default: 6)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep models and samples in this folder")
     return parser.parse_args()
@@ -202,10 +220,11 @@ def main():
     arguments = parse_arguments()
     arguments.names = arguments.names or [row["name"] for row in models.read_table() if row["samples"] != "-"]
     lines = rounds.over(arguments, "thalweg-quantize-", check)
-    print_table(lines)
-    good = sum(line.is_good() for line in lines)
-    print(f"\n{good} of {len(lines)} models are at least as close to FP32 as with ONNX Runtime")
-    sys.exit(0 if good >= min(arguments.least, len(lines)) else 1)
+    print_table(lines, arguments.method)
+    verdicts = [line.verdict() for line in lines]
+    good, cases = verdicts.count("at least as good"), len(lines) - verdicts.count("no case")
+    print(f"\n{good} of {cases} models are at least as close to FP32 as with ONNX Runtime, by {arguments.method} on both sides")
+    sys.exit(0 if good >= min(arguments.least, cases) else 1)
 
 
 if __name__ == "__main__":
