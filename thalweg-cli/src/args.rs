@@ -15,9 +15,10 @@ use thalweg::model::zoo::Network;
 use thalweg::precision::AccuracyLimit;
 
 use crate::values::{
-    BatchRange, Counts, counters_parser, format_parser, graph_parser, network_parser, objection_parser,
-    parse_batch_range, parse_count, parse_counts, parse_delay, parse_device, parse_fault, parse_feeding,
-    parse_input_type, parse_positive, parse_seconds, parse_shape, parse_span, parse_tactics,
+    BatchRange, CopyLanes, Counts, counters_parser, format_parser, graph_parser, network_parser,
+    objection_parser, parse_batch_range, parse_copy_lanes, parse_count, parse_counts, parse_delay,
+    parse_device, parse_fault, parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape,
+    parse_span, parse_tactics,
     precision_parser, target_parser, transfers_parser, wait_parser,
 };
 
@@ -270,7 +271,7 @@ pub struct GpuArgs {
 }
 
 /// What a tuned configuration decides.
-const KNOBS: [&str; 15] = [
+const KNOBS: [&str; 16] = [
     "streams",
     "batch",
     "batch_range",
@@ -278,6 +279,7 @@ const KNOBS: [&str; 15] = [
     "submitters",
     "threads_per_stream",
     "cuda_graph",
+    "copy_lanes",
     "wait",
     "transfers",
     "batching_delay_ms",
@@ -428,6 +430,9 @@ pub struct RunArgs {
     /// What is replayed as a CUDA graph
     #[arg(long, value_name = "WHAT", default_value = "off", value_parser = graph_parser())]
     pub cuda_graph: CudaGraph,
+    /// Pairs of copy streams that all streams share in turn [default: a pair for each stream]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub copy_lanes: Option<usize>,
     /// How submitters wait for executions: asleep, asking all the time, or asking for a while and then asleep
     #[arg(long, value_name = "HOW", default_value = "block", value_parser = wait_parser())]
     pub wait: Wait,
@@ -512,6 +517,10 @@ pub struct TuneArgs {
     /// CUDA graphs to try: off, compute, copies [default: what the device can]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = graph_parser())]
     pub cuda_graph: Vec<CudaGraph>,
+    /// Pairs of copy streams to try: own for each stream's own, or how many all streams share; the best one is tried with
+    /// each [default: own]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_copy_lanes)]
+    pub copy_lanes: Vec<CopyLanes>,
     /// Ways to wait to try: block, spin, hybrid [default: block, and spin on a GPU]; the best one is tried with each
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = wait_parser())]
     pub wait: Vec<Wait>,

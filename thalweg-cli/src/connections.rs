@@ -15,7 +15,7 @@ use thalweg::tune::TunedConfig;
 
 use crate::args::{Command, RunArgs, TuneArgs};
 use crate::output::Output;
-use crate::values::Counts;
+use crate::values::{CopyLanes, Counts};
 
 /// What the driver reads (CUDA C++ Programming Guide, "CUDA Environment Variables").
 const VARIABLE: &str = "CUDA_DEVICE_MAX_CONNECTIONS";
@@ -24,8 +24,8 @@ const VARIABLE: &str = "CUDA_DEVICE_MAX_CONNECTIONS";
 const DEFAULT: usize = 8;
 const MOST: &str = "32";
 
-/// CUDA streams of each of our streams whose copies are not in its graph: inputs, computation, outputs.
-const CUDA_STREAMS: usize = 3;
+/// CUDA streams for copies that a stream, or a copy lane that streams share, has: to the device and back.
+const COPY_STREAMS: usize = 2;
 
 /// What is set, as text.
 pub fn setting() -> Option<String> {
@@ -53,13 +53,14 @@ pub fn raise_if_needed(command: &Command, output: &Output) {
 fn most_cuda_streams(command: &Command) -> usize {
     match command {
         Command::Bench(args) if may_be_a_gpu(&args.run.workload.backend) => {
-            let (streams, graph) = of_run(&args.run);
-            let (others, other_graph) = args.beside.as_deref().map_or((0, CudaGraph::Off), of_tuned);
-            cuda_streams(streams, graph).saturating_add(cuda_streams(others, other_graph))
+            let own = of_run(&args.run).cuda_streams();
+            own.saturating_add(args.beside.as_deref().map_or(0, |path| of_tuned(path).cuda_streams()))
         }
         // It tries twice the streams, and other kinds of graph.
         Command::Diagnose(args) if may_be_a_gpu(&args.run.workload.backend) => {
-            cuda_streams(of_run(&args.run).0.saturating_mul(2), CudaGraph::Off)
+            let shape = of_run(&args.run);
+            let streams = shape.streams.saturating_mul(2);
+            Shape { streams, cuda_graph: CudaGraph::Off, ..shape }.cuda_streams()
         }
         Command::Tune(args) if may_be_a_gpu(&args.workload.backend) => of_tune(args),
         _ => 0,
@@ -71,15 +72,37 @@ fn may_be_a_gpu(backend: &str) -> bool {
     matches!(backend, "auto" | "tensorrt")
 }
 
-/// Streams and graph of one configuration.
-fn of_run(args: &RunArgs) -> (usize, CudaGraph) {
-    args.tuned.as_deref().map_or((args.streams, args.cuda_graph), of_tuned)
+/// What decides how many CUDA streams a configuration has.
+#[derive(Clone, Copy)]
+struct Shape {
+    streams: usize,
+    cuda_graph: CudaGraph,
+    copy_lanes: Option<usize>,
 }
 
-fn of_tuned(path: &Path) -> (usize, CudaGraph) {
+impl Shape {
+    fn cuda_streams(self) -> usize {
+        let lanes = match self.cuda_graph {
+            CudaGraph::Copies => 0,
+            CudaGraph::Off | CudaGraph::Compute => self.copy_lanes.unwrap_or(self.streams).min(self.streams),
+        };
+        self.streams.saturating_add(lanes.saturating_mul(COPY_STREAMS))
+    }
+}
+
+fn of_run(args: &RunArgs) -> Shape {
+    let RunArgs { streams, cuda_graph, copy_lanes, .. } = *args;
+    args.tuned.as_deref().map_or(Shape { streams, cuda_graph, copy_lanes }, of_tuned)
+}
+
+fn of_tuned(path: &Path) -> Shape {
     // A file that cannot be read is refused later, with the reason.
-    TunedConfig::read(path)
-        .map_or((0, CudaGraph::Off), |tuned| (tuned.configuration.streams, tuned.configuration.cuda_graph))
+    let configuration = TunedConfig::read(path).ok().map(|tuned| tuned.configuration);
+    configuration.map_or(Shape { streams: 0, cuda_graph: CudaGraph::Off, copy_lanes: None }, |it| Shape {
+        streams: it.streams,
+        cuda_graph: it.cuda_graph,
+        copy_lanes: it.copy_lanes,
+    })
 }
 
 fn of_tune(args: &TuneArgs) -> usize {
@@ -89,11 +112,11 @@ fn of_tune(args: &TuneArgs) -> usize {
         Counts::These(counts) => counts.iter().copied().max().unwrap_or(0),
     };
     let graphs = if args.cuda_graph.is_empty() { &CudaGraph::ALL[..] } else { &args.cuda_graph };
-    graphs.iter().map(|graph| cuda_streams(streams, *graph)).max().unwrap_or(0)
-}
-
-fn cuda_streams(streams: usize, graph: CudaGraph) -> usize {
-    if graph == CudaGraph::Copies { streams } else { streams.saturating_mul(CUDA_STREAMS) }
+    let lanes = if args.copy_lanes.is_empty() { &[CopyLanes(None)][..] } else { &args.copy_lanes };
+    let shapes = graphs.iter().flat_map(|&cuda_graph| {
+        lanes.iter().map(move |lanes| Shape { streams, cuda_graph, copy_lanes: lanes.0 })
+    });
+    shapes.map(Shape::cuda_streams).max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -117,6 +140,14 @@ mod tests {
         assert_eq!(most("thalweg tune m.onnx"), 24);
         assert_eq!(most("thalweg tune m.onnx --streams 1,4,2 --cuda-graph copies"), 4);
         assert_eq!(most("thalweg tune m.onnx --streams 1,4,2 --cuda-graph copies,off"), 12);
+    }
+
+    #[test]
+    fn streams_that_share_copy_lanes_have_one_each_and_two_for_a_lane() {
+        assert_eq!(most("thalweg bench m.onnx --streams 6 --copy-lanes 1"), 8);
+        assert_eq!(most("thalweg diagnose m.onnx --streams 3 --copy-lanes 1"), 8);
+        assert_eq!(most("thalweg tune m.onnx --copy-lanes 1,2"), 12);
+        assert_eq!(most("thalweg tune m.onnx --copy-lanes own,2"), 24);
     }
 
     #[test]

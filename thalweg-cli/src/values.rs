@@ -37,6 +37,19 @@ pub fn parse_counts(text: &str) -> Result<Counts, String> {
     counts.collect::<Result<_, _>>().map(Counts::These)
 }
 
+/// Copy lanes that streams share; `None` for each stream's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyLanes(pub Option<usize>);
+
+/// A count of copy lanes, or `own`.
+pub fn parse_copy_lanes(text: &str) -> Result<CopyLanes, String> {
+    if text == "own" {
+        return Ok(CopyLanes(None));
+    }
+    let lanes = parse_count(text).map_err(|_| "give own, or a count above 0".to_owned())?;
+    Ok(CopyLanes(Some(lanes)))
+}
+
 /// The batches of one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchRange {

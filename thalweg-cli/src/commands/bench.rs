@@ -290,6 +290,7 @@ fn configuration(args: &RunArgs, core_count: usize) -> Configuration {
         submitters: args.submitters,
         threads_per_stream: args.threads_per_stream.unwrap_or(share),
         cuda_graph: args.cuda_graph,
+        copy_lanes: args.copy_lanes,
         wait: args.wait,
         transfers: args.transfers,
         batching_delay: milliseconds(args.batching_delay_ms),

@@ -100,12 +100,13 @@ fn show(
 }
 
 /// Options of `diagnose` that a setup always replaces, or that `bench` does not have. All take a value.
-const REPLACED: [&str; 10] = [
+const REPLACED: [&str; 11] = [
     "--streams",
     "--batch",
     "--depth",
     "--submitters",
     "--cuda-graph",
+    "--copy-lanes",
     "--batching-delay-ms",
     "--request-samples",
     "--tuned",
@@ -194,6 +195,9 @@ fn options(before: &Setup, after: &Setup, is_host: bool) -> String {
     }
     if configuration.cuda_graph != default.cuda_graph {
         text += &format!(" --cuda-graph {}", configuration.cuda_graph);
+    }
+    if let Some(lanes) = configuration.copy_lanes {
+        text += &format!(" --copy-lanes {lanes}");
     }
     if configuration.batching_delay != default.batching_delay {
         text += &format!(" --batching-delay-ms {}", configuration.batching_delay.as_millis());

@@ -159,6 +159,9 @@ fn space(args: &TuneArgs, variant: &Variant, mut space: Space) -> Space {
     if !args.cuda_graph.is_empty() {
         space.cuda_graphs.clone_from(&args.cuda_graph);
     }
+    if !args.copy_lanes.is_empty() {
+        space.copy_lanes = args.copy_lanes.iter().map(|lanes| lanes.0).collect();
+    }
     if !args.wait.is_empty() {
         space.waits.clone_from(&args.wait);
     }

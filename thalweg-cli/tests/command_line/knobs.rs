@@ -1,4 +1,4 @@
-//! How submitters wait, and executions without transfers.
+//! How submitters wait, copy lanes, and executions without transfers.
 
 use crate::models::launch;
 use crate::program::{Scratch, run};
@@ -44,4 +44,21 @@ fn transfers_stay_where_they_cannot_be_left_out() {
         "transfers off: a graph of copies has them inside",
     );
     refused("--backend simulated:h100 --feed 2", "feed 2: with --transfers off");
+}
+
+#[test]
+fn copy_lanes_are_told_and_tried_where_somebody_asks() {
+    let scratch = Scratch::new();
+    let model = launch(&scratch);
+    let line = "bench {} --backend simulated:h100 --streams 4 --copy-lanes 2";
+    let text = run(&format!("{line} {SHORT}"), &[&model]).succeeded().stdout;
+    assert!(text.contains(", 2 copy lanes"), "{text}");
+    run("bench {} --backend cpu --copy-lanes 1", &[&model]).refused(2, &["copy-lanes 1: the cpu backend"]);
+    let out = scratch.path("out");
+    let line = "tune {} --backend simulated:h100 --streams 4 --batch 1 --cuda-graph off --copy-lanes own,2 --time 3 --json --out {}";
+    let said = run(line, &[&model, &out]).succeeded().json();
+    let tried = said["candidates"].as_array().unwrap().iter();
+    let tried = tried.filter(|it| !it["throughput_inferences_per_s"].is_null());
+    assert!(tried.clone().any(|it| it["configuration"]["copy_lanes"] == 2), "{said}");
+    assert!(tried.clone().any(|it| it["configuration"]["copy_lanes"].is_null()));
 }

@@ -155,6 +155,45 @@ fn lanes_on_the_default_stream_wait_for_each_other_and_leave_it_alone_at_their_e
 }
 
 #[test]
+fn lanes_that_share_their_copy_streams_keep_their_numbers_apart() {
+    let stand_in = DriverStandIn::new("lane-shared-copies");
+    let context = stand_in.context();
+    let stream = || Arc::new(Stream::new(&context, StreamPriority::Normal).unwrap());
+    let (h2d, d2h, clock) = (stream(), stream(), EventClock::new(&context).unwrap());
+    let lane = || {
+        let streams = LaneStreams { h2d: Arc::clone(&h2d), compute: stream(), d2h: Arc::clone(&d2h) };
+        let compute = Compute::copies(Arc::clone(&streams.compute));
+        let (input_byte_counts, output_byte_counts) = (vec![BYTE_COUNT], vec![BYTE_COUNT]);
+        let wait = EventWait::AsContext;
+        let mut lane = Lane::new(&LaneSpec {
+            streams,
+            input_byte_counts: input_byte_counts.clone(),
+            output_byte_counts: output_byte_counts.clone(),
+            wait,
+        })
+        .unwrap();
+        let mut host = lane.host_buffers(PinnedMemory::WriteCombined).unwrap();
+        let graph = GraphScope::Compute;
+        let job = Job { compute, batch_size: 1, input_byte_counts, output_byte_counts, graph };
+        let job = lane.prepare(job, &mut host).unwrap();
+        (lane, job, Some(host))
+    };
+    let mut lanes = [lane(), lane()];
+    for value in [1, 2, 3] {
+        for ((lane, job, host), base) in lanes.iter_mut().zip([0, 100]) {
+            let mut filled = host.take().unwrap();
+            filled.inputs[0].fill(base + value);
+            lane.launch(*job, filled).unwrap();
+        }
+        for ((lane, _, host), base) in lanes.iter_mut().zip([0, 100]).rev() {
+            let finished = lane.wait(&clock).unwrap();
+            assert_eq!(&finished.host.outputs[0][..], &[base + value; BYTE_COUNT]);
+            *host = Some(finished.host);
+        }
+    }
+}
+
+#[test]
 fn a_job_is_finished_only_when_its_last_event_is_complete() {
     let mut bench = Bench::new("lane-late", &Streams::One);
     let job = bench.prepare(GraphScope::Off);

@@ -20,6 +20,9 @@ pub struct ExecutorSpec {
     pub threads_per_stream: usize,
     /// What is captured as a CUDA graph; `cpu` knows only [`CudaGraph::Off`].
     pub cuda_graph: CudaGraph,
+    /// Pairs of copy streams that the executors share in turn; `None` for a pair of each executor's own. `cpu` knows only
+    /// that.
+    pub copy_lanes: Option<usize>,
     /// How the submitter will wait.
     pub wait: Wait,
     /// Whether executions copy; `cpu` knows only [`Transfers::On`].

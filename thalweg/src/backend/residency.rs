@@ -42,6 +42,7 @@ mod tests {
             batch_size,
             threads_per_stream,
             cuda_graph,
+            copy_lanes: None,
             wait,
             transfers,
             fault: None,

@@ -25,6 +25,7 @@ pub(super) fn program(tuned: &TunedConfig) -> Result<String, String> {
         ("@DEPTH@", configuration.depth.to_string()),
         ("@BATCH@", configuration.batch_size.to_string()),
         ("@SUBMITTERS@", configuration.submitters.to_string()),
+        ("@COPY_LANES@", configuration.copy_lanes.unwrap_or(configuration.streams).to_string()),
         ("@GRAPH@", graph.to_owned()),
         ("@SPIN@", (configuration.wait != Wait::Block).to_string()),
     ];

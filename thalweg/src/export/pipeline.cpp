@@ -22,6 +22,8 @@
 
 enum class Graph { kOff, kCompute, kCopies };
 constexpr int kStreams = @STREAMS@, kDepth = @DEPTH@, kBatch = @BATCH@, kSubmitters = @SUBMITTERS@;
+// Pairs of streams for copies; where there are fewer than streams, these share them in turn.
+constexpr int kCopyLanes = @COPY_LANES@;
 constexpr Graph kGraph = @GRAPH@;
 constexpr bool kSpin = @SPIN@;
 
@@ -181,9 +183,15 @@ int main(int argc, char **argv) {
   check(engine != nullptr, "TensorRT could not load the engine");
 
   std::vector<Lane> lanes(kStreams);
-  for (Lane &lane : lanes) {
-    for (cudaStream_t *stream : {&lane.h2d, &lane.compute, &lane.d2h})
-      check(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking));
+  for (int i = 0; i < kStreams; ++i) {
+    Lane &lane = lanes[i];
+    lane.h2d = lanes[i % kCopyLanes].h2d;
+    lane.d2h = lanes[i % kCopyLanes].d2h;
+    check(cudaStreamCreateWithFlags(&lane.compute, cudaStreamNonBlocking));
+    if (i < kCopyLanes) {
+      for (cudaStream_t *stream : {&lane.h2d, &lane.d2h})
+        check(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking));
+    }
     for (Slot &slot : lane.slots) prepare(*engine, lane, slot);
   }
   std::atomic<bool> is_over{false};

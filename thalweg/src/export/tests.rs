@@ -99,6 +99,19 @@ fn trtexecs_command_survives_a_shell_and_says_what_it_does_otherwise() {
 }
 
 #[test]
+fn shared_copy_lanes_are_in_the_program_and_else_in_a_comment() {
+    let own = winner();
+    let mut shared = winner();
+    shared.configuration.copy_lanes = Some(2);
+    let lanes = |tuned| export(tuned, Format::Cpp).unwrap();
+    assert!(lanes(&shared).contains("kCopyLanes = 2;") && lanes(&own).contains("kCopyLanes = 4;"));
+    for format in [Format::Triton, Format::Trtexec] {
+        let told = |tuned| export(tuned, format).unwrap().contains("the tuned 2 that all share have no");
+        assert!(told(&shared) && !told(&own), "{format}");
+    }
+}
+
+#[test]
 fn the_program_has_the_configuration_and_no_place_is_left_open() {
     let mut tuned = winner();
     tuned.device.name = "a device\n#error".to_owned();

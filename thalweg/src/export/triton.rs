@@ -112,6 +112,11 @@ fn remarks(tuned: &TunedConfig) -> Vec<String> {
     if configuration.cuda_graph == CudaGraph::Copies {
         remarks.push("Triton's graph has the computation only; the tuned one has the copies too.".to_owned());
     }
+    if let Some(lanes) = configuration.copy_lanes {
+        remarks.push(format!(
+            "Each instance copies on streams of its own; the tuned {lanes} that all share have no field."
+        ));
+    }
     if configuration.wait == Wait::Hybrid {
         remarks.push("Asking for a while and then sleeping has no field; it sleeps.".to_owned());
     }

@@ -49,6 +49,11 @@ fn remarks(tuned: &TunedConfig) -> Vec<String> {
     if configuration.cuda_graph == CudaGraph::Copies {
         remarks.push("Its graph has the computation only; the tuned one has the copies too.".to_owned());
     }
+    if let Some(lanes) = configuration.copy_lanes {
+        remarks.push(format!(
+            "Each of its streams has copy streams of its own; the tuned {lanes} that all share have no option."
+        ));
+    }
     if configuration.submitters > 1 {
         remarks.push(format!(
             "--threads is one thread for each stream; tuned were {} for {} streams.",

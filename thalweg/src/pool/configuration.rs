@@ -26,6 +26,10 @@ pub struct Configuration {
     /// What is captured as a CUDA graph.
     #[serde(default)]
     pub cuda_graph: CudaGraph,
+    /// Pairs of copy streams, to the device and back, that all executors share in turn; `None` gives each executor a
+    /// pair of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_lanes: Option<usize>,
     /// How submitters wait for executions to end.
     #[serde(default)]
     pub wait: Wait,
@@ -50,6 +54,7 @@ impl Default for Configuration {
             submitters: 1,
             threads_per_stream: 1,
             cuda_graph: CudaGraph::Off,
+            copy_lanes: None,
             wait: Wait::Block,
             transfers: Transfers::On,
             batching_delay: Nanos::ZERO,
@@ -67,6 +72,7 @@ impl Configuration {
             batch_size: self.batch_size,
             threads_per_stream: self.threads_per_stream,
             cuda_graph: self.cuda_graph,
+            copy_lanes: self.copy_lanes,
             wait: self.wait,
             transfers: self.transfers,
             fault: self.fault,
@@ -93,6 +99,7 @@ impl Configuration {
             let reason = format!("there are only {} streams to drive", self.streams);
             return Err(invalid("submitters", self.submitters, reason));
         }
+        self.check_copy_lanes()?;
         let possible = &signature.batch_sizes;
         if !possible.contains(&self.batch_size) {
             let reason = format!("the engine runs {} to {} samples", possible.start(), possible.end());
@@ -103,6 +110,20 @@ impl Configuration {
             return Err(invalid("transfers", self.transfers, reason));
         }
         Ok(())
+    }
+
+    fn check_copy_lanes(&self) -> Result<()> {
+        let Some(lanes) = self.copy_lanes else { return Ok(()) };
+        let reason = if lanes == 0 {
+            "must be at least 1".to_owned()
+        } else if lanes > self.streams {
+            format!("there are only {} streams to share them", self.streams)
+        } else if self.cuda_graph == CudaGraph::Copies {
+            "a graph of copies has them inside: use --cuda-graph compute or off".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(invalid("copy-lanes", lanes, reason))
     }
 }
 
@@ -119,6 +140,9 @@ impl fmt::Display for Configuration {
         write!(f, ", {} per stream", counted(self.threads_per_stream, "thread"))?;
         if self.cuda_graph != default.cuda_graph {
             write!(f, ", graph of {}", self.cuda_graph)?;
+        }
+        if let Some(lanes) = self.copy_lanes {
+            write!(f, ", {}", counted(lanes, "copy lane"))?;
         }
         if self.depth != default.depth {
             write!(f, ", depth {}", self.depth)?;

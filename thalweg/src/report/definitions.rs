@@ -91,6 +91,11 @@ const DEFINITIONS: &[(&str, &str)] = &[
     ("depth", "Executions that each stream may have in flight or being filled."),
     ("submitters", "Host threads that drive the streams."),
     (
+        "copy lanes",
+        "Pairs of CUDA streams for copies, one to the device and one back, that all streams share in turn; own gives each \
+         stream a pair of its own.",
+    ),
+    (
         "wait",
         "How a submitter waits for executions to end: block sleeps and sees the end some ten microseconds late, spin \
          asks all the time and keeps a core busy, hybrid asks for 100 us and then sleeps.",

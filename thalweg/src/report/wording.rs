@@ -132,6 +132,11 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// Copy lanes that are shared, or `own`.
+pub(super) fn copy_lanes(lanes: Option<usize>) -> String {
+    lanes.map_or_else(|| "own".to_owned(), count)
+}
+
 /// `4 streams, batch 2`, its CUDA graph, and of the other knobs those that differ from another configuration's.
 fn short_beside(configuration: &Configuration, other: &Configuration) -> String {
     let Configuration { streams, batch_size, cuda_graph, .. } = *configuration;
@@ -149,6 +154,11 @@ fn short_beside(configuration: &Configuration, other: &Configuration) -> String 
         knob(threads, other.threads_per_stream, "thread", " per stream"),
         knob(configuration.depth, other.depth, "slot", " per stream"),
         knob(configuration.submitters, other.submitters, "submitter", ""),
+        match configuration.copy_lanes {
+            lanes if lanes == other.copy_lanes => String::new(),
+            Some(lanes) => format!(", {lanes} copy lane{}", plural(lanes)),
+            None => ", copy lanes of their own".to_owned(),
+        },
     ]
     .concat();
     format!("{streams} stream{}, batch {batch_size}{graph}{others}", plural(streams))

@@ -70,8 +70,9 @@ pub(super) struct Exploration {
     limits: Limits,
     power_limit_watts: Option<f64>,
     predictor: Predictor,
-    /// How the submitters of those wait that predictions are made for, which know nothing of waiting.
-    usual_wait: Wait,
+    /// How the submitters of those wait that predictions are made for, which know nothing of waiting, and the copy lanes
+    /// of those, of which they know nothing either.
+    usual: Usual,
     /// Candidates to measure before predictions count, next one last.
     probes: Vec<usize>,
     /// How many were measured for their latency.
@@ -85,6 +86,31 @@ pub(super) struct Exploration {
     predictions: Vec<Option<Prediction>>,
 }
 
+/// What predictions know nothing of, as it is in the candidates that they are made for.
+#[derive(Clone, Copy, Debug)]
+struct Usual {
+    wait: Wait,
+    copy_lanes: Option<usize>,
+}
+
+impl Usual {
+    fn of(candidates: &[Configuration]) -> Self {
+        let wait = candidates.iter().map(|candidate| candidate.wait).min();
+        let copy_lanes = candidates.iter().map(|candidate| candidate.copy_lanes).min();
+        Self { wait: wait.unwrap_or_default(), copy_lanes: copy_lanes.flatten() }
+    }
+
+    /// The same candidate, as predictions are made for it.
+    fn shape(self, candidate: &Configuration) -> Configuration {
+        let Self { wait, copy_lanes } = self;
+        Configuration { wait, copy_lanes, ..*candidate }
+    }
+
+    fn is(self, candidate: &Configuration) -> bool {
+        self.shape(candidate) == *candidate
+    }
+}
+
 /// What became of the candidates of one kind.
 #[derive(Clone, Copy, Debug, Default)]
 struct Runs {
@@ -95,8 +121,8 @@ struct Runs {
 impl Exploration {
     /// Of these candidates, none of which was measured, on a device with this power limit where it is known.
     pub fn new(candidates: &[Configuration], limits: Limits, power_limit_watts: Option<f64>) -> Self {
-        let usual_wait = candidates.iter().map(|candidate| candidate.wait).min().unwrap_or_default();
-        let is_usual = |candidate: &Configuration| candidate.wait == usual_wait;
+        let usual = Usual::of(candidates);
+        let is_usual = |candidate: &Configuration| usual.is(candidate);
         let mut probes = probes(candidates, is_usual);
         probes.reverse();
         let usual_count = candidates.iter().filter(|candidate| is_usual(candidate)).count();
@@ -105,7 +131,7 @@ impl Exploration {
             limits,
             power_limit_watts,
             predictor: Predictor::new(),
-            usual_wait,
+            usual,
             probes,
             calmer_count: 0,
             is_measured: vec![false; count],
@@ -138,12 +164,11 @@ impl Exploration {
             self.count_run(&configuration, slice);
             if self.is_refused(configuration.cuda_graph) {
                 // What is left of the probes may be of that kind too.
-                self.probes =
-                    probes(candidates, |other| self.may_run(other) && other.wait == self.usual_wait);
+                self.probes = probes(candidates, |other| self.may_run(other) && self.usual.is(other));
                 self.probes.reverse();
             }
         }
-        if slice.failure.is_none() && configuration.wait == self.usual_wait {
+        if slice.failure.is_none() && self.usual.is(&configuration) {
             self.predictor.learn(Observation {
                 configuration,
                 throughput_inferences_per_s: slice.throughput_inferences_per_s,
@@ -190,7 +215,7 @@ impl Exploration {
         let faster = if is_enough { None } else { self.most_promising(candidates, best) };
         let other = || self.other_kind(candidates, leader?);
         let known = faster.or_else(other).or_else(|| self.calmer(candidates, leader?));
-        let chosen = known.or_else(|| self.other_wait(candidates, leader?))?;
+        let chosen = known.or_else(|| self.other_driving(candidates, leader?))?;
         self.predict(chosen, candidates);
         Some(chosen)
     }
@@ -198,8 +223,8 @@ impl Exploration {
     /// Whether a candidate that was not measured has a chance to be noticeably faster than the best one known.
     pub fn has_more(&self, candidates: &[Configuration], leader: Leader) -> bool {
         let faster = || self.most_promising(candidates, Some(leader.throughput));
-        let wait = || self.other_wait(candidates, leader);
-        self.other_kind(candidates, leader).or_else(faster).or_else(wait).is_some()
+        let driving = || self.other_driving(candidates, leader);
+        self.other_kind(candidates, leader).or_else(faster).or_else(driving).is_some()
     }
 
     /// What is like the leader but for the kind of CUDA graph (and the submitters), where nothing of that kind was
@@ -225,10 +250,10 @@ impl Exploration {
         fastest.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1))).map(|(_, candidate)| candidate)
     }
 
-    /// What is like the leader but for the way to wait, where that was not measured. It matters most where executions
-    /// are short, and nothing predicts it.
-    fn other_wait(&self, candidates: &[Configuration], leader: Leader) -> Option<usize> {
-        let shape = |candidate: usize| Configuration { wait: self.usual_wait, ..candidates[candidate] };
+    /// What is like the leader but for the way to wait or the copy lanes, where that was not measured. How one waits
+    /// matters most where executions are short, and nothing predicts either.
+    fn other_driving(&self, candidates: &[Configuration], leader: Leader) -> Option<usize> {
+        let shape = |candidate: usize| self.usual.shape(&candidates[candidate]);
         let is_wanted = |candidate: &usize| {
             !self.is_measured[*candidate]
                 && self.may_run(&candidates[*candidate])
@@ -264,10 +289,9 @@ impl Exploration {
         Some(soonest)
     }
 
-    /// Candidates that were not measured and may run, of those that wait as usual.
+    /// Candidates that were not measured and may run, of those that predictions are made for.
     fn unmeasured(&self, candidates: &[Configuration]) -> impl Iterator<Item = usize> {
-        let is_wanted =
-            |candidate: &Configuration| self.may_run(candidate) && candidate.wait == self.usual_wait;
+        let is_wanted = |candidate: &Configuration| self.may_run(candidate) && self.usual.is(candidate);
         (0..self.is_measured.len()).filter(move |it| !self.is_measured[*it] && is_wanted(&candidates[*it]))
     }
 

@@ -19,6 +19,11 @@ fn asleep() -> Vec<Wait> {
     vec![Wait::Block]
 }
 
+/// What spaces of earlier versions had.
+fn own_lanes() -> Vec<Option<usize>> {
+    vec![None]
+}
+
 /// Streams on a device other than the `cpu` backend's, where streams do not cost cores.
 const DEVICE_STREAMS: [usize; 4] = [1, 2, 4, 8];
 
@@ -42,6 +47,10 @@ pub struct Space {
     pub threads_per_stream: Vec<usize>,
     /// What is captured as a CUDA graph.
     pub cuda_graphs: Vec<CudaGraph>,
+    /// Pairs of copy streams that the executors share; `None` for a pair of each one's own, which is also what as many
+    /// lanes as streams are, and what a graph of copies has.
+    #[serde(default = "own_lanes")]
+    pub copy_lanes: Vec<Option<usize>>,
     /// How submitters wait. The first one is searched; the best one known is measured with the others too.
     #[serde(default = "asleep")]
     pub waits: Vec<Wait>,
@@ -68,6 +77,7 @@ impl Space {
             submitters: vec![1],
             threads_per_stream: if uses_cores { per_core } else { vec![1] },
             cuda_graphs: if uses_cores { vec![CudaGraph::Off] } else { CudaGraph::ALL.to_vec() },
+            copy_lanes: own_lanes(),
             waits: if waits_matter(device) { vec![Wait::Block, Wait::Spin] } else { asleep() },
             batching_delays: vec![Nanos::ZERO],
             least_busy_cores: if uses_cores && cores > CORES_WORTH_IDLING { cores.div_ceil(2) } else { 1 },
@@ -120,6 +130,7 @@ impl Space {
             ("submitters", self.submitters.len()),
             ("threads-per-stream", self.threads_per_stream.len()),
             ("cuda-graph", self.cuda_graphs.len()),
+            ("copy-lanes", self.copy_lanes.len()),
             ("wait", self.waits.len()),
             ("batching-delay", self.batching_delays.len()),
         ];
@@ -164,11 +175,23 @@ impl Space {
         self.batch_sizes.iter().flat_map(move |&batch_size| {
             self.depths.iter().flat_map(move |&depth| {
                 self.cuda_graphs.iter().flat_map(move |&cuda_graph| {
-                    let shaped = Configuration { batch_size, depth, cuda_graph, ..base };
-                    self.waits.iter().flat_map(move |&wait| {
-                        let delays = self.batching_delays.iter();
-                        delays.map(move |&batching_delay| Configuration { wait, batching_delay, ..shaped })
-                    })
+                    self.with_waits(Configuration { batch_size, depth, cuda_graph, ..base })
+                })
+            })
+        })
+    }
+
+    fn with_waits(&self, shaped: Configuration) -> impl Iterator<Item = Configuration> + '_ {
+        self.copy_lanes.iter().flat_map(move |lanes| {
+            let shares = |lanes: &usize| *lanes < shaped.streams && shaped.cuda_graph != CudaGraph::Copies;
+            let copy_lanes = lanes.filter(shares);
+            self.waits.iter().flat_map(move |&wait| {
+                let delays = self.batching_delays.iter();
+                delays.map(move |&batching_delay| Configuration {
+                    copy_lanes,
+                    wait,
+                    batching_delay,
+                    ..shaped
                 })
             })
         })
@@ -292,6 +315,27 @@ mod tests {
         let space = Space { depths: Vec::new(), ..Space::for_device(&cpu(2), &signature(8)) };
         let error = space.candidates(&signature(8), &cpu(2)).unwrap_err();
         assert_eq!(error.to_string(), "depth (empty): give at least one value");
+    }
+
+    #[test]
+    fn copy_lanes_are_shared_by_more_streams_than_there_are_of_them() {
+        let space = Space {
+            streams: vec![1, 2, 4],
+            cuda_graphs: vec![CudaGraph::Compute, CudaGraph::Copies],
+            copy_lanes: vec![None, Some(2)],
+            ..Space::for_device(&cpu(8), &signature(1))
+        };
+        let candidates = space.candidates(&signature(1), &cpu(8)).unwrap();
+        let shared = candidates.iter().filter(|it| it.copy_lanes.is_some());
+        assert!(shared.clone().all(|it| it.streams == 4 && it.cuda_graph == CudaGraph::Compute));
+        assert!(shared.count() > 0 && candidates.iter().any(|it| it.cuda_graph == CudaGraph::Copies));
+    }
+
+    #[test]
+    fn a_space_of_an_earlier_version_has_lanes_of_each_streams_own() {
+        let mut json = serde_json::to_value(Space::for_device(&cpu(2), &signature(1))).unwrap();
+        json.as_object_mut().unwrap().remove("copy_lanes").unwrap();
+        assert_eq!(serde_json::from_value::<Space>(json).unwrap().copy_lanes, [None]);
     }
 
     #[test]

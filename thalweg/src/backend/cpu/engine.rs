@@ -119,6 +119,13 @@ impl CpuEngine {
                 reason: "the cpu backend has no CUDA graphs: use off".to_owned(),
             });
         }
+        if let Some(lanes) = spec.copy_lanes {
+            return Err(Error::InvalidSetting {
+                name: "copy-lanes",
+                value: lanes.to_string(),
+                reason: "the cpu backend copies nothing: leave it out".to_owned(),
+            });
+        }
         if spec.transfers != Transfers::On {
             return Err(Error::InvalidSetting {
                 name: "transfers",

@@ -28,6 +28,7 @@ fn executor_spec(streams: usize, depth: usize, batch_size: usize) -> ExecutorSpe
         batch_size,
         threads_per_stream: 1,
         cuda_graph: CudaGraph::Off,
+        copy_lanes: None,
         wait: Wait::Block,
         transfers: Transfers::On,
         fault: None,

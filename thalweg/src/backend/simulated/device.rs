@@ -3,7 +3,7 @@
 //! In: executions with the time at which the host submitted them. Out: completions, with the time of each
 //! stage. [`Device::run_until`] moves its time; nothing else does.
 //!
-//! Copies of one direction run one after the other. Kernels of different streams run side by side and share
+//! Copies of one direction run one after the other, and those of one stream in the order of their submission. Kernels of different streams run side by side and share
 //! the device as a fluid: as long as what they hold adds up to less than the whole, none slows another; above
 //! it all slow down alike. So all running phases advance at one common rate, and one counter of work done is
 //! enough to know when each of them ends.
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::meter::Totals;
 use super::parameters::Parameters;
 use super::phases::{Holding, Phase, Program};
-use crate::backend::{Completion, CudaGraph, Outcome, Slot, Span, StageTimes, Waker};
+use crate::backend::{Completion, CudaGraph, ExecutorSpec, Outcome, Slot, Span, StageTimes, Waker};
 use crate::random::Random;
 use crate::units::Nanos;
 
@@ -48,6 +48,8 @@ pub(super) struct Device {
     random: Random,
     now_s: f64,
     lanes: Vec<Lane>,
+    /// For each stream for copies to the host what was submitted on it, the oldest first.
+    outgoing: Vec<VecDeque<usize>>,
     runs: Vec<Option<Run>>,
     h2d: CopyEngine,
     d2h: CopyEngine,
@@ -90,6 +92,7 @@ struct Run {
     /// Its own factor on all times: executions differ.
     slowness: f64,
     times: StageTimes,
+    is_computed: bool,
 }
 
 #[derive(Default)]
@@ -131,13 +134,16 @@ impl PartialOrd for Key {
 }
 
 impl Device {
-    pub fn new(parameters: Parameters, lane_count: usize, cuda_graph: CudaGraph, seed: u64) -> Self {
+    /// For the executors of a pool of this shape.
+    pub fn new(parameters: Parameters, spec: &ExecutorSpec, seed: u64) -> Self {
+        let copy_lanes = spec.copy_lanes.unwrap_or(spec.streams).clamp(1, spec.streams.max(1));
         Self {
             parameters,
-            cuda_graph,
+            cuda_graph: spec.cuda_graph,
             random: Random::new(seed),
             now_s: 0.0,
-            lanes: (0..lane_count).map(|_| Lane::default()).collect(),
+            lanes: (0..spec.streams).map(|_| Lane::default()).collect(),
+            outgoing: vec![VecDeque::new(); copy_lanes],
             runs: Vec::new(),
             h2d: CopyEngine::default(),
             d2h: CopyEngine::default(),
@@ -183,7 +189,8 @@ impl Device {
         let times = StageTimes { enqueue: submission.enqueue, ..StageTimes::default() };
         let at_s = submission.copy_at_s;
         let holding = Holding::default();
-        let run = Run { lane, phase: 0, holding, slowness: self.jitter(), times, submission };
+        let slowness = self.jitter();
+        let run = Run { lane, phase: 0, holding, slowness, times, submission, is_computed: false };
         let free = self.runs.iter().position(Option::is_none);
         let index = free.unwrap_or(self.runs.len());
         match free {
@@ -245,6 +252,8 @@ impl Device {
             return;
         }
         self.lanes[lane].is_occupied = true;
+        let outgoing = lane % self.outgoing.len();
+        self.outgoing[outgoing].push_back(run);
         self.h2d.waiting.push_back(run);
         self.start_copy_in();
     }
@@ -334,9 +343,22 @@ impl Device {
         let lane = self.run(run).lane;
         self.lanes[lane].computing = None;
         self.active_count -= 1;
+        self.run(run).is_computed = true;
         self.start_computing(lane);
-        self.d2h.waiting.push_back(run);
+        self.release_copies_out(lane);
         self.start_copy_out();
+    }
+
+    /// A stream copies in the order of submission: what has computed waits for what was submitted before it, also where
+    /// that is of another executor that shares the stream.
+    fn release_copies_out(&mut self, lane: usize) {
+        let outgoing = lane % self.outgoing.len();
+        while let Some(&run) = self.outgoing[outgoing].front()
+            && self.run(run).is_computed
+        {
+            self.outgoing[outgoing].pop_front();
+            self.d2h.waiting.push_back(run);
+        }
     }
 
     fn start_copy_out(&mut self) {

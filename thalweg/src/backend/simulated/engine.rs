@@ -135,8 +135,7 @@ impl Engine for SimulatedEngine {
         self.check_memory(spec)?;
         PlantedFault::check_without_driver(spec.fault, "simulated")?;
         let pool = self.pool_count.fetch_add(1, Ordering::Relaxed);
-        let device =
-            Device::new(self.parameters, spec.streams, spec.cuda_graph, self.seed ^ pool.rotate_left(32));
+        let device = Device::new(self.parameters, spec, self.seed ^ pool.rotate_left(32));
         let device = Arc::new(Mutex::new(device));
         let executor = |stream| -> Box<dyn Executor> {
             Box::new(SimulatedExecutor {

@@ -9,7 +9,7 @@ use thalweg_nvidia::tensorrt::{self, Activations, MemoryAccount};
 use super::executor::TensorRtExecutor;
 use super::meter::CounterAccess;
 use super::profiles::Profiles;
-use super::streams::Streams;
+use super::streams::{SharedLanes, Streams};
 use super::{build, tensors};
 use crate::backend::fitting::make_all;
 use crate::backend::{
@@ -83,15 +83,18 @@ impl Engine for TensorRtEngine {
 
     fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>> {
         self.check_room(spec)?;
+        let shared = self.streams.shared_lanes(&self.context, spec)?;
         let executor = |stream| -> Result<Box<dyn Executor>> {
-            Ok(Box::new(TensorRtExecutor::new(Arc::clone(&self), stream, spec)?))
+            Ok(Box::new(TensorRtExecutor::new(Arc::clone(&self), stream, spec, &shared)?))
         };
         make_all(spec.streams, executor)
     }
 
     fn replay(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Option<Replay>> {
         self.check_room(spec)?;
-        let lanes = |stream| TensorRtExecutor::new(Arc::clone(&self), stream, spec)?.into_lanes(spec);
+        let shared = self.streams.shared_lanes(&self.context, spec)?;
+        let lanes =
+            |stream| TensorRtExecutor::new(Arc::clone(&self), stream, spec, &shared)?.into_lanes(spec);
         let mut lanes = (0..spec.streams).map(lanes).collect::<Result<Vec<_>>>()?;
         // One of each stream in turn, so that the oldest is always the next to wait for.
         let of_depth = |_| lanes.iter_mut().filter_map(Vec::pop).collect::<Vec<_>>();
@@ -140,11 +143,11 @@ impl TensorRtEngine {
     }
 
     /// The streams of one executor, unless a planted fault puts everything on the default stream.
-    pub fn streams(&self, spec: &ExecutorSpec) -> Result<LaneStreams> {
+    pub fn streams(&self, spec: &ExecutorSpec, executor: usize, shared: &SharedLanes) -> Result<LaneStreams> {
         if spec.fault == Some(PlantedFault::DefaultStream) {
             return Ok(LaneStreams::single(&Arc::new(Stream::default_of(&self.context))));
         }
-        self.streams.take(&self.context, spec.cuda_graph)
+        self.streams.take(&self.context, spec.cuda_graph, executor, shared)
     }
 
     fn memory_of(&self, depth: usize, batch_size: usize, context_count: usize) -> Result<EngineMemory> {

@@ -14,6 +14,7 @@ use thalweg_nvidia::execution::{
 
 use super::engine::{TensorRtEngine, byte_counts};
 use super::meter::Meter;
+use super::streams::SharedLanes;
 use super::waiter::Waiter;
 use crate::backend::residency::Residency;
 use crate::backend::{
@@ -58,8 +59,14 @@ struct SlotLane {
 }
 
 impl TensorRtExecutor {
-    pub fn new(engine: Arc<TensorRtEngine>, stream: usize, spec: &ExecutorSpec) -> Result<Self> {
-        let streams = engine.streams(spec)?;
+    /// The executor of this index, with what it shares with the others of its pool.
+    pub fn new(
+        engine: Arc<TensorRtEngine>,
+        stream: usize,
+        spec: &ExecutorSpec,
+        shared: &SharedLanes,
+    ) -> Result<Self> {
+        let streams = engine.streams(spec, stream, shared)?;
         let memory = engine.activation_memory()?;
         let compute = engine.compute(&streams.compute, &memory)?;
         let maker = SlotMaker { engine: &engine, stream, spec, streams, memory, compute };

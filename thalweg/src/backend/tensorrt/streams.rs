@@ -1,11 +1,11 @@
 //! The CUDA streams of all executors on a GPU.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thalweg_nvidia::cuda::{CudaContext, Stream, StreamPriority};
 use thalweg_nvidia::execution::LaneStreams;
 
-use crate::backend::CudaGraph;
+use crate::backend::{CudaGraph, ExecutorSpec};
 use crate::error::Result;
 
 /// Executors whose streams are made before the first of them runs anything: as many as `tune` tries. CUDA runs a graph
@@ -25,12 +25,65 @@ struct Made {
     copies: Vec<Arc<Stream>>,
 }
 
+/// Two streams for copies: to the device and back.
+#[derive(Clone)]
+struct CopyLane {
+    h2d: Arc<Stream>,
+    d2h: Arc<Stream>,
+}
+
+/// The copy lanes that the executors of one pool share; none where each has its own. That a stream is in use shows only
+/// once somebody has it, so shared ones are listed here before the first executor is made.
+pub(super) struct SharedLanes(Vec<CopyLane>);
+
+impl SharedLanes {
+    /// That of one executor: they take them in turn.
+    fn of(&self, executor: usize) -> Option<CopyLane> {
+        let count = self.0.len();
+        (count > 0).then(|| self.0[executor % count].clone())
+    }
+}
+
 impl Streams {
-    /// The streams of one executor: copies on streams of their own, unless a graph has them in its order.
+    /// The copy lanes of a pool that are shared.
+    ///
+    /// # Errors
+    /// Where the driver has no more streams.
+    pub fn shared_lanes(&self, context: &Arc<CudaContext>, spec: &ExecutorSpec) -> Result<SharedLanes> {
+        let mut made = self.made(context)?;
+        let count = spec.copy_lanes.unwrap_or(0).min(spec.streams);
+        let mut lanes = Vec::with_capacity(count);
+        for _ in 0..count {
+            lanes.push(made.copy_lane(context)?);
+        }
+        Ok(SharedLanes(lanes))
+    }
+
+    /// The streams of one executor: copies on shared streams or on its own, unless a graph has them in its order.
     ///
     /// # Errors
     /// Where the driver has no more of them.
-    pub fn take(&self, context: &Arc<CudaContext>, graph: CudaGraph) -> Result<LaneStreams> {
+    pub fn take(
+        &self,
+        context: &Arc<CudaContext>,
+        graph: CudaGraph,
+        executor: usize,
+        shared: &SharedLanes,
+    ) -> Result<LaneStreams> {
+        let mut made = self.made(context)?;
+        let compute = unused(&mut made.compute, context)?;
+        if graph == CudaGraph::Copies {
+            return Ok(LaneStreams::single(&compute));
+        }
+        let CopyLane { h2d, d2h } = match shared.of(executor) {
+            Some(lane) => lane,
+            None => made.copy_lane(context)?,
+        };
+        Ok(LaneStreams { h2d, compute, d2h })
+    }
+
+    /// All streams, the early ones made.
+    fn made(&self, context: &Arc<CudaContext>) -> Result<MutexGuard<'_, Made>> {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if made.compute.is_empty() {
             for _ in 0..EARLY {
@@ -38,14 +91,14 @@ impl Streams {
                 made.copies.extend([new(context)?, new(context)?]);
             }
         }
-        let compute = unused(&mut made.compute, context)?;
-        match graph {
-            CudaGraph::Copies => Ok(LaneStreams::single(&compute)),
-            CudaGraph::Off | CudaGraph::Compute => {
-                let h2d = unused(&mut made.copies, context)?;
-                Ok(LaneStreams { h2d, compute, d2h: unused(&mut made.copies, context)? })
-            }
-        }
+        Ok(made)
+    }
+}
+
+impl Made {
+    fn copy_lane(&mut self, context: &Arc<CudaContext>) -> Result<CopyLane> {
+        let h2d = unused(&mut self.copies, context)?;
+        Ok(CopyLane { h2d, d2h: unused(&mut self.copies, context)? })
     }
 }
 

@@ -110,6 +110,45 @@ fn without_transfers_each_slot_copies_once() {
 }
 
 #[test]
+fn a_copy_lane_for_each_stream_is_what_each_has_of_its_own() {
+    let with = |copy_lanes| {
+        let configuration = Configuration { copy_lanes, ..eight_streams() };
+        let workload = workload(Network::Resnet50);
+        run(&workload, configuration, closed_loop(16), Duration::from_millis(50)).unwrap().records
+    };
+    assert_eq!(with(None), with(Some(8)));
+}
+
+#[test]
+fn copies_of_one_lane_leave_in_the_order_in_which_executions_were_submitted() {
+    let overtaking = |copy_lanes| {
+        let configuration = Configuration { copy_lanes, ..eight_streams() };
+        let workload = workload(Network::Resnet50);
+        let measured = run(&workload, configuration, closed_loop(16), Duration::from_millis(50)).unwrap();
+        assert!(measured.verification.verified_samples > 0);
+        let mut stages: Vec<_> = measured.records.iter().map(|record| record.stages).collect();
+        stages.sort_by_key(|stages| stages.enqueue.start);
+        stages.windows(2).filter(|pair| pair[1].d2h.start < pair[0].d2h.start).count()
+    };
+    assert_eq!(overtaking(Some(1)), 0);
+    assert!(overtaking(None) > 0);
+}
+
+#[test]
+fn copy_lanes_that_nobody_shares_are_refused() {
+    let refused = |configuration: Configuration| {
+        let load = closed_loop(16);
+        let run = run(&workload(Network::Launch), configuration, load, Duration::from_millis(10));
+        run.map(drop).unwrap_err().to_string()
+    };
+    let with = |copy_lanes| Configuration { copy_lanes: Some(copy_lanes), ..eight_streams() };
+    assert_eq!(refused(with(0)), "copy-lanes 0: must be at least 1");
+    assert_eq!(refused(with(9)), "copy-lanes 9: there are only 8 streams to share them");
+    let inside = Configuration { cuda_graph: CudaGraph::Copies, ..with(2) };
+    assert!(refused(inside).starts_with("copy-lanes 2: a graph of copies has them inside"));
+}
+
+#[test]
 fn a_graph_with_its_copies_cannot_leave_them_out() {
     let configuration =
         Configuration { cuda_graph: CudaGraph::Copies, transfers: Transfers::Off, ..eight_streams() };

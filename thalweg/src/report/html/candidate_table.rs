@@ -39,23 +39,31 @@ impl CandidateTable {
     pub(super) fn of(outcome: &TuneOutcome) -> Option<Self> {
         let candidates = &outcome.candidates;
         let has_delay = candidates.iter().any(|it| it.configuration.batching_delay > Nanos::ZERO);
+        let has_lanes = candidates.iter().any(|it| it.configuration.copy_lanes.is_some());
         let has_prediction = candidates.iter().any(|it| it.predicted.is_some());
         let fastest = candidates.iter().filter_map(throughput).fold(0.0, f64::max);
         let shown = candidates.iter().take(ROWS_SHOWN).enumerate();
         let rows = shown.map(|(index, candidate)| {
             let mut cells = cells(candidate, outcome.pareto.contains(&index), has_delay, fastest);
+            if has_lanes {
+                let lanes = wording::copy_lanes(candidate.configuration.copy_lanes);
+                cells.insert(COLUMNS_TO_GRAPH, Cell::number(lanes, None));
+            }
             if has_prediction {
                 cells.insert(cells.len() - COLUMNS_AFTER_THROUGHPUT, predicted(candidate));
             }
             Row { class: class(candidate), title: candidate_title(candidate), cells }
         });
         (!candidates.is_empty()).then(|| Self {
-            heads: heads(has_delay, has_prediction),
+            heads: heads(has_lanes, has_delay, has_prediction),
             rows: rows.collect(),
             note: note(outcome),
         })
     }
 }
+
+/// Streams, batch, depth, submitters, threads and graph.
+const COLUMNS_TO_GRAPH: usize = 6;
 
 /// Median, p99, front and standing.
 const COLUMNS_AFTER_THROUGHPUT: usize = 4;
@@ -70,8 +78,11 @@ fn throughput(candidate: &Candidate) -> Option<f64> {
     candidate.throughput_inferences_per_s.map(|it| it.value).filter(|it| it.is_finite())
 }
 
-fn heads(has_delay: bool, has_prediction: bool) -> Vec<&'static str> {
+fn heads(has_lanes: bool, has_delay: bool, has_prediction: bool) -> Vec<&'static str> {
     let mut heads = vec!["streams", "batch", "depth", "submitters", "threads", "graph"];
+    if has_lanes {
+        heads.push("copy lanes");
+    }
     if has_delay {
         heads.push("delay, ms");
     }

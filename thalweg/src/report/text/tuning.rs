@@ -100,13 +100,14 @@ struct Knob {
     value: fn(&Configuration) -> String,
 }
 
-const KNOBS: [Knob; 8] = [
+const KNOBS: [Knob; 9] = [
     Knob { name: "streams", head: "streams", value: |it| wording::count(it.streams) },
     Knob { name: "batch", head: "batch", value: |it| wording::count(it.batch_size) },
     Knob { name: "depth", head: "depth", value: |it| wording::count(it.depth) },
     Knob { name: "submitters", head: "sub-\nmitters", value: |it| wording::count(it.submitters) },
     Knob { name: "threads", head: "threads", value: |it| wording::count(it.threads_per_stream) },
     Knob { name: "graph", head: "graph", value: |it| it.cuda_graph.to_string() },
+    Knob { name: "copy lanes", head: "copy\nlanes", value: |it| wording::copy_lanes(it.copy_lanes) },
     Knob { name: "wait", head: "wait", value: |it| it.wait.to_string() },
     Knob { name: "delay", head: "delay", value: |it| it.batching_delay.to_string() },
 ];
@@ -193,12 +194,14 @@ fn footnote(outcome: &TuneOutcome) -> String {
     notes.join(" ")
 }
 
-/// The values of the knobs without a column. No batching delay and no core kept busy by waiting are nothing to say.
+/// The values of the knobs without a column. No batching delay, no core kept busy by waiting and copy streams of each
+/// stream's own are nothing to say.
 fn same_for_all(candidates: &[Candidate]) -> Option<String> {
     let first = &candidates.first()?.configuration;
     let is_said = |knob: &&Knob| match knob.name {
         "delay" => first.batching_delay > Nanos::ZERO,
         "wait" => first.wait != Wait::Block,
+        "copy lanes" => first.copy_lanes.is_some(),
         _ => true,
     };
     let (_, same) = knobs(candidates);
