@@ -18,8 +18,7 @@ use crate::values::{
     BatchRange, CopyLanes, Counts, counters_parser, format_parser, graph_parser, network_parser,
     objection_parser, parse_batch_range, parse_copy_lanes, parse_count, parse_counts, parse_delay,
     parse_device, parse_fault, parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape,
-    parse_span, parse_tactics,
-    precision_parser, target_parser, transfers_parser, wait_parser,
+    parse_span, parse_tactics, precision_parser, target_parser, transfers_parser, wait_parser,
 };
 
 pub use precision::{
@@ -102,6 +101,11 @@ pub struct DoctorArgs {
     /// Samples per execution [default: the engine's most]
     #[arg(long, requires = "engine", value_parser = parse_count)]
     pub batch: Option<usize>,
+    /// What is replayed as a CUDA graph, which takes an execution context for each slot
+    #[arg(
+        long, value_name = "WHAT", default_value = "off", requires = "engine", value_parser = graph_parser()
+    )]
+    pub cuda_graph: CudaGraph,
     #[command(flatten)]
     pub gpu: GpuArgs,
 }

@@ -11,9 +11,10 @@ use std::path::Path;
 use std::process;
 
 use thalweg::backend::CudaGraph;
+use thalweg::engine::EngineSource;
 use thalweg::tune::TunedConfig;
 
-use crate::args::{Command, RunArgs, TuneArgs};
+use crate::args::{BuilderArgs, Command, RunArgs, TuneArgs};
 use crate::output::Output;
 use crate::values::{CopyLanes, Counts};
 
@@ -78,6 +79,9 @@ struct Shape {
     streams: usize,
     cuda_graph: CudaGraph,
     copy_lanes: Option<usize>,
+    /// Streams that each execution may use besides its own. Where the build was not told, TensorRT decides, and they are
+    /// not counted.
+    aux_streams: usize,
 }
 
 impl Shape {
@@ -86,23 +90,43 @@ impl Shape {
             CudaGraph::Copies => 0,
             CudaGraph::Off | CudaGraph::Compute => self.copy_lanes.unwrap_or(self.streams).min(self.streams),
         };
-        self.streams.saturating_add(lanes.saturating_mul(COPY_STREAMS))
+        let computing = self.streams.saturating_mul(1 + self.aux_streams);
+        computing.saturating_add(lanes.saturating_mul(COPY_STREAMS))
     }
 }
 
 fn of_run(args: &RunArgs) -> Shape {
     let RunArgs { streams, cuda_graph, copy_lanes, .. } = *args;
-    args.tuned.as_deref().map_or(Shape { streams, cuda_graph, copy_lanes }, of_tuned)
+    let aux_streams = most_aux_streams(&args.workload.builder);
+    match args.tuned.as_deref() {
+        Some(path) => {
+            let tuned = of_tuned(path);
+            Shape { aux_streams: aux_streams.max(tuned.aux_streams), ..tuned }
+        }
+        None => Shape { streams, cuda_graph, copy_lanes, aux_streams },
+    }
 }
 
 fn of_tuned(path: &Path) -> Shape {
     // A file that cannot be read is refused later, with the reason.
-    let configuration = TunedConfig::read(path).ok().map(|tuned| tuned.configuration);
-    configuration.map_or(Shape { streams: 0, cuda_graph: CudaGraph::Off, copy_lanes: None }, |it| Shape {
+    let Ok(TunedConfig { configuration: it, engine, .. }) = TunedConfig::read(path) else {
+        return Shape { streams: 0, cuda_graph: CudaGraph::Off, copy_lanes: None, aux_streams: 0 };
+    };
+    let aux_streams = match engine {
+        Some(EngineSource::Built(spec)) => spec.options.aux_streams.unwrap_or(0),
+        Some(EngineSource::File(_)) | None => 0,
+    };
+    Shape {
         streams: it.streams,
         cuda_graph: it.cuda_graph,
         copy_lanes: it.copy_lanes,
-    })
+        aux_streams: aux_streams.into(),
+    }
+}
+
+/// The most of those that the builder is asked to try.
+fn most_aux_streams(args: &BuilderArgs) -> usize {
+    args.aux_streams.iter().copied().max().unwrap_or(0).into()
 }
 
 fn of_tune(args: &TuneArgs) -> usize {
@@ -113,8 +137,9 @@ fn of_tune(args: &TuneArgs) -> usize {
     };
     let graphs = if args.cuda_graph.is_empty() { &CudaGraph::ALL[..] } else { &args.cuda_graph };
     let lanes = if args.copy_lanes.is_empty() { &[CopyLanes(None)][..] } else { &args.copy_lanes };
+    let aux_streams = most_aux_streams(&args.workload.builder);
     let shapes = graphs.iter().flat_map(|&cuda_graph| {
-        lanes.iter().map(move |lanes| Shape { streams, cuda_graph, copy_lanes: lanes.0 })
+        lanes.iter().map(move |lanes| Shape { streams, cuda_graph, copy_lanes: lanes.0, aux_streams })
     });
     shapes.map(Shape::cuda_streams).max().unwrap_or(0)
 }
@@ -148,6 +173,12 @@ mod tests {
         assert_eq!(most("thalweg diagnose m.onnx --streams 3 --copy-lanes 1"), 8);
         assert_eq!(most("thalweg tune m.onnx --copy-lanes 1,2"), 12);
         assert_eq!(most("thalweg tune m.onnx --copy-lanes own,2"), 24);
+    }
+
+    #[test]
+    fn each_execution_has_its_auxiliary_streams_besides() {
+        assert_eq!(most("thalweg bench m.onnx --streams 2 --aux-streams 2"), 10);
+        assert_eq!(most("thalweg tune m.onnx --streams 2 --cuda-graph copies --aux-streams 0,3"), 8);
     }
 
     #[test]

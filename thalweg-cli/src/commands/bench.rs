@@ -269,8 +269,8 @@ fn engine_as_tuned(
 
 /// Tells the device memory that the streams will take.
 fn note_memory(workload: &Workload, configuration: &Configuration, output: &Output) -> anyhow::Result<()> {
-    let Configuration { streams, depth, batch_size, .. } = *configuration;
-    if let Some(memory) = workload.engine.memory(depth, batch_size)? {
+    let Configuration { streams, depth, batch_size, cuda_graph, .. } = *configuration;
+    if let Some(memory) = workload.engine.memory(depth, batch_size, cuda_graph)? {
         output.note(&format!(
             "device memory: {} of weights and {streams} x {} (activations and slots); at most {} streams fit",
             Bytes(memory.weights_bytes),

@@ -29,7 +29,7 @@ fn show_memory(path: &Path, args: &DoctorArgs, output: &Output) -> anyhow::Resul
     let backend = backend::open(&stored.engine.backend, &surroundings(&args.gpu))?;
     let engine = backend.load(&stored.engine)?;
     let batch_size = args.batch.unwrap_or(*engine.signature().batch_sizes.end());
-    let memory = engine.memory(args.depth, batch_size)?;
+    let memory = engine.memory(args.depth, batch_size, args.cuda_graph)?;
     let memory = memory.context("the engine takes memory of the host only")?;
     output.result(
         || {

@@ -200,12 +200,13 @@ pub trait Engine: Send + Sync {
         None
     }
 
-    /// The device memory that executors of this shape would take; `None` where the device has no memory of its own.
+    /// The device memory that executors of this shape would take; `None` where the device has no memory of its own. A
+    /// CUDA graph has an execution context for each slot.
     ///
     /// # Errors
     /// Where the device does not tell.
-    fn memory(&self, depth: usize, batch_size: usize) -> Result<Option<EngineMemory>> {
-        let _ = (depth, batch_size);
+    fn memory(&self, depth: usize, batch_size: usize, cuda_graph: CudaGraph) -> Result<Option<EngineMemory>> {
+        let _ = (depth, batch_size, cuda_graph);
         Ok(None)
     }
 

@@ -47,7 +47,7 @@ pub use space::{Space, baseline, saturating_load};
 pub use sweep::{Sweep, SweepPoint, sweep_with};
 pub use tuned::{TUNED_VERSION, TunedConfig};
 
-use crate::backend::DeviceSpec;
+use crate::backend::{DeviceSpec, EngineMemory};
 use crate::engine::EngineSource;
 use crate::error::Result;
 use crate::files::OutputFolder;

@@ -11,8 +11,8 @@ use super::parameters::Parameters;
 use super::phases::Program;
 use crate::backend::residency::Residency;
 use crate::backend::{
-    Completion, CudaGraph, Engine, Executor, ExecutorSpec, HostTensor, Observer, PlantedFault, Precision,
-    Rejected, Slot, SlotId, Span, Waker,
+    Completion, CudaGraph, Engine, EngineMemory, Executor, ExecutorSpec, HostTensor, Observer, PlantedFault,
+    Precision, Rejected, Slot, SlotId, Span, Waker,
 };
 use crate::error::{Error, Result, Room};
 use crate::model::{DataType, Model, Signature, TensorSpec};
@@ -72,32 +72,39 @@ impl SimulatedEngine {
     }
 
     fn check_memory(&self, spec: &ExecutorSpec) -> Result<()> {
-        let needed = self.memory(spec)?;
-        let available = self.parameters.sheet.memory;
-        if needed <= available {
+        let memory = self.memory_of(spec.depth, spec.batch_size)?;
+        let (needed, available) = (memory.total_bytes(spec.streams), self.parameters.sheet.memory);
+        if needed <= available.0 {
             return Ok(());
         }
-        let fits_with = |streams: &usize| {
-            self.memory(&ExecutorSpec { streams: *streams, ..spec.clone() }).is_ok_and(|it| it <= available)
-        };
+        let fits = usize::try_from(memory.largest_executor_count()).unwrap_or(usize::MAX);
         Err(Error::DoesNotFit {
             streams: spec.streams,
-            fits: (1..spec.streams).rev().find(fits_with).unwrap_or(0),
+            fits,
             room: Room::Memory,
-            reason: format!("at batch {} they need {needed} of {available}", spec.batch_size),
+            reason: format!("at batch {} they need {} of {available}", spec.batch_size, Bytes(needed)),
         })
     }
 
     /// Weights once; for each executor the activations, and for each of its slots inputs and outputs.
-    fn memory(&self, spec: &ExecutorSpec) -> Result<Bytes> {
-        let work = self.work(spec.batch_size)?;
+    fn memory_of(&self, depth: usize, batch_size: usize) -> Result<EngineMemory> {
+        let work = self.work(batch_size)?;
         let scale = self.parameters.element_bytes / DataType::F32.byte_count() as f64;
+        let weights = whole_bytes(work.weight_bytes as f64 * scale);
         // The largest node's tensors, and a second set that is being written meanwhile.
-        let activations = 2.0 * work.largest_node_bytes as f64 * scale;
-        let transfers = transfer_bytes(&self.declared.inputs, spec.batch_size)
-            + transfer_bytes(&self.declared.outputs, spec.batch_size);
-        let executor = activations + transfers * spec.depth as f64;
-        Ok(whole_bytes(work.weight_bytes as f64 * scale + executor * spec.streams as f64))
+        let activations = whole_bytes(2.0 * work.largest_node_bytes as f64 * scale);
+        let transfers = transfer_bytes(&self.declared.inputs, batch_size)
+            + transfer_bytes(&self.declared.outputs, batch_size);
+        Ok(EngineMemory {
+            weights_bytes: weights.0,
+            activation_bytes: activations.0,
+            context_bytes: 0,
+            context_count: 1,
+            slot_bytes: whole_bytes(transfers).0,
+            depth,
+            batch_size,
+            free_bytes: self.parameters.sheet.memory.0.saturating_sub(weights.0),
+        })
     }
 }
 
@@ -125,6 +132,10 @@ impl Engine for SimulatedEngine {
 
     fn precision(&self) -> Option<Precision> {
         Some(if self.parameters.element_bytes > 1.0 { Precision::Fp16 } else { Precision::Int8 })
+    }
+
+    fn memory(&self, depth: usize, batch_size: usize, _: CudaGraph) -> Result<Option<EngineMemory>> {
+        self.memory_of(depth, batch_size).map(Some)
     }
 
     fn is_simulated(&self) -> bool {

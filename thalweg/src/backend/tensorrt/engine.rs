@@ -71,9 +71,8 @@ impl Engine for TensorRtEngine {
         self.precision
     }
 
-    fn memory(&self, depth: usize, batch_size: usize) -> Result<Option<EngineMemory>> {
-        // With graphs, which take the most.
-        self.memory_of(depth, batch_size, 1 + depth).map(Some)
+    fn memory(&self, depth: usize, batch_size: usize, cuda_graph: CudaGraph) -> Result<Option<EngineMemory>> {
+        self.memory_of(depth, batch_size, context_count(depth, cuda_graph)).map(Some)
     }
 
     fn layers_json(&self) -> Option<Result<String>> {
@@ -173,18 +172,19 @@ impl TensorRtEngine {
 
     fn check_profiles(&self, spec: &ExecutorSpec) -> Result<()> {
         let Some(most) = self.profiles.most_contexts() else { return Ok(()) };
-        let fits = most / context_count(spec);
+        let needed = context_count(spec.depth, spec.cuda_graph);
+        let fits = most / needed;
         if spec.streams <= fits {
             return Ok(());
         }
-        let needed = context_count(spec);
         let reason =
             format!("each takes {needed} of the {most} optimization profiles, which contexts cannot share");
         Err(Error::DoesNotFit { streams: spec.streams, fits, room: Room::Profiles, reason })
     }
 
     fn check_memory(&self, spec: &ExecutorSpec) -> Result<()> {
-        let memory = self.memory_of(spec.depth, spec.batch_size, context_count(spec))?;
+        let contexts = context_count(spec.depth, spec.cuda_graph);
+        let memory = self.memory_of(spec.depth, spec.batch_size, contexts)?;
         if spec.streams as u64 <= memory.largest_executor_count() {
             return Ok(());
         }
@@ -204,8 +204,8 @@ impl TensorRtEngine {
 }
 
 /// Execution contexts of one executor: one for batches without a graph, and one for each graph.
-fn context_count(spec: &ExecutorSpec) -> usize {
-    1 + if spec.cuda_graph == CudaGraph::Off { 0 } else { spec.depth }
+fn context_count(depth: usize, cuda_graph: CudaGraph) -> usize {
+    1 + if cuda_graph == CudaGraph::Off { 0 } else { depth }
 }
 
 /// Bytes of each tensor at a batch size.

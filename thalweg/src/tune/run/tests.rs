@@ -9,6 +9,7 @@ use super::super::{Compliance, Policy, Space, TunedConfig, sweep, sweep_with, tu
 use super::*;
 use crate::backend::Counters;
 use crate::backend::simulated::SimulatedBackend;
+use crate::backend::{Counters, EngineMemory};
 use crate::engine::MaxBatch;
 use crate::measure::{StopSignal, Workload, WorkloadSpec};
 use crate::model::Model;
