@@ -144,6 +144,18 @@ fn a_producer_waits_until_a_response_is_dropped() {
 }
 
 #[test]
+fn a_pool_without_requests_says_that_it_lacks_input() {
+    let pool =
+        start(Doubler::new(8), Configuration { streams: 2, submitters: 2, ..Configuration::default() });
+    let first = pool.state();
+    assert!(first.is_input_starved() && first.executors == 2, "{first:?}");
+    std::thread::sleep(Duration::from_millis(20));
+    let share = pool.producer().state().starved_share_since(&first).unwrap();
+    assert!(share > 0.99, "{share}");
+    pool.stop().expect("the pool stops");
+}
+
+#[test]
 fn a_failed_execution_keeps_its_inputs_and_the_stream_goes_on() {
     let configuration = Configuration { depth: 3, ..Configuration::default() };
     let pool = start(Doubler::new(1), configuration);

@@ -67,6 +67,51 @@ fn with_a_delay_later_requests_join_the_open_slot() {
     assert_eq!(step(&mut scheduler, 110, Event::Tick), [enqueue(0, 3)]);
 }
 
+/// Starved executors, and the time in which any was.
+fn starving(scheduler: &Scheduler, now: u64) -> (usize, u64) {
+    let state = scheduler.state(Nanos(now));
+    (state.starved_executors, state.starved.0)
+}
+
+#[test]
+fn an_executor_lacks_input_while_nothing_of_it_runs_and_a_slot_is_free_or_being_filled() {
+    let mut scheduler = Scheduler::new(spec());
+    step(&mut scheduler, 100, Event::Tick);
+    assert_eq!(starving(&scheduler, 110), (1, 10));
+    step(&mut scheduler, 120, reserve(0, 4));
+    assert_eq!(starving(&scheduler, 150), (1, 50), "what is being filled cannot run");
+    step(&mut scheduler, 150, commit(0, 4));
+    assert_eq!(starving(&scheduler, 1_000), (0, 50));
+    step(&mut scheduler, 1_000, completed(0));
+    assert_eq!(starving(&scheduler, 1_001), (1, 51));
+    assert!(scheduler.state(Nanos(1_001)).is_input_starved());
+}
+
+#[test]
+fn an_executor_whose_slots_are_all_with_consumers_does_not_lack_input() {
+    let mut scheduler = Scheduler::new(SchedulerSpec { depth: 1, ..spec() });
+    step(&mut scheduler, 0, reserve(0, 4));
+    step(&mut scheduler, 10, commit(0, 4));
+    step(&mut scheduler, 20, completed(0));
+    assert_eq!(starving(&scheduler, 30), (0, 10));
+    step(&mut scheduler, 40, Event::Release { slot: 0 });
+    assert_eq!(starving(&scheduler, 45), (1, 15));
+}
+
+#[test]
+fn each_executor_counts_for_itself_and_a_lost_one_no_more() {
+    let mut scheduler = Scheduler::new(SchedulerSpec { executor_count: 2, ..spec() });
+    step(&mut scheduler, 0, reserve(0, 4));
+    step(&mut scheduler, 10, commit(0, 4));
+    assert_eq!(starving(&scheduler, 20), (1, 30));
+    let before = scheduler.state(Nanos(20));
+    let after = scheduler.state(Nanos(40));
+    assert_eq!(after.starved_share_since(&before), Some(0.5));
+    step(&mut scheduler, 40, lost(0));
+    assert_eq!(starving(&scheduler, 50), (1, 60));
+    assert_eq!(scheduler.state(Nanos(50)).executors, 1);
+}
+
 #[test]
 fn a_full_slot_does_not_wait_for_its_deadline() {
     let mut scheduler = Scheduler::new(SchedulerSpec { batching_delay: Nanos(100), ..spec() });

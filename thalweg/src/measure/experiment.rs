@@ -11,7 +11,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::feed::{Asking, Feed};
 use super::host_use::HostUse;
-use super::observation::Observation;
+use super::observation::{Observation, Situation};
 use super::{Arrival, Feeding, Load, Measurement, Workload, virtual_run};
 use crate::backend::{Observer, PlantedFault, Transfers};
 use crate::error::{Error, Result};
@@ -181,6 +181,10 @@ impl Experiment<'_> {
     }
 }
 
+fn situation(pool: &ExecutionPool) -> Situation {
+    Situation { host: HostUse::now(), pool: pool.state() }
+}
+
 /// Reads responses until the windows agree, there are enough of them, or nothing more is to be had: somebody
 /// stopped it, or all streams are lost.
 fn read(
@@ -198,7 +202,7 @@ fn read(
     }
     while !observation.is_complete() && !stop.is_requested() {
         match responses.next_within(STOP_CHECK) {
-            Ok(response) => observation.take(&response, &HostUse::now)?,
+            Ok(response) => observation.take(&response, &|| situation(pool))?,
             Err(NoResponse::Yet) if sender_is_gone() => break,
             Err(NoResponse::Yet) => continue,
             Err(NoResponse::Ever) => break,
@@ -207,7 +211,7 @@ fn read(
             let _ = permit.send(());
         }
     }
-    observation.end(HostUse::now());
+    observation.end(situation(pool));
     drop(permit);
     // Whatever still runs is left to the pool's stop.
     Ok(())

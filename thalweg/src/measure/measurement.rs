@@ -188,6 +188,10 @@ pub struct Measurement {
     pub latency: LatencySummary,
     /// Median times of the stages.
     pub stages: StageSummary,
+    /// Part of the executors' time, 0 to 1, in which they had nothing to run for want of input, over all windows. `None`
+    /// where nobody counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starved_share: Option<f64>,
     /// How much of the stages ran at the same time; `None` where none has a length.
     #[serde(default)]
     pub overlap: Option<Overlap>,

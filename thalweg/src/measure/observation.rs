@@ -11,7 +11,7 @@ use super::windows::{STABLE_WINDOWS, WindowCutter};
 use super::{Experiment, LatencySummary, Measurement, Overlap, Stability, rate, stats};
 use crate::backend::{Counters, Observer, SlotId};
 use crate::error::{Error, Result};
-use crate::pool::Response;
+use crate::pool::{Configuration, PoolState, Response};
 use crate::units::{Clock, Nanos};
 
 /// Share of the time that comparing outputs may take once every slot was compared at least once, so that
@@ -30,6 +30,13 @@ const FAILURES_TO_GIVE_UP: u64 = 16;
 const ENDED_EARLY: &str =
     "The measurement ended before its time; the figures are of what had come in by then.";
 
+/// What is read beside the responses when the windows begin and when they end.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Situation {
+    pub host: HostUse,
+    pub pool: PoolState,
+}
+
 /// What has been seen of a measurement so far.
 pub(super) struct Observation<'a> {
     experiment: &'a Experiment<'a>,
@@ -43,9 +50,9 @@ pub(super) struct Observation<'a> {
     failures: Failures,
     remarks: Vec<String>,
     deviating_streams: BTreeSet<usize>,
-    /// What the process had used when the first window started.
-    host_at_start: Option<HostUse>,
-    host_at_end: HostUse,
+    /// What the process had used and how the pool was supplied when the first window started.
+    at_start: Option<Situation>,
+    at_end: Situation,
     observer: Option<Box<dyn Observer>>,
     counters: Option<Counters>,
 }
@@ -75,8 +82,8 @@ impl<'a> Observation<'a> {
             failures: Failures::default(),
             remarks: Vec::new(),
             deviating_streams: BTreeSet::new(),
-            host_at_start: None,
-            host_at_end: HostUse::default(),
+            at_start: None,
+            at_end: Situation::default(),
             observer,
             counters: None,
         }
@@ -91,7 +98,7 @@ impl<'a> Observation<'a> {
     }
 
     /// Takes in a response: compares its outputs and keeps its record.
-    pub(super) fn take(&mut self, response: &Response, host: &dyn Fn() -> HostUse) -> Result<()> {
+    pub(super) fn take(&mut self, response: &Response, situation: &dyn Fn() -> Situation) -> Result<()> {
         if let Some(error) = response.error() {
             self.failures.count += 1;
             self.failures.first.get_or_insert_with(|| error.to_string());
@@ -114,8 +121,8 @@ impl<'a> Observation<'a> {
             readable: response.readable(),
         };
         self.windows.push(record);
-        if self.host_at_start.is_none() && self.windows.started().is_some() {
-            self.host_at_start = Some(host());
+        if self.at_start.is_none() && self.windows.started().is_some() {
+            self.at_start = Some(situation());
             self.observer.iter_mut().for_each(|observer| observer.start());
         }
         Ok(())
@@ -131,12 +138,13 @@ impl<'a> Observation<'a> {
     }
 
     /// Nothing more is taken in.
-    pub(super) fn end(&mut self, host: HostUse) {
+    pub(super) fn end(&mut self, situation: Situation) {
         if !self.is_complete() {
             self.windows.end_early();
             self.remarks.push(ENDED_EARLY.to_owned());
         }
-        self.host_at_end = host;
+        self.at_end = situation;
+        self.note_clock();
         self.counters = self.observer.as_mut().map(|observer| observer.read());
     }
 
@@ -182,7 +190,8 @@ impl<'a> Observation<'a> {
         let used = &windows[windows.len() - used_windows..];
         let (start, end) = (used[0].start, used[used.len() - 1].end);
         let wall = windows[windows.len() - 1].end - windows[0].start;
-        let host = self.host_at_end.since(self.host_at_start.unwrap_or(self.host_at_end));
+        let at_start = self.at_start.unwrap_or(self.at_end);
+        let host = self.at_end.host.since(at_start.host);
         let rate =
             if experiment.fills_every_slot() { rate::of_slots(&records) } else { rate::of_streams(&records) };
         let throughput = throughput(&records, rate, (start, end));
@@ -198,6 +207,7 @@ impl<'a> Observation<'a> {
             executions_per_s,
             latency,
             stages: stage_summary(&records),
+            starved_share: self.at_end.pool.starved_share_since(&at_start.pool),
             overlap: Overlap::of(&records),
             host_cpu_cores: host.cpu.as_seconds() / wall.as_seconds(),
             context_switches_per_execution: host.context_switches_per(executions_per_s * wall.as_seconds()),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::host_use::HostUse;
-use super::observation::Observation;
+use super::observation::{Observation, Situation};
 use super::{Experiment, FeedSummary, Measurement, SampleSet, StopSignal};
 use crate::backend::PlantedFault;
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ pub(super) fn run(experiment: &Experiment<'_>, stop: &StopSignal) -> Result<Meas
             pool.step(sender.next_send())?;
         }
     }
-    observation.end(host_use(&pool));
+    observation.end(situation(&pool));
     let feed = sender.feed(experiment, pool.clock().now());
     pool.stop();
     while sender.unanswered > 0 {
@@ -38,16 +38,16 @@ pub(super) fn run(experiment: &Experiment<'_>, stop: &StopSignal) -> Result<Meas
     Ok(Measurement { feed, ..observation.summarise(experiment)? })
 }
 
-/// What submitters would have taken of a host.
-fn host_use(pool: &VirtualPool) -> HostUse {
-    HostUse { cpu: pool.busy_time(), context_switches: None }
+/// How the pool is supplied, and what submitters would have taken of a host.
+fn situation(pool: &VirtualPool) -> Situation {
+    Situation { host: HostUse { cpu: pool.busy_time(), context_switches: None }, pool: pool.state() }
 }
 
 /// Takes in every response that is there; whether there was one.
 fn read(pool: &VirtualPool, observation: &mut Observation<'_>, sender: &mut Sender<'_>) -> Result<bool> {
     let mut is_busy = false;
     while let Some(response) = pool.try_response() {
-        observation.take(&response, &|| host_use(pool))?;
+        observation.take(&response, &|| situation(pool))?;
         sender.answered();
         is_busy = true;
     }

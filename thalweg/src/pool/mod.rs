@@ -23,11 +23,12 @@ mod patience;
 mod producer;
 mod response;
 pub mod scheduler;
+mod state;
 mod submitter;
 mod virtual_time;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, bounded};
@@ -47,6 +48,7 @@ pub(crate) use scheduler::faults;
 pub use configuration::Configuration;
 pub use producer::{Producer, Reservation, RoomRequest};
 pub use response::{NoResponse, Order, Response, Responses};
+pub use state::PoolState;
 pub use virtual_time::VirtualPool;
 
 /// Requests that may wait for room in front of each submitter. A producer that waits is a blocked
@@ -90,6 +92,12 @@ impl ExecutionPool {
     /// which needs a single reader from the start.
     pub fn responses(&self, order: Order) -> Responses {
         Responses::new(self.responses.clone(), order)
+    }
+
+    /// Whether its executors have something to run, and for how long they had nothing. Submitters answer between two
+    /// messages; asking costs each of them about as much as a request does.
+    pub fn state(&self) -> PoolState {
+        self.entrance.state()
     }
 
     /// Whoever can say what the device does, once; `None` where nobody can.
@@ -183,6 +191,7 @@ impl Parts {
             queue_capacity: QUEUE_CAPACITY,
             most_outstanding,
             spare_replies: SpareReplies::new(),
+            watching: Mutex::new(()),
             executor_count: configuration.streams,
             signature,
             clock,

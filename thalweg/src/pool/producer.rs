@@ -3,13 +3,14 @@
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytemuck::Pod;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::scheduler::Refusal;
+use super::state::PoolState;
 use super::submitter::Message;
 use crate::backend::{HostCopy, Slot, SlotId};
 use crate::error::{Error, Result};
@@ -95,6 +96,8 @@ pub(super) struct Entrance {
     /// Requests that a submitter may have unanswered: with more, its inbox could be full.
     pub(super) most_outstanding: usize,
     pub(super) spare_replies: SpareReplies,
+    /// Held by whoever asks for the pool's state.
+    pub(super) watching: Mutex<()>,
     pub(super) executor_count: usize,
     pub(super) clock: Clock,
 }
@@ -118,6 +121,12 @@ pub struct Producer {
 impl Producer {
     pub(super) fn new(entrance: Arc<Entrance>) -> Self {
         Self { entrance }
+    }
+
+    /// Whether the pool's executors have something to run, as [`ExecutionPool::state`](super::ExecutionPool::state): who
+    /// puts in requests learns by it whether the device waits for them.
+    pub fn state(&self) -> PoolState {
+        self.entrance.state()
     }
 
     /// Room for some samples in a slot. Waits until there is room: this is the pool's back-pressure.

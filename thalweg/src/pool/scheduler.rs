@@ -14,6 +14,7 @@ pub(crate) mod faults;
 
 use std::collections::VecDeque;
 
+use super::PoolState;
 use crate::units::Nanos;
 
 /// A slot of this scheduler: executor number times depth, plus the slot's index in the executor.
@@ -147,6 +148,11 @@ struct ExecutorState {
     is_lost: bool,
     /// Slots that are being filled, wait for more samples or run.
     busy_slots: usize,
+    /// Slots that run, and slots whose outputs somebody reads.
+    running_slots: usize,
+    delivered_slots: usize,
+    /// Since when it has lacked input, while it does.
+    starved_since: Option<Nanos>,
     /// When it was last given work, counted in grants: ties go to the one that waited longest.
     last_grant: u64,
 }
@@ -165,6 +171,8 @@ pub struct Scheduler {
     executors: Vec<ExecutorState>,
     waiting: VecDeque<Waiting>,
     grant_count: u64,
+    /// How long executors lacked input, without those that do now.
+    starved: Nanos,
     is_stopping: bool,
     is_finished: bool,
 }
@@ -178,6 +186,7 @@ impl Scheduler {
             executors: vec![ExecutorState::default(); spec.executor_count],
             waiting: VecDeque::new(),
             grant_count: 0,
+            starved: Nanos::ZERO,
             is_stopping: false,
             is_finished: false,
         }
@@ -204,7 +213,35 @@ impl Scheduler {
         self.refuse_the_hopeless(actions);
         self.serve_waiting(actions);
         self.enqueue_due(now, actions);
+        self.note_starving(now);
         self.finish_if_idle(actions);
+    }
+
+    /// How the executors are supplied at a time that is not before the last step.
+    pub fn state(&self, now: Nanos) -> PoolState {
+        let starving = self.executors.iter().filter_map(|executor| executor.starved_since);
+        PoolState {
+            at: now,
+            executors: self.executors.iter().filter(|executor| !executor.is_lost).count(),
+            starved_executors: starving.clone().count(),
+            starved: self.starved + starving.map(|since| now - since).sum(),
+            executor_time: self.executors.iter().map(|_| now).sum(),
+        }
+    }
+
+    fn note_starving(&mut self, now: Nanos) {
+        for executor in &mut self.executors {
+            let has_room = executor.delivered_slots < self.spec.depth;
+            let is_starved = !executor.is_lost && executor.running_slots == 0 && has_room;
+            match executor.starved_since {
+                None if is_starved => executor.starved_since = Some(now),
+                Some(since) if !is_starved => {
+                    self.starved += now - since;
+                    executor.starved_since = None;
+                }
+                _ => {}
+            }
+        }
     }
 
     /// When the next [`Event::Tick`] is due: the earliest deadline of a slot that waits for samples.
@@ -251,6 +288,8 @@ impl Scheduler {
         self.slots[slot] = SlotState::Delivered;
         let executor = slot / self.spec.depth;
         self.executors[executor].busy_slots -= 1;
+        self.executors[executor].running_slots -= 1;
+        self.executors[executor].delivered_slots += 1;
         actions.push(Action::Deliver { slot });
         if executor_is_lost {
             self.lose(executor);
@@ -259,6 +298,7 @@ impl Scheduler {
 
     fn release(&mut self, slot: SlotNumber) {
         assert_eq!(self.slots[slot], SlotState::Delivered, "bug: release of slot {slot}");
+        self.executors[slot / self.spec.depth].delivered_slots -= 1;
         self.free(slot);
     }
 
@@ -346,6 +386,7 @@ impl Scheduler {
             let SlotState::Open { filled, deadline } = self.slots[slot] else { continue };
             if must_go || deadline <= now || !self.has_room(filled, 1) {
                 self.slots[slot] = SlotState::InFlight;
+                self.executors[slot / self.spec.depth].running_slots += 1;
                 actions.push(Action::Enqueue { slot, samples: filled });
             }
         }

@@ -16,6 +16,7 @@ use super::patience::Patience;
 use super::producer::{Granted, Request};
 use super::response::{Execution, Response};
 use super::scheduler::{Action, Event, Refusal, Scheduler, SchedulerSpec, SlotNumber, Ticket};
+use super::state::PoolState;
 use crate::backend::{Completion, Executor, Outcome, Rejected, Slot, SlotId, Span, StageTimes, Wait, Waker};
 use crate::error::Error;
 use crate::units::{Clock, Nanos};
@@ -37,6 +38,10 @@ pub(super) enum Message {
         slot: Slot,
         /// The memory of the execution that was read.
         shell: Option<Arc<Execution>>,
+    },
+    /// Somebody wants to know how the executors are supplied.
+    State {
+        reply: Sender<PoolState>,
     },
     /// An executor has finished something: the submitter's own number of it.
     Wake(usize),
@@ -132,8 +137,11 @@ impl Submitter {
         }
         assert!(home.iter().all(Option::is_some), "bug: an executor has `depth` slots");
         let woken = vec![false; executors.len()];
+        let mut scheduler = Scheduler::new(spec);
+        // From now on executors lack input.
+        scheduler.step(links.clock.now(), Event::Tick, &mut Vec::new());
         Self {
-            scheduler: Scheduler::new(spec),
+            scheduler,
             remarks: executors.iter().map(|executor| executor.remark().map(Arc::from)).collect(),
             executors,
             first_executor,
@@ -195,6 +203,11 @@ impl Submitter {
     /// When its scheduler wants to look at the clock again.
     pub(super) fn deadline(&self) -> Option<Nanos> {
         self.scheduler.deadline()
+    }
+
+    /// How its executors are supplied.
+    pub(super) fn state(&self) -> PoolState {
+        self.scheduler.state(self.links.clock.now())
     }
 
     /// One of the executors, through which the device is reached.
@@ -263,6 +276,8 @@ impl Submitter {
                 let slot = self.take_in(slot);
                 self.events.push_back(Event::Release { slot });
             }
+            // Whoever asked may be gone.
+            Message::State { reply } => drop(reply.send(self.state())),
             Message::Wake(executor) => self.woken[executor] = true,
             Message::Stop => self.events.push_back(Event::Stop),
         }

@@ -11,6 +11,7 @@ use crossbeam_channel::Receiver;
 
 use super::producer::{Entrance, Producer, RoomRequest};
 use super::response::Response;
+use super::state::PoolState;
 use super::submitter::Submitter;
 use super::{Configuration, Parts};
 use crate::backend::{Engine, Observer};
@@ -82,6 +83,11 @@ impl VirtualPool {
     /// Time that all submitting threads together were busy.
     pub fn busy_time(&self) -> Nanos {
         self.threads.iter().map(|thread| thread.busy).sum()
+    }
+
+    /// Whether its executors have something to run, and for how long they had nothing.
+    pub fn state(&self) -> PoolState {
+        PoolState::sum(self.threads.iter().map(|thread| thread.submitter.state()))
     }
 
     /// Asks for the end: what was committed is finished, nothing new is accepted.

@@ -293,13 +293,18 @@ pub(super) fn feed(measurement: &Measurement) -> Option<String> {
 }
 
 /// That the streams waited for their inputs, where they did.
-pub(super) fn starvation(measurement: &Measurement) -> Option<&'static str> {
-    let is_starved = measurement.feed.as_ref().is_some_and(FeedSummary::is_limiting);
-    is_starved.then_some(
+pub(super) fn starvation(measurement: &Measurement) -> Option<String> {
+    let share = measurement.starved_share.filter(|share| *share >= STARVATION_TOLD);
+    let share = share.map(|share| format!("streams had nothing to run in {} of their time", percent(share)));
+    let is_limiting = measurement.feed.as_ref().is_some_and(FeedSummary::is_limiting);
+    let limit = is_limiting.then(|| {
         "filling the slots was the limit, not the device: let more threads copy (--feed), or see with --feed resident \
          what the device can do",
     )
 }
+
+/// A smaller part of the time for want of input is no news: between an answer and the next request something passes.
+const STARVATION_TOLD: f64 = 0.05;
 
 /// What a reader has to know before the numbers, in whole sentences.
 pub(super) fn remarks(measurement: &Measurement) -> Vec<String> {

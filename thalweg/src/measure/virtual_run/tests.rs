@@ -92,6 +92,18 @@ fn an_open_loop_below_capacity_is_answered_at_its_rate() {
 }
 
 #[test]
+fn a_pool_that_is_asked_little_says_that_it_lacks_input() {
+    let workload = workload(Network::Resnet50);
+    let starved = |load| {
+        let measured = run(&workload, eight_streams(), load, Duration::from_millis(200)).unwrap();
+        measured.starved_share.unwrap()
+    };
+    let little = starved(Load { arrival: Arrival::ConstantRate(100.0), samples_per_request: 1 });
+    let enough = starved(closed_loop(16));
+    assert!(little > 0.9 && enough < 0.05, "{little} {enough}");
+}
+
+#[test]
 fn without_transfers_each_slot_copies_once() {
     let workload = workload(Network::Resnet50);
     let with = |transfers| {

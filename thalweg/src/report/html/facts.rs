@@ -133,7 +133,7 @@ fn measurement(heading: &'static str, measurement: &Measurement) -> FactGroup {
         fact("stability", wording::stability(measurement)),
     ]);
     facts.extend(wording::feed(measurement).map(|text| fact("inputs", text)));
-    facts.extend(wording::starvation(measurement).map(|text| fact("starved", text.to_owned())));
+    facts.extend(wording::starvation(measurement).map(|text| fact("starved", text)));
     facts.extend(wording::failures(measurement).map(|text| fact("failures", text)));
     FactGroup { heading, facts }
 }
