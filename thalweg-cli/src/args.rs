@@ -547,7 +547,7 @@ pub struct TuneArgs {
     /// Largest 99th percentile of the latency, in milliseconds
     #[arg(long, value_name = "MS", value_parser = parse_positive, allow_negative_numbers = true)]
     pub p99_ms: Option<f64>,
-    /// Most memory that the process may use, in gigabytes (10^9 bytes)
+    /// Most memory in gigabytes (10^9 bytes): of a GPU, as predicted before anything is measured; else of the process
     #[arg(long, value_name = "GB", value_parser = parse_positive, allow_negative_numbers = true)]
     pub memory_gb: Option<f64>,
     /// How long the search may take, in seconds, builds not counted; several engines share it, and their winners are

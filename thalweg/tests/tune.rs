@@ -9,11 +9,18 @@ use std::time::Duration;
 
 use support::Doubler;
 use thalweg::Error;
+use thalweg::backend::simulated::SimulatedBackend;
 use thalweg::backend::{CudaGraph, DeviceSpec, Engine};
+use thalweg::engine::MaxBatch;
 use thalweg::files::OutputFolder;
-use thalweg::measure::{Feeding, Reference, SampleSet, StopSignal, Workload};
-use thalweg::model::ModelIdentity;
-use thalweg::tune::{Earlier, Limits, Policy, Space, Standing, TuneJob, TuneOutcome, TunedConfig, tune};
+use thalweg::measure::{Feeding, Reference, SampleSet, StopSignal, Workload, WorkloadSpec};
+use thalweg::model::zoo::Network;
+use thalweg::model::{Model, ModelIdentity};
+use thalweg::report::{self, Style};
+use thalweg::tune::{
+    Candidate, Compliance, Earlier, Limits, Policy, Space, Standing, TuneJob, TuneOutcome, TunedConfig, tune,
+};
+use thalweg::units::Bytes;
 
 /// Every execution takes as long as this, whatever its batch.
 const EXECUTION: Duration = Duration::from_millis(2);
@@ -44,7 +51,11 @@ fn tuned_in(
     space: Space,
     earlier: Earlier,
 ) -> Result<TuneOutcome, Error> {
-    let job = TuneJob {
+    tune(&job(folder, workload, space, earlier), workload, &StopSignal::default(), &mut |_| {})
+}
+
+fn job(folder: &Folder, workload: &Workload, space: Space, earlier: Earlier) -> TuneJob {
+    TuneJob {
         model: workload.model.clone(),
         engine: None,
         device: workload.device.clone(),
@@ -57,8 +68,7 @@ fn tuned_in(
         policy: Policy::default(),
         folder: OutputFolder::claim(&folder.0).expect("the folder is ours"),
         earlier,
-    };
-    tune(&job, workload, &StopSignal::default(), &mut |_| {})
+    }
 }
 
 /// A folder that is removed in the end.
@@ -161,4 +171,63 @@ fn streams_that_the_memory_has_no_room_for_are_known_before_they_run() {
     assert_eq!(failed.iter().map(|it| it.configuration.streams).collect::<Vec<_>>(), [4]);
     let reason = failed[0].failure.as_deref().unwrap();
     assert!(reason.starts_with("4 streams do not fit into the device's memory, 2 do"), "{reason}");
+}
+
+#[test]
+fn what_needs_more_device_memory_than_allowed_is_not_measured_and_told_with_its_need() {
+    let model = Model::from_proto(Network::Resnet50.generate(0), "network.onnx").expect("a model");
+    let backend = SimulatedBackend::preset("h100").expect("a device");
+    let spec = WorkloadSpec { max_batch: MaxBatch::Exactly(8), ..WorkloadSpec::default() };
+    let workload = Workload::prepare(&backend, &model, &spec).expect("it runs");
+    let needs = |streams, batch_size| {
+        let memory = workload.engine.memory(2, batch_size, CudaGraph::Compute).expect("it is known");
+        memory.expect("the device has its own").total_bytes(streams)
+    };
+    let limit = needs(4, 8);
+    let space = Space {
+        streams: vec![1, 4, 8],
+        batch_sizes: vec![1, 8],
+        cuda_graphs: vec![CudaGraph::Compute],
+        ..Space::for_device(&workload.device, workload.engine.signature())
+    };
+    let folder = Folder::new("memory-limit");
+    let job = TuneJob {
+        limits: Limits { p99: None, memory_bytes: Some(limit) },
+        ..job(&folder, &workload, space, Earlier::Refuse)
+    };
+    let outcome =
+        tune(&job, &workload, &StopSignal::default(), &mut |_| {}).expect("the others are measured");
+    let left_out: Vec<_> =
+        outcome.candidates.iter().filter(|it| it.standing == Standing::DoesNotFit).collect();
+    assert_eq!(left_out.len(), 1);
+    let Candidate { configuration, slice_count, failure, .. } = left_out[0];
+    assert_eq!((configuration.streams, configuration.batch_size, *slice_count), (8, 8, 0));
+    let (needed, limit) = (Bytes(needs(8, 8)), Bytes(limit));
+    let reason = format!("it needs {needed} of device memory, {limit} are allowed");
+    assert_eq!(failure.as_deref(), Some(reason.as_str()));
+    let winner = &outcome.candidates[outcome.winner.expect("something fits")];
+    assert_eq!(winner.compliance, Compliance::Keeps);
+    let text = report::text_of_tuning(&outcome, Style::Plain);
+    assert!(text.contains("left out") && text.contains("one candidate does not fit"), "{text}");
+}
+
+#[test]
+fn the_best_one_known_is_tried_with_other_depths_and_submitters() {
+    let model = Model::from_proto(Network::Launch.generate(0), "network.onnx").expect("a model");
+    let backend = SimulatedBackend::preset("h100").expect("a device");
+    let workload = Workload::prepare(&backend, &model, &WorkloadSpec::default()).expect("it runs");
+    let space = Space {
+        streams: vec![1, 4],
+        cuda_graphs: vec![CudaGraph::Compute],
+        ..Space::for_device(&workload.device, workload.engine.signature())
+    };
+    let folder = Folder::new("around");
+    let job = TuneJob { budget: Duration::from_secs(20), ..job(&folder, &workload, space, Earlier::Refuse) };
+    let outcome = tune(&job, &workload, &StopSignal::default(), &mut |_| {}).expect("it is measured");
+    let tried =
+        |is: &dyn Fn(&Candidate) -> bool| outcome.candidates.iter().any(|it| it.slice_count > 0 && is(it));
+    for depth in [1, 3] {
+        assert!(tried(&|it| it.configuration.depth == depth), "depth {depth}");
+    }
+    assert!(tried(&|it| it.configuration.submitters == 2), "{:?}", outcome.winner);
 }

@@ -203,7 +203,10 @@ pub struct Measurement {
     pub context_switches_per_execution: Option<f64>,
     /// Resident memory of the whole process at the end, in bytes, where the system tells.
     pub host_memory_bytes: Option<u64>,
-    /// What the device said about itself over all windows; `None` where it says nothing.
+    /// Device memory of the engine and its executors as predicted, in bytes; `None` where the device has none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_memory_bytes: Option<u64>,
+    /// What the device said about itself over all windows, with the reasons of each window's throttling; `None` where it says nothing.
     #[serde(default)]
     pub counters: Option<Counters>,
     /// How outputs compared with the reference.

@@ -216,6 +216,7 @@ impl<'a> Observation<'a> {
             } else {
                 resident_memory()
             },
+            device_memory_bytes: device_memory(experiment),
             counters: self.counters,
             verification: self.verification,
             failures: self.failures,
@@ -272,6 +273,13 @@ fn stage_summary(records: &[Record]) -> StageSummary {
         compute: median(|record| record.stages.compute.duration()),
         d2h: median(|record| record.stages.d2h.duration()),
     }
+}
+
+/// Device memory of the engine and its executors in bytes, as predicted.
+fn device_memory(experiment: &Experiment<'_>) -> Option<u64> {
+    let Configuration { streams, depth, batch_size, cuda_graph, .. } = experiment.configuration;
+    let memory = experiment.workload.engine.memory(depth, batch_size, cuda_graph).ok().flatten();
+    memory.map(|memory| memory.total_bytes(streams))
 }
 
 /// Resident memory of the process in bytes, from Linux's `/proc/self/status`.

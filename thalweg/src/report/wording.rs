@@ -299,8 +299,11 @@ pub(super) fn starvation(measurement: &Measurement) -> Option<String> {
     let is_limiting = measurement.feed.as_ref().is_some_and(FeedSummary::is_limiting);
     let limit = is_limiting.then(|| {
         "filling the slots was the limit, not the device: let more threads copy (--feed), or see with --feed resident \
-         what the device can do",
-    )
+         what the device can do"
+            .to_owned()
+    });
+    let parts: Vec<String> = share.into_iter().chain(limit).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// A smaller part of the time for want of input is no news: between an answer and the next request something passes.
@@ -357,6 +360,7 @@ pub(super) fn standing(standing: Standing) -> &'static str {
         Standing::Slower => "slower",
         Standing::OverLimit => "over",
         Standing::Failed => "failed",
+        Standing::DoesNotFit => "no room",
         Standing::NotMeasured => "not run",
         Standing::Unpromising => "unlikely",
         Standing::Baseline => "baseline",
@@ -373,10 +377,25 @@ pub(super) fn standing_sentence(candidate: &Candidate) -> String {
         Standing::Failed => {
             format!("could not run: {}", printable(candidate.failure.as_deref().unwrap_or("no reason given")))
         }
+        Standing::DoesNotFit => {
+            format!("left out: {}", printable(candidate.failure.as_deref().unwrap_or("no reason given")))
+        }
         Standing::NotMeasured => "the search ended before it was measured".to_owned(),
         Standing::Unpromising => "predicted to be slower, so not measured".to_owned(),
         Standing::Baseline => "measured only to compare the winner with it".to_owned(),
     }
+}
+
+/// `12 candidates do not fit: 8 streams x batch 16, 1 thread per stream needs …`
+pub(super) fn left_out(outcome: &TuneOutcome) -> Option<String> {
+    let left_out = || outcome.candidates.iter().filter(|it| it.standing == Standing::DoesNotFit);
+    let first = left_out().next()?;
+    let (count, verb) = match left_out().count() {
+        1 => ("one candidate".to_owned(), "does"),
+        several => (format!("{} candidates", count(several)), "do"),
+    };
+    let reason = printable(first.failure.as_deref().unwrap_or("no reason given"));
+    Some(format!("{count} {verb} not fit and were not measured; {}: {reason}", first.configuration))
 }
 
 /// `128 candidates in 60.0 s; decided: …`

@@ -5,9 +5,10 @@
 //! share the device. Then the candidate with the largest expected improvement over the best one known is measured: the
 //! method of Jones, Schonlau and Welch ("Efficient Global Optimization of Expensive Black-Box Functions", Journal of
 //! Global Optimization 13, 1998), on logarithms of throughputs. It ends where no candidate is left that has a chance to
-//! be noticeably faster, and the best one known was measured with each kind of CUDA graph and each way to wait.
+//! be noticeably faster, and the best one known was measured with each kind of CUDA graph, each way to wait and each
+//! number of copy lanes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::outcome::is_calmer;
 use super::probes::probes;
@@ -36,7 +37,7 @@ const LEAST_EXPLORED: usize = 14;
 /// A kind of CUDA graph that failed so often and never ran is refused by the backend.
 const REFUSED_AFTER: usize = 2;
 
-/// A predicted latency or memory above this many times its limit is far outside. A prediction of a mean says little
+/// A predicted latency above this many times its limit is far outside. A prediction of a mean says little
 /// about a p99, so what is nearer is measured, after those that are predicted to keep the limits.
 const FAR_OUTSIDE: f64 = 2.0;
 
@@ -78,6 +79,8 @@ pub(super) struct Exploration {
     /// How many were measured for their latency.
     calmer_count: usize,
     is_measured: Vec<bool>,
+    /// Those that the device has no room for.
+    left_out: BTreeSet<Configuration>,
     /// How many candidates may be measured until the next round.
     allowed: usize,
     /// How many candidates of each kind of graph failed, and how many ran.
@@ -135,6 +138,7 @@ impl Exploration {
             probes,
             calmer_count: 0,
             is_measured: vec![false; count],
+            left_out: BTreeSet::new(),
             allowed: first_explored(usual_count),
             runs: BTreeMap::new(),
             predictions: vec![None; count],
@@ -151,6 +155,19 @@ impl Exploration {
         &self.predictor
     }
 
+    /// Never asks for these, of which nothing was measured yet.
+    pub fn leave_out(&mut self, candidates: &[Configuration], left_out: BTreeSet<Configuration>) {
+        self.left_out = left_out;
+        self.find_probes(candidates);
+    }
+
+    fn find_probes(&mut self, candidates: &[Configuration]) {
+        // A baseline outside the list is no candidate.
+        let listed = &candidates[..self.is_measured.len()];
+        self.probes = probes(listed, |other| self.may_run(other) && self.usual.is(other));
+        self.probes.reverse();
+    }
+
     /// A new round with so many contenders begins: half as many new candidates may be measured in it.
     pub fn begin_round(&mut self, contender_count: usize) {
         self.allowed = self.measured_count() + contender_count.div_ceil(2).max(1);
@@ -164,8 +181,7 @@ impl Exploration {
             self.count_run(&configuration, slice);
             if self.is_refused(configuration.cuda_graph) {
                 // What is left of the probes may be of that kind too.
-                self.probes = probes(candidates, |other| self.may_run(other) && self.usual.is(other));
-                self.probes.reverse();
+                self.find_probes(candidates);
             }
         }
         if slice.failure.is_none() && self.usual.is(&configuration) {
@@ -194,7 +210,7 @@ impl Exploration {
     }
 
     fn may_run(&self, candidate: &Configuration) -> bool {
-        !self.is_refused(candidate.cuda_graph)
+        !self.is_refused(candidate.cuda_graph) && !self.left_out.contains(candidate)
     }
 
     /// The candidate to measure next, with this as the best one known; `None` where none is worth it, or enough were
@@ -327,12 +343,10 @@ impl Exploration {
         (excess <= FAR_OUTSIDE).then_some((excess <= 1.0, gain))
     }
 
-    /// How many times over a limit it will be.
+    /// How many times over its limit the latency will be. What needs too much memory was left out.
     fn excess(&self, prediction: &Prediction) -> f64 {
         let late = self.limits.p99.map(|limit| prediction.latency.as_seconds() / limit.as_seconds());
-        let memory = prediction.memory.zip(self.limits.memory_bytes);
-        let large = memory.map(|(bytes, limit)| bytes.0 as f64 / limit as f64);
-        late.unwrap_or(0.0).max(large.unwrap_or(0.0))
+        late.unwrap_or(0.0)
     }
 }
 

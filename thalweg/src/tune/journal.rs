@@ -52,6 +52,15 @@ pub struct Header {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Entry {
+    /// A candidate that is not measured since the device's memory has no room for it; before all slices.
+    LeftOut {
+        /// The candidate: its index in the space's candidates, or behind them the baseline.
+        candidate: usize,
+        /// Its configuration, for a reader of the journal.
+        configuration: String,
+        /// What it needs and what there is.
+        reason: String,
+    },
     /// A slice of the race.
     Slice(Reading),
     /// A slice that was measured to compare finalists.
@@ -226,7 +235,7 @@ impl Stored {
     fn readings(&self) -> impl Iterator<Item = &Reading> {
         self.entries.iter().filter_map(|entry| match entry {
             Entry::Slice(reading) | Entry::Final(reading) => Some(reading),
-            Entry::Note { .. } | Entry::Ended { .. } => None,
+            Entry::LeftOut { .. } | Entry::Note { .. } | Entry::Ended { .. } => None,
         })
     }
 

@@ -17,6 +17,7 @@ mod outcome;
 mod pace;
 mod probes;
 mod race;
+mod room;
 mod run;
 mod search;
 mod settle;
@@ -101,6 +102,9 @@ pub struct Instruments<'a> {
     /// does not end the search, but for [`Interrupted`](crate::Error::Interrupted), which ends it, and
     /// [`Bug`](crate::Error::Bug). The measurement has to hold its records.
     pub measure: &'a mut dyn FnMut(&Trial) -> Result<Measurement>,
+    /// Device memory that a configuration would take; `None` where the device has none of its own. Read while no pool
+    /// runs. An error ends the search.
+    pub memory: &'a dyn Fn(&Configuration) -> Result<Option<EngineMemory>>,
     /// Time since the start of this session.
     pub elapsed: &'a dyn Fn() -> Duration,
     /// Whether the user wants it to end now.
@@ -208,6 +212,7 @@ fn with_instruments<T>(
                 _ => Ok(measurement),
             }
         },
+        memory: &|it| workload.engine.memory(it.depth, it.batch_size, it.cuda_graph),
         elapsed: &|| if is_simulated { simulated.get() } else { clock.now().to_duration() },
         is_stopped: &|| stop.is_requested(),
     };

@@ -20,7 +20,7 @@ pub struct Limits {
     /// Largest 99th percentile of the latency, from the intended send time to readable outputs.
     #[serde(rename = "p99_ns")]
     pub p99: Option<Nanos>,
-    /// Most memory that the process may use, in bytes.
+    /// Most memory in bytes: of a device that has its own, as predicted; else of the process.
     pub memory_bytes: Option<u64>,
 }
 
@@ -63,6 +63,9 @@ pub enum Standing {
     NotMeasured,
     /// Predicted to be slower than the best one known with so little doubt that it was not measured.
     Unpromising,
+    /// It was not measured: it needs more of the device's memory than there is, or than the limit allows; the text is in
+    /// the candidate.
+    DoesNotFit,
     /// Outside the space; measured only to compare the winner with it.
     Baseline,
 }

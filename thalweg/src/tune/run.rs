@@ -1,8 +1,10 @@
 //! One session of `tune`: asks the search, measures, keeps the journal, tells the progress.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::journal::{Entry, Header, JOURNAL_FILE, JOURNAL_VERSION, Journal, Reading};
+use super::room::lack_of_room;
 use super::settle::{is_out, settle};
 use super::summary::{Roles, pareto, rank};
 use super::verdict::verdict;
@@ -45,7 +47,10 @@ impl<'a, 'i> Run<'a, 'i> {
         let (mut search, baseline) = fresh_search(job)?;
         let of_space = |index: &usize| search.standing(*index) != Standing::Baseline;
         let candidate_count = (0..search.candidates().len()).filter(of_space).count();
-        let (journal, entries) = open_journal(job)?;
+        let (mut journal, entries) = open_journal(job)?;
+        if entries.is_empty() {
+            leave_out_the_large(&mut search, job, instruments, &mut journal)?;
+        }
         let (resumed_slices, elapsed) = replay(&mut search, entries, &job.folder.path().join(JOURNAL_FILE))?;
         progress(Progress::Started { candidate_count, resumed_slices });
         let earlier = elapsed.to_duration();
@@ -149,8 +154,10 @@ impl<'a, 'i> Run<'a, 'i> {
     /// Refuses to go on where there is nothing to report.
     pub fn check_something_ran(&mut self, ending: Ending) -> Result<()> {
         let indices = 0..self.search.candidates().len();
-        let measured: Vec<usize> =
-            indices.filter(|index| self.search.slices(*index).next().is_some()).collect();
+        let is_known = |index: &usize| {
+            self.search.slices(*index).next().is_some() || self.search.failure(*index).is_some()
+        };
+        let measured: Vec<usize> = indices.filter(is_known).collect();
         if measured.is_empty() && ending == Ending::Interrupted {
             return Err(Error::Interrupted);
         }
@@ -427,6 +434,27 @@ fn fresh_search(job: &TuneJob) -> Result<(Search, usize)> {
     Ok((search, baseline))
 }
 
+/// Takes out what the device has no room for, and writes down why, so that a search that is resumed leaves out the same.
+fn leave_out_the_large(
+    search: &mut Search,
+    job: &TuneJob,
+    instruments: &Instruments<'_>,
+    journal: &mut Journal,
+) -> Result<()> {
+    let mut left_out = BTreeMap::new();
+    for (candidate, configuration) in search.candidates().iter().enumerate() {
+        let Some(reason) = lack_of_room(instruments, configuration, &job.limits)? else { continue };
+        let entry =
+            Entry::LeftOut { candidate, configuration: configuration.to_string(), reason: reason.clone() };
+        journal.add(&entry)?;
+        left_out.insert(candidate, reason);
+    }
+    if !left_out.is_empty() {
+        search.leave_out(left_out);
+    }
+    Ok(())
+}
+
 /// Whether measurements on this device say what predictions need. On the `cpu` backend streams share cores, caches
 /// and a memory bus with threads of their own, which the model of a GPU does not describe.
 fn predicts(device: &DeviceSpec) -> bool {
@@ -453,6 +481,15 @@ fn open_journal(job: &TuneJob) -> Result<(Journal, Vec<Entry>)> {
 /// and the time they took.
 fn replay(search: &mut Search, entries: Vec<Entry>, path: &std::path::Path) -> Result<(usize, Nanos)> {
     let (mut slice_count, mut elapsed) = (0, Nanos::ZERO);
+    let left_out = entries.iter().filter_map(|entry| match entry {
+        Entry::LeftOut { candidate, reason, .. } => Some((*candidate, reason.clone())),
+        _ => None,
+    });
+    let left_out: BTreeMap<usize, String> =
+        left_out.filter(|(candidate, _)| *candidate < search.candidates().len()).collect();
+    if !left_out.is_empty() {
+        search.leave_out(left_out);
+    }
     for entry in entries {
         match entry {
             Entry::Slice(reading) if search.next() == Some(reading.candidate) => {
@@ -471,7 +508,7 @@ fn replay(search: &mut Search, entries: Vec<Entry>, path: &std::path::Path) -> R
                 );
                 return Err(Error::Mismatch { path: path.to_owned(), reason });
             }
-            Entry::Note { .. } | Entry::Ended { .. } => continue,
+            Entry::LeftOut { .. } | Entry::Note { .. } | Entry::Ended { .. } => continue,
         }
         slice_count += 1;
     }

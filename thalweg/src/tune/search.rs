@@ -13,6 +13,8 @@
 //! in a freshly shuffled order, and drop those that are slower than another with confidence. Differences
 //! are taken within rounds, so drift of the machine cancels (see `race.rs`).
 
+use std::collections::BTreeMap;
+
 use super::explore::{Exploration, Leader, expected_improvement};
 use super::outcome::is_calmer;
 use super::race::Race;
@@ -85,6 +87,8 @@ pub struct Search {
     slices: Vec<Vec<(Option<usize>, Slice)>>,
     /// Where each candidate stood when the last round ended.
     standings: Vec<Standing>,
+    /// Why candidates are not measured that the device has no room for.
+    left_out: BTreeMap<usize, String>,
     /// Who is still to be measured in this round, next one last.
     queue: Vec<usize>,
     round: usize,
@@ -104,6 +108,7 @@ impl Search {
             random: Random::new(policy.seed),
             slices: vec![Vec::new(); count],
             standings: vec![Standing::NotMeasured; count],
+            left_out: BTreeMap::new(),
             queue: (0..count).rev().collect(),
             round: 0,
             is_decided: count == 0,
@@ -133,6 +138,28 @@ impl Search {
         self.slices.push(Vec::new());
         self.standings.push(Standing::Baseline);
         self.candidates.len() - 1
+    }
+
+    /// Takes candidates out before anything was measured, with the reason: the device has no room for them.
+    ///
+    /// # Panics
+    /// Where something was measured.
+    pub fn leave_out(&mut self, left_out: BTreeMap<usize, String>) {
+        assert!(self.slices.iter().all(Vec::is_empty), "candidates leave before the search begins");
+        for &candidate in left_out.keys() {
+            self.standings[candidate] = Standing::DoesNotFit;
+        }
+        self.queue.retain(|candidate| !left_out.contains_key(candidate));
+        if let Some(exploration) = &mut self.exploration {
+            let configurations = left_out.keys().map(|candidate| self.candidates[*candidate]);
+            exploration.leave_out(&self.candidates, configurations.collect());
+            self.queue.clear();
+            self.left_out = left_out;
+            self.explore();
+        } else {
+            self.left_out = left_out;
+        }
+        self.is_decided = self.queue.is_empty();
     }
 
     /// The candidates, in the order that every index refers to.
@@ -223,7 +250,8 @@ impl Search {
 
     /// Why a candidate could not run.
     pub fn failure(&self, candidate: usize) -> Option<&str> {
-        self.slices(candidate).find_map(|slice| slice.failure.as_deref())
+        let left_out = self.left_out.get(&candidate).map(String::as_str);
+        left_out.or_else(|| self.slices(candidate).find_map(|slice| slice.failure.as_deref()))
     }
 
     /// Latencies over all slices of a candidate.

@@ -62,9 +62,9 @@ fn may_replace(search: &Search, other: usize, winner: usize) -> bool {
     is_as_sure && !is_out(search, other)
 }
 
-/// Whether it broke a limit or failed.
+/// Whether it broke a limit, failed or has no room.
 pub(super) fn is_out(search: &Search, candidate: usize) -> bool {
-    matches!(search.standing(candidate), Standing::OverLimit | Standing::Failed)
+    matches!(search.standing(candidate), Standing::OverLimit | Standing::Failed | Standing::DoesNotFit)
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub struct Slice {
     pub latencies_ns: Vec<(u64, u64)>,
     /// Requests whose exact latency was above the p99 limit.
     pub over_limit: u64,
-    /// Resident memory of the process at the end, in bytes.
+    /// Device memory as predicted where the device has its own, else resident memory of the process at the end, in bytes.
     pub memory_bytes: Option<u64>,
     /// Median times of the stages.
     #[serde(default)]
@@ -58,7 +58,7 @@ impl Slice {
             throughput_inferences_per_s: throughput,
             latencies_ns: sparse(&histogram(latencies.clone().map(|latency| (latency.0, 1)))),
             over_limit: latencies.filter(is_late).count() as u64,
-            memory_bytes: measurement.host_memory_bytes,
+            memory_bytes: measurement.device_memory_bytes.or(measurement.host_memory_bytes),
             stages: measurement.stages,
             counters: measurement.counters.clone(),
             failure: failure(measurement),
@@ -67,6 +67,11 @@ impl Slice {
 
     /// A candidate that could not be measured.
     pub fn failed(error: &Error) -> Self {
+        Self::failed_because(error.to_string())
+    }
+
+    /// The same where no error says why.
+    pub(super) fn failed_because(reason: String) -> Self {
         Self {
             throughput_inferences_per_s: Estimate { value: 0.0, lower: 0.0, upper: 0.0 },
             latencies_ns: Vec::new(),
@@ -74,7 +79,7 @@ impl Slice {
             memory_bytes: None,
             stages: StageSummary::default(),
             counters: None,
-            failure: Some(error.to_string()),
+            failure: Some(reason),
         }
     }
 

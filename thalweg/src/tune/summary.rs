@@ -117,7 +117,7 @@ fn class(candidate: &Candidate) -> u8 {
         Standing::Contender | Standing::Slower | Standing::Baseline => 1,
         Standing::OverLimit => 2,
         Standing::NotMeasured | Standing::Unpromising => 3,
-        Standing::Failed => 4,
+        Standing::Failed | Standing::DoesNotFit => 4,
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::finals::{FEWEST_ROUNDS, Finals};
 use super::forecast::{Forecast, forecasts};
+use super::room::lack_of_room;
 use super::slice::{compliance, is_doubtful};
 use super::{Compliance, Instruments, Limits, Slice, Trial, TuneJob, pace, saturating_load};
 use crate::backend::Counters;
@@ -122,6 +123,10 @@ impl Sweeper<'_, '_> {
     fn measure(&mut self, configuration: Configuration) -> Result<SweepPoint> {
         if (self.instruments.is_stopped)() {
             return Err(Error::Interrupted);
+        }
+        let limits = &self.job.limits;
+        if let Some(reason) = lack_of_room(self.instruments, &configuration, limits)? {
+            return Ok(SweepPoint::of(configuration, Slice::failed_because(reason), limits));
         }
         let trial = self.trial(configuration);
         let slice = match (self.instruments.measure)(&trial) {

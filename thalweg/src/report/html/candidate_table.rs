@@ -136,7 +136,11 @@ fn class(candidate: &Candidate) -> &'static str {
     match candidate.standing {
         Standing::Winner => "won",
         Standing::Contender | Standing::Slower | Standing::Baseline => "",
-        Standing::OverLimit | Standing::Failed | Standing::NotMeasured | Standing::Unpromising => "out",
+        Standing::OverLimit
+        | Standing::Failed
+        | Standing::DoesNotFit
+        | Standing::NotMeasured
+        | Standing::Unpromising => "out",
     }
 }
 

@@ -58,6 +58,7 @@ fn summary(outcome: &TuneOutcome) -> Vec<Fact> {
     let broken = wording::broken_when_confirmed(outcome);
     facts.extend(broken.map(|text| Fact::toned("", text, Tone::Warning)));
     facts.push(Fact::new("ending", wording::ending(outcome)));
+    facts.extend(wording::left_out(outcome).map(|text| Fact::new("left out", text)));
     if outcome.disturbed_slices > 0 {
         let text = format!(
             "{} measurements were made while heat or the power supply held the device back, though they were repeated: \
@@ -162,9 +163,11 @@ fn paint_candidate(style: Style, candidate: &Candidate, line: &str) -> String {
     match candidate.standing {
         Standing::Winner => style.paint(Tone::Good, line),
         Standing::Contender | Standing::Slower | Standing::Baseline => line.to_owned(),
-        Standing::OverLimit | Standing::Failed | Standing::NotMeasured | Standing::Unpromising => {
-            style.paint(Tone::Dim, line)
-        }
+        Standing::OverLimit
+        | Standing::Failed
+        | Standing::DoesNotFit
+        | Standing::NotMeasured
+        | Standing::Unpromising => style.paint(Tone::Dim, line),
     }
 }
 

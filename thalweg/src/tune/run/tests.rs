@@ -7,7 +7,6 @@ use super::super::journal::JOURNAL_FILE;
 use super::super::synthetic::{Folder, NOISE, cpu, measurement, model, normal, signature};
 use super::super::{Compliance, Policy, Space, TunedConfig, sweep, sweep_with, tune, tune_with};
 use super::*;
-use crate::backend::Counters;
 use crate::backend::simulated::SimulatedBackend;
 use crate::backend::{Counters, EngineMemory};
 use crate::engine::MaxBatch;
@@ -72,8 +71,12 @@ impl Machine {
         };
         let elapsed = || clock.get();
         let is_stopped = || stopped.get();
-        let mut instruments =
-            Instruments { measure: &mut measure, elapsed: &elapsed, is_stopped: &is_stopped };
+        let mut instruments = Instruments {
+            measure: &mut measure,
+            memory: &|_| Ok(None),
+            elapsed: &elapsed,
+            is_stopped: &is_stopped,
+        };
         tune_with(job, &mut instruments, &mut |_| {})
     }
 }
@@ -266,7 +269,12 @@ fn tuned_in_the_heat(folder: &Folder, hot: fn(usize) -> bool) -> (TuneOutcome, u
         Ok(measurement)
     };
     let elapsed = || clock.get();
-    let mut instruments = Instruments { measure: &mut measure, elapsed: &elapsed, is_stopped: &|| false };
+    let mut instruments = Instruments {
+        measure: &mut measure,
+        memory: &|_| Ok(None),
+        elapsed: &elapsed,
+        is_stopped: &|| false,
+    };
     (tune_with(&job(folder), &mut instruments, &mut |_| {}).unwrap(), count.get())
 }
 
@@ -295,7 +303,12 @@ fn a_sweep_measures_everything_and_holds_the_choice_against_the_best() {
         Ok(measurement)
     };
     let elapsed = || clock.get();
-    let mut instruments = Instruments { measure: &mut measure, elapsed: &elapsed, is_stopped: &|| false };
+    let mut instruments = Instruments {
+        measure: &mut measure,
+        memory: &|_| Ok(None),
+        elapsed: &elapsed,
+        is_stopped: &|| false,
+    };
     let half_a_second = Duration::from_millis(500);
     // One stream of two threads at batch 8 has 285 of 380 inferences/s.
     let choice = Configuration { batch_size: 8, threads_per_stream: 2, ..Configuration::default() };
@@ -367,7 +380,7 @@ fn a_guided_search_decides_the_same_from_its_journal_line_by_line() {
                 slice_count += 1;
             }
             Entry::Final(reading) => search.record_aside(reading.candidate, reading.slice),
-            Entry::Note { .. } | Entry::Ended { .. } => {}
+            Entry::LeftOut { .. } | Entry::Note { .. } | Entry::Ended { .. } => {}
         }
     }
     assert!(search.is_decided() && slice_count >= 10, "{slice_count}");
@@ -396,8 +409,12 @@ fn a_guided_search_that_was_killed_asks_for_what_it_would_have_asked_for() {
         asked.set(asked.get().or(Some(trial.configuration)));
         Err(Error::Interrupted)
     };
-    let mut instruments =
-        Instruments { measure: &mut measure, elapsed: &|| Duration::ZERO, is_stopped: &|| false };
+    let mut instruments = Instruments {
+        measure: &mut measure,
+        memory: &|_| Ok(None),
+        elapsed: &|| Duration::ZERO,
+        is_stopped: &|| false,
+    };
     let resumed = TuneJob { earlier: Earlier::Resume, ..simulated_job(&workload, &folder) };
     let outcome = tune_with(&resumed, &mut instruments, &mut |_| {}).unwrap();
     assert_eq!(outcome.ending, Ending::Interrupted);
