@@ -29,7 +29,7 @@ use api::{DeviceHandle, NvmlApi};
 
 pub use gpm::{GpmMetrics, GpmSampler};
 pub use processes::ProcessOnDevice;
-pub use state::{DeviceState, ThrottleReason};
+pub use state::{ClockState, DeviceState, ThrottleReason};
 
 /// NVML, initialised.
 #[derive(Clone)]

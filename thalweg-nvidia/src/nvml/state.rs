@@ -42,6 +42,15 @@ pub struct DeviceState {
     pub gpu_utilisation: Result<f64>,
 }
 
+/// The clock of a GPU's SMs at one moment, and what holds it back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClockState {
+    /// Clock of the SMs, in MHz.
+    pub sm_clock_mhz: Result<u32>,
+    /// What keeps the clocks down; empty where nothing does.
+    pub throttle_reasons: Result<Vec<ThrottleReason>>,
+}
+
 /// What keeps the clocks of a GPU down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -95,6 +104,11 @@ impl ThrottleReason {
 }
 
 impl NvmlDevice {
+    /// Its clock now: two calls, a small part of what [`state`](Self::state) takes.
+    pub fn clock_state(&self) -> ClockState {
+        ClockState { sm_clock_mhz: self.clock(CLOCK_SM), throttle_reasons: self.throttle_reasons() }
+    }
+
     /// Its state now. Takes some milliseconds, and disturbs no work on the GPU.
     pub fn state(&self) -> DeviceState {
         let memory = self.memory();

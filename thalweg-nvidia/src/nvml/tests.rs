@@ -31,6 +31,11 @@ fn reasons_for_low_clocks_are_read_under_their_old_name_too() {
     let state = open("nvml-reasons").device_by_uuid("GPU-old").unwrap().state();
     let expected = [ThrottleReason::PowerCap, ThrottleReason::HardwareThermal, ThrottleReason::Unknown];
     assert_eq!(state.throttle_reasons.unwrap(), expected);
+    let clock = open("nvml-clock").device_by_uuid("GPU-old").unwrap().clock_state();
+    assert_eq!(
+        (clock.throttle_reasons.unwrap(), clock.sm_clock_mhz),
+        (expected.to_vec(), state.sm_clock_mhz)
+    );
     assert!(ThrottleReason::PowerCap.is_throttling() && !ThrottleReason::Idle.is_throttling());
 }
 

@@ -13,6 +13,27 @@ pub trait Observer: Send {
 
     /// Averages since [`start`](Self::start).
     fn read(&mut self) -> Counters;
+
+    /// The clock at this moment, which takes far less time than [`read`](Self::read); `None` where nobody tells.
+    fn clock(&mut self) -> Option<ClockReading> {
+        None
+    }
+}
+
+/// The clock of the SMs at one moment, and what held it back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClockReading {
+    /// Clock of the SMs in MHz.
+    pub sm_clock_mhz: Option<f64>,
+    /// Why it was lower than it could be, as in [`Counters::throttle_reasons`].
+    pub throttle_reasons: Vec<String>,
+}
+
+impl ClockReading {
+    /// What held the clock back though the work did not ask for it.
+    pub fn disturbance(&self) -> Option<&str> {
+        disturbance(&self.throttle_reasons)
+    }
 }
 
 /// Which of a GPU's performance counters are read. Clocks and power are read in any case.
@@ -112,9 +133,12 @@ const DISTURBANCES: [&str; 4] = ["HardwareSlowdown", "SoftwareThermal", "Hardwar
 impl Counters {
     /// What held the clock back though the work did not ask for it.
     pub fn disturbance(&self) -> Option<&str> {
-        let reasons = self.throttle_reasons.iter().map(String::as_str);
-        reasons.into_iter().find(|reason| DISTURBANCES.contains(reason))
+        disturbance(&self.throttle_reasons)
     }
+}
+
+fn disturbance(reasons: &[String]) -> Option<&str> {
+    reasons.iter().map(String::as_str).find(|reason| DISTURBANCES.contains(reason))
 }
 
 #[cfg(test)]

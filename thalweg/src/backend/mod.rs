@@ -35,7 +35,7 @@ use crate::model::Signature;
 use crate::units::Nanos;
 
 pub use build::{BuildOptions, BuildSpec, Precision, SerializedEngine};
-pub use counters::{CounterChoice, CounterSource, Counters, Observer};
+pub use counters::{ClockReading, CounterChoice, CounterSource, Counters, Observer};
 pub use data_sheet::DataSheet;
 pub use examination::{
     Examination, FoundLibrary, GpuFinding, GpuState, LibraryFinding, TensorRtFinding, examine,

@@ -210,6 +210,7 @@ fn read(
         if outstanding.is_some() {
             let _ = permit.send(());
         }
+        observation.note_clock();
     }
     observation.end(situation(pool));
     drop(permit);

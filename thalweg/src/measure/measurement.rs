@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{FeedSummary, Load, Overlap};
-use crate::backend::{Counters, DeviceSpec, SlotId, StageTimes};
+use crate::backend::{ClockReading, Counters, DeviceSpec, SlotId, StageTimes};
 use crate::error::{Error, Result};
 use crate::model::ModelIdentity;
 use crate::pool::Configuration;
@@ -209,6 +209,9 @@ pub struct Measurement {
     /// What the device said about itself over all windows, with the reasons of each window's throttling; `None` where it says nothing.
     #[serde(default)]
     pub counters: Option<Counters>,
+    /// The clock at the end of each window, in the order of `windows`; empty where nobody tells it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clocks: Vec<ClockReading>,
     /// How outputs compared with the reference.
     pub verification: Verification,
     /// Requests that failed, with the first error's text.

@@ -9,7 +9,7 @@ use super::host_use::HostUse;
 use super::measurement::{Estimate, Failures, Record, StageSummary, Verification};
 use super::windows::{STABLE_WINDOWS, WindowCutter};
 use super::{Experiment, LatencySummary, Measurement, Overlap, Stability, rate, stats};
-use crate::backend::{Counters, Observer, SlotId};
+use crate::backend::{ClockReading, Counters, Observer, SlotId};
 use crate::error::{Error, Result};
 use crate::pool::{Configuration, PoolState, Response};
 use crate::units::{Clock, Nanos};
@@ -55,6 +55,9 @@ pub(super) struct Observation<'a> {
     at_end: Situation,
     observer: Option<Box<dyn Observer>>,
     counters: Option<Counters>,
+    /// The clock at the end of each window.
+    clocks: Vec<ClockReading>,
+    clocked_windows: usize,
 }
 
 impl<'a> Observation<'a> {
@@ -86,6 +89,8 @@ impl<'a> Observation<'a> {
             at_end: Situation::default(),
             observer,
             counters: None,
+            clocks: Vec::new(),
+            clocked_windows: 0,
         }
     }
 
@@ -128,6 +133,15 @@ impl<'a> Observation<'a> {
         Ok(())
     }
 
+    /// Keeps the clock where a window has ended. That takes a moment, so it is for when nobody waits for the response.
+    pub(super) fn note_clock(&mut self) {
+        let ended = self.windows.window_count();
+        if ended > self.clocked_windows {
+            self.clocked_windows = ended;
+            self.clocks.extend(self.observer.as_mut().and_then(|observer| observer.clock()));
+        }
+    }
+
     /// Keeps what the response's stream does otherwise than asked.
     fn note(&mut self, response: &Response) {
         let Some(remark) = response.remark() else { return };
@@ -146,6 +160,14 @@ impl<'a> Observation<'a> {
         self.at_end = situation;
         self.note_clock();
         self.counters = self.observer.as_mut().map(|observer| observer.read());
+        if let Some(counters) = &mut self.counters {
+            // Heat in the middle disturbs as much as heat at the end.
+            for reason in self.clocks.iter().flat_map(|clock| &clock.throttle_reasons) {
+                if !counters.throttle_reasons.contains(reason) {
+                    counters.throttle_reasons.push(reason.clone());
+                }
+            }
+        }
     }
 
     /// How many requests a closed loop keeps outstanding; `None` in an open loop.
@@ -218,6 +240,7 @@ impl<'a> Observation<'a> {
             },
             device_memory_bytes: device_memory(experiment),
             counters: self.counters,
+            clocks: self.clocks,
             verification: self.verification,
             failures: self.failures,
             remarks: self.remarks,

@@ -49,6 +49,7 @@ fn read(pool: &VirtualPool, observation: &mut Observation<'_>, sender: &mut Send
     while let Some(response) = pool.try_response() {
         observation.take(&response, &|| situation(pool))?;
         sender.answered();
+        observation.note_clock();
         is_busy = true;
     }
     Ok(is_busy)

@@ -166,6 +166,7 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
         host_cpu_cores: 2.38,
         context_switches_per_execution: None,
         starved_share: None,
+        clocks: Vec::new(),
         device_memory_bytes: None,
         host_memory_bytes: Some(1_312_000_000),
         counters: None,

@@ -1,6 +1,6 @@
 //! Numbers and sentences that the text and the HTML report share.
 
-use crate::backend::{CudaGraph, Transfers};
+use crate::backend::{ClockReading, CudaGraph, Transfers};
 use crate::measure::{
     Estimate, FeedSummary, Feeding, LatencySummary, Measurement, Overlap, Stability, StageSummary,
     Verification,
@@ -264,6 +264,35 @@ pub(super) fn host(measurement: &Measurement) -> String {
     }
 }
 
+/// `SMs at 1,755 of 1,980 MHz, 412 W, held back by PowerCap`; `None` where nobody tells.
+pub(super) fn clocks(measurement: &Measurement) -> Option<String> {
+    let counters = measurement.counters.as_ref()?;
+    let clock = counters.sm_clock_mhz.map(|clock| match counters.sm_clock_max_mhz {
+        Some(most) => format!("SMs at {} of {} MHz", number(clock), number(most)),
+        None => format!("SMs at {} MHz", number(clock)),
+    });
+    let power = counters.power_watts.map(|watts| format!("{} W", number(watts)));
+    // An idle device is nothing that holds clocks back.
+    let reasons = counters.throttle_reasons.iter().filter(|reason| *reason != "Idle");
+    let reasons: Vec<String> = reasons.map(|reason| printable(reason)).collect();
+    let held = match (reasons.is_empty(), &clock) {
+        (true, None) => None,
+        (true, Some(_)) => Some("nothing held them back".to_owned()),
+        (false, _) => Some(format!("held back by {}{}", reasons.join(", "), disturbed_windows(measurement))),
+    };
+    let parts: Vec<String> = clock.into_iter().chain(power).chain(held).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// Whether heat or the power supply, which pass, held clocks back in some windows only.
+fn disturbed_windows(measurement: &Measurement) -> String {
+    let is_disturbed = |it: &&ClockReading| it.disturbance().is_some();
+    match measurement.clocks.iter().filter(is_disturbed).count() {
+        0 => String::new(),
+        disturbed => format!(" ({disturbed} of {} windows disturbed)", measurement.clocks.len()),
+    }
+}
+
 /// `3 requests failed, the first with: …`, or `None` where none did.
 pub(super) fn failures(measurement: &Measurement) -> Option<String> {
     let failures = &measurement.failures;
@@ -422,8 +451,17 @@ pub(super) fn sweep(sweep: &Sweep, search_time: Nanos) -> String {
     let best = sweep.best.and_then(|best| sweep.points.get(best));
     let failed = sweep.points.iter().filter(|point| point.failure.is_some()).count();
     let failed = if failed == 0 { String::new() } else { format!(", {} of which failed", count(failed)) };
-    let measured =
-        format!("{} candidates measured for {} each{failed}", count(sweep.points.len()), sweep.slice);
+    let disturbed = sweep.points.iter().filter(|point| point.disturbance().is_some()).count();
+    let disturbed = if disturbed == 0 {
+        String::new()
+    } else {
+        format!(", {} of which heat or the power supply held back twice", count(disturbed))
+    };
+    let measured = format!(
+        "{} candidates measured for {} each{failed}{disturbed}",
+        count(sweep.points.len()),
+        sweep.slice
+    );
     let share = percent(search_time.as_seconds() / sweep.time.as_seconds());
     match (best, &sweep.ratio) {
         (Some(best), Some(ratio)) => format!(

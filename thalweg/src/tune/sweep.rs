@@ -72,6 +72,11 @@ impl SweepPoint {
     fn throughput(&self) -> f64 {
         self.throughput_inferences_per_s.value
     }
+
+    /// What held the device back meanwhile though the work did not ask for it, also when it was measured again.
+    pub fn disturbance(&self) -> Option<&str> {
+        self.counters.as_ref().and_then(Counters::disturbance)
+    }
 }
 
 /// Measures every candidate of the job's space for so long, in a shuffled order, and then the fastest of them and
@@ -129,16 +134,24 @@ impl Sweeper<'_, '_> {
             return Ok(SweepPoint::of(configuration, Slice::failed_because(reason), limits));
         }
         let trial = self.trial(configuration);
-        let slice = match (self.instruments.measure)(&trial) {
-            Ok(measurement) => Slice::of(&measurement, &self.job.limits),
-            Err(error @ (Error::Interrupted | Error::Bug(_))) => return Err(error),
-            Err(error) if error.is_device_lost() => return Err(error),
-            Err(error) => Slice::failed(&error),
-        };
+        let mut slice = self.measure_once(&trial)?;
+        if slice.disturbance().is_some() {
+            // As the search does; what is disturbed again is marked by its counters.
+            slice = self.measure_once(&trial)?;
+        }
         if slice.failure.is_none() {
             self.expected = Some(slice.throughput_inferences_per_s.value);
         }
         Ok(SweepPoint::of(configuration, slice, &self.job.limits))
+    }
+
+    fn measure_once(&mut self, trial: &Trial) -> Result<Slice> {
+        match (self.instruments.measure)(trial) {
+            Ok(measurement) => Ok(Slice::of(&measurement, &self.job.limits)),
+            Err(error @ (Error::Interrupted | Error::Bug(_))) => Err(error),
+            Err(error) if error.is_device_lost() => Err(error),
+            Err(error) => Ok(Slice::failed(&error)),
+        }
     }
 
     fn trial(&self, configuration: Configuration) -> Trial {

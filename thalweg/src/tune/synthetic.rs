@@ -205,6 +205,7 @@ pub fn measurement(trial: &Trial, throughput: f64) -> Measurement {
         host_cpu_cores: 2.0,
         context_switches_per_execution: None,
         starved_share: None,
+        clocks: Vec::new(),
         device_memory_bytes: None,
         host_memory_bytes: Some(100_000_000),
         counters: None,

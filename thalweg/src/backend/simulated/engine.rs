@@ -234,7 +234,7 @@ impl Executor for SimulatedExecutor {
 
     fn observer(&self) -> Option<Box<dyn Observer>> {
         let start = lock(&self.device).totals();
-        Some(Box::new(Meter { device: Arc::clone(&self.device), start }))
+        Some(Box::new(Meter { device: Arc::clone(&self.device), start, glanced: start }))
     }
 
     fn run_until(&mut self, limit: Nanos) -> Nanos {

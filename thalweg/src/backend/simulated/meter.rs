@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::device::Device;
 use super::parameters::Parameters;
-use crate::backend::{Counters, Observer};
+use crate::backend::{ClockReading, Counters, Observer};
 use crate::units::Nanos;
 
 /// Totals since the device was made, in seconds of full use; bytes for the bus.
@@ -25,6 +25,8 @@ pub(super) struct Totals {
 pub(super) struct Meter {
     pub device: Arc<Mutex<Device>>,
     pub start: Totals,
+    /// When the clock was asked for last.
+    pub glanced: Totals,
 }
 
 impl Meter {
@@ -37,6 +39,7 @@ impl Meter {
 impl Observer for Meter {
     fn start(&mut self) {
         self.start = self.totals().0;
+        self.glanced = self.start;
     }
 
     fn read(&mut self) -> Counters {
@@ -61,8 +64,23 @@ impl Observer for Meter {
             sm_clock_max_mhz: Some(sheet.sm_clock_max_mhz),
             power_watts: average(|totals| totals.sm_share_s)
                 .map(|busy| sheet.power_limit_watts * (idle + (1.0 - idle) * busy)),
-            throttle_reasons: if throttled { vec!["power limit (simulated)".to_owned()] } else { Vec::new() },
+            throttle_reasons: reasons(throttled),
             unavailable: Some("occupancy is not simulated".to_owned()),
         }
     }
+
+    /// The mean since it was asked for last.
+    fn clock(&mut self) -> Option<ClockReading> {
+        let (now, parameters) = self.totals();
+        let before = std::mem::replace(&mut self.glanced, now);
+        let seconds = now.now_s - before.now_s;
+        (seconds > 0.0).then(|| ClockReading {
+            sm_clock_mhz: Some((now.clock_s - before.clock_s) / seconds * parameters.sheet.sm_clock_max_mhz),
+            throttle_reasons: reasons(now.throttled_s > before.throttled_s),
+        })
+    }
+}
+
+fn reasons(throttled: bool) -> Vec<String> {
+    if throttled { vec!["power limit (simulated)".to_owned()] } else { Vec::new() }
 }

@@ -6,7 +6,7 @@ use thalweg_nvidia::Places;
 use thalweg_nvidia::cupti::{Cupti, PmMetrics, PmSampler};
 use thalweg_nvidia::nvml::{GpmMetrics, GpmSampler, NvmlDevice};
 
-use crate::backend::{CounterChoice, CounterSource, Counters, Observer};
+use crate::backend::{ClockReading, CounterChoice, CounterSource, Counters, Observer};
 use crate::units::Nanos;
 
 /// How one GPU can be asked.
@@ -154,6 +154,15 @@ impl Observer for Meter {
         let reasons = state.throttle_reasons.unwrap_or_default();
         counters.throttle_reasons = reasons.iter().map(|reason| format!("{reason:?}")).collect();
         counters
+    }
+
+    fn clock(&mut self) -> Option<ClockReading> {
+        let state = self.access.nvml.as_ref().ok()?.clock_state();
+        let reasons = state.throttle_reasons.ok()?;
+        Some(ClockReading {
+            sm_clock_mhz: state.sm_clock_mhz.ok().map(f64::from),
+            throttle_reasons: reasons.iter().map(|reason| format!("{reason:?}")).collect(),
+        })
     }
 }
 

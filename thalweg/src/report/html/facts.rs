@@ -127,6 +127,7 @@ fn measurement(heading: &'static str, measurement: &Measurement) -> FactGroup {
         fact("stages", wording::stages(&measurement.stages)),
     ];
     facts.extend(measurement.overlap.as_ref().map(|it| fact("overlap", wording::overlap(it))));
+    facts.extend(wording::clocks(measurement).map(|text| fact("clocks", text)));
     facts.extend([
         fact("host", wording::host(measurement)),
         fact("verification", wording::verification(&measurement.verification)),

@@ -69,6 +69,7 @@ fn measurement_facts(measurement: &Measurement) -> Vec<Fact> {
         Fact::new("stages", wording::stages(&measurement.stages)),
     ];
     facts.extend(measurement.overlap.as_ref().map(|it| Fact::new("overlap", wording::overlap(it))));
+    facts.extend(wording::clocks(measurement).map(|text| Fact::new("clocks", text)));
     facts.extend([
         Fact::new("host", wording::host(measurement)),
         Fact::new("verification", wording::verification(&measurement.verification)),
@@ -101,7 +102,7 @@ fn device(measurement: &Measurement) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Transfers;
+    use crate::backend::{ClockReading, Counters, Transfers};
     use crate::measure::{Estimate, Failures, Stability, Verification};
     use crate::report::samples;
 
@@ -172,6 +173,34 @@ device        NVIDIA H100 80GB HBM3, simulated backend, 16 cores, 85.5 GB, CUDA
               driver 580.82, TensorRT 10.16.1, thalweg 0.1.0
 ";
         assert_eq!(text_of_measurement(&measurement, Style::Plain), expected);
+    }
+
+    #[test]
+    fn clocks_are_told_with_what_held_them_back_and_in_which_part_of_the_windows() {
+        let mut measurement = samples::measurement(samples::configuration(2, 1), 50);
+        let reading = |reasons: &[&str]| ClockReading {
+            sm_clock_mhz: Some(1_755.0),
+            throttle_reasons: reasons.iter().map(|it| (*it).to_owned()).collect(),
+        };
+        measurement.counters = Some(Counters {
+            sm_clock_mhz: Some(1_755.0),
+            sm_clock_max_mhz: Some(1_980.0),
+            power_watts: Some(412.0),
+            throttle_reasons: vec!["Idle".to_owned()],
+            ..Counters::default()
+        });
+        let line = |measurement: &Measurement| {
+            let text = text_of_measurement(measurement, Style::Plain);
+            text.lines().find_map(|line| Some(line.strip_prefix("clocks")?.trim().to_owned())).unwrap()
+        };
+        assert_eq!(line(&measurement), "SMs at 1,755 of 1,980 MHz, 412 W, nothing held them back");
+        measurement.clocks = vec![reading(&["SoftwareThermal"]), reading(&[])];
+        measurement.counters.as_mut().unwrap().throttle_reasons = vec!["SoftwareThermal".to_owned()];
+        let told = line(&measurement);
+        assert!(told.starts_with("SMs at 1,755 of 1,980 MHz, 412 W, held back by SoftwareThermal"), "{told}");
+        let text = text_of_measurement(&measurement, Style::Plain);
+        let words: Vec<&str> = text.split_whitespace().collect();
+        assert!(words.join(" ").contains("SoftwareThermal (1 of 2 windows disturbed)"), "{text}");
     }
 
     #[test]

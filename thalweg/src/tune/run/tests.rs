@@ -292,6 +292,85 @@ fn what_heat_has_disturbed_is_measured_again_and_told_where_it_stays_hot() {
 }
 
 #[test]
+fn a_sweep_measures_again_what_heat_has_disturbed_and_marks_what_stays_hot() {
+    let folder = Folder::new("run-sweep-hot");
+    let mut machine = Machine::new(12);
+    let count = Cell::new(0);
+    // Hot at one trial and at both of another candidate.
+    let mut measure = |trial: &Trial| {
+        let number = count.replace(count.get() + 1);
+        let mut measurement = machine.measure(trial);
+        let reasons =
+            if [2, 5, 6].contains(&number) { vec!["HardwareThermal".to_owned()] } else { Vec::new() };
+        measurement.counters = Some(Counters { throttle_reasons: reasons, ..Counters::default() });
+        Ok(measurement)
+    };
+    let mut instruments = Instruments {
+        measure: &mut measure,
+        memory: &|_| Ok(None),
+        elapsed: &|| Duration::ZERO,
+        is_stopped: &|| false,
+    };
+    let choice = Configuration { threads_per_stream: 2, ..Configuration::default() };
+    let sweep = sweep_with(&job(&folder), choice, Duration::from_millis(500), &mut instruments).unwrap();
+    let hot: Vec<bool> = sweep.points.iter().map(|point| point.disturbance().is_some()).collect();
+    assert_eq!(hot.iter().filter(|hot| **hot).count(), 1);
+    // Candidate 2 was trials 2 and 3, candidate 3 trial 4, candidate 4 trials 5 and 6.
+    assert!(hot[4]);
+}
+
+#[test]
+fn candidates_without_room_are_left_out_and_a_resumed_search_leaves_out_the_same() {
+    let folder = Folder::new("run-room");
+    let memory = |free_bytes| {
+        move |it: &Configuration| {
+            Ok(Some(EngineMemory {
+                weights_bytes: 100,
+                activation_bytes: 10 * it.batch_size as u64,
+                context_bytes: 0,
+                context_count: 1,
+                slot_bytes: 0,
+                depth: it.depth,
+                batch_size: it.batch_size,
+                free_bytes,
+            }))
+        }
+    };
+    let run = |job: &TuneJob, free_bytes| {
+        let mut machine = Machine::new(13);
+        let clock = Cell::new(Duration::ZERO);
+        let mut measure = |trial: &Trial| {
+            let measurement = machine.measure(trial);
+            clock.set(machine.clock.get());
+            Ok(measurement)
+        };
+        let mut instruments = Instruments {
+            measure: &mut measure,
+            memory: &memory(free_bytes),
+            elapsed: &|| clock.get(),
+            is_stopped: &|| false,
+        };
+        tune_with(job, &mut instruments, &mut |_| {}).unwrap()
+    };
+    let without_room = |outcome: &TuneOutcome| {
+        let left_out = outcome.candidates.iter().filter(|it| it.standing == Standing::DoesNotFit);
+        let mut left_out: Vec<_> = left_out
+            .map(|it| (it.configuration.streams, it.configuration.batch_size, it.slice_count))
+            .collect();
+        left_out.sort_unstable();
+        left_out.dedup();
+        left_out
+    };
+    let first = run(&TuneJob { budget: Duration::from_secs(10), ..job(&folder) }, 100);
+    assert_eq!(without_room(&first), [(2, 8, 0)]);
+    let left_out = first.candidates.iter().find(|it| it.standing == Standing::DoesNotFit).unwrap();
+    let reason = left_out.failure.as_deref().unwrap();
+    assert_eq!(reason, "it needs 260 B of device memory, 200 B are there");
+    let again = run(&TuneJob { earlier: Earlier::Resume, ..job(&folder) }, 10_000);
+    assert_eq!(without_room(&again), [(2, 8, 0)]);
+}
+
+#[test]
 fn a_sweep_measures_everything_and_holds_the_choice_against_the_best() {
     let folder = Folder::new("run-sweep");
     let job = job(&folder);
