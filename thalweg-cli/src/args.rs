@@ -1,6 +1,7 @@
 //! What can be typed: commands, options and their help.
 
 mod precision;
+mod results;
 mod watching;
 
 use std::path::PathBuf;
@@ -9,22 +10,23 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use thalweg::backend::{CudaGraph, DataSheet, PlantedFault, Precision, TacticSource, Transfers, Wait};
 use thalweg::export::Format;
-use thalweg::measure::{Feeding, ObjectionKind};
+use thalweg::measure::Feeding;
 use thalweg::model::DataType;
 use thalweg::model::zoo::Network;
 use thalweg::precision::AccuracyLimit;
 
 use crate::values::{
     BatchRange, CopyLanes, Counts, counters_parser, format_parser, graph_parser, network_parser,
-    objection_parser, parse_batch_range, parse_copy_lanes, parse_count, parse_counts, parse_delay,
-    parse_device, parse_fault, parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape,
-    parse_span, parse_tactics, precision_parser, target_parser, transfers_parser, wait_parser,
+    parse_batch_range, parse_copy_lanes, parse_count, parse_counts, parse_delay, parse_device, parse_fault,
+    parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape, parse_span, parse_tactics,
+    precision_parser, target_parser, transfers_parser, wait_parser,
 };
 
 pub use precision::{
     AccuracyArgs, ByteLineArgs, ConvertArgs, InputTypeArgs, InputsArgs, PrecisionRoute, QuantizationArgs,
     Rest, SelectionArgs, Target,
 };
+pub use results::{CompareArgs, ExportArgs, ReportArgs};
 pub use watching::{TopArgs, WatchArgs};
 
 /// Finds, proves and runs the fastest way to push inferences through a network on several streams.
@@ -73,7 +75,7 @@ pub enum Command {
     Predict(PredictArgs),
     /// Turn a tuned configuration into a file for Triton, trtexec or C++
     Export(ExportArgs),
-    /// Say which of two results is faster, by how much, and whether they can be compared
+    /// Say which of two results is faster, by how much, and whether they can be compared (exit code 3 where not)
     Compare(CompareArgs),
     /// Say what a program that Thalweg did not write does with its GPU, and what that costs
     Watch(WatchArgs),
@@ -573,39 +575,4 @@ pub struct TuneArgs {
     /// Write the winner for these too: triton, trtexec, cpp
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = format_parser())]
     pub export: Vec<Format>,
-}
-
-#[derive(Debug, Args)]
-pub struct ExportArgs {
-    /// The tuned.json of `tune`
-    pub tuned: PathBuf,
-    /// What it is for: triton, trtexec or cpp
-    #[arg(long, value_name = "FORMAT", value_parser = format_parser())]
-    pub to: Format,
-    /// File to write; printed without it
-    #[arg(long, short, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub struct CompareArgs {
-    /// Result of `bench` or `tune`: measurement.json, outcome.json or the folder with it
-    pub first: PathBuf,
-    /// The one that is compared with it
-    pub second: PathBuf,
-    /// Fail where the second has less than so many times the throughput of the first
-    #[arg(long, value_name = "RATIO", value_parser = parse_positive, allow_negative_numbers = true)]
-    pub fail_below: Option<f64>,
-    /// Compare although this differs, or is in doubt
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = objection_parser())]
-    pub despite: Vec<ObjectionKind>,
-}
-
-#[derive(Debug, Args)]
-pub struct ReportArgs {
-    /// Folder that `bench`, `diagnose`, `tune` or `watch` wrote with --out
-    pub folder: PathBuf,
-    /// Explain every number
-    #[arg(long)]
-    pub explain: bool,
 }

@@ -1,6 +1,7 @@
 //! The binary `thalweg`: each command reads its arguments, calls the library, and shows what came out.
 //!
-//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
+//! Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not to
+//! be compared.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -56,9 +57,12 @@ fn run(command: Command, output: &Output) -> anyhow::Result<()> {
     }
 }
 
-/// 2 where the command line itself cannot be obeyed, 130 where the user ended it, 1 for everything else that went
-/// wrong.
+/// 2 where the command line itself cannot be obeyed, 3 where two results must not be compared, 130 where the user ended
+/// it, 1 for everything else that went wrong.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<commands::compare::Refusal>() {
+        return ExitCode::from(3);
+    }
     match error.downcast_ref::<Error>() {
         Some(Error::BuildStopped) => ExitCode::from(progress::INTERRUPTED),
         Some(

@@ -1,8 +1,10 @@
 //! `thalweg compare`: which of two results is faster.
 
+use std::error::Error;
+use std::fmt;
 use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use thalweg::measure::{Comparison, Measurement, ObjectionKind};
 use thalweg::report;
 use thalweg::tune::TuneOutcome;
@@ -10,6 +12,22 @@ use thalweg::tune::TuneOutcome;
 use super::file;
 use crate::args::CompareArgs;
 use crate::output::Output;
+
+/// Two results that must not be compared, which is not the same as one that is too slow.
+#[derive(Debug)]
+pub struct Refusal {
+    texts: String,
+    kinds: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { texts, kinds } = self;
+        write!(f, "the two cannot be compared: {texts}; --despite {kinds} overrules that")
+    }
+}
+
+impl Error for Refusal {}
 
 pub fn run(args: &CompareArgs, output: &Output) -> anyhow::Result<()> {
     let comparison = Comparison::of(&read(&args.first)?, &read(&args.second)?);
@@ -19,11 +37,7 @@ pub fn run(args: &CompareArgs, output: &Output) -> anyhow::Result<()> {
         let texts: Vec<&str> = refused.iter().map(|it| it.text.as_str()).collect();
         let mut kinds: Vec<String> = refused.iter().map(|it| it.kind.to_string()).collect();
         kinds.dedup();
-        bail!(
-            "the two cannot be compared: {}; --despite {} overrules that",
-            texts.join("; "),
-            kinds.join(",")
-        );
+        return Err(Refusal { texts: texts.join("; "), kinds: kinds.join(",") }.into());
     }
     output.result(
         || serde_json::to_value(&comparison),

@@ -33,6 +33,7 @@ use std::process::Command;
 use clap::CommandFactory as _;
 use thalweg::backend::{Backend, CounterChoice, Precision, Surroundings};
 use thalweg::engine::Cache;
+use thalweg::export::shell_word as quoted;
 use thalweg::precision::HalfType;
 use thalweg::units::{Bytes, Nanos};
 
@@ -152,21 +153,4 @@ fn default_cache_folder() -> Option<PathBuf> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let caches = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
     caches.map(|folder| folder.join("thalweg"))
-}
-
-/// As a shell takes it for one word.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:=,+-".contains(c);
-    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_that_a_shell_would_split_are_quoted() {
-        assert_eq!(quoted("a.onnx"), "a.onnx");
-        assert_eq!(quoted("my model's.onnx"), "'my model'\\''s.onnx'");
-    }
 }

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use thalweg::backend::{BuildSpec, Precision};
 use thalweg::engine::EngineSource;
+use thalweg::export::build_options;
 use thalweg::tune::TunedConfig;
 
 use super::{file, quoted};
 use crate::args::TuneArgs;
-use crate::values::BatchRange;
 
 /// The command lines that measure the winner again, that build its engine, and that make a program of it; `calibration`
 /// is what its engine was built with.
@@ -16,9 +15,7 @@ pub fn next(args: &TuneArgs, tuned: &TunedConfig, calibration: Option<&Path>) ->
     let path = quoted(&args.out.join(file::TUNED).display().to_string());
     let engine = engine_makers(args, calibration);
     let build = match &tuned.engine {
-        Some(EngineSource::Built(spec)) => {
-            Some(format!("to have its engine: {}{engine}", build(args, tuned, spec)))
-        }
+        Some(EngineSource::Built(_)) => Some(format!("to have its engine: {}{engine}", build(args, tuned))),
         _ => None,
     };
     let bench = format!("next: thalweg bench --tuned {path}{}{engine}", surroundings(args));
@@ -50,38 +47,12 @@ fn engine_makers(args: &TuneArgs, calibration: Option<&Path>) -> String {
 }
 
 /// Words that build the very engine, which the cache has where there is one.
-fn build(args: &TuneArgs, tuned: &TunedConfig, spec: &BuildSpec) -> String {
-    let most = spec.max_batch_size;
-    let range = spec.options.least_batch_size.map(|least| BatchRange { least, most });
+fn build(args: &TuneArgs, tuned: &TunedConfig) -> String {
     let backend = Some(&tuned.device.backend).filter(|name| *name != "tensorrt").cloned();
-    let spec = &spec.options;
-    let tactic = |(source, is_used): (&_, &bool)| format!("{}{source}", if *is_used { "+" } else { "-" });
-    let tactics: Vec<String> = spec.tactics.iter().map(tactic).collect();
-    let named = [
-        ("backend", backend),
-        ("batch", range.is_none().then(|| most.to_string())),
-        ("batch-range", range.map(|range| range.to_string())),
-        ("precision", (spec.precision != Precision::Fp32).then(|| spec.precision.to_string())),
-        ("optimization-level", spec.optimization_level.map(|level| level.to_string())),
-        ("workspace-mb", spec.workspace_bytes.map(|bytes| (bytes / 1_000_000).to_string())),
-        ("aux-streams", spec.aux_streams.map(|count| count.to_string())),
-        ("tactics", Some(tactics.join(",")).filter(|text| !text.is_empty())),
-    ];
-    let shape = |(name, sizes): (&String, &Vec<usize>)| {
-        let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
-        format!(" --shape {}", quoted(&format!("{name}={}", sizes.join("x"))))
-    };
-    let shapes: String = tuned.model.input_shapes.iter().map(shape).collect();
-    let switches = [
-        (spec.is_exact_fp32, " --exact-fp32"),
-        (spec.is_version_compatible, " --version-compatible"),
-        // It would take a second engine, in FP32.
-        (spec.precision != Precision::Fp32, " --no-accuracy"),
-    ];
-    let switches: String = switches.iter().filter(|(is_on, _)| *is_on).map(|(_, word)| *word).collect();
     let model = quoted(&tuned.model.path.display().to_string());
     let engine = quoted(&args.out.join(file::ENGINE).display().to_string());
-    format!("thalweg build {model} -o {engine}{}{shapes}{switches}", options(named))
+    let backend = options([("backend", backend)]);
+    format!("thalweg build {model} -o {engine}{backend}{}", build_options(tuned))
 }
 
 fn options<const N: usize>(named: [(&str, Option<String>); N]) -> String {

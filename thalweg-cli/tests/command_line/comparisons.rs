@@ -53,17 +53,18 @@ fn what_makes_a_comparison_meaningless_refuses_it_until_it_is_overruled() {
     let scratch = Scratch::new();
     let one = bench(&scratch, &launch(&scratch), "one", "1");
     type Change = fn(&mut Value);
-    let cases: [(&str, Change, &str); 5] = [
+    let cases: [(&str, Change, &str); 6] = [
         ("device", |it| it["device"]["name"] = "another".into(), "the other on another"),
         ("model", |it| it["model"]["sha256"] = "0".into(), "different networks"),
         ("versions", |it| it["device"]["versions"]["thalweg"] = "9".into(), "and 9"),
         ("incomplete", |it| it["failures"]["count"] = 3.into(), "3 requests of the second failed"),
         ("clocks", |it| it["counters"]["sm_clock_mhz"] = 500.0.into(), "and 500 MHz"),
+        ("clocks", |it| it["counters"]["sm_clock_mhz"] = Value::Null, "of the second is not known"),
     ];
     for (kind, change, reason) in cases {
         let other = changed(&one, &format!("{kind}.json"), change);
         run("compare {} {}", &[&one, &other])
-            .refused(1, &["cannot be compared", reason, &format!("--despite {kind}")]);
+            .refused(3, &["cannot be compared", reason, &format!("--despite {kind}")]);
         let said = run("compare {} {} --despite {}", &[&one, &other, Path::new(kind)]).succeeded();
         assert!(said.stdout.contains(&format!("in spite of the {kind}")), "{}", said.stdout);
     }
@@ -77,7 +78,7 @@ fn a_refusal_names_all_that_has_to_be_overruled() {
         it["device"]["name"] = "another".into();
         it["device"]["versions"]["thalweg"] = "9".into();
     });
-    run("compare {} {}", &[&one, &other]).refused(1, &["--despite device,versions overrules that"]);
+    run("compare {} {}", &[&one, &other]).refused(3, &["--despite device,versions overrules that"]);
     run("compare {} {} --despite device,versions", &[&one, &other]).succeeded();
 }
 

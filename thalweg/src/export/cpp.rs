@@ -27,7 +27,18 @@ pub(super) fn program(tuned: &TunedConfig) -> Result<String, String> {
         ("@SUBMITTERS@", configuration.submitters.to_string()),
         ("@COPY_LANES@", configuration.copy_lanes.unwrap_or(configuration.streams).to_string()),
         ("@GRAPH@", graph.to_owned()),
+        ("@WAIT@\n", wait_remark(configuration.wait).to_owned()),
         ("@SPIN@", (configuration.wait != Wait::Block).to_string()),
     ];
     Ok(values.iter().fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(name, value)))
+}
+
+/// What the program does otherwise than the tuned way to wait.
+fn wait_remark(wait: Wait) -> &'static str {
+    match wait {
+        Wait::Block | Wait::Spin => "",
+        Wait::Hybrid => {
+            "// Tuned was to ask for 100 us and then to sleep; cudaEventSynchronize does one or the other. This asks all the time.\n"
+        }
+    }
 }

@@ -2,15 +2,19 @@
 //!
 //! In: a [`TunedConfig`]. Out: text, with comments on what the other program cannot express. Nothing is written here.
 
+mod build_line;
 mod cpp;
 mod triton;
 mod trtexec;
 
 use std::fmt;
 
+use crate::engine::EngineSource;
 use crate::error::{Error, Result};
 use crate::report::printable;
 use crate::tune::TunedConfig;
+
+pub use build_line::{build_options, shell_word};
 
 /// Name of the engine's file in everything that is exported: what Triton looks for.
 const ENGINE_FILE: &str = "model.plan";
@@ -76,25 +80,34 @@ pub fn export(tuned: &TunedConfig, format: Format) -> Result<String> {
 /// What was measured and where, a comment line each.
 fn origin(tuned: &TunedConfig, comment: &str) -> String {
     let rate = tuned.throughput_inferences_per_s;
+    let name = tuned.model.path.file_name().unwrap_or_default().to_string_lossy();
     let lines = [
         format!("Tuned by Thalweg {}: {}.", tuned.thalweg_version, tuned.configuration),
         format!(
             "Measured: {:.0} inferences/s ({:.0} to {:.0}) on {}, {} backend.",
             rate.value, rate.lower, rate.upper, tuned.device.name, tuned.device.backend
         ),
-        format!("Model: SHA-256 {}. The engine is expected as {ENGINE_FILE}, built", tuned.model.sha256),
-        format!("with the options of precision that `tune` was given: {}", build_command(tuned)),
+        format!(
+            "Model: {}, SHA-256 {}, with the types of inputs that it was tuned with.",
+            name, tuned.model.sha256
+        ),
+        engine(tuned),
     ];
     // A name may hold anything, and a line break in it would end the comment.
     lines.iter().map(|line| format!("{comment} {}\n", printable(line))).collect()
 }
 
-/// `thalweg build` for the tuned batch, without the options that the file does not know.
-fn build_command(tuned: &TunedConfig) -> String {
-    let shapes = tuned.model.input_shapes.iter();
-    let shapes: String =
-        shapes.map(|(name, shape)| format!(" --shape '{name}={}'", sizes(shape, "x"))).collect();
-    format!("thalweg build MODEL.onnx -o {ENGINE_FILE} --batch {}{shapes}", tuned.configuration.batch_size)
+/// Where the engine is expected, and how to have it.
+fn engine(tuned: &TunedConfig) -> String {
+    let build = format!("thalweg build MODEL.onnx -o {ENGINE_FILE}{}", build_options(tuned));
+    let how = match &tuned.engine {
+        Some(EngineSource::File(path)) => {
+            return format!("The engine is expected as {ENGINE_FILE}: copy {} there.", path.display());
+        }
+        Some(EngineSource::Built(_)) => "built by",
+        None => "built with the options that `tune` was given",
+    };
+    format!("The engine is expected as {ENGINE_FILE}, {how}: {build}")
 }
 
 /// `1x3x224x224`.

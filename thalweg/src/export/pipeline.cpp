@@ -25,6 +25,7 @@ constexpr int kStreams = @STREAMS@, kDepth = @DEPTH@, kBatch = @BATCH@, kSubmitt
 // Pairs of streams for copies; where there are fewer than streams, these share them in turn.
 constexpr int kCopyLanes = @COPY_LANES@;
 constexpr Graph kGraph = @GRAPH@;
+@WAIT@
 constexpr bool kSpin = @SPIN@;
 
 static void check(bool good, const char *what) {

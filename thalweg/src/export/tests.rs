@@ -1,5 +1,6 @@
 use super::*;
-use crate::backend::{CudaGraph, Transfers, Wait};
+use crate::backend::{BuildOptions, BuildSpec, CudaGraph, Precision, Transfers, Wait};
+use crate::engine::EngineSource;
 use crate::model::{DataType, Signature, TensorSpec};
 use crate::tune::synthetic::tuned;
 use crate::units::Nanos;
@@ -96,6 +97,43 @@ fn trtexecs_command_survives_a_shell_and_says_what_it_does_otherwise() {
     ];
     assert_eq!(words.lines().collect::<Vec<_>>(), expected);
     assert!(text.contains("the tuned depth of 3 has no option"), "{text}");
+}
+
+#[test]
+fn the_engine_is_told_with_all_that_it_was_built_with() {
+    let mut tuned = winner();
+    let line = |tuned: &TunedConfig| {
+        let text = export(tuned, Format::Trtexec).unwrap();
+        text.lines().find(|line| line.contains("engine is expected")).unwrap().to_owned()
+    };
+    assert!(line(&tuned).ends_with("thalweg build MODEL.onnx -o model.plan --batch 8"), "{}", line(&tuned));
+    tuned.model.input_shapes = [("a b".to_owned(), vec![1, 3, 64, 64])].into();
+    tuned.engine = Some(EngineSource::Built(BuildSpec {
+        max_batch_size: 32,
+        options: BuildOptions {
+            precision: Precision::Fp16,
+            optimization_level: Some(5),
+            least_batch_size: Some(8),
+            ..BuildOptions::default()
+        },
+        ..BuildSpec::default()
+    }));
+    let built = line(&tuned);
+    let words =
+        "--batch-range 8-32 --precision fp16 --optimization-level 5 --shape 'a b=1x3x64x64' --no-accuracy";
+    assert!(built.contains(", built by: thalweg build") && built.ends_with(words), "{built}");
+    tuned.engine = Some(EngineSource::File("made elsewhere.plan".into()));
+    assert!(line(&tuned).ends_with("copy made elsewhere.plan there."), "{}", line(&tuned));
+}
+
+#[test]
+fn a_program_says_that_it_does_not_wait_as_it_was_tuned() {
+    let mut tuned = winner();
+    let says =
+        |tuned: &TunedConfig| export(tuned, Format::Cpp).unwrap().contains("Tuned was to ask for 100 us");
+    assert!(!says(&tuned));
+    tuned.configuration.wait = Wait::Hybrid;
+    assert!(says(&tuned));
 }
 
 #[test]

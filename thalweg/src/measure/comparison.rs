@@ -199,6 +199,12 @@ fn different_versions(first: &Measurement, second: &Measurement) -> Vec<String> 
 }
 
 fn different_clocks(first: &Measurement, second: &Measurement) -> Option<String> {
+    let clock = |it: &Measurement| it.counters.as_ref().and_then(|counters| counters.sm_clock_mhz);
+    match (clock(first), clock(second)) {
+        (None, Some(_)) => return Some("the SM clock of the first is not known".to_owned()),
+        (Some(_), None) => return Some("the SM clock of the second is not known".to_owned()),
+        _ => {}
+    }
     let (before, after) = first.counters.as_ref().zip(second.counters.as_ref())?;
     if let Some((before, after)) = before.sm_clock_mhz.zip(after.sm_clock_mhz)
         && (after / before).ln().abs() > MOST_CLOCK_DIFFERENCE.ln_1p()
