@@ -210,24 +210,3 @@ fn what_needs_more_device_memory_than_allowed_is_not_measured_and_told_with_its_
     let text = report::text_of_tuning(&outcome, Style::Plain);
     assert!(text.contains("left out") && text.contains("one candidate does not fit"), "{text}");
 }
-
-#[test]
-fn the_best_one_known_is_tried_with_other_depths_and_submitters() {
-    let model = Model::from_proto(Network::Launch.generate(0), "network.onnx").expect("a model");
-    let backend = SimulatedBackend::preset("h100").expect("a device");
-    let workload = Workload::prepare(&backend, &model, &WorkloadSpec::default()).expect("it runs");
-    let space = Space {
-        streams: vec![1, 4],
-        cuda_graphs: vec![CudaGraph::Compute],
-        ..Space::for_device(&workload.device, workload.engine.signature())
-    };
-    let folder = Folder::new("around");
-    let job = TuneJob { budget: Duration::from_secs(20), ..job(&folder, &workload, space, Earlier::Refuse) };
-    let outcome = tune(&job, &workload, &StopSignal::default(), &mut |_| {}).expect("it is measured");
-    let tried =
-        |is: &dyn Fn(&Candidate) -> bool| outcome.candidates.iter().any(|it| it.slice_count > 0 && is(it));
-    for depth in [1, 3] {
-        assert!(tried(&|it| it.configuration.depth == depth), "depth {depth}");
-    }
-    assert!(tried(&|it| it.configuration.submitters == 2), "{:?}", outcome.winner);
-}

@@ -267,8 +267,11 @@ fn engine_as_tuned(
     Ok((max_batch, spec.options.clone()))
 }
 
-/// Tells the device memory that the streams will take.
+/// Tells the device memory that the streams will take. A simulated device's is nothing to run out of.
 fn note_memory(workload: &Workload, configuration: &Configuration, output: &Output) -> anyhow::Result<()> {
+    if workload.device.is_simulated() {
+        return Ok(());
+    }
     let Configuration { streams, depth, batch_size, cuda_graph, .. } = *configuration;
     if let Some(memory) = workload.engine.memory(depth, batch_size, cuda_graph)? {
         output.note(&format!(
