@@ -8,13 +8,8 @@ use thalweg_nvidia::execution::LaneStreams;
 use crate::backend::{CudaGraph, ExecutorSpec};
 use crate::error::Result;
 
-/// Executors whose streams are made before the first of them runs anything: as many as `tune` tries. CUDA runs a graph
-/// faster on the streams that ran first in a process than on streams that were made later: 553 instead of 570 us for
-/// ResNet-50 in FP16 at batch 1 on an H200, whatever else is changed (docs/benchmarks.md). That making them early is enough
-/// is assumed.
-const EARLY: usize = 8;
-
-/// All streams that were made, the oldest first. One that nobody has is used again before another is made. The lock is
+/// All streams that were made, the oldest first. One that nobody has is used again before another is made: CUDA runs a
+/// graph 3.5 % faster on some streams than on others, the first of a process among them (docs/benchmarks.md). The lock is
 /// taken by whoever starts a pool.
 #[derive(Default)]
 pub(super) struct Streams(Mutex<Made>);
@@ -50,7 +45,7 @@ impl Streams {
     /// # Errors
     /// Where the driver has no more streams.
     pub fn shared_lanes(&self, context: &Arc<CudaContext>, spec: &ExecutorSpec) -> Result<SharedLanes> {
-        let mut made = self.made(context)?;
+        let mut made = self.made();
         let count = spec.copy_lanes.unwrap_or(0).min(spec.streams);
         let mut lanes = Vec::with_capacity(count);
         for _ in 0..count {
@@ -70,7 +65,7 @@ impl Streams {
         executor: usize,
         shared: &SharedLanes,
     ) -> Result<LaneStreams> {
-        let mut made = self.made(context)?;
+        let mut made = self.made();
         let compute = unused(&mut made.compute, context)?;
         if graph == CudaGraph::Copies {
             return Ok(LaneStreams::single(&compute));
@@ -82,16 +77,8 @@ impl Streams {
         Ok(LaneStreams { h2d, compute, d2h })
     }
 
-    /// All streams, the early ones made.
-    fn made(&self, context: &Arc<CudaContext>) -> Result<MutexGuard<'_, Made>> {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if made.compute.is_empty() {
-            for _ in 0..EARLY {
-                made.compute.push(new(context)?);
-                made.copies.extend([new(context)?, new(context)?]);
-            }
-        }
-        Ok(made)
+    fn made(&self) -> MutexGuard<'_, Made> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
