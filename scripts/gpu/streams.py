@@ -163,7 +163,8 @@ def main():
     if not arguments.engine.is_file():
         build(arguments.thalweg, arguments.engine)
     is_continued = arguments.json and arguments.json.is_file()
-    cells = json.loads(arguments.json.read_text())["cells"] if is_continued else {}
+    cells = json.loads(arguments.json.read_text()) if is_continued else {}
+    cells = cells.get("cells", cells)
     header = {"device": device(), "command": " ".join(sys.argv)}
     print(header["device"], flush=True)
     for number in range(arguments.rounds):

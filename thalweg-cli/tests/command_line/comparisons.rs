@@ -71,6 +71,23 @@ fn what_makes_a_comparison_meaningless_refuses_it_until_it_is_overruled() {
 }
 
 #[test]
+fn what_held_the_clocks_back_in_most_windows_counts_and_in_one_does_not() {
+    let scratch = Scratch::new();
+    let one = bench(&scratch, &launch(&scratch), "one", "1");
+    let reasons = |it: &mut Value| it["counters"]["throttle_reasons"] = ["PowerCap"].as_slice().into();
+    let once = changed(&one, "once.json", reasons);
+    run("compare {} {}", &[&one, &once]).succeeded();
+    let always = changed(&one, "always.json", |it| {
+        reasons(it);
+        for clock in it["clocks"].as_array_mut().expect("a clock for each window") {
+            clock["throttle_reasons"] = ["PowerCap"].as_slice().into();
+        }
+    });
+    run("compare {} {}", &[&one, &always])
+        .refused(3, &["nothing held back the clocks of the first, PowerCap"]);
+}
+
+#[test]
 fn a_refusal_names_all_that_has_to_be_overruled() {
     let scratch = Scratch::new();
     let one = bench(&scratch, &launch(&scratch), "one", "1");

@@ -24,7 +24,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::capacity::PaperWorkload;
 use crate::error::{Error, Result};
-use crate::measure::{Estimate, Measurement, Observing, Pacing, StopSignal, Workload, measure_what_fits};
+use crate::measure::{
+    Estimate, Measurement, Observing, Pacing, StopSignal, Workload, measure_what_fits, narrowed,
+};
 use crate::pool::Configuration;
 
 pub use engines::{EngineVariant, Rebuild};
@@ -154,8 +156,9 @@ pub fn diagnose(
     remedies.extend(engine_remedies(engine, case.model.ok(), (setup, &measurement), &evidence, &limits));
     remedies.sort_by(|a, b| b.predicted.value.total_cmp(&a.predicted.value));
     let (gained, observing) = trials.run(&mut remedies)?;
-    if judgement.verdict == Verdict::Underfilled
-        && let Some(ratio) = no_more_fits(&judgement, &remedies)
+    // On a host more streams share the same cores.
+    if !measurement.device.is_host()
+        && let Some(ratio) = no_more_fits(&judgement, &evidence, &remedies)
     {
         put_probed(&mut evidence, ratio);
         judgement = judge(&evidence, &setup.configuration);
@@ -223,7 +226,7 @@ impl<'a> Trials<'a, '_> {
         if self.case.tries == 0 || configuration.streams == 1 {
             return Ok(None);
         }
-        let setup = self.setup.with(Configuration { streams: 1, submitters: 1, ..configuration });
+        let setup = self.setup.with(narrowed(&configuration, 1));
         (self.progress)(Progress::Probing(&setup));
         match trial::measure(&self.entrant(setup), self.stop).and_then(as_asked) {
             Err(error @ Error::Bug(_)) => Err(error),

@@ -187,9 +187,17 @@ pub fn judge(evidence: &Evidence, configuration: &Configuration) -> Judgement {
 /// Part of a verdict's gain that its own remedies have to show when they are tried.
 const CONFIRMS: f64 = 0.25;
 
-/// What twice the streams gained, where the verdict promises that they gain much and they did not: kernels of which each
-/// fills half of the SMs may still find no room beside each other.
-pub(super) fn no_more_fits(judgement: &Judgement, remedies: &[Remedy]) -> Option<Estimate> {
+/// What twice the streams gained, where counters see half of the device at work, the verdict promises that they gain much
+/// and they did not: kernels of which each fills half of the SMs may still find no room beside each other. Where less is at
+/// work something else holds them back.
+pub(super) fn no_more_fits(
+    judgement: &Judgement,
+    evidence: &Evidence,
+    remedies: &[Remedy],
+) -> Option<Estimate> {
+    if judgement.verdict != Verdict::Underfilled || evidence.value(Quantity::DeviceFill)? < MAY_BE_FULL {
+        return None;
+    }
     let streams = remedies.iter().find(|remedy| remedy.knob == Knob::Streams)?;
     streams.ratio().filter(|ratio| !confirms(judgement, ratio.upper))
 }
@@ -238,7 +246,7 @@ fn confidence(limits: &[LimitReading], verdict: Verdict, lacks_evidence: bool) -
     }
 }
 
-/// From this share of the time with any kernel on it on a device may be full.
+/// From this share of the time with any kernel on it, or of SMs with any warp, a device may be full.
 const MAY_BE_FULL: f64 = 0.5;
 
 /// Where no counter tells how full a device is that computes most of the time, it may be a limit that nobody sees beside

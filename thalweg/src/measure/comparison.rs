@@ -211,11 +211,26 @@ fn different_clocks(first: &Measurement, second: &Measurement) -> Option<String>
     {
         return Some(format!("SM clocks of {before:.0} and {after:.0} MHz"));
     }
-    let reasons =
-        |reasons: &[String]| if reasons.is_empty() { "nothing".to_owned() } else { reasons.join(", ") };
-    let [before, after] = [before, after].map(|counters| reasons(&counters.throttle_reasons));
+    let [before, after] = [first, second].map(|it| {
+        let reasons = usual_reasons(it);
+        if reasons.is_empty() { "nothing".to_owned() } else { reasons.join(", ") }
+    });
     (before != after)
         .then(|| format!("{before} held back the clocks of the first, {after} those of the second"))
+}
+
+/// What held the clocks back in most windows: near the power limit one window of several may touch it. A device that is
+/// idle when it is asked is not held back.
+fn usual_reasons(measurement: &Measurement) -> Vec<&str> {
+    let counters = measurement.counters.as_ref();
+    let named = counters.map_or(&[][..], |counters| &counters.throttle_reasons).iter().map(String::as_str);
+    let is_usual = |reason: &&str| {
+        let clocks = &measurement.clocks;
+        let held = clocks.iter().filter(|it| it.throttle_reasons.iter().any(|own| own == reason)).count();
+        *reason != "Idle" && (clocks.is_empty() || 2 * held > clocks.len())
+    };
+    let usual: BTreeSet<&str> = named.filter(is_usual).collect();
+    usual.into_iter().collect()
 }
 
 #[cfg(test)]

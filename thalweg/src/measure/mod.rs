@@ -40,4 +40,5 @@ pub(crate) use overlap::{Running, sweep};
 pub use samples::SampleSet;
 pub use verify::Reference;
 pub use what_fits::measure_what_fits;
+pub(crate) use what_fits::narrowed;
 pub use workload::{Workload, WorkloadSpec};

@@ -40,7 +40,7 @@ pub fn measure_what_fits(
 }
 
 /// The same with fewer streams, and no more submitters and copy lanes than those.
-fn narrowed(configuration: &Configuration, streams: usize) -> Configuration {
+pub(crate) fn narrowed(configuration: &Configuration, streams: usize) -> Configuration {
     let submitters = configuration.submitters.min(streams);
     let copy_lanes = configuration.copy_lanes.map(|lanes| lanes.min(streams));
     Configuration { streams, submitters, copy_lanes, ..*configuration }

@@ -276,6 +276,8 @@ pub(super) fn clocks(measurement: &Measurement) -> Option<String> {
     let reasons = counters.throttle_reasons.iter().filter(|reason| *reason != "Idle");
     let reasons: Vec<String> = reasons.map(|reason| printable(reason)).collect();
     let held = match (reasons.is_empty(), &clock) {
+        // Who does not tell reasons has none to tell either.
+        (true, _) if measurement.clocks.is_empty() => None,
         (true, None) => None,
         (true, Some(_)) => Some("nothing held them back".to_owned()),
         (false, _) => Some(format!("held back by {}{}", reasons.join(", "), disturbed_windows(measurement))),

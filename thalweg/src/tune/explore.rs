@@ -89,29 +89,30 @@ pub(super) struct Exploration {
     predictions: Vec<Option<Prediction>>,
 }
 
-/// What predictions know nothing of, as it is in the candidates that they are made for.
-#[derive(Clone, Copy, Debug)]
-struct Usual {
-    wait: Wait,
-    copy_lanes: Option<usize>,
-}
+/// What predictions know nothing of, the way to wait and the copy lanes, as it is in the candidates that they are made
+/// for: the first there is of each shape.
+#[derive(Clone, Debug)]
+struct Usual(BTreeMap<Configuration, (Wait, Option<usize>)>);
 
 impl Usual {
     fn of(candidates: &[Configuration]) -> Self {
-        let wait = candidates.iter().map(|candidate| candidate.wait).min();
-        let copy_lanes = candidates.iter().map(|candidate| candidate.copy_lanes).min();
-        Self { wait: wait.unwrap_or_default(), copy_lanes: copy_lanes.flatten() }
+        let mut usual = BTreeMap::new();
+        for candidate in candidates {
+            let own = (candidate.wait, candidate.copy_lanes);
+            let least = usual.entry(shape(candidate)).or_insert(own);
+            *least = own.min(*least);
+        }
+        Self(usual)
     }
 
-    /// The same candidate, as predictions are made for it.
-    fn shape(self, candidate: &Configuration) -> Configuration {
-        let Self { wait, copy_lanes } = self;
-        Configuration { wait, copy_lanes, ..*candidate }
+    fn is(&self, candidate: &Configuration) -> bool {
+        self.0.get(&shape(candidate)) == Some(&(candidate.wait, candidate.copy_lanes))
     }
+}
 
-    fn is(self, candidate: &Configuration) -> bool {
-        self.shape(candidate) == *candidate
-    }
+/// What predictions know of a candidate.
+fn shape(candidate: &Configuration) -> Configuration {
+    Configuration { wait: Wait::default(), copy_lanes: None, ..*candidate }
 }
 
 /// What became of the candidates of one kind.
@@ -269,7 +270,7 @@ impl Exploration {
     /// What is like the leader but for the way to wait or the copy lanes, where that was not measured. How one waits
     /// matters most where executions are short, and nothing predicts either.
     fn other_driving(&self, candidates: &[Configuration], leader: Leader) -> Option<usize> {
-        let shape = |candidate: usize| self.usual.shape(&candidates[candidate]);
+        let shape = |candidate: usize| shape(&candidates[candidate]);
         let is_wanted = |candidate: &usize| {
             !self.is_measured[*candidate]
                 && self.may_run(&candidates[*candidate])

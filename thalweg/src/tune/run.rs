@@ -49,7 +49,7 @@ impl<'a, 'i> Run<'a, 'i> {
         let candidate_count = (0..search.candidates().len()).filter(of_space).count();
         let (mut journal, entries) = open_journal(job)?;
         if entries.is_empty() {
-            leave_out_the_large(&mut search, job, instruments, &mut journal)?;
+            leave_out_the_large((&mut search, baseline), job, instruments, &mut journal)?;
         }
         let (resumed_slices, elapsed) = replay(&mut search, entries, &job.folder.path().join(JOURNAL_FILE))?;
         progress(Progress::Started { candidate_count, resumed_slices });
@@ -158,7 +158,9 @@ impl<'a, 'i> Run<'a, 'i> {
             self.search.slices(*index).next().is_some() || self.search.failure(*index).is_some()
         };
         let measured: Vec<usize> = indices.filter(is_known).collect();
-        if measured.is_empty() && ending == Ending::Interrupted {
+        // What was left out beforehand did not run either.
+        let has_run = measured.iter().any(|index| self.search.slices(*index).next().is_some());
+        if !has_run && ending == Ending::Interrupted {
             return Err(Error::Interrupted);
         }
         let failures: Vec<&str> = measured.iter().filter_map(|index| self.search.failure(*index)).collect();
@@ -436,14 +438,17 @@ fn fresh_search(job: &TuneJob) -> Result<(Search, usize)> {
 
 /// Takes out what the device has no room for, and writes down why, so that a search that is resumed leaves out the same.
 fn leave_out_the_large(
-    search: &mut Search,
+    (search, baseline): (&mut Search, usize),
     job: &TuneJob,
     instruments: &Instruments<'_>,
     journal: &mut Journal,
 ) -> Result<()> {
     let mut left_out = BTreeMap::new();
     for (candidate, configuration) in search.candidates().iter().enumerate() {
-        let Some(reason) = lack_of_room(instruments, configuration, &job.limits)? else { continue };
+        // The baseline stays what it is, whatever limits it breaks.
+        let memory_bytes = job.limits.memory_bytes.filter(|_| candidate != baseline);
+        let limits = Limits { memory_bytes, ..job.limits };
+        let Some(reason) = lack_of_room(instruments, configuration, &limits)? else { continue };
         let entry =
             Entry::LeftOut { candidate, configuration: configuration.to_string(), reason: reason.clone() };
         journal.add(&entry)?;

@@ -16,7 +16,7 @@ use std::ffi::CStr;
 use std::panic;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -133,11 +133,13 @@ pub struct PmSampler {
 }
 
 impl PmSampler {
-    /// Starts to sample the device that CUDA gives this number. What fails from here on is told at the end.
+    /// Samples the device that CUDA gives this number from its return on. What fails later is told at the end.
     ///
     /// # Errors
     /// [`Error::NoPmSampling`] where CUPTI is older, [`Error::SamplesAlready`] or [`Error::RecordsAlready`] where this
-    /// process uses CUPTI already, [`Error::NoThread`] where the system gives no thread.
+    /// process uses CUPTI already, [`Error::NoThread`] where the system gives no thread,
+    /// [`Error::NoRightToCounters`] where the driver keeps counters for administrators, [`Error::CuptiIsTaken`] beside
+    /// another profiler, [`Error::NoMetrics`], and what else CUPTI says.
     pub fn start(cupti: Cupti, device_index: u32) -> Result<Self> {
         if cupti.version < OLDEST_VERSION {
             return Err(Error::NoPmSampling { version: cupti.version, path: cupti.path().to_owned() });
@@ -147,21 +149,25 @@ impl PmSampler {
             return Err(Error::RecordsAlready);
         }
         let (running, stopped) = mpsc::channel();
+        let (started, is_started) = mpsc::sync_channel(1);
         let work = move || {
             let _claim = claim;
-            sample(&cupti.api, device_index as usize, &stopped).map_err(explain)
+            sample(&cupti.api, device_index as usize, &started, &stopped).map_err(explain)
         };
         let thread = thread::Builder::new().name("pm-sampling".to_owned()).spawn(work);
         let thread = thread.map_err(|error| Error::NoThread { reason: error.to_string() })?;
-        Ok(Self { running: Some(running), thread: Some(thread) })
+        let mut sampler = Self { running: Some(running), thread: Some(thread) };
+        match is_started.recv() {
+            Ok(()) => Ok(sampler),
+            // The thread ended before it had begun.
+            Err(_) => Err(sampler.join().and_then(Result::err).unwrap_or(Error::NoSamples)),
+        }
     }
 
     /// Takes no more samples and gives what they say.
     ///
     /// # Errors
-    /// [`Error::NoRightToCounters`] where the driver keeps them for administrators, [`Error::CuptiIsTaken`] beside another
-    /// profiler, [`Error::NoMetrics`], [`Error::SamplesLost`] or [`Error::NoSamples`] where there is nothing to
-    /// say, and what else CUPTI says.
+    /// [`Error::SamplesLost`] or [`Error::NoSamples`] where there is nothing to say, and what else CUPTI says.
     pub fn finish(mut self) -> Result<PmMetrics> {
         self.join().unwrap_or(Err(Error::NoSamples))
     }
@@ -203,14 +209,21 @@ impl Drop for Claim {
     }
 }
 
-/// Samples until the other end of the channel is gone.
-fn sample(api: &CuptiApi, device_index: usize, stopped: &Receiver<()>) -> Result<PmMetrics> {
+/// Says when it has begun, and samples until the other end of `stopped` is gone.
+fn sample(
+    api: &CuptiApi,
+    device_index: usize,
+    started: &SyncSender<()>,
+    stopped: &Receiver<()>,
+) -> Result<PmMetrics> {
     check_free(api)?;
     let profiler = Profiler::start(api)?;
     let chip = profiler.chip(device_index)?;
     let availability = profiler.counter_availability(device_index)?;
     let (prepared, order) = choose(&profiler, &chip, &availability)?;
     let mut sampling = Sampling::start(&prepared, device_index, &chip)?;
+    // Whoever waits for it is there.
+    let _ = started.send(());
     let mut sums = Sums { of: [(0.0, 0); WANTED.len()], order, sample_count: 0 };
     loop {
         let is_over = stopped.recv_timeout(PERIOD) != Err(RecvTimeoutError::Timeout);

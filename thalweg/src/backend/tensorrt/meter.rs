@@ -138,6 +138,8 @@ impl Observer for Meter {
             Counters { window: Nanos::from_duration(self.start.elapsed()), ..Counters::default() };
         // At the end of the stretch, while the last executions still run.
         let state = self.access.nvml.as_ref().map(NvmlDevice::state).map_err(Clone::clone);
+        // What goes wrong in one reading is no reason of the next one.
+        let of_start = self.reasons.clone();
         if let Err(error) = self.read_counters(&mut counters) {
             self.reasons.push(error.to_string());
         }
@@ -146,7 +148,8 @@ impl Observer for Meter {
             let error = error.to_string();
             self.reasons.extend((!self.reasons.contains(&error)).then_some(error));
         }
-        counters.unavailable = (!self.reasons.is_empty()).then(|| self.reasons.join("; "));
+        let reasons = std::mem::replace(&mut self.reasons, of_start);
+        counters.unavailable = (!reasons.is_empty()).then(|| reasons.join("; "));
         let Ok(state) = state else { return counters };
         counters.sm_clock_mhz = state.sm_clock_mhz.ok().map(f64::from);
         counters.sm_clock_max_mhz = state.sm_clock_max_mhz.ok().map(f64::from);

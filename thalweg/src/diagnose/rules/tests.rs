@@ -199,8 +199,11 @@ fn a_device_that_counters_call_half_empty_is_full_where_more_streams_gain_nothin
     let configuration = pool(2, 4, CudaGraph::Compute);
     let judgement = judge(&seen, &configuration);
     assert_eq!(judgement.verdict, Verdict::Underfilled);
-    assert_eq!(no_more_fits(&judgement, &[tried_streams(1.5)]), None);
-    let ratio = no_more_fits(&judgement, &[tried_streams(1.02)]).expect("it gained nothing");
+    assert_eq!(no_more_fits(&judgement, &seen, &[tried_streams(1.5)]), None);
+    let ratio = no_more_fits(&judgement, &seen, &[tried_streams(1.02)]).expect("it gained nothing");
+    let mut idle = seen.clone();
+    idle.put(Quantity::DeviceFill, 0.08, "measured");
+    assert_eq!(no_more_fits(&judgement, &idle, &[tried_streams(1.02)]), None);
     crate::diagnose::put_probed(&mut seen, ratio);
     let judgement = judge(&seen, &configuration);
     assert_eq!((judgement.verdict, judgement.confidence), (Verdict::ComputeBound, Confidence::Medium));

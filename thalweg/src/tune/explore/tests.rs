@@ -153,3 +153,19 @@ fn the_best_one_known_is_tried_with_each_way_to_wait_and_no_other() {
     let asking: Vec<Configuration> = measured(Wait::Spin).collect();
     assert!(asking.len() == 1 && throughput(&asking[0]) == best, "{asking:?}");
 }
+
+#[test]
+fn where_streams_share_copy_lanes_they_are_measured_as_others_are() {
+    // As a space lists them: no lanes where they would not be shared.
+    let shared = |mut candidate: Configuration| {
+        let is_shared = candidate.streams > 2 && candidate.cuda_graph != CudaGraph::Copies;
+        candidate.copy_lanes = is_shared.then_some(2);
+        candidate
+    };
+    let candidates: Vec<Configuration> = space().into_iter().map(shared).collect();
+    let (_, order) = explore_all(&candidates, full_device, Limits::default());
+    let (_, as_before) = explore(full_device, Limits::default());
+    assert_eq!(order, as_before);
+    let (exploration, _) = explore_all(&candidates, full_device, Limits::default());
+    assert!((0..candidates.len()).all(|it| exploration.usual.is(&candidates[it])));
+}
