@@ -167,6 +167,13 @@ pub enum Target {
     Auto,
 }
 
+impl Target {
+    /// Whether some of it is in eight bits.
+    pub fn has_int8(self) -> bool {
+        matches!(self, Self::Int8 | Self::Auto)
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

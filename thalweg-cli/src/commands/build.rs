@@ -124,6 +124,7 @@ fn routed(
     );
     let question = RouteQuestion {
         asked: args.precision_route,
+        rest: args.quantization.rest,
         needs_conversion: needs_conversion(&args.quantization, &args.selection),
         ..RouteQuestion::of(target, backend)
     };

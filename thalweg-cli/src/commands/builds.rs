@@ -183,7 +183,8 @@ impl Session<'_> {
             "engines of several precisions or within a limit are compared by the files of their models";
         let needs_conversion = needs_conversion(&self.args.quantization, &self.args.selection);
         let needs_conversion = needs_conversion.or((!is_alone).then_some(compared));
-        RouteQuestion { needs_conversion, ..RouteQuestion::of(target, self.backend) }.answer()
+        let rest = self.args.quantization.rest;
+        RouteQuestion { rest, needs_conversion, ..RouteQuestion::of(target, self.backend) }.answer()
     }
 
     /// Whether a precision needs no other model.

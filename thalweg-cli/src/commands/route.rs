@@ -16,6 +16,8 @@ pub struct RouteQuestion {
     pub by_types: bool,
     /// Whether layers can compute in BF16 at all.
     pub takes_bf16: bool,
+    /// What the nodes that eight bits leave are to become, where the user said.
+    pub rest: Option<Rest>,
     /// Why a flag will not do, where something else was asked for that only a conversion can do.
     pub needs_conversion: Option<&'static str>,
 }
@@ -28,6 +30,7 @@ impl RouteQuestion {
             asked: None,
             by_types: backend.takes_types_from_model(),
             takes_bf16: backend.takes_bf16(),
+            rest: None,
             needs_conversion: None,
         }
     }
@@ -46,6 +49,11 @@ impl RouteQuestion {
         ensure!(
             self.takes_bf16 || target != Target::Half(HalfType::Bf16),
             "TensorRT 8 has no BF16: use --precision fp16, or auto with --max-loss where FP16 loses too much, or TensorRT 10 or later"
+        );
+        let rest = self.rest.filter(|_| target.has_int8());
+        ensure!(
+            self.takes_bf16 || rest != Some(Rest::Half(HalfType::Bf16)),
+            "TensorRT 8 has no BF16: use --rest fp16, or TensorRT 10 or later"
         );
         if target == Target::Fp32 {
             return Ok(None);
@@ -85,8 +93,9 @@ pub fn default_rest(backend: &dyn Backend) -> Rest {
     if backend.takes_types_from_model() { Rest::Half(HalfType::Fp16) } else { Rest::Fp32 }
 }
 
-/// What the flags of a builder allow: the precision itself where it goes by a flag, else the types that the converted
-/// model has, where those need a flag too.
+/// What the flags of a builder allow: the precision itself where it goes by a flag, else the lowest one that the converted
+/// model has, where that needs a flag too. Beside eight bits the `tensorrt` backend allows FP16 in any case, and BF16
+/// where it finds that in the model.
 pub fn allowed(target: Target, route: Option<Route>, by_types: bool) -> Precision {
     match (target, route) {
         (Target::Fp32, _) | (_, None) => Precision::Fp32,
@@ -107,7 +116,14 @@ mod tests {
     /// The question for a version of TensorRT.
     fn question(target: Target, version: u32) -> RouteQuestion {
         let (asked, needs_conversion) = (None, None);
-        RouteQuestion { target, asked, by_types: version > 10, takes_bf16: version > 8, needs_conversion }
+        RouteQuestion {
+            target,
+            asked,
+            by_types: version > 10,
+            takes_bf16: version > 8,
+            rest: None,
+            needs_conversion,
+        }
     }
 
     fn route(question: RouteQuestion) -> Option<Route> {
@@ -132,6 +148,20 @@ mod tests {
         assert_eq!(route(question(BF16, 11)), Some(Route::Onnx));
         let refused = question(BF16, 8).answer().unwrap_err().to_string();
         assert!(refused.contains("TensorRT 8 has no BF16: use --precision fp16"), "{refused}");
+    }
+
+    #[test]
+    fn what_eight_bits_leave_is_no_bf16_on_8() {
+        let rest = |half, target, version| {
+            RouteQuestion { rest: Some(Rest::Half(half)), ..question(target, version) }.answer()
+        };
+        for target in [Target::Int8, Target::Auto] {
+            let refused = rest(HalfType::Bf16, target, 8).unwrap_err().to_string();
+            assert!(refused.contains("TensorRT 8 has no BF16: use --rest fp16"), "{refused}");
+            assert!(rest(HalfType::Bf16, target, 10).is_ok() && rest(HalfType::Fp16, target, 8).is_ok());
+        }
+        // Beside engines in eight bits there may be others, which leave nothing.
+        assert!(rest(HalfType::Bf16, Target::Fp32, 8).is_ok() && rest(HalfType::Bf16, FP16, 8).is_ok());
     }
 
     #[test]

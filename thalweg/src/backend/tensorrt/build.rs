@@ -16,6 +16,9 @@ use super::timings::Timings;
 use super::watched::{LogRelay, WatchedBuild};
 use crate::backend::{BuildOptions, BuildOrder, Calibration, Precision};
 use crate::error::{Error, Result};
+use crate::model::proto::tensor_proto::DataType as OnnxDataType;
+use crate::model::proto::type_proto::Value as Type;
+use crate::model::proto::{AttributeProto, GraphProto, ValueInfoProto};
 use crate::model::{Signature, TensorSpec};
 
 /// What a build happens with.
@@ -37,7 +40,7 @@ impl Workshop<'_> {
         let mut network = self.builder.create_network()?;
         parse_onnx(&mut network, &onnx::with_shapes(order.model, signature)?, None)?;
         let mut config = self.builder.create_config()?;
-        configure(&mut config, &order.spec.options)?;
+        configure(&mut config, &order.spec.options, order.model.graph())?;
         // Executors share a profile where that can be, and each of their graphs has a context of its own.
         let profile_count = match config.share_profiles()? {
             SharedProfiles::Yes => 1,
@@ -112,16 +115,11 @@ impl Workshop<'_> {
     }
 }
 
-fn configure(config: &mut BuilderConfig, options: &BuildOptions) -> Result<()> {
+fn configure(config: &mut BuilderConfig, options: &BuildOptions, graph: &GraphProto) -> Result<()> {
     config.set_profiling_verbosity(ProfilingVerbosity::Detailed)?;
-    let flags: &[BuilderFlag] = match options.precision {
-        Precision::Fp32 => &[],
-        Precision::Fp16 => &[BuilderFlag::Fp16],
-        Precision::Bf16 => &[BuilderFlag::Bf16],
-        Precision::Int8 => &[BuilderFlag::Fp16, BuilderFlag::Int8],
-    };
-    for flag in flags {
-        config.enable(*flag).map_err(precision_refused(options.precision))?;
+    for flag in flags(options.precision, graph) {
+        let refused = if *flag == BuilderFlag::Bf16 { Precision::Bf16 } else { options.precision };
+        config.enable(*flag).map_err(precision_refused(refused))?;
     }
     if options.is_exact_fp32 {
         config.disable(BuilderFlag::Tf32)?;
@@ -145,6 +143,35 @@ fn configure(config: &mut BuilderConfig, options: &BuildOptions) -> Result<()> {
         config.limit_workspace(usize::try_from(bytes).unwrap_or(usize::MAX))?;
     }
     Ok(())
+}
+
+/// The flags of a precision. What eight bits leave may be BF16 in the model (`--rest bf16`), which takes a flag of its own.
+fn flags(precision: Precision, graph: &GraphProto) -> &'static [BuilderFlag] {
+    match precision {
+        Precision::Fp32 => &[],
+        Precision::Fp16 => &[BuilderFlag::Fp16],
+        Precision::Bf16 => &[BuilderFlag::Bf16],
+        Precision::Int8 if has_bf16(graph) => &[BuilderFlag::Fp16, BuilderFlag::Bf16, BuilderFlag::Int8],
+        Precision::Int8 => &[BuilderFlag::Fp16, BuilderFlag::Int8],
+    }
+}
+
+/// Whether inputs, weights or what nodes are told to make is BF16: all others follow from these.
+fn has_bf16(graph: &GraphProto) -> bool {
+    const BF16: i32 = OnnxDataType::Bfloat16 as i32;
+    let of_input = |input: &ValueInfoProto| {
+        let value = input.r#type.as_ref().and_then(|it| it.value.as_ref());
+        matches!(value, Some(Type::TensorType(tensor)) if tensor.elem_type() == BF16)
+    };
+    let of_attribute = |attribute: &AttributeProto| {
+        let names_type = matches!(attribute.name(), "to" | "dtype" | "output_dtype");
+        (names_type && attribute.i() == i64::from(BF16))
+            || attribute.t.as_ref().is_some_and(|tensor| tensor.data_type() == BF16)
+            || attribute.g.iter().chain(&attribute.graphs).any(has_bf16)
+    };
+    graph.input.iter().any(of_input)
+        || graph.initializer.iter().any(|weight| weight.data_type() == BF16)
+        || graph.node.iter().flat_map(|node| &node.attribute).any(of_attribute)
 }
 
 /// What to do where this version has no flag for a precision.
@@ -174,4 +201,52 @@ fn precision_refused(precision: Precision) -> impl Fn(thalweg_nvidia::Error) -> 
 pub(super) fn shape(tensor: &TensorSpec, batch_size: usize) -> Vec<i64> {
     let sizes = tensor.shape_at(batch_size).into_iter();
     sizes.map(|size| i64::try_from(size).unwrap_or(i64::MAX)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::proto::{NodeProto, TensorProto};
+    use crate::model::zoo::Network;
+
+    fn launch() -> GraphProto {
+        Network::Launch.generate(0).graph.unwrap()
+    }
+
+    /// A node with this attribute.
+    fn node(attribute: AttributeProto) -> NodeProto {
+        NodeProto { attribute: vec![attribute], ..NodeProto::default() }
+    }
+
+    fn cast_to(data_type: OnnxDataType) -> NodeProto {
+        let i = Some(i64::from(data_type as i32));
+        node(AttributeProto { name: Some("to".to_owned()), i, ..AttributeProto::default() })
+    }
+
+    #[test]
+    fn eight_bits_beside_bf16_take_the_flags_of_both() {
+        let mixed = GraphProto { node: vec![cast_to(OnnxDataType::Bfloat16)], ..launch() };
+        let both = [BuilderFlag::Fp16, BuilderFlag::Bf16, BuilderFlag::Int8];
+        assert_eq!(flags(Precision::Int8, &mixed), both);
+        assert_eq!(flags(Precision::Int8, &launch()), [BuilderFlag::Fp16, BuilderFlag::Int8]);
+        assert_eq!(flags(Precision::Fp16, &mixed), [BuilderFlag::Fp16]);
+        assert_eq!(flags(Precision::Fp32, &mixed), []);
+    }
+
+    #[test]
+    fn bf16_is_seen_in_weights_and_in_what_nodes_make_also_within_subgraphs() {
+        let data_type = Some(OnnxDataType::Bfloat16 as i32);
+        let tensor = TensorProto { data_type, ..TensorProto::default() };
+        let weight = GraphProto { initializer: vec![tensor.clone()], ..launch() };
+        let constant = AttributeProto { t: Some(tensor), ..AttributeProto::default() };
+        let constant = GraphProto { node: vec![node(constant)], ..launch() };
+        let branch = GraphProto { node: vec![cast_to(OnnxDataType::Bfloat16)], ..GraphProto::default() };
+        let branch = node(AttributeProto { g: Some(branch), ..AttributeProto::default() });
+        let branch = GraphProto { node: vec![branch], ..launch() };
+        for graph in [weight, constant, branch] {
+            assert!(has_bf16(&graph));
+        }
+        let half = GraphProto { node: vec![cast_to(OnnxDataType::Float16)], ..launch() };
+        assert!(!has_bf16(&half) && !has_bf16(&launch()));
+    }
 }
