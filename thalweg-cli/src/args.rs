@@ -318,6 +318,20 @@ const ENGINE_MAKERS: [&str; 18] = [
     "no_cache",
 ];
 
+/// What `tune` may ask of a lower precision, which an engine that is built has already.
+const PRECISION_MAKERS: [&str; 10] = [
+    "calibration_method",
+    "calibration_table",
+    "save_calibration_table",
+    "quantize_ends",
+    "rest",
+    "keep_biases",
+    "fp32_weights",
+    "keep_f32",
+    "only",
+    "max_loss",
+];
+
 #[derive(Debug, Args)]
 pub struct BuildArgs {
     /// ONNX file
@@ -501,7 +515,10 @@ pub struct TuneArgs {
     #[arg(required_unless_present = "engine")]
     pub model: Option<PathBuf>,
     /// Tune this engine, which `build` wrote or TensorRT's own tools
-    #[arg(long, value_name = "FILE", conflicts_with_all = ENGINE_MAKERS)]
+    #[arg(
+        long, value_name = "FILE", conflicts_with_all = ENGINE_MAKERS,
+        conflicts_with_all = PRECISION_MAKERS
+    )]
     pub engine: Option<PathBuf>,
     #[command(flatten)]
     pub workload: WorkloadArgs,

@@ -256,6 +256,10 @@ pub struct QuantizationArgs {
 }
 
 impl QuantizationArgs {
+    /// What all of them are for that [`are_given`](Self::are_given) asks about.
+    pub const PURPOSE: &str = "calibration tables, --quantize-ends, --rest, --keep-biases and --fp32-weights are for \
+         --precision int8 and auto, where the model is converted";
+
     /// Whether something was asked for that only a quantisation of the model can do.
     pub fn are_given(&self) -> bool {
         let files = [&self.calibration_table, &self.save_calibration_table];

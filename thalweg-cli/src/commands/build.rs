@@ -21,7 +21,7 @@ use super::lower::{Lower, Lowered};
 use super::route::{self, RouteQuestion, default_rest, needs_conversion};
 use super::variant::Variant;
 use super::{cache, input_shapes, surroundings};
-use crate::args::{BuildArgs, Target};
+use crate::args::{BuildArgs, QuantizationArgs, Target};
 use crate::output::Output;
 use crate::progress::Interrupts;
 
@@ -118,14 +118,11 @@ fn routed(
         target != Target::Fp32 || !(args.quantization.are_given() || selection.is_given()),
         "--precision fp32 builds the model as it is: nothing can be asked of its conversion"
     );
-    ensure!(
-        matches!(target, Target::Int8 | Target::Auto) || !args.quantization.are_given(),
-        "calibration tables, --quantize-ends and --fp32-weights are for --precision int8 and auto"
-    );
+    ensure!(target.has_int8() || !args.quantization.are_given(), QuantizationArgs::PURPOSE);
     let question = RouteQuestion {
         asked: args.precision_route,
         rest: args.quantization.rest,
-        needs_conversion: needs_conversion(&args.quantization, &args.selection),
+        needs_conversion: needs_conversion(target, &args.quantization, &args.selection),
         ..RouteQuestion::of(target, backend)
     };
     let taken = question.answer()?;

@@ -19,7 +19,7 @@ use super::next::next;
 use super::route::{self, RouteQuestion, default_rest, needs_conversion};
 use super::variant::Variant;
 use super::{cache, file, input_shapes, surroundings_of, tune};
-use crate::args::{Target, TuneArgs};
+use crate::args::{QuantizationArgs, Target, TuneArgs};
 use crate::output::Output;
 use crate::progress::{Bar, Interrupts};
 
@@ -29,19 +29,19 @@ const PART_OF_SEARCHES: f64 = 0.85;
 /// Whose data sheet `auto` weighs a node's time by where the device has none here.
 const SHEET: &str = "h100";
 
+/// Where a search does not continue, and is judged by nothing.
+const WITHOUT_ONE: &str =
+    "several engines, and one that is converted or compared with FP32, have theirs in folders of their own";
+
 pub fn run(
     args: &TuneArgs,
     variants: &[Variant],
     folder: &OutputFolder,
     output: &Output,
 ) -> anyhow::Result<()> {
-    ensure!(args.sweep.is_none(), "--sweep judges one search: over several engines there are many");
-    ensure!(!args.resume, "--resume continues one search: over several engines there are many");
-    ensure!(
-        variants.iter().any(|variant| variant.target != Target::Fp32)
-            || !args.selection.selection().is_given(),
-        "--keep-f32 and --only are about a lower precision: add --precision"
-    );
+    ensure!(args.sweep.is_none(), "--sweep judges one search: {WITHOUT_ONE}");
+    ensure!(!args.resume, "--resume continues one search: {WITHOUT_ONE}");
+    check_conversion(args, variants)?;
     // What `report` would show instead of what comes out now.
     check_no_search(folder)?;
     let interrupts = Interrupts::catch()?;
@@ -65,6 +65,17 @@ pub fn run(
         ));
     }
     ended.and(shown)
+}
+
+/// Refuses what is asked of a conversion that no engine needs.
+fn check_conversion(args: &TuneArgs, variants: &[Variant]) -> anyhow::Result<()> {
+    let has = |is: fn(Target) -> bool| variants.iter().any(|variant| is(variant.target));
+    ensure!(
+        has(|target| target != Target::Fp32) || !args.selection.selection().is_given(),
+        "--keep-f32 and --only are about a lower precision: add --precision"
+    );
+    ensure!(has(Target::has_int8) || !args.quantization.are_given(), QuantizationArgs::PURPOSE);
+    Ok(())
 }
 
 /// Refuses a folder that has an earlier search, before anything is built.
@@ -181,7 +192,7 @@ impl Session<'_> {
         let is_alone = precisions.all(|other| *other == target) && self.args.max_loss.is_empty();
         let compared =
             "engines of several precisions or within a limit are compared by the files of their models";
-        let needs_conversion = needs_conversion(&self.args.quantization, &self.args.selection);
+        let needs_conversion = needs_conversion(target, &self.args.quantization, &self.args.selection);
         let needs_conversion = needs_conversion.or((!is_alone).then_some(compared));
         let rest = self.args.quantization.rest;
         RouteQuestion { rest, needs_conversion, ..RouteQuestion::of(target, self.backend) }.answer()

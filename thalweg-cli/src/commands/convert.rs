@@ -10,7 +10,7 @@ use thalweg::{files, report};
 use super::input_shapes;
 use super::loss::{self, Loss};
 use super::lower::{Lower, Lowered, first_line};
-use crate::args::{ConvertArgs, Rest, Target};
+use crate::args::{ConvertArgs, QuantizationArgs, Rest, Target};
 use crate::output::Output;
 use crate::progress::Bar;
 
@@ -70,10 +70,13 @@ fn check_options(args: &ConvertArgs) -> anyhow::Result<()> {
                 && !args.selection.selection().is_given(),
             "--precision fp32 writes the model as it is: nothing can be asked of its precision"
         ),
-        Target::Half(half) => ensure!(
-            !is_for_int8,
-            "--calibrate and the like are for --precision int8: {half} needs no thresholds"
-        ),
+        Target::Half(half) => {
+            ensure!(!args.quantization.are_given(), QuantizationArgs::PURPOSE);
+            ensure!(
+                args.calibrate.is_none(),
+                "--calibrate is for --precision int8 and auto: {half} needs no thresholds"
+            );
+        }
         Target::Int8 | Target::Auto => ensure!(
             !is_for_half,
             "--half-io and --no-ranges are for --precision fp16 and bf16: int8 needs its ranges"

@@ -76,14 +76,16 @@ impl RouteQuestion {
 }
 
 /// Why a flag will not do, where options ask for what only a conversion of the model can do.
-pub fn needs_conversion(quantization: &QuantizationArgs, selection: &SelectionArgs) -> Option<&'static str> {
+pub fn needs_conversion(
+    target: Target,
+    quantization: &QuantizationArgs,
+    selection: &SelectionArgs,
+) -> Option<&'static str> {
     match () {
         () if selection.selection().is_given() => {
             Some("--keep-f32 and --only name nodes, of which a builder's flag knows nothing")
         }
-        () if quantization.are_given() => {
-            Some("calibration tables, --quantize-ends and --fp32-weights are for a model that is converted")
-        }
+        () if target.has_int8() && quantization.are_given() => Some(QuantizationArgs::PURPOSE),
         () => None,
     }
 }

@@ -33,10 +33,10 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
     let variants = Variant::all(&args.workload.builder);
     let [variant] = &variants[..] else { return builds::run(args, &variants, &folder, output) };
     let is_converted = matches!(variant.target, Target::Auto | Target::Half(HalfType::Bf16));
-    if is_converted || !args.max_loss.is_empty() || args.selection.selection().is_given() {
+    let says_how = args.selection.selection().is_given() || args.quantization.are_given();
+    if is_converted || says_how || !args.max_loss.is_empty() {
         return builds::run(args, &variants, &folder, output);
     }
-    ensure!(!args.quantization.are_given(), "calibration tables and the like are for several precisions");
     ensure!(
         args.build_time.is_none(),
         "--build-time is for several engines: the only one is built in any case"

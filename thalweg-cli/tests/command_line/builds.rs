@@ -146,6 +146,53 @@ fn the_command_for_an_engine_in_a_lower_precision_builds_no_other() {
 }
 
 #[test]
+fn one_engine_in_eight_bits_may_have_its_rest_in_half() {
+    let scratch = Scratch::new();
+    let line = format!(
+        "tune {{}} {CLASSIFIER_SHAPE} --backend cpu --precision int8 --rest fp16 --streams 1 --batch 1 --time 2 \
+         --out {{}} --json"
+    );
+    let outcome = run(&line, &[&classifier(), &scratch.path("out")]).succeeded().json();
+    let [int8] = &outcome["candidates"].as_array().unwrap()[..] else { panic!("{outcome}") };
+    assert!(int8["tuned"].is_object() && int8["accuracy"].is_object(), "{int8}");
+    run(&format!("{line} --resume"), &[&classifier(), &scratch.path("other")])
+        .refused(1, &["--resume continues one search", "converted"]);
+}
+
+#[test]
+fn what_is_asked_of_eight_bits_is_refused_where_no_engine_has_any() {
+    let scratch = Scratch::new();
+    let (model, out) = (launch(&scratch), scratch.path("out"));
+    for option in ["--rest fp16", "--keep-biases"] {
+        let name = option.split(' ').next().unwrap();
+        let refused = [name, "are for --precision int8 and auto"];
+        for engines in ["--optimization-level 3,5", "--precision fp16", "--precision fp32,fp16", ""] {
+            let line = format!("tune {{}} --backend simulated:h100 --out {{}} {engines} {option}");
+            run(&line, &[&model, &out]).refused(1, &refused);
+        }
+        let line = format!("build {{}} -o {{}} --backend simulated:h100 --precision fp16 {option}");
+        run(&line, &[&model, &out.join("m.engine")]).refused(1, &refused);
+        let line = format!("convert {{}} -o {{}} --precision fp16 {option}");
+        run(&line, &[&model, &out.join("m.onnx")]).refused(1, &refused);
+        let line = format!(
+            "build {{}} -o {{}} --backend simulated:h100 --precision int8 --precision-route flags {option}"
+        );
+        run(&line, &[&model, &out.join("m.engine")]).refused(1, &[name, "leave --precision-route out"]);
+    }
+}
+
+#[test]
+fn an_engine_that_is_built_takes_no_word_about_its_precision() {
+    let scratch = Scratch::new();
+    let engine = scratch.file("x.engine", "bytes");
+    for option in ["--only Conv", "--keep-f32 Conv", "--rest fp16", "--keep-biases", "--max-loss rel=0.1"] {
+        let name = option.split(' ').next().unwrap();
+        let line = format!("tune --engine {{}} {option}");
+        run(&line, &[&engine]).refused(2, &["'--engine <FILE>' cannot be used with", name]);
+    }
+}
+
+#[test]
 fn several_engines_are_for_tune_alone() {
     let scratch = Scratch::new();
     let (model, engine) = (launch(&scratch), scratch.path("m.engine"));
