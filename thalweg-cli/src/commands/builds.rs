@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use thalweg::Error;
-use thalweg::backend::{self, Backend, BuildOptions, CounterChoice, DataSheet};
+use thalweg::backend::{Backend, BuildOptions, DataSheet};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Workload, WorkloadSpec};
 use thalweg::model::Model;
@@ -18,7 +18,7 @@ use super::lower::{Lower, first_line};
 use super::next::next;
 use super::route::{self, RouteQuestion, default_rest, needs_conversion};
 use super::variant::Variant;
-use super::{cache, file, input_shapes, surroundings_of, tune};
+use super::{cache, file, input_shapes, tune};
 use crate::args::{QuantizationArgs, Target, TuneArgs};
 use crate::output::Output;
 use crate::progress::{Bar, Interrupts};
@@ -37,17 +37,15 @@ pub fn run(
     args: &TuneArgs,
     variants: &[Variant],
     folder: &OutputFolder,
+    backend: &dyn Backend,
     output: &Output,
 ) -> anyhow::Result<()> {
     ensure!(args.sweep.is_none(), "--sweep judges one search: {WITHOUT_ONE}");
     ensure!(!args.resume, "--resume continues one search: {WITHOUT_ONE}");
-    check_conversion(args, variants)?;
     // What `report` would show instead of what comes out now.
     check_no_search(folder)?;
     let interrupts = Interrupts::catch()?;
-    let backend =
-        backend::open(&args.workload.backend, &surroundings_of(&args.workload, CounterChoice::Gpm))?;
-    let session = Session { args, backend: backend.as_ref(), interrupts: &interrupts, output, folder };
+    let session = Session { args, backend, interrupts: &interrupts, output, folder };
     let mut entrants = session.built(variants)?;
     let ready = entrants.iter().filter(|entrant| entrant.workload.is_some()).count();
     let time = args.time.mul_f64(PART_OF_SEARCHES / ready.max(1) as f64);
@@ -68,7 +66,7 @@ pub fn run(
 }
 
 /// Refuses what is asked of a conversion that no engine needs.
-fn check_conversion(args: &TuneArgs, variants: &[Variant]) -> anyhow::Result<()> {
+pub fn check_conversion(args: &TuneArgs, variants: &[Variant]) -> anyhow::Result<()> {
     let has = |is: fn(Target) -> bool| variants.iter().any(|variant| is(variant.target));
     ensure!(
         has(|target| target != Target::Fp32) || !args.selection.selection().is_given(),

@@ -4,19 +4,20 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use thalweg::Error;
-use thalweg::backend::{self, CounterChoice};
+use thalweg::backend::{self, Backend, CounterChoice};
 use thalweg::engine::MaxBatch;
 use thalweg::export::{Format, export};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Workload, WorkloadSpec};
 use thalweg::model::Model;
-use thalweg::precision::HalfType;
+use thalweg::precision::{HalfType, Route};
 use thalweg::report;
 use thalweg::tune::journal::Journal;
 use thalweg::tune::{Earlier, Limits, Policy, Space, TuneJob, TuneOutcome, TunedConfig};
 
 use super::network::{Network, model_of};
 use super::next::next;
+use super::route::RouteQuestion;
 use super::variant::Variant;
 use super::{builds, cache, file, flag, gigabytes, input_shapes, milliseconds, surroundings_of};
 use crate::args::{Target, TuneArgs};
@@ -31,12 +32,16 @@ const LARGEST_BATCH: usize = 16;
 pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
     let folder = OutputFolder::claim(&args.out)?;
     let variants = Variant::all(&args.workload.builder);
-    let [variant] = &variants[..] else { return builds::run(args, &variants, &folder, output) };
-    let is_converted = matches!(variant.target, Target::Auto | Target::Half(HalfType::Bf16));
-    let says_how = args.selection.selection().is_given() || args.quantization.are_given();
-    if is_converted || says_how || !args.max_loss.is_empty() {
-        return builds::run(args, &variants, &folder, output);
-    }
+    builds::check_conversion(args, &variants)?;
+    let engine = args.engine.as_deref().map(Network::engine).transpose()?;
+    let asked = args.workload.backend.as_str();
+    let name = engine.as_ref().map_or(asked, |engine| engine.backend(asked));
+    let backend = backend::open(name, &surroundings_of(&args.workload, CounterChoice::Gpm))?;
+    let backend = backend.as_ref();
+    let variant = match &variants[..] {
+        [variant] if !is_compared(args, variant.target, backend)? => variant,
+        _ => return builds::run(args, &variants, &folder, backend, output),
+    };
     ensure!(
         args.build_time.is_none(),
         "--build-time is for several engines: the only one is built in any case"
@@ -45,21 +50,19 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
         Journal::check_absent(&folder)?;
     }
     let interrupts = Interrupts::catch()?;
-    let network = match (&args.engine, &args.model) {
-        (Some(engine), _) => Network::engine(engine)?,
-        (None, _) => Network::Model(model(args, &folder, output)?),
+    let network = match engine {
+        Some(engine) => engine,
+        None => Network::Model(model(args, &folder, output)?),
     };
-    let name = network.backend(&args.workload.backend);
-    let backend = backend::open(name, &surroundings_of(&args.workload, CounterChoice::Gpm))?;
     let (bar, watch) = interrupts.watch(&network.name(), output);
     let spec = WorkloadSpec {
         options: variant.options(&args.workload.builder, flag(variant.target)?),
         calibrate: args.workload.builder.calibrate.clone(),
-        cache: cache(&args.workload.cache, backend.as_ref(), output)?,
+        cache: cache(&args.workload.cache, backend, output)?,
         watch: Some(watch),
         ..spec(args, variant)
     };
-    let workload = network.prepare(backend.as_ref(), &spec);
+    let workload = network.prepare(backend, &spec);
     bar.clear();
     let workload = workload?;
     let bar = Bar::over(args.time, output);
@@ -81,6 +84,22 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
         outcome.sweep = Some(sweep?);
     }
     show(&outcome, &job.folder, args, output)
+}
+
+/// Whether an engine is converted or compared with FP32 first, as several are.
+fn is_compared(args: &TuneArgs, target: Target, backend: &dyn Backend) -> anyhow::Result<bool> {
+    let says_how = args.selection.selection().is_given() || args.quantization.are_given();
+    if says_how || !args.max_loss.is_empty() {
+        return Ok(true);
+    }
+    match target {
+        Target::Auto => Ok(true),
+        Target::Half(HalfType::Bf16) => {
+            let taken = RouteQuestion::of(target, backend).answer()?;
+            Ok(taken.is_some_and(|taken| taken.route == Route::Onnx))
+        }
+        Target::Fp32 | Target::Half(HalfType::Fp16) | Target::Int8 => Ok(false),
+    }
 }
 
 /// The model that is searched. One whose inputs are changed is written and read again, so that what is tuned is known by

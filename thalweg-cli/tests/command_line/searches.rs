@@ -43,6 +43,23 @@ fn the_command_that_a_search_ends_with_runs_the_winner_where_it_was_found() {
 }
 
 #[test]
+fn bf16_by_a_flag_is_a_search_like_any_other() {
+    let scratch = Scratch::new();
+    let (model, out) = (launch(&scratch), scratch.path("out"));
+    let line =
+        "tune {} --backend simulated:h100 --precision bf16 --streams 1,2 --batch 1 --time 2 --out {} --json";
+    let outcome = run(&format!("{line} --sweep 0.2"), &[&model, &out]).succeeded().json();
+    assert!(outcome["sweep"].is_object(), "{outcome}");
+    let tuned: Value = serde_json::from_slice(&fs::read(out.join("tuned.json")).unwrap()).unwrap();
+    assert_eq!(tuned["engine"]["built"]["options"]["precision"], "bf16");
+    run(&format!("{line} --resume"), &[&model, &out]).succeeded();
+    // The processor takes the types of the model alone, so there it is converted.
+    let line = "tune {} --backend cpu --precision bf16 --streams 1 --batch 1 --time 2 --out {}";
+    run(&format!("{line} --resume"), &[&model, &scratch.path("cpu")])
+        .refused(1, &["--resume continues one search", "converted"]);
+}
+
+#[test]
 fn an_engine_in_a_file_is_searched_and_run_from_there() {
     let scratch = Scratch::new();
     let (model, engine, out) = (launch(&scratch), scratch.path("launch.engine"), scratch.path("out"));
