@@ -139,7 +139,8 @@ fn bench_command(words: impl Iterator<Item = String>, diagnosis: &Diagnosis, ori
             || (LOAD.contains(&name) && (is_full(after) || after.load.arrival != before.load.arrival))
             || (name == "--feed" && after.feeding != before.feeding)
             || (name == "--precision" && after.engine.precision.is_some())
-            || (name == "--input-type" && after.engine.input_type.is_some())
+            // Samples of a file have the type that the inputs had.
+            || (["--input-type", "--input"].contains(&name) && after.engine.input_type.is_some())
             || (name == "--threads-per-stream" && is_host)
     };
     let mut kept = Vec::new();

@@ -1,5 +1,6 @@
 //! What `diagnose` prints and leaves.
 
+use crate::arrays::npy;
 use crate::models::launch;
 use crate::program::{Scratch, run};
 
@@ -53,6 +54,24 @@ fn another_engine_is_built_and_part_of_the_command_where_the_model_is_there_and_
     let readings = json["evidence"]["readings"].as_array().unwrap();
     let paper = readings.iter().find(|it| it["quantity"] == "paper_arithmetic").unwrap();
     assert!(paper["value"].is_null() && paper["source"] == reason, "{paper}");
+}
+
+#[test]
+fn that_command_leaves_out_samples_of_the_type_that_inputs_no_longer_have() {
+    let scratch = Scratch::new();
+    let model = scratch.path("transfer.onnx");
+    run("model transfer -o {}", &[&model]).succeeded();
+    let inspected = run("inspect {} --json", &[&model]).succeeded().json();
+    let shape = inspected["inputs"][0]["shape"].as_array().unwrap();
+    let sizes: Vec<usize> =
+        shape[1..].iter().map(|size| usize::try_from(size.as_u64().unwrap()).unwrap()).collect();
+    let samples = scratch.file("samples.npy", npy("<f4", &[&[2], &sizes[..]].concat()));
+    let line = "diagnose {} --input {} --backend simulated:h100 --duration 0.5 --warm-up 0.1 --streams 4 --batch 8 \
+                --cuda-graph compute";
+    let said = run(line, &[&model, &samples]).succeeded();
+    let next = said.stderr.lines().find_map(|line| line.strip_prefix("next: thalweg ")).unwrap();
+    assert!(next.ends_with(" --input-type u8") && !next.contains("samples.npy"), "{next}");
+    run(&format!("{next} --quiet"), &[]).succeeded();
 }
 
 #[test]
