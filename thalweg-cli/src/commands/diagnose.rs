@@ -1,14 +1,18 @@
 //! `thalweg diagnose`: what limits one configuration, and whether what should help does.
 
 use std::env;
+use std::path::Path;
 
-use thalweg::backend::CounterChoice;
+use thalweg::backend::{BuildSpec, CounterChoice, Precision};
 use thalweg::diagnose::{Case, Diagnosis, EngineVariant, Progress, ROUNDS, Rebuild, Setup};
-use thalweg::engine::MaxBatch;
+use thalweg::engine::{EngineSource, MaxBatch};
+use thalweg::export::build_options;
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Arrival, Feeding, Observing};
+use thalweg::model::ModelIdentity;
 use thalweg::pool::Configuration;
 use thalweg::report;
+use thalweg::tune::TunedConfig;
 
 use super::bench::{Bench, NO_MODEL, pacing};
 use super::{file, quoted};
@@ -54,7 +58,7 @@ pub fn run(args: &DiagnoseArgs, output: &Output) -> anyhow::Result<()> {
     });
     bar.clear();
     let diagnosis = diagnosis?;
-    show(&diagnosis, args, folder.as_ref(), output)?;
+    show(&diagnosis, bench.tuned.as_ref(), args, folder.as_ref(), output)?;
     Ok(diagnosis.measurement.check_streams()?)
 }
 
@@ -69,6 +73,7 @@ fn sentence(progress: &Progress<'_>) -> String {
 
 fn show(
     diagnosis: &Diagnosis,
+    tuned: Option<&TunedConfig>,
     args: &DiagnoseArgs,
     folder: Option<&OutputFolder>,
     output: &Output,
@@ -89,24 +94,22 @@ fn show(
     }
     output.result(|| serde_json::to_value(diagnosis), |style| report::text_of_diagnosis(diagnosis, style))?;
     if diagnosis.gained.is_some() {
-        let origin = match (&args.run.tuned, &args.run.model) {
-            (None, _) => Origin::Words,
-            (Some(_), Some(_)) => Origin::Shapes,
-            (Some(_), None) => Origin::Whole,
-        };
+        let origin = tuned.map(|tuned| Origin { tuned, is_moved: args.run.model.is_some() });
         output.note(&format!("next: {}", bench_command(env::args().skip(1), diagnosis, origin)));
     }
     Ok(())
 }
 
 /// Options of `diagnose` that a setup always replaces, or that `bench` does not have. All take a value.
-const REPLACED: [&str; 11] = [
+const REPLACED: [&str; 13] = [
     "--streams",
     "--batch",
     "--depth",
     "--submitters",
     "--cuda-graph",
     "--copy-lanes",
+    "--wait",
+    "--transfers",
     "--batching-delay-ms",
     "--request-samples",
     "--tuned",
@@ -117,23 +120,91 @@ const REPLACED: [&str; 11] = [
 /// Options that say how requests come.
 const LOAD: [&str; 3] = ["--concurrency", "--rate", "--spacing"];
 
-/// What of the model a tuned configuration said, and the words do not.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// Nothing.
-    Words,
-    /// Shapes of its inputs.
-    Shapes,
-    /// Where it is, too.
-    Whole,
+/// Options about the engine's builder, which a tuned configuration has; all take a value.
+const OF_BUILDER: [&str; 5] =
+    ["--precision", "--optimization-level", "--workspace-mb", "--aux-streams", "--tactics"];
+
+/// The same that take none.
+const SWITCHES_OF_BUILDER: [&str; 2] = ["--exact-fp32", "--version-compatible"];
+
+/// What was run, where a tuned configuration says it and the words do not.
+#[derive(Clone, Copy)]
+struct Origin<'a> {
+    tuned: &'a TunedConfig,
+    /// Whether the words name its model, which was moved.
+    is_moved: bool,
+}
+
+impl Origin<'_> {
+    /// How its engine was built, where that is known.
+    fn built(&self) -> Option<&BuildSpec> {
+        match self.tuned.engine.as_ref()? {
+            EngineSource::Built(spec) => Some(spec),
+            EngineSource::File(_) => None,
+        }
+    }
+
+    /// The file of its engine, where nothing else is run.
+    fn engine_file(&self) -> Option<&Path> {
+        match &self.tuned.engine {
+            Some(EngineSource::File(path)) if !self.is_moved => Some(path),
+            _ => None,
+        }
+    }
+
+    /// What to run, in front of the words, where they do not name it.
+    fn network(&self, model: &ModelIdentity) -> Option<String> {
+        match self.engine_file() {
+            Some(path) => Some(format!("--engine {}", quoted(&path.display().to_string()))),
+            None => (!self.is_moved).then(|| quoted(&model.path.display().to_string())),
+        }
+    }
+
+    /// Shapes of the model's inputs; an engine in a file has its own.
+    fn shapes(&self, model: &ModelIdentity) -> Vec<String> {
+        if self.engine_file().is_some() {
+            return Vec::new();
+        }
+        let shape = |(name, sizes): (&String, &Vec<usize>)| {
+            let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
+            quoted(&format!("--shape={name}={}", sizes.join("x")))
+        };
+        model.input_shapes.iter().map(shape).collect()
+    }
+
+    /// What makes `bench` build its engine, as it was for this setup.
+    fn builder(&self, setup: &Setup) -> String {
+        let Some(spec) = self.built() else { return String::new() };
+        let (mut spec, batch) = (spec.clone(), setup.configuration.batch_size);
+        spec.max_batch_size = spec.max_batch_size.max(batch);
+        let most = spec.max_batch_size;
+        if most > batch {
+            // Else `bench` builds it for the setup's batch alone.
+            spec.options.least_batch_size.get_or_insert(1);
+        }
+        if setup.engine.precision.is_some() {
+            spec.options.precision = Precision::Fp32;
+        }
+        let mut tuned = TunedConfig { engine: Some(EngineSource::Built(spec)), ..self.tuned.clone() };
+        tuned.model.input_shapes.clear();
+        let words = build_options(&tuned);
+        // The setup says the batch, and `bench` compares nothing.
+        let words = words.strip_prefix(&format!(" --batch {most}")).unwrap_or(&words);
+        words.strip_suffix(" --no-accuracy").unwrap_or(words).to_owned()
+    }
 }
 
 /// The command that runs what was gained: the words of this one, with the setup's options instead of their own, and
 /// what a tuned configuration said.
-fn bench_command(words: impl Iterator<Item = String>, diagnosis: &Diagnosis, origin: Origin) -> String {
+fn bench_command(
+    words: impl Iterator<Item = String>,
+    diagnosis: &Diagnosis,
+    origin: Option<Origin<'_>>,
+) -> String {
     let before = &diagnosis.setup;
     let after = diagnosis.gained.as_ref().map_or(before, |gained| &gained.setup);
     let is_host = diagnosis.measurement.device.is_host();
+    let is_built = origin.is_some_and(|origin| origin.built().is_some());
     let is_replaced = |name: &str| {
         REPLACED.contains(&name)
             || (LOAD.contains(&name) && (is_full(after) || after.load.arrival != before.load.arrival))
@@ -142,11 +213,13 @@ fn bench_command(words: impl Iterator<Item = String>, diagnosis: &Diagnosis, ori
             // Samples of a file have the type that the inputs had.
             || (["--input-type", "--input"].contains(&name) && after.engine.input_type.is_some())
             || (name == "--threads-per-stream" && is_host)
+            || (OF_BUILDER.contains(&name) && is_built)
     };
     let mut kept = Vec::new();
     let mut is_behind_command = false;
     let mut words = words.filter(|word| match word.as_str() {
         "--json" | "--quiet" | "-q" | "--no-kernels" => false,
+        switch if SWITCHES_OF_BUILDER.contains(&switch) => !is_built,
         "diagnose" => std::mem::replace(&mut is_behind_command, true),
         _ => true,
     });
@@ -158,16 +231,11 @@ fn bench_command(words: impl Iterator<Item = String>, diagnosis: &Diagnosis, ori
         }
     }
     let model = &diagnosis.measurement.model;
-    if origin == Origin::Whole {
-        kept.insert(0, quoted(&model.path.display().to_string()));
-    }
-    if origin != Origin::Words {
-        for (name, shape) in &model.input_shapes {
-            let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
-            kept.push(quoted(&format!("--shape={name}={}", sizes.join("x"))));
-        }
-    }
-    format!("thalweg bench {}{}", kept.join(" "), options(before, after, is_host))
+    let network = origin.and_then(|origin| origin.network(model));
+    let words: Vec<String> =
+        network.into_iter().chain(kept).chain(origin.iter().flat_map(|it| it.shapes(model))).collect();
+    let builder = origin.map(|origin| origin.builder(after)).unwrap_or_default();
+    format!("thalweg bench {}{builder}{}", words.join(" "), options(before, after, is_host))
 }
 
 /// Whether the load keeps every slot supplied, as `bench` does where nobody says otherwise.
@@ -199,6 +267,12 @@ fn options(before: &Setup, after: &Setup, is_host: bool) -> String {
     }
     if let Some(lanes) = configuration.copy_lanes {
         text += &format!(" --copy-lanes {lanes}");
+    }
+    if configuration.wait != default.wait {
+        text += &format!(" --wait {}", configuration.wait);
+    }
+    if configuration.transfers != default.transfers {
+        text += &format!(" --transfers {}", configuration.transfers);
     }
     if configuration.batching_delay != default.batching_delay {
         text += &format!(" --batching-delay-ms {}", configuration.batching_delay.as_millis());

@@ -87,6 +87,49 @@ fn that_command_keeps_what_a_tuned_configuration_said() {
 }
 
 #[test]
+fn that_command_builds_the_engine_that_was_tuned_and_drives_it_the_same_way() {
+    let scratch = Scratch::new();
+    let (model, tuned) = (launch(&scratch), scratch.path("tuned"));
+    let of_builder = "--precision fp16 --optimization-level 4 --tactics=-cudnn --exact-fp32";
+    let line = format!(
+        "tune {{}} --backend simulated:h100 {of_builder} --batch-range 2-8 --streams 1 --batch 2 --cuda-graph off \
+         --wait spin --time 3 --out {{}}"
+    );
+    run(&line, &[&model, &tuned]).succeeded();
+    let tuned = tuned.join("tuned.json");
+    let line = "diagnose --backend simulated:h100 --duration 0.5 --warm-up 0.1 --tuned {}";
+    // Who says it twice means it once.
+    for words in ["", of_builder] {
+        let said = run(&format!("{line} {words}"), &[&tuned]).succeeded();
+        let next = said.stderr.lines().find_map(|line| line.strip_prefix("next: thalweg ")).unwrap();
+        let parts =
+            ["--precision fp16", "--optimization-level 4", "--tactics -cudnn", "--exact-fp32", "--wait spin"];
+        for part in parts {
+            assert_eq!(next.matches(part).count(), 1, "{part} in {next}");
+        }
+        assert!(next.contains(" --batch-range 2-") && !next.contains("--no-accuracy"), "{next}");
+        run(&format!("{next} --quiet --duration 0.5"), &[]).succeeded();
+    }
+}
+
+#[test]
+fn that_command_runs_the_engine_in_a_file_that_was_tuned() {
+    let scratch = Scratch::new();
+    let (model, engine) = (launch(&scratch), scratch.path("launch.engine"));
+    run("build {} -o {} --batch 4 --backend simulated:h100", &[&model, &engine]).succeeded();
+    let out = scratch.path("tuned");
+    let line = "tune --engine {} --streams 1 --batch 1 --cuda-graph off --time 2 --out {}";
+    run(line, &[&engine, &out]).succeeded();
+    let line = "diagnose --duration 0.5 --warm-up 0.1 --transfers on --tuned {}";
+    run(line, &[&out.join("tuned.json")]).refused(2, &["'--tuned <FILE>' cannot be used with"]);
+    let line = "diagnose --duration 0.5 --warm-up 0.1 --tuned {}";
+    let said = run(line, &[&out.join("tuned.json")]).succeeded();
+    let next = said.stderr.lines().find_map(|line| line.strip_prefix("next: thalweg ")).unwrap();
+    assert!(next.starts_with(&format!("bench --engine {} ", engine.display())), "{next}");
+    run(&format!("{next} --quiet"), &[]).succeeded();
+}
+
+#[test]
 fn as_json_it_names_the_verdict_and_tries_only_what_was_asked() {
     let scratch = Scratch::new();
     let said = run(&format!("{QUICK} --try 0 --json"), &[&launch(&scratch)]).succeeded();
