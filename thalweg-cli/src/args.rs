@@ -540,8 +540,8 @@ pub struct TuneArgs {
     /// CUDA graphs to try: off, compute, copies [default: what the device can]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = graph_parser())]
     pub cuda_graph: Vec<CudaGraph>,
-    /// Pairs of copy streams to try: own for each stream's own, or how many all streams share; the best one is tried with
-    /// each [default: own]
+    /// Pairs of copy streams to try: own for each stream's own, or how many all streams share; with own in the list the
+    /// search is among own pairs, and the best one is tried with each other number [default: own]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_copy_lanes)]
     pub copy_lanes: Vec<CopyLanes>,
     /// Ways to wait to try: block, spin, hybrid [default: block, and spin on a GPU]; the best one is tried with each

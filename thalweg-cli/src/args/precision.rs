@@ -240,11 +240,12 @@ pub struct QuantizationArgs {
     /// Write the thresholds to this file: as a calibration cache of TensorRT's where it ends in .cache, else as JSON
     #[arg(long, value_name = "FILE")]
     pub save_calibration_table: Option<PathBuf>,
-    /// Quantise the first and the last layers too, which stay in FP32 otherwise
+    /// Quantise the first and the last layers too, which stay out of eight bits otherwise
     #[arg(long)]
     pub quantize_ends: bool,
-    /// What becomes of the nodes that int8 and auto leave, within --max-loss of auto: fp32, fp16, bf16 [default: for `build`
-    /// and `tune` fp16 where TensorRT takes the types of the model alone, else fp32]
+    /// What becomes of the nodes that int8 and auto leave, as far as --keep-f32, --only and, with auto, --max-loss allow:
+    /// fp32, fp16, bf16 (not on TensorRT 8) [default: for `build` and `tune` fp16 where the types of the model alone count
+    /// (TensorRT 11 and RTX, cpu), else fp32]
     #[arg(long, value_name = "WHAT", value_parser = rest_parser())]
     pub rest: Option<Rest>,
     /// Leave biases as they are, which otherwise take back what rounding shifts on average (with samples alone)
