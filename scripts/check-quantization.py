@@ -14,8 +14,8 @@ the worst output: its mean over the samples, and in brackets that of the worst s
 layers in FP32, without the correction of biases, with everything quantised that ONNX Runtime quantises of them, and by our own default method; theirs with all
 operators that it quantises, and with those alone that we do. With --tensorrt-dir it says whether TensorRT builds ours.
 Processor time and memory are those of the whole process, ours and theirs by the same method. Prints a table in Markdown and
-exits with 1 where fewer than --least models are at least as good as the better of theirs by the same method; a model
-that theirs cannot quantise is no case.
+exits with 1 where fewer than --least models are at least as good as the better of theirs by the same method, or where none
+could be compared; a model that theirs cannot quantise is no case.
 """
 
 import argparse
@@ -211,9 +211,20 @@ def parse_arguments():
     parser.add_argument("--held-out", type=int, default=48, help="other samples to compare on (default: 48)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="leave out ours but that which is judged")
-    parser.add_argument("--least", type=int, default=6, help="models that must be at least as good (default: 6)")
+    parser.add_argument("--least", type=int, help="models that must be at least as good (default: 6, or all where fewer are checked)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep models and samples in this folder")
     return parser.parse_args()
+
+
+def is_enough(good, cases, least):
+    """Whether enough models are at least as good. Where nothing could be compared, nothing was shown.
+
+    >>> is_enough(6, 8, 6), is_enough(5, 8, 6), is_enough(3, 3, 6), is_enough(1, 1, 1)
+    (True, False, False, True)
+    >>> is_enough(0, 0, 6), is_enough(0, 0, 0), is_enough(0, 1, 0)
+    (False, False, True)
+    """
+    return cases > 0 and good >= least
 
 
 def main():
@@ -223,8 +234,9 @@ def main():
     print_table(lines, arguments.method)
     verdicts = [line.verdict() for line in lines]
     good, cases = verdicts.count("at least as good"), len(lines) - verdicts.count("no case")
+    least = min(6, len(lines)) if arguments.least is None else arguments.least
     print(f"\n{good} of {cases} models are at least as close to FP32 as with ONNX Runtime, by {arguments.method} on both sides")
-    sys.exit(0 if good >= min(arguments.least, cases) else 1)
+    sys.exit(0 if is_enough(good, cases, least) else 1)
 
 
 if __name__ == "__main__":
