@@ -197,10 +197,12 @@ pub enum PrecisionRoute {
 /// Which nodes a conversion may touch.
 #[derive(Debug, Args)]
 pub struct SelectionArgs {
-    /// Nodes and operators that stay in FP32, by name
+    /// Nodes and operators that stay in FP32, by name; TensorRT 8 and 10 take that as a wish and may run them in the lower
+    /// precision all the same
     #[arg(long, value_name = "NAME|OP", value_delimiter = ',')]
     pub keep_f32: Vec<String>,
-    /// Nodes and operators that alone compute in the lower precision, by name; --keep-f32 is stronger
+    /// Nodes and operators that alone compute in the lower precision, by name; --keep-f32 is stronger, and all else stays in
+    /// FP32 as it does
     #[arg(long, value_name = "NAME|OP", value_delimiter = ',')]
     pub only: Vec<String>,
 }
@@ -245,7 +247,7 @@ pub struct QuantizationArgs {
     pub quantize_ends: bool,
     /// What becomes of the nodes that int8 and auto leave, as far as --keep-f32, --only and, with auto, --max-loss allow:
     /// fp32, fp16, bf16 (not on TensorRT 8) [default: for `build` and `tune` fp16 where the types of the model alone count
-    /// (TensorRT 11 and RTX, cpu), else fp32]
+    /// (TensorRT 11 and RTX, cpu), else fp32, which TensorRT 8 and 10 take as a wish and may run in FP16]
     #[arg(long, value_name = "WHAT", value_parser = rest_parser())]
     pub rest: Option<Rest>,
     /// Leave biases as they are, which otherwise take back what rounding shifts on average (with samples alone)

@@ -58,7 +58,10 @@ impl RouteQuestion {
         if target == Target::Fp32 {
             return Ok(None);
         }
-        let taken = |route, reason: &str| Ok(Some(RouteTaken { route, reason: reason.to_owned() }));
+        let caveat = |route| (route == Route::Onnx && !self.by_types).then(|| self.wish());
+        let taken = |route, reason: &str| {
+            Ok(Some(RouteTaken { route, reason: reason.to_owned(), caveat: caveat(route) }))
+        };
         match (self.asked, self.needs_conversion) {
             (Some(PrecisionRoute::Flags), Some(why)) => {
                 anyhow::bail!("{why}: leave --precision-route out, or say onnx")
@@ -72,6 +75,15 @@ impl RouteQuestion {
             }
             (None, None) => taken(Route::Onnx, "a builder's flag cannot choose nodes by what they lose"),
         }
+    }
+
+    /// What becomes of FP32 in a converted model where the builder has flags: the converted part needs one, and that holds
+    /// for all layers.
+    fn wish(&self) -> String {
+        let half = if self.target == Target::Half(HalfType::Bf16) { "BF16" } else { "FP16" };
+        format!(
+            "this TensorRT takes the types of the file as a wish: layers that were kept in FP32 may run in {half}"
+        )
     }
 }
 
@@ -180,6 +192,23 @@ mod tests {
         assert!(both.answer().unwrap_err().to_string().starts_with("--only names nodes"));
         let fp32 = RouteQuestion { target: Target::Fp32, ..asked(PrecisionRoute::Onnx) };
         assert!(fp32.answer().is_err());
+    }
+
+    #[test]
+    fn where_there_are_flags_fp32_in_a_converted_model_is_told_to_be_a_wish() {
+        let needs_conversion = Some("--keep-f32 names nodes");
+        let caveat = |target, version| {
+            let question = RouteQuestion { needs_conversion, ..question(target, version) };
+            question.answer().unwrap().unwrap().caveat
+        };
+        for version in [8, 10] {
+            assert!(caveat(FP16, version).unwrap().ends_with("kept in FP32 may run in FP16"));
+            assert!(caveat(Target::Auto, version).unwrap().ends_with("kept in FP32 may run in FP16"));
+        }
+        assert!(caveat(BF16, 10).unwrap().ends_with("may run in BF16"));
+        assert_eq!(caveat(FP16, 11), None);
+        let flag = question(FP16, 10).answer().unwrap().unwrap();
+        assert_eq!((flag.route, flag.caveat), (Route::Flags, None));
     }
 
     #[test]

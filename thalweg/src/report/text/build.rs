@@ -126,7 +126,7 @@ options    int8, optimization level 5, workspace of 2.00 GB
 precision  by a flag of the builder, since that was asked for
 batch      1 to 8
 ";
-        let route = RouteTaken { route: Route::Flags, reason: "that was asked for".to_owned() };
+        let route = RouteTaken { route: Route::Flags, reason: "that was asked for".to_owned(), caveat: None };
         assert_eq!(
             text_of_build(&stored(), &source, Some(&route), (Path::new("m.engine"), Style::Plain)),
             expected
