@@ -210,7 +210,7 @@ pub struct SelectionArgs {
 impl SelectionArgs {
     /// As the passes take it.
     pub fn selection(&self) -> Selection<'_> {
-        Selection { keep_f32: &self.keep_f32, only: &self.only }
+        Selection::new(&self.keep_f32, &self.only)
     }
 }
 

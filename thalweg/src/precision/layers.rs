@@ -240,7 +240,7 @@ mod tests {
         let (model, input_shapes) = (model(), BTreeMap::new());
         let spec = ConversionSpec {
             half: HalfType::Fp16,
-            selection: Selection { keep_f32, ..Selection::default() },
+            selection: Selection::new(keep_f32, &[]),
             too_sensitive: &[],
             boundary: Boundary::Unchanged,
             ranges: None,

@@ -10,6 +10,7 @@
 //! little was given up, but another one may be faster. Everything runs on the `cpu` backend, where eight-bit numbers are
 //! multiplied as floats, exactly the numbers that a device's integers stand for, and halves are rounded.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use super::convert::{ConversionSpec, convert, half_nodes};
 use super::loss::Conversion;
 use super::probe::{SampleSource, cpu_engine};
 use super::quantize::{QuantizationSpec, quantize, quantized_nodes};
+use super::selection::{Resolved, Selection};
 use crate::backend::{DataSheet, Engine};
 use crate::error::{Error, Result};
 use crate::measure::SampleSet;
@@ -114,6 +116,9 @@ const fn one() -> usize {
 /// or a limit fits no output.
 pub fn choose_mix(model: &Model, spec: &MixSpec<'_>) -> Result<(Model, Conversion, Mix)> {
     let model = model.embedded()?;
+    // What the user's lists name, they name in the original.
+    let lists = spec.lowering.lists(&model)?;
+    let spec = &MixSpec { lowering: spec.lowering.with(&lists), ..*spec };
     let trial = Trial::of(&model, &model, spec)?;
     let Lowering::Int8 { table, spec: quantization, rest: Some(rest) } = spec.lowering else {
         return chosen(&trial);
@@ -157,10 +162,15 @@ pub fn quantize_with_rest(
     spec: &QuantizationSpec<'_>,
     rest: Option<&ConversionSpec<'_>>,
 ) -> Result<(Model, Conversion)> {
-    let (quantized, report) = quantize(model, table, spec)?;
+    let lowering = Lowering::Int8 { table, spec: *spec, rest: rest.copied() };
+    let lists = lowering.lists(model)?;
+    let Lowering::Int8 { spec, rest, .. } = lowering.with(&lists) else {
+        unreachable!("bug: lists do not change what a model is lowered by")
+    };
+    let (quantized, report) = quantize(model, table, &spec)?;
     let conversion = Conversion::Int8(Box::new(report));
     let Some(rest) = rest else { return Ok((quantized, conversion)) };
-    let (mixed, report) = convert(&quantized, rest)?;
+    let (mixed, report) = convert(&quantized, &rest)?;
     Ok((mixed, with_rest(conversion, Conversion::Half(Box::new(report)))))
 }
 
@@ -201,7 +211,41 @@ fn meets(accuracy: &Accuracy, limits: &[AccuracyLimit]) -> Result<bool> {
     Ok(true)
 }
 
-impl Lowering<'_> {
+/// The nodes that the user's lists name, for eight bits and for half.
+struct Lists<'a> {
+    of_int8: Cow<'a, Resolved>,
+    of_half: Cow<'a, Resolved>,
+}
+
+impl<'a> Lowering<'a> {
+    fn lists(&self, original: &Model) -> Result<Lists<'a>> {
+        let (int8, half) = match self {
+            Self::Int8 { spec, rest, .. } => (Some(spec.selection), rest.map(|rest| rest.selection)),
+            Self::Half(spec) => (None, Some(spec.selection)),
+        };
+        let resolve = |selection: Option<Selection<'a>>| selection.unwrap_or_default().resolve(original);
+        Ok(Lists { of_int8: resolve(int8)?, of_half: resolve(half)? })
+    }
+
+    /// The same, with lists whose names are not looked up in what it is applied to.
+    fn with<'b>(self, lists: &'b Lists<'_>) -> Lowering<'b>
+    where
+        'a: 'b,
+    {
+        let half = |spec: ConversionSpec<'a>| ConversionSpec {
+            selection: spec.selection.with(&lists.of_half),
+            ..spec
+        };
+        match self {
+            Self::Int8 { table, spec, rest } => Lowering::Int8 {
+                table,
+                spec: QuantizationSpec { selection: spec.selection.with(&lists.of_int8), ..spec },
+                rest: rest.map(half),
+            },
+            Self::Half(spec) => Lowering::Half(half(spec)),
+        }
+    }
+
     /// The nodes that would be lowered, in groups that are looked at together.
     fn groups(&self, model: &Model) -> Result<Vec<Vec<String>>> {
         match self {
@@ -426,6 +470,32 @@ mod tests {
         assert!(rest.kept > 0, "{rest:?}");
         let reasons: Vec<_> = rest_of(&conversion).kept.iter().map(|it| it.node.as_str()).collect();
         assert!(reasons.contains(&"MatMul -> y"), "{reasons:?}");
+    }
+
+    #[test]
+    fn lists_may_name_what_the_first_step_takes_away() {
+        // The constant is gone once the product reads eight bits.
+        let mut sketch = Sketch::new().input("x", "1,2").output("y");
+        let tensor = Sketch::new().weights("", &[2, 2]).graph.initializer.remove(0);
+        sketch = sketch.node("w = Constant()", &[crate::model::sketch::tensor("value", tensor)]);
+        let model = sketch.node("a = MatMul(x, w)", &[]).node("y = Relu(a)", &[]).model();
+        let (keep_f32, only) = (["Constant -> w".to_owned()], ["MatMul".to_owned(), "Constant".to_owned()]);
+        let selection = Selection::new(&keep_f32, &only);
+        let spec = QuantizationSpec { ends: Ends::Quantize, selection, ..QuantizationSpec::default() };
+        let rest = ConversionSpec { selection, ..in_half(HalfType::Fp16) };
+        let source = SampleSource { input_shapes: &BTreeMap::new(), path: None, seed: 0 };
+        let values = quantizable_values(&model, &spec).unwrap();
+        let table = CalibrationTable::measure(&model, &values, CalibrationMethod::MinMax, &source).unwrap();
+        let (_, conversion) = quantize_with_rest(&model, &table, &spec, Some(&rest)).unwrap();
+        assert_eq!(conversion.lowered().1, 1);
+        let kept: Vec<_> = rest_of(&conversion).kept.iter().map(|it| it.node.as_str()).collect();
+        assert_eq!(kept, ["Relu -> y"]);
+        let limits = [AccuracyLimit::Cosine(0.0)];
+        let lowering = Lowering::Int8 { table: &table, spec, rest: Some(rest) };
+        let sheet = DataSheet::of("h100").unwrap();
+        let (_, conversion, _) =
+            choose_mix(&model, &MixSpec { lowering, limits: &limits, source, sheet }).unwrap();
+        assert_eq!(conversion.lowered().1, 1);
     }
 
     #[test]

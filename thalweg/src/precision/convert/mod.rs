@@ -66,7 +66,8 @@ pub enum Boundary {
 /// [`Error::InvalidModel`] where the model's weights cannot be read.
 pub fn convert(model: &Model, spec: &ConversionSpec<'_>) -> Result<(Model, ConversionReport)> {
     let model = model.embedded()?;
-    spec.selection.check(&model)?;
+    let resolved = spec.selection.resolve(&model)?;
+    let spec = &ConversionSpec { selection: spec.selection.with(&resolved), ..*spec };
     let bytes_before = model.proto().encoded_len() as u64;
     let opset_before = onnx_opset(&model);
     let (model, not_raised) = with_opset(model, spec.half, opset_before)?;
@@ -87,6 +88,8 @@ pub fn convert(model: &Model, spec: &ConversionSpec<'_>) -> Result<(Model, Conve
 
 /// The names of the nodes that [`convert`] would have compute in half, in the model's order.
 pub(super) fn half_nodes(model: &Model, spec: &ConversionSpec<'_>) -> Result<Vec<String>> {
+    let resolved = spec.selection.resolve(model)?;
+    let spec = &ConversionSpec { selection: spec.selection.with(&resolved), ..*spec };
     let (model, _) = with_opset(model.embedded()?, spec.half, onnx_opset(model))?;
     let (model, _) = fold::folded(&model)?;
     Ok(rewritten(&model, spec, onnx_opset(&model))?.2)

@@ -205,6 +205,8 @@ impl Raiser {
             nodes.push(node);
             return;
         }
+        // It will make another value, after which it would be called where it has no name.
+        node.name = Some(node.label());
         let part = |operator: &str, inputs: &[&String], output: &String| NodeProto {
             op_type: Some(operator.to_owned()),
             name: Some(output.clone()),

@@ -37,7 +37,8 @@ impl BiasShifts {
         source: &SampleSource<'_>,
     ) -> Result<Self> {
         let model = model.embedded()?;
-        spec.selection.check(&model)?;
+        let resolved = spec.selection.resolve(&model)?;
+        let spec = &QuantizationSpec { selection: spec.selection.with(&resolved), ..*spec };
         let opset = onnx_opset(&model);
         let model = with_scales_for_channels(model, opset)?;
         let plan = Plan::of(&model, spec, Some(table))?;

@@ -72,7 +72,8 @@ pub enum WeightForm {
 /// As [`quantize`], but for what is wrong with a table.
 pub fn quantizable_values(model: &Model, spec: &QuantizationSpec<'_>) -> Result<Vec<String>> {
     let model = model.embedded()?;
-    spec.selection.check(&model)?;
+    let resolved = spec.selection.resolve(&model)?;
+    let spec = &QuantizationSpec { selection: spec.selection.with(&resolved), ..*spec };
     Ok(Plan::of(&model, spec, None)?.values())
 }
 
@@ -82,6 +83,8 @@ pub(super) fn quantized_nodes(
     table: &CalibrationTable,
     spec: &QuantizationSpec<'_>,
 ) -> Result<Vec<String>> {
+    let resolved = spec.selection.resolve(model)?;
+    let spec = &QuantizationSpec { selection: spec.selection.with(&resolved), ..*spec };
     let plan = Plan::of(model, spec, Some(table))?;
     Ok(plan.nodes.iter().map(|planned| model.graph().node[planned.place].label()).collect())
 }
@@ -98,7 +101,8 @@ pub fn quantize(
     spec: &QuantizationSpec<'_>,
 ) -> Result<(Model, QuantizationReport)> {
     let model = model.embedded()?;
-    spec.selection.check(&model)?;
+    let resolved = spec.selection.resolve(&model)?;
+    let spec = &QuantizationSpec { selection: spec.selection.with(&resolved), ..*spec };
     let bytes_before = model.proto().encoded_len() as u64;
     let opset_before = onnx_opset(&model);
     let model = with_scales_for_channels(model, opset_before)?;

@@ -160,24 +160,16 @@ fn nodes_and_operators_stay_where_the_user_says_so() {
         let keep = [name.to_owned()];
         let (_, report) = convert(
             &draw(),
-            &ConversionSpec {
-                selection: Selection { keep_f32: &keep, ..Selection::default() },
-                ..spec(HalfType::Fp16)
-            },
+            &ConversionSpec { selection: Selection::new(&keep, &[]), ..spec(HalfType::Fp16) },
         )
         .unwrap();
         assert_eq!((report.kept[0].node.as_str(), &report.kept[0].reason), (kept, &KeepReason::Asked));
         assert_eq!(report.half_nodes, 1);
     }
     let keep = ["Conf".to_owned()];
-    let error = convert(
-        &draw(),
-        &ConversionSpec {
-            selection: Selection { keep_f32: &keep, ..Selection::default() },
-            ..spec(HalfType::Fp16)
-        },
-    )
-    .unwrap_err();
+    let error =
+        convert(&draw(), &ConversionSpec { selection: Selection::new(&keep, &[]), ..spec(HalfType::Fp16) })
+            .unwrap_err();
     assert!(error.to_string().contains("no node and no operator of this name"), "{error}");
 }
 
@@ -188,15 +180,47 @@ fn where_there_is_a_list_of_what_alone_is_lowered_all_else_that_computes_stays()
     let model = sketch.node("d = Sigmoid(c)", &[]).node("y = Relu(d)", &[]).model();
     let (only, keep_f32) = (["Relu".to_owned()], ["Relu -> y".to_owned()]);
     let convert = |selection| convert(&model, &ConversionSpec { selection, ..spec(HalfType::Fp16) });
-    let (half, report) = convert(Selection { only: &only, keep_f32: &keep_f32 }).unwrap();
+    let (half, report) = convert(Selection::new(&keep_f32, &only)).unwrap();
     let reasons: Vec<_> = report.kept.iter().map(|it| (it.node.as_str(), it.reason.clone())).collect();
     let expected = [("Sigmoid -> d", KeepReason::NotListed), ("Relu -> y", KeepReason::Asked)];
     assert_eq!(reasons, expected);
     // What only moves goes with its neighbours: there is no cast between the two that are listed.
     assert!(lines(half.graph()).contains(&"Flatten a_fp16 > b_fp16".to_owned()), "{:?}", lines(half.graph()));
     let only = ["Rely".to_owned()];
-    let error = convert(Selection { only: &only, keep_f32: &[] }).unwrap_err().to_string();
+    let error = convert(Selection::new(&[], &only)).unwrap_err().to_string();
     assert!(error.contains("only Rely") && error.contains("no node and no operator"), "{error}");
+}
+
+#[test]
+fn lists_name_nodes_as_they_are_called_in_the_original() {
+    let draw = || {
+        let sketch = Sketch::new().input("x", "1,3,4,4").output("y").weights("scales", &[4]);
+        let sketch = sketch.node("a = Softmax(x)", &[sketch::int("axis", 1)]);
+        of_opset(sketch.node("b = Upsample(a, scales)", &[]).node("y = Relu(b)", &[]), 9)
+    };
+    let spec = spec(HalfType::Bf16);
+    let kept = |keep_f32: &str, only: &[&str]| {
+        let (keep_f32, only) =
+            ([keep_f32.to_owned()], only.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
+        let selection = Selection::new(if keep_f32[0].is_empty() { &[] } else { &keep_f32 }, &only);
+        let (_, report) = convert(&draw(), &ConversionSpec { selection, ..spec }).unwrap();
+        assert_eq!(report.opset, 22);
+        let kept = report.kept.into_iter().filter(|it| it.operator != "Reshape");
+        kept.map(|it| (it.operator, it.reason)).collect::<Vec<_>>()
+    };
+    let asked = |operator: &str| vec![(operator.to_owned(), KeepReason::Asked)];
+    // In operator set 22 it is Resize, and the other one makes a value of another name.
+    for name in ["Upsample", "Upsample -> b"] {
+        assert_eq!(kept(name, &[]), asked("Resize"), "{name}");
+    }
+    for name in ["Softmax", "Softmax -> a"] {
+        assert_eq!(kept(name, &[]), asked("Softmax"), "{name}");
+        let not_listed = ["Resize", "Relu"].map(|it| (it.to_owned(), KeepReason::NotListed));
+        assert_eq!(kept("", &[name]), not_listed, "{name}");
+    }
+    let later = ["Resize".to_owned()];
+    let selection = Selection::new(&later, &[]);
+    assert!(convert(&draw(), &ConversionSpec { selection, ..spec }).is_err());
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn all() -> QuantizationSpec<'static> {
 
 /// All but these nodes and operators.
 fn without(keep_f32: &[String]) -> Selection<'_> {
-    Selection { keep_f32, ..Selection::default() }
+    Selection::new(keep_f32, &[])
 }
 
 fn quantized(model: &Model, spec: &QuantizationSpec<'_>) -> (Model, QuantizationReport) {
@@ -168,7 +168,7 @@ fn names_of_nodes_and_operators_stay_in_fp32_where_asked() {
     let (_, report) = quantized(&model, &QuantizationSpec { selection: without(&keep_f32), ..all() });
     assert_eq!(reason_of(&report, "MatMul -> y"), SkipReason::Asked);
     let only = ["Conv -> a".to_owned()];
-    let selection = Selection { only: &only, ..Selection::default() };
+    let selection = Selection::new(&[], &only);
     let (_, report) = quantized(&model, &QuantizationSpec { selection, ..all() });
     assert_eq!(reason_of(&report, "MatMul -> y"), SkipReason::NotListed);
     assert_eq!(report.quantized_nodes(), 1);
