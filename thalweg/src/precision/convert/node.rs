@@ -68,7 +68,10 @@ impl Judge<'_> {
         }
         match operators::verdict(node.op_type(), self.spec.half, self.opset) {
             Verdict::Half(Kind::Any) => Decision::Any,
-            Verdict::Half(Kind::Compute) if unselected.is_some() => Decision::Keep(KeepReason::NotListed),
+            // DequantizeLinear goes with who reads it.
+            Verdict::Half(Kind::Compute) if unselected.is_some() && node.op_type() != "DequantizeLinear" => {
+                Decision::Keep(KeepReason::NotListed)
+            }
             _ if scope.sizes.contains(&place) => Decision::Keep(KeepReason::Size),
             Verdict::Kept(reason) => Decision::Keep(KeepReason::Operator { reason: reason.to_owned() }),
             Verdict::NeedsOpset(needed) => Decision::Keep(KeepReason::Opset { needed }),

@@ -224,6 +224,28 @@ fn lists_name_nodes_as_they_are_called_in_the_original() {
 }
 
 #[test]
+fn a_list_of_what_alone_is_lowered_need_not_name_dequantisation() {
+    let sketch = Sketch::new().input("x", "1,4").output("y").weights("scale", &[]).weights("w", &[4, 4]);
+    let sketch = sketch.node("q = QuantizeLinear(x, scale)", &[]).node("d = DequantizeLinear(q, scale)", &[]);
+    let model = sketch.node("m = MatMul(d, w)", &[]).node("y = Relu(m)", &[]).model();
+    let half_nodes = |only: &str| {
+        let only = [only.to_owned()];
+        let selection = Selection::new(&[], &only);
+        let (half, report) = convert(&model, &ConversionSpec { selection, ..spec(HalfType::Fp16) }).unwrap();
+        let kept: Vec<_> = report.kept.into_iter().map(|it| (it.operator, it.reason)).collect();
+        (lines(half.graph()), kept)
+    };
+    let (lines, kept) = half_nodes("MatMul");
+    assert!(lines.contains(&"MatMul d_fp16 w_fp16 > m_fp16".to_owned()), "{lines:?}");
+    assert_eq!(kept, [("Relu".to_owned(), KeepReason::NotListed)]);
+    // It stays in FP32 with a reader that does.
+    let (lines, kept) = half_nodes("Relu");
+    assert!(lines.contains(&"MatMul d w > m".to_owned()), "{lines:?}");
+    let expected = [("DequantizeLinear", KeepReason::Quantized), ("MatMul", KeepReason::NotListed)];
+    assert_eq!(kept, expected.map(|(operator, reason)| (operator.to_owned(), reason)));
+}
+
+#[test]
 fn what_nodes_make_of_constants_alone_is_a_weight() {
     let mut sketch = Sketch::new().input("x", "1,3").output("y").weights("w", &[2, 3]).weights("b", &[2]);
     for tensor in &mut sketch.graph.initializer {
