@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::model::Model;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
-use crate::model::proto::{GraphProto, NodeProto, OperatorSetIdProto, TensorProto};
+use crate::model::proto::{GraphProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
 
 /// The first IR version in which an initializer need not be listed among the inputs (ONNX's IR specification,
 /// "Version 4").
@@ -27,6 +27,18 @@ pub(super) fn is_own(node: &NodeProto) -> bool {
 /// The graphs inside a node.
 pub(super) fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
     node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
+}
+
+/// All names that a node or the subgraphs in it read.
+pub(super) fn names_read(node: &NodeProto) -> impl Iterator<Item = &str> {
+    let inner: Vec<&str> = subgraphs(node).flat_map(names_read_in).collect();
+    node.input.iter().map(String::as_str).chain(inner)
+}
+
+/// All names that a graph's nodes, the subgraphs in them and its outputs read.
+pub(super) fn names_read_in(graph: &GraphProto) -> Vec<&str> {
+    let outputs = graph.output.iter().map(ValueInfoProto::name);
+    graph.node.iter().flat_map(names_read).chain(outputs).collect()
 }
 
 /// The names of a model, and new ones that it does not have.

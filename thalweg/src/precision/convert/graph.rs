@@ -45,6 +45,7 @@ impl<'a> Rewriter<'a> {
             half_nodes: 0,
             unmeasured_nodes: 0,
             folded_nodes: 0,
+            not_folded: Vec::new(),
             other_nodes: 0,
             moving_nodes: 0,
             kept: Vec::new(),

@@ -26,6 +26,7 @@ use crate::model::Model;
 use crate::model::proto::GraphProto;
 use crate::precision::Selection;
 use crate::precision::onnx::{IR_WITH_FREE_INITIALIZERS, onnx_opset};
+use fold::Folded;
 use graph::Rewriter;
 use node::Judge;
 
@@ -71,7 +72,7 @@ pub fn convert(model: &Model, spec: &ConversionSpec<'_>) -> Result<(Model, Conve
     let bytes_before = model.proto().encoded_len() as u64;
     let opset_before = onnx_opset(&model);
     let (model, not_raised) = with_opset(model, spec.half, opset_before)?;
-    let (model, folded_nodes) = fold::folded(&model)?;
+    let Folded { model, node_count: folded_nodes, refused } = fold::folded(&model)?;
     let opset = onnx_opset(&model);
     let mut proto = model.proto().clone();
     let (graph, mut report, _) = rewritten(&model, spec, opset)?;
@@ -80,7 +81,7 @@ pub fn convert(model: &Model, spec: &ConversionSpec<'_>) -> Result<(Model, Conve
         proto.ir_version = Some(IR_WITH_FREE_INITIALIZERS);
     }
     (report.opset_before, report.not_raised) = (opset_before, not_raised);
-    report.folded_nodes = folded_nodes;
+    (report.folded_nodes, report.not_folded) = (folded_nodes, refused);
     report.bytes_before = bytes_before;
     report.bytes_after = proto.encoded_len() as u64;
     Ok((Model::from_proto(proto, model.path())?, report))
@@ -91,7 +92,7 @@ pub(super) fn half_nodes(model: &Model, spec: &ConversionSpec<'_>) -> Result<Vec
     let resolved = spec.selection.resolve(model)?;
     let spec = &ConversionSpec { selection: spec.selection.with(&resolved), ..*spec };
     let (model, _) = with_opset(model.embedded()?, spec.half, onnx_opset(model))?;
-    let (model, _) = fold::folded(&model)?;
+    let model = fold::folded(&model)?.model;
     Ok(rewritten(&model, spec, onnx_opset(&model))?.2)
 }
 

@@ -27,6 +27,9 @@ pub struct ConversionReport {
     /// Nodes that are gone, since what they make of constants is a weight now; files of earlier versions lack it.
     #[serde(default)]
     pub folded_nodes: usize,
+    /// Values of constants alone that are no weights, each with the reason; files of earlier versions lack it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_folded: Vec<String>,
     /// Nodes that have nothing to do with FP32 numbers, or only look at their shape, or make other types of them.
     pub other_nodes: usize,
     /// Nodes that only move values which are FP32 anyway.

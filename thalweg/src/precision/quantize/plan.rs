@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{Ends, QuantizationSpec, SkipReason, SkippedNode};
 use crate::error::Result;
-use crate::model::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::model::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
 use crate::model::{DataType, Model};
 use crate::precision::CalibrationTable;
-use crate::precision::onnx::{constant, fixed, floats, is_own, subgraphs};
+use crate::precision::onnx::{constant, fixed, floats, is_own, names_read, names_read_in, subgraphs};
 use crate::precision::selection::Unselected;
 
 /// Operators with eight-bit kernels worth having: the weighted ones.
@@ -429,17 +429,6 @@ fn weights(graph: &GraphProto) -> HashMap<&str, TensorProto> {
         }
     }
     weights
-}
-
-/// All names that a node or the subgraphs in it read.
-fn names_read(node: &NodeProto) -> impl Iterator<Item = &str> {
-    let inner: Vec<&str> = subgraphs(node).flat_map(names_read_in).collect();
-    node.input.iter().map(String::as_str).chain(inner)
-}
-
-fn names_read_in(graph: &GraphProto) -> Vec<&str> {
-    let outputs = graph.output.iter().map(ValueInfoProto::name);
-    graph.node.iter().flat_map(names_read).chain(outputs).collect()
 }
 
 fn readers(graph: &GraphProto) -> HashMap<&str, usize> {

@@ -83,6 +83,10 @@ fn weights(report: &ConversionReport) -> String {
     if it.doubled_tensors > 0 {
         text += &format!("; {} tensors are there in both types", it.doubled_tensors);
     }
+    if let Some(first) = report.not_folded.first() {
+        let count = report.not_folded.len();
+        text += &format!("; {count} values of constants are still calculated: {}", wording::printable(first));
+    }
     text
 }
 

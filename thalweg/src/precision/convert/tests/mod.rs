@@ -272,6 +272,42 @@ fn what_nodes_make_of_constants_alone_is_a_weight() {
 }
 
 #[test]
+fn a_constant_that_cannot_be_calculated_stays_and_the_others_are_weights() {
+    let sketch = Sketch::new().input("x", "1,3").output("y").weights("w", &[3]).weights("v", &[3]);
+    let sketch = sketch.node("a = Neg(w)", &[]).node("c = Mul(x, a)", &[]);
+    // The backend lacks the one operator, and of the other one nobody knows the shape.
+    let refused = sketch.clone().node("d = Selu(v)", &[]);
+    let unknown = sketch.node("b = Strange(v)", &[]).node("d = Cast(b)", &[sketch::int("to", 1)]);
+    for (sketch, why) in [(refused, "Selu"), (unknown, "its shape is not known")] {
+        let (half, report) = to_fp16(sketch.node("y = Add(c, d)", &[]));
+        assert_eq!(report.folded_nodes, 1, "{why}");
+        assert!(initializer(&half, "a_fp16").is_some(), "{why}");
+        let [of_d] = &report.not_folded[..] else { panic!("{:?}", report.not_folded) };
+        assert!(of_d.starts_with("`d`: ") && of_d.contains(why), "{of_d}");
+    }
+}
+
+#[test]
+fn a_constant_that_grows_more_than_what_it_is_made_of_stays_a_node() {
+    let large = 100_000_000;
+    let sketch = Sketch::new().input("x", "1,3").output("y").output("z").output("u");
+    let sketch = sketch.weights("w", &[100, 100]).weights("small", &[1]).weights("one", &[1]);
+    let sketch = sketch.integers("shape", &[9000]).integers("large", &[large]).integers("axis", &[0]);
+    // As large as the weights of another value would allow, and too large to be tried.
+    let sketch = sketch.node("t = Transpose(w)", &[]).node("e = Expand(small, shape)", &[]);
+    let sketch = sketch.node("f = Expand(one, large)", &[]).node("g = ReduceSum(f, axis)", &[]);
+    let sketch = sketch.node("s = ReduceSum(x)", &[sketch::int("keepdims", 0)]);
+    let sketch = sketch.node("y = Mul(s, t)", &[]).node("z = Mul(s, e)", &[]).node("u = Mul(s, g)", &[]);
+    let (half, report) = to_fp16(sketch);
+    assert!(initializer(&half, "t_fp16").is_some());
+    let operators: Vec<_> = half.graph().node.iter().map(crate::model::proto::NodeProto::op_type).collect();
+    assert_eq!(operators.iter().filter(|it| **it == "Expand").count(), 2, "{operators:?}");
+    let [of_e, of_g] = &report.not_folded[..] else { panic!("{:?}", report.not_folded) };
+    assert!(of_e.starts_with("`e`: `e` would have 9000 elements"), "{of_e}");
+    assert!(of_g.starts_with("`g`: `f` would have 100000000 elements"), "{of_g}");
+}
+
+#[test]
 fn weights_of_eight_bits_keep_their_dequantisation() {
     let mut sketch = Sketch::new().input("x", "1,2").output("y").weights("scale", &[]);
     sketch.graph.initializer.push(TensorProto {
