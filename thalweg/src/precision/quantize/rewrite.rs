@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bytes::Bytes;
 
 use super::bias::Twin;
-use super::plan::{Plan, PlannedBias, PlannedNode, PlannedWeight};
+use super::plan::{Plan, PlannedBias, PlannedWeight};
 use super::report::QuantizedWeights;
 use super::weights::QuantizedWeight;
 use super::{QuantizationSpec, WeightForm};
@@ -19,7 +19,7 @@ use crate::model::proto::attribute_proto::AttributeType;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
 use crate::model::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::precision::CalibrationTable;
-use crate::precision::onnx::{Names, constant, floats, subgraphs};
+use crate::precision::onnx::{Names, constant, floats, names_read_in};
 
 /// The model with all that is planned, and what became of its weights.
 pub(super) fn rewrite(
@@ -216,10 +216,14 @@ impl Rewriter {
 
     /// Takes weights away that nobody reads in FP32 any more.
     fn remove_unread(&mut self, graph: &mut GraphProto, plan: &Plan) {
-        let names = |node: &PlannedNode| [node.weight.name.clone(), node.weight.tensor.name().to_owned()];
+        let weights = plan.nodes.iter().map(|node| &node.weight.tensor);
         let biases = plan.nodes.iter().filter_map(|node| node.bias.as_ref()?.tensor.as_ref());
-        let biases = biases.map(|tensor| tensor.name().to_owned());
-        let planned: HashSet<String> = plan.nodes.iter().flat_map(names).chain(biases).collect();
+        let mut planned: HashSet<String> = weights.chain(biases).map(|it| it.name().to_owned()).collect();
+        for node in graph.node.iter().filter(|node| node.op_type() == "Identity") {
+            if node.input.first().is_some_and(|name| planned.contains(name)) {
+                planned.extend(node.output.iter().cloned());
+            }
+        }
         let mut read = names_read(graph);
         loop {
             let is_unread = |name: &str| planned.contains(name) && !read.contains(name);
@@ -298,10 +302,5 @@ fn with_axis(mut node: NodeProto, axis: Option<usize>) -> NodeProto {
 
 /// What nodes, subgraphs and outputs read.
 fn names_read(graph: &GraphProto) -> HashSet<String> {
-    let mut names: HashSet<String> = graph.output.iter().map(|output| output.name().to_owned()).collect();
-    for node in &graph.node {
-        names.extend(node.input.iter().cloned());
-        names.extend(subgraphs(node).flat_map(names_read));
-    }
-    names
+    names_read_in(graph).into_iter().map(str::to_owned).collect()
 }

@@ -68,6 +68,21 @@ fn a_bias_takes_back_what_rounding_shifts_on_average() {
 }
 
 #[test]
+fn an_old_bias_goes_with_the_other_names_that_it_has() {
+    let sketch = positive(Sketch::new().input("x", "1,4").output("y"), "w", &[4, 4]).weights("b", &[4]);
+    let sketch = sketch.node("c = Identity(b)", &[]).node("d = Identity(c)", &[]);
+    let model = sketch.node("y = Gemm(x, w, d)", &[]).model();
+    let table = coarse(&quantizable_values(&model, &all()).unwrap());
+    let source = SampleSource { input_shapes: &BTreeMap::new(), path: None, seed: 0 };
+    let shifts = BiasShifts::measure(&model, &table, &all(), &source).unwrap();
+    let spec = QuantizationSpec { shifts: Some(&shifts), ..all() };
+    let (quantized, report) = quantize(&model, &table, &spec).unwrap();
+    assert_eq!(report.weights.corrected_biases, 1);
+    assert!(!lines(quantized.graph()).iter().any(|line| line.starts_with("Identity")));
+    assert!(initializer(&quantized, "b").is_none());
+}
+
+#[test]
 fn a_bias_that_others_read_or_that_is_scaled_stays_as_it_is() {
     let row = || positive(Sketch::new().input("x", "1,4").output("y"), "w", &[4, 4]).weights("b", &[4]);
     // Another reader sees what is between the product and the addition.
