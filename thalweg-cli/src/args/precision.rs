@@ -253,7 +253,8 @@ pub struct QuantizationArgs {
     /// Leave biases as they are, which otherwise take back what rounding shifts on average (with samples alone)
     #[arg(long)]
     pub keep_biases: bool,
-    /// Leave weights in FP32 with a QuantizeLinear behind them, as TensorRT 8 needs it; `build` knows when
+    /// Leave weights in FP32 with a QuantizeLinear behind them, and scales in FP32, as TensorRT 8 needs it; `build` knows
+    /// when
     #[arg(long)]
     pub fp32_weights: bool,
 }

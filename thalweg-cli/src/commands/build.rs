@@ -163,6 +163,7 @@ fn lowered(
         sheet: args.for_device,
         rest: default_rest(backend),
         takes_int8_weights: backend.takes_int8_weights(),
+        takes_half_scales: backend.takes_half_scales(),
     };
     lower.check()?;
     lower.run(model)

@@ -262,6 +262,7 @@ impl Session<'_> {
             sheet: DataSheet::of(SHEET).expect("bug: the sheet is one of ours"),
             rest: default_rest(self.backend),
             takes_int8_weights: self.backend.takes_int8_weights(),
+            takes_half_scales: self.backend.takes_half_scales(),
         };
         lower.check()?;
         let bar = Bar::spin(format!("converting {} to {target}", model.name()), self.output);

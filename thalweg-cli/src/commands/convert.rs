@@ -120,6 +120,7 @@ fn converted(args: &ConvertArgs, original: &Model) -> anyhow::Result<Converted> 
         sheet: args.for_device,
         rest: Rest::Fp32,
         takes_int8_weights: true,
+        takes_half_scales: true,
     };
     lower.check()?;
     let lowered = lower.run(original)?;

@@ -6,7 +6,7 @@ use thalweg::files;
 use thalweg::model::Model;
 use thalweg::precision::{
     self, AccuracyLimit, BiasShifts, Boundary, CalibrationTable, Conversion, ConversionSpec, Ends, HalfType,
-    Lowering, Mix, MixSpec, QuantizationSpec, Ranges, SampleSource, Selection, WeightForm,
+    Lowering, Mix, MixSpec, QuantizationSpec, Ranges, SampleSource, ScaleForm, Selection, WeightForm,
 };
 
 use crate::args::{QuantizationArgs, Rest, Target};
@@ -31,6 +31,8 @@ pub struct Lower<'a> {
     pub rest: Rest,
     /// Whether what will read the model takes weights of eight bits.
     pub takes_int8_weights: bool,
+    /// Whether it takes scales in half.
+    pub takes_half_scales: bool,
 }
 
 /// What came of it.
@@ -104,7 +106,10 @@ impl Lower<'_> {
 
     fn conversion_spec<'s>(&'s self, half: HalfType, ranges: Option<&'s Ranges>) -> ConversionSpec<'s> {
         let Self { selection, boundary, .. } = *self;
-        ConversionSpec { half, selection, too_sensitive: &[], boundary, ranges }
+        // What needs the weights in FP32 is TensorRT 8, which needs the scales so too.
+        let is_half = self.takes_half_scales && !self.quantization.fp32_weights;
+        let scales = if is_half { ScaleForm::Half } else { ScaleForm::Fp32 };
+        ConversionSpec { half, selection, too_sensitive: &[], boundary, ranges, scales }
     }
 
     fn quantization_spec(&self) -> QuantizationSpec<'_> {

@@ -154,6 +154,11 @@ pub trait Backend: Send + Sync {
         true
     }
 
+    /// Whether the scales around eight bits may be in half.
+    fn takes_half_scales(&self) -> bool {
+        true
+    }
+
     /// What an engine's bytes depend on besides model and [`BuildSpec`], such as versions and the device's
     /// generation; `None` where building is so quick that storing engines is not worth it.
     fn build_identity(&self) -> Option<String> {

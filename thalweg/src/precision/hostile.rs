@@ -96,6 +96,7 @@ fn half(half: HalfType, ranges: Option<&Ranges>) -> ConversionSpec<'_> {
         too_sensitive: &[],
         boundary: Boundary::Unchanged,
         ranges,
+        scales: super::ScaleForm::Half,
     }
 }
 

@@ -244,6 +244,7 @@ mod tests {
             too_sensitive: &[],
             boundary: Boundary::Unchanged,
             ranges: None,
+            scales: super::super::ScaleForm::Half,
         };
         let (converted, _) = convert(&model, &spec).unwrap();
         let source = SampleSource { input_shapes: &input_shapes, path: None, seed: 3 };

@@ -403,7 +403,9 @@ mod tests {
 
     use super::*;
     use crate::model::sketch::Sketch;
-    use crate::precision::{Boundary, CalibrationMethod, Ends, HalfType, Selection, quantizable_values};
+    use crate::precision::{
+        Boundary, CalibrationMethod, Ends, HalfType, ScaleForm, Selection, quantizable_values,
+    };
 
     /// `good` is exact in eight bits; `bad` has columns whose numbers cancel out, so that rounding them is all that is
     /// left of the sum.
@@ -427,7 +429,14 @@ mod tests {
 
     fn in_half(half: HalfType) -> ConversionSpec<'static> {
         let (selection, too_sensitive) = (Selection::default(), &[]);
-        ConversionSpec { half, selection, too_sensitive, boundary: Boundary::Unchanged, ranges: None }
+        ConversionSpec {
+            half,
+            selection,
+            too_sensitive,
+            boundary: Boundary::Unchanged,
+            ranges: None,
+            scales: ScaleForm::Half,
+        }
     }
 
     fn mix_with(limit: AccuracyLimit, rest: Option<ConversionSpec<'_>>) -> (Model, Conversion, Mix) {
@@ -541,6 +550,7 @@ mod tests {
             too_sensitive: &[],
             boundary: Boundary::Unchanged,
             ranges: None,
+            scales: ScaleForm::Half,
         };
         let sheet = DataSheet::of("h100").unwrap();
         let chosen = |limit: f64| {

@@ -27,7 +27,7 @@ pub use assess::{Assessment, assess, assess_engines, assess_on_cpu};
 pub use calibration::{CalibrationMethod, CalibrationTable};
 pub use convert::{
     Boundary, ConversionReport, ConversionSpec, HalfType, KeepReason, KeptNode, RangeSource, Ranges,
-    ValueRange, WeightReport, convert,
+    ScaleForm, ValueRange, WeightReport, convert,
 };
 pub use input_type::{InputType, assess_inputs, with_inputs};
 pub use layers::{LayerError, LayerErrors, layer_errors};

@@ -213,6 +213,11 @@ impl Backend for TensorRtBackend {
         self.tensorrt.family() != Family::TensorRt8
     }
 
+    /// TensorRT 8's parser knows operator set 17, before there were any.
+    fn takes_half_scales(&self) -> bool {
+        self.tensorrt.family() != Family::TensorRt8
+    }
+
     fn build_identity(&self) -> Option<String> {
         let device = match &self.gpu {
             Ok(gpu) => {

@@ -47,6 +47,19 @@ pub struct ConversionSpec<'a> {
     pub boundary: Boundary,
     /// How large the values get, where that was looked at.
     pub ranges: Option<&'a Ranges>,
+    /// The type of the scales around eight bits.
+    pub scales: ScaleForm,
+}
+
+/// The type of QuantizeLinear's and DequantizeLinear's scales, and with it of what is on their other side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScaleForm {
+    /// Half where operator set 19 can be had, the first with such scales: then no cast comes between eight bits and half.
+    #[default]
+    Half,
+    /// FP32, for what reads no other ones: the operator set is not raised for them, and what reads eight bits computes in
+    /// FP32.
+    Fp32,
 }
 
 /// The types of a converted model's inputs and outputs.
@@ -71,7 +84,7 @@ pub fn convert(model: &Model, spec: &ConversionSpec<'_>) -> Result<(Model, Conve
     let spec = &ConversionSpec { selection: spec.selection.with(&resolved), ..*spec };
     let bytes_before = model.proto().encoded_len() as u64;
     let opset_before = onnx_opset(&model);
-    let (model, not_raised) = with_opset(model, spec.half, opset_before)?;
+    let (model, not_raised) = with_opset(model, spec, opset_before)?;
     let Folded { model, node_count: folded_nodes, refused } = fold::folded(&model)?;
     let opset = onnx_opset(&model);
     let mut proto = model.proto().clone();
@@ -91,7 +104,7 @@ pub fn convert(model: &Model, spec: &ConversionSpec<'_>) -> Result<(Model, Conve
 pub(super) fn half_nodes(model: &Model, spec: &ConversionSpec<'_>) -> Result<Vec<String>> {
     let resolved = spec.selection.resolve(model)?;
     let spec = &ConversionSpec { selection: spec.selection.with(&resolved), ..*spec };
-    let (model, _) = with_opset(model.embedded()?, spec.half, onnx_opset(model))?;
+    let (model, _) = with_opset(model.embedded()?, spec, onnx_opset(model))?;
     let model = fold::folded(&model)?.model;
     Ok(rewritten(&model, spec, onnx_opset(&model))?.2)
 }
@@ -125,8 +138,10 @@ const FIRST_WITH_BF16: i64 = 13;
 
 /// The model in an operator set that has the half type, and what the report says if that is a later one than its own
 /// could be.
-fn with_opset(model: Model, half: HalfType, opset: i64) -> Result<(Model, Option<String>)> {
-    if half == HalfType::Fp16 && !model.graph().node.iter().any(|node| node.op_type() == "DequantizeLinear") {
+fn with_opset(model: Model, spec: &ConversionSpec<'_>, opset: i64) -> Result<(Model, Option<String>)> {
+    let half = spec.half;
+    let has_scales = || model.graph().node.iter().any(|node| node.op_type() == "DequantizeLinear");
+    if half == HalfType::Fp16 && (spec.scales == ScaleForm::Fp32 || !has_scales()) {
         return Ok((model, None));
     }
     let needed = if half == HalfType::Fp16 { WITH_HALF_SCALES } else { raise::WITH_BF16 };
@@ -136,7 +151,7 @@ fn with_opset(model: Model, half: HalfType, opset: i64) -> Result<(Model, Option
     match raise::raised(&model, opset, raise::WITH_BF16) {
         Ok(raised) => Ok((Model::from_proto(raised, model.path())?, None)),
         // Without scales in half the border to eight bits stays in FP32.
-        Err(_) if half == HalfType::Fp16 => Ok((model, None)),
+        Err(reason) if half == HalfType::Fp16 => Ok((model, Some(reason))),
         Err(reason) if opset >= FIRST_WITH_BF16 => Ok((model, Some(reason))),
         Err(reason) => Err(Error::InvalidSetting {
             name: "precision",

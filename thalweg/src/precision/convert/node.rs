@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::operators::{self, Kind, Verdict};
 use super::scope::{Form, Origin, Scope};
-use super::{ConversionSpec, HalfType, KeepReason, ValueRange};
+use super::{ConversionSpec, HalfType, KeepReason, ScaleForm, ValueRange};
 use crate::model::DataType;
 use crate::model::proto::NodeProto;
 use crate::precision::onnx::subgraphs;
@@ -61,6 +61,10 @@ impl Judge<'_> {
         }
         if !matches!(node.domain(), "" | "ai.onnx") {
             return Decision::Keep(KeepReason::Foreign { domain: node.domain().to_owned() });
+        }
+        let has_scales = matches!(node.op_type(), "QuantizeLinear" | "DequantizeLinear");
+        if has_scales && self.spec.scales == ScaleForm::Fp32 {
+            return Decision::Keep(KeepReason::Quantized);
         }
         let gives_full = node.output.first().is_some_and(|name| self.full_dequantized.contains(name));
         if node.op_type() == "DequantizeLinear" && gives_full {

@@ -17,6 +17,7 @@ fn spec(half: HalfType) -> ConversionSpec<'static> {
         too_sensitive: &[],
         boundary: Boundary::Unchanged,
         ranges: None,
+        scales: ScaleForm::Half,
     }
 }
 
@@ -385,6 +386,36 @@ fn bf16_raises_the_operator_set_and_fp16_does_not() {
     assert_eq!(lines(model.graph()), expected);
     let (_, report) = convert(&draw(), &spec(HalfType::Fp16)).unwrap();
     assert_eq!((report.opset_before, report.opset), (11, 11));
+}
+
+#[test]
+fn scales_become_half_where_they_may_and_the_operator_set_has_them() {
+    let draw = |last: &str, opset| {
+        let sketch = Sketch::new().input("x", "1,4").output("y").weights("scale", &[]).weights("w", &[4, 4]);
+        let sketch =
+            sketch.node("q = QuantizeLinear(x, scale)", &[]).node("d = DequantizeLinear(q, scale)", &[]);
+        of_opset(sketch.node("m = MatMul(d, w)", &[]).node(&format!("y = {last}(m)"), &[]), opset)
+    };
+    let (_, report) = convert(&draw("Relu", 17), &spec(HalfType::Fp16)).unwrap();
+    assert_eq!((report.opset, report.not_raised, report.half_nodes), (22, None, 3));
+    // What reads the model may know neither the later operator set nor such scales.
+    let full = ConversionSpec { scales: ScaleForm::Fp32, ..spec(HalfType::Fp16) };
+    for opset in [17, 21] {
+        let (half, report) = convert(&draw("Relu", opset), &full).unwrap();
+        assert_eq!((report.opset, report.not_raised), (opset, None));
+        let expected = [
+            "QuantizeLinear x scale > q",
+            "DequantizeLinear q scale > d",
+            "MatMul d w > m",
+            "Cast m > m_fp16",
+            "Relu m_fp16 > y_fp16",
+            "Cast y_fp16 > y",
+        ];
+        assert_eq!(lines(half.graph()), expected);
+    }
+    let (_, report) = convert(&draw("Strange", 17), &spec(HalfType::Fp16)).unwrap();
+    assert_eq!((report.opset, report.half_nodes), (17, 0));
+    assert!(report.not_raised.unwrap().contains("(Strange)"));
 }
 
 #[test]
