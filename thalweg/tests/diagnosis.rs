@@ -70,20 +70,24 @@ fn without_counters_no_verdict_is_surer_than_with_them_and_none_about_the_device
     let reasons = ["the device tells nothing about itself", "this GPU has no GPM"];
     let needs_none = [Verdict::TransferBound, Verdict::EnqueueBound, Verdict::InputStarved];
     let (mut right, mut of_host, mut right_of_host) = (0.0, 0.0, 0.0);
+    let mut pretending = Vec::new();
     let suite = suite();
     for labelled in &suite {
         let (whole, less) = Case::of(labelled.seed).judged_with_less();
         for (judgement, reason) in less.iter().zip(reasons) {
             let seed = labelled.seed;
             // Beside what host and bus show there may be a device that nobody sees.
-            assert!(judgement.confidence <= whole.confidence, "seed {seed}: {}", judgement.verdict);
+            let is_right = labelled.right().contains(&judgement.verdict);
+            let is_sure = judgement.confidence == Confidence::High;
+            if judgement.confidence > whole.confidence || (is_sure && !is_right) {
+                let [less, whole] =
+                    [judgement, &whole].map(|it| format!("{}, {} confidence", it.verdict, it.confidence));
+                pretending.push(format!("seed {seed}: {less}; with counters {whole}"));
+            }
             if !NEED_NO_COUNTER.contains(&judgement.verdict) {
                 assert_eq!(judgement.confidence, Confidence::Low, "seed {seed}");
                 assert!(judgement.missing.iter().any(|it| it.ends_with(reason)), "seed {seed}");
             }
-            let is_right = labelled.right().contains(&judgement.verdict);
-            let is_sure = judgement.confidence == Confidence::High;
-            assert!(is_right || !is_sure, "seed {seed}: surely {}", judgement.verdict);
             let is_right = f64::from(u8::from(is_right));
             right += is_right;
             if needs_none.contains(&labelled.label) {
@@ -92,6 +96,7 @@ fn without_counters_no_verdict_is_surer_than_with_them_and_none_about_the_device
             }
         }
     }
+    assert!(pretending.is_empty(), "{}", pretending.join("\n"));
     let right = right / (2 * suite.len()) as f64;
     assert!(right >= RIGHT_WITHOUT_COUNTERS, "{:.1} % are right", 100.0 * right);
     let right = right_of_host / of_host;

@@ -246,18 +246,22 @@ fn confidence(limits: &[LimitReading], verdict: Verdict, lacks_evidence: bool) -
     }
 }
 
-/// From this share of the time with any kernel on it, or of SMs with any warp, a device may be full.
+/// From this share of SMs with any warp on a device may be full.
 const MAY_BE_FULL: f64 = 0.5;
 
-/// Where no counter tells how full a device is that computes most of the time, it may be a limit that nobody sees beside
+/// A device with any kernel on it for this share of the time may be what holds executions up: one that is twice as large
+/// would save an eighth of the time, which is about [`HEALTHY_GAIN`].
+const MAY_HOLD_UP: f64 = 0.25;
+
+/// Where no counter tells how full a device is that computes much of the time, it may be a limit that nobody sees beside
 /// the one that is named: then no verdict stands alone. A probe tells it only on average.
 fn most_confidence(evidence: &Evidence) -> Confidence {
     let fill = evidence.reading(Quantity::DeviceFill);
     let is_counted = |fill: &Reading| fill.value.is_some() && !fill.source.starts_with(PROBE);
     let product = || Some(evidence.value(Quantity::Executions)? * evidence.value(Quantity::ComputeTime)?);
     let computing = evidence.value(Quantity::DeviceComputing).or_else(product);
-    let may_be_full = computing.is_none_or(|share| share >= MAY_BE_FULL);
-    if may_be_full && !fill.is_none_or(is_counted) { Confidence::Medium } else { Confidence::High }
+    let may_hold_up = computing.is_none_or(|share| share >= MAY_HOLD_UP);
+    if may_hold_up && !fill.is_none_or(is_counted) { Confidence::Medium } else { Confidence::High }
 }
 
 /// What could turn the verdict into another one and is not known.
