@@ -110,7 +110,7 @@ fn that_command_builds_the_engine_that_was_tuned_and_drives_it_the_same_way() {
             assert_eq!(next.matches(part).count(), 1, "{part} in {next}");
         }
         assert!(next.contains(" --batch-range 2-") && !next.contains("--no-accuracy"), "{next}");
-        run(&format!("{next} --quiet --duration 0.5"), &[]).succeeded();
+        run(&format!("{next} --quiet"), &[]).succeeded();
     }
 }
 
