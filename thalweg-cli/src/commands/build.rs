@@ -128,12 +128,11 @@ fn routed(
     let taken = question.answer()?;
     let route = taken.as_ref().map(|taken| taken.route);
     let options = variant.options(&args.builder, route::allowed(target, route, question.by_types));
-    if let Some(taken) = &taken {
-        output.note(&format!("{target} {taken}"));
-    }
     if route != Some(Route::Onnx) {
         return Ok(Routed { model, options, taken, original: None, conversion: None, mix: None });
     }
+    // A conversion takes a while. A flag is told with the engine.
+    taken.iter().for_each(|taken| output.note(&format!("{target} {taken}")));
     let lowered = lowered(args, target, backend, &model)?;
     lowered.remark.iter().for_each(|remark| output.warning(remark));
     let Lowered { model: converted, conversion, mix, .. } = lowered;

@@ -95,23 +95,15 @@ fn that_command_builds_the_engine_that_was_tuned_and_drives_it_the_same_way() {
     run(&line, &[&model, &tuned]).succeeded();
     let tuned = tuned.join("tuned.json");
     let line = "diagnose --backend simulated:h100 --duration 0.5 --warm-up 0.1 --tuned {}";
-    // Who says it twice means it once.
-    for words in ["", of_builder] {
-        let said = run(&format!("{line} {words}"), &[&tuned]).succeeded();
-        let next = said.stderr.lines().find_map(|line| line.strip_prefix("next: thalweg ")).unwrap();
-        let parts = [
-            "--precision fp16",
-            "--optimization-level 4",
-            "--tactics -cudnn",
-            "--exact-fp32",
-            "--wait hybrid",
-        ];
-        for part in parts {
-            assert_eq!(next.matches(part).count(), 1, "{part} in {next}");
-        }
-        assert!(next.contains(" --batch-range 2-") && !next.contains("--no-accuracy"), "{next}");
-        run(&format!("{next} --quiet"), &[]).succeeded();
+    let said = run(line, &[&tuned]).succeeded();
+    let next = said.stderr.lines().find_map(|line| line.strip_prefix("next: thalweg ")).unwrap();
+    let parts =
+        ["--precision fp16", "--optimization-level 4", "--tactics -cudnn", "--exact-fp32", "--wait hybrid"];
+    for part in parts {
+        assert_eq!(next.matches(part).count(), 1, "{part} in {next}");
     }
+    assert!(next.contains(" --batch-range 2-") && !next.contains("--no-accuracy"), "{next}");
+    run(&format!("{next} --quiet"), &[]).succeeded();
 }
 
 #[test]

@@ -277,7 +277,7 @@ pub(super) fn clocks(measurement: &Measurement) -> Option<String> {
     let reasons: Vec<String> = reasons.map(|reason| printable(reason)).collect();
     let held = match (reasons.is_empty(), &clock) {
         // Who does not tell reasons has none to tell either.
-        (true, _) if measurement.clocks.is_empty() => None,
+        (true, _) if measurement.clocks.is_empty() && counters.throttle_reasons.is_empty() => None,
         (true, None) => None,
         (true, Some(_)) => Some("nothing held them back".to_owned()),
         (false, _) => Some(format!("held back by {}{}", reasons.join(", "), disturbed_windows(measurement))),
