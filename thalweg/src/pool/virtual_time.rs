@@ -14,7 +14,7 @@ use super::response::Response;
 use super::state::PoolState;
 use super::submitter::Submitter;
 use super::{Configuration, Parts};
-use crate::backend::{Engine, Observer};
+use crate::backend::{Engine, Observer, Wait};
 use crate::error::{Error, Result};
 use crate::units::{Clock, Nanos, VirtualClock};
 
@@ -45,7 +45,9 @@ impl VirtualPool {
     /// As [`ExecutionPool::start`](super::ExecutionPool::start).
     pub fn start(engine: Arc<dyn Engine>, configuration: &Configuration) -> Result<Self> {
         let hands = VirtualClock::default();
-        let parts = Parts::of(engine, configuration, hands.clock())?;
+        // Nobody waits in virtual time, so each way to wait is the one that is woken.
+        let configuration = Configuration { wait: Wait::Block, ..*configuration };
+        let parts = Parts::of(engine, &configuration, hands.clock())?;
         let thread = |submitter| SimulatedThread { submitter, free_at: Nanos::ZERO, busy: Nanos::ZERO };
         Ok(Self {
             hands,

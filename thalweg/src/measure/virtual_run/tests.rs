@@ -3,7 +3,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::backend::simulated::SimulatedBackend;
-use crate::backend::{CudaGraph, Transfers};
+use crate::backend::{CudaGraph, Transfers, Wait};
 use crate::engine::MaxBatch;
 use crate::error::{Error, Result};
 use crate::measure::{Arrival, Load, Measurement, Pacing, Record, StopSignal, Workload, WorkloadSpec};
@@ -129,6 +129,17 @@ fn a_copy_lane_for_each_stream_is_what_each_has_of_its_own() {
         run(&workload, configuration, closed_loop(16), Duration::from_millis(50)).unwrap().records
     };
     assert_eq!(with(None), with(Some(8)));
+}
+
+#[test]
+fn in_virtual_time_every_way_to_wait_is_the_same() {
+    let with = |wait| {
+        let configuration = Configuration { wait, ..eight_streams() };
+        let workload = workload(Network::Launch);
+        run(&workload, configuration, closed_loop(16), Duration::from_millis(10)).unwrap().records
+    };
+    let [first, others @ ..] = Wait::ALL.map(with);
+    assert!(others.iter().all(|other| *other == first));
 }
 
 #[test]
