@@ -81,12 +81,13 @@ def measure_round(runs, number, cells):
     # Every other round the other way round, so that what comes first is no advantage.
     for key, measure in runs if number % 2 == 0 else reversed(runs):
         _, batch, streams, graph = key.split(",")
+        rounds = cells.setdefault(key, [])
+        # Places of rounds without a figure are kept, so that rounds stay pairs.
+        rounds += [None] * (number - len(rounds))
         try:
-            cells.setdefault(key, [])
-            cells[key].append(measure(int(batch), int(streams), graph))
+            rounds.append(measure(int(batch), int(streams), graph))
         except RuntimeError as failure:
-            # The place is kept, so that rounds stay pairs.
-            cells[key].append(None)
+            rounds.append(None)
             print(f"{key}: {failure}", file=sys.stderr, flush=True)
 
 
@@ -167,7 +168,8 @@ def main():
     cells = cells.get("cells", cells)
     header = {"device": device(), "command": " ".join(sys.argv)}
     print(header["device"], flush=True)
-    for number in range(arguments.rounds):
+    first = max(map(len, cells.values()), default=0)
+    for number in range(first, first + arguments.rounds):
         measure_round(runs_of(arguments), number, cells)
         if arguments.json:
             arguments.json.write_text(json.dumps(header | {"cells": cells}))
