@@ -6,9 +6,11 @@
 
 mod device;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use thalweg_nvidia::Places;
@@ -141,6 +143,53 @@ fn directions(file: &[u8]) -> Vec<Direction> {
     copies.collect()
 }
 
+/// Which threads made the calls.
+fn callers(file: &[u8]) -> BTreeSet<u32> {
+    let mut reader = Reader::begin(file).unwrap();
+    let entries = std::iter::from_fn(|| reader.next_entry().unwrap());
+    let threads = entries.filter_map(|entry| match entry {
+        Entry::Activity(Activity::Call(call)) => Some(call.thread),
+        _ => None,
+    });
+    threads.collect()
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn calls_of_threads_that_live_on_are_recorded_and_of_those_that_have_ended() {
+    let _alone = alone();
+    let context = context();
+    let [lasting, ended] = [(), ()].map(|()| {
+        let target = DeviceBuffer::new(&context, BYTES).unwrap();
+        (stream(&context), target, PinnedBuffer::new(&context, BYTES, PinnedMemory::Cached).unwrap())
+    });
+    let upload = |(stream, target, pinned): &(Arc<Stream>, DeviceBuffer, PinnedBuffer)| {
+        stream.upload(pinned, target).unwrap();
+        stream.synchronize().unwrap();
+    };
+    let path = std::env::temp_dir().join(format!("thalweg-cupti-threads-{}.activity", std::process::id()));
+    let file: Box<dyn Write + Send> = Box::new(File::create(&path).unwrap());
+    let writer = Writer::begin(file, std::process::id(), "test").unwrap();
+    let recording =
+        Recording::start(Cupti::open(&Places::default()).unwrap(), writer, GraphDetail::Kernels).unwrap();
+    let (is_done, both) = (Barrier::new(2), Barrier::new(2));
+    thread::scope(|scope| {
+        scope.spawn(|| upload(&ended)).join().unwrap();
+        scope.spawn(|| {
+            upload(&lasting);
+            is_done.wait();
+            both.wait();
+        });
+        is_done.wait();
+        recording.stop();
+        both.wait();
+    });
+    let bytes = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(directions(&bytes), [Direction::H2d, Direction::H2d]);
+    assert_eq!(callers(&bytes).len(), 2, "{:?}", callers(&bytes));
+}
+
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn copies_are_recorded_with_their_calls_and_their_memory_and_again_after_a_stop() {
@@ -174,6 +223,7 @@ fn copies_are_recorded_with_their_calls_and_their_memory_and_again_after_a_stop(
     let again = fs::read(&path).unwrap();
     fs::remove_file(&path).unwrap();
     assert_eq!(directions(&again), [Direction::D2h], "what ran in between was recorded");
+    assert_eq!(callers(&again), BTreeSet::from([std::process::id()]), "calls of a process that runs already");
 
     let mut reader = Reader::begin(&bytes).unwrap();
     let (mut copies, mut calls, mut streams, mut ends) = (Vec::<Copy>::new(), Vec::new(), Vec::new(), 0);

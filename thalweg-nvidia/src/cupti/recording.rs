@@ -13,7 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::activity::{Entry, NameId, Writer};
 use crate::cupti::Cupti;
 use crate::cupti::api::{
-    CuptiApi, DOMAIN_DRIVER, DOMAIN_RUNTIME, FLUSH_FORCED, SECOND_SUBSCRIBER, THREAD_ID_OF_SYSTEM, kind,
+    BUFFER_PER_THREAD, CuptiApi, DOMAIN_DRIVER, DOMAIN_RUNTIME, FLUSH_FORCED, SECOND_SUBSCRIBER,
+    THREAD_ID_OF_SYSTEM, kind,
 };
 use crate::cupti::buffers::{BUFFER_BYTES, Buffers, bytes_of};
 use crate::cupti::calls::{bare_name, is_recorded};
@@ -205,6 +206,7 @@ impl Shared {
     fn enable(&self, graphs: GraphDetail) -> Result<()> {
         // SAFETY: it may be called at any time. Where an old CUPTI lacks it, threads go by other numbers.
         let _ = unsafe { self.api.set_thread_id_type(THREAD_ID_OF_SYSTEM) };
+        self.share_buffers();
         // SAFETY: both are functions of the types that CUPTI documents, and never unwind.
         unsafe { self.api.register_callbacks(buffer_requested, buffer_completed) }?;
         for kind in WORK {
@@ -218,6 +220,16 @@ impl Shared {
         }
         self.enable_calls(DOMAIN_DRIVER, kind::DRIVER)?;
         self.enable_calls(DOMAIN_RUNTIME, kind::RUNTIME)
+    }
+
+    /// Calls of all threads go to the same buffers. Where each thread has one of its own, as by default from CUPTI 13 on,
+    /// the calls of other threads than the one that ends the recording are not in it.
+    #[doc(alias = "cuptiActivitySetAttribute")]
+    fn share_buffers(&self) {
+        let (mut size, mut is_per_thread) = (size_of::<u8>(), 0_u8);
+        let value = (&raw mut is_per_thread).cast();
+        // SAFETY: size and value are those of this attribute. An older CUPTI refuses it, and shares them anyway.
+        let _ = unsafe { self.api.set_attribute(BUFFER_PER_THREAD, &raw mut size, value) };
     }
 
     /// Takes back what [`enable`](Self::enable) asked for. What is not taken back costs time and nothing else: nobody

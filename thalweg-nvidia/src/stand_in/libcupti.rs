@@ -30,6 +30,8 @@ const CALLS: [(u32, u32, &CStr); 7] = [
 #[derive(Default)]
 struct State {
     has_subscriber: bool,
+    /// Whether calls go to buffers of all threads, instead of one of a thread that never delivers it.
+    shares_buffers: bool,
     /// A kind that cannot be enabled.
     refused: Option<u32>,
     callbacks: Option<(Requested, Completed)>,
@@ -61,6 +63,20 @@ pub unsafe extern "C" fn cuptiGetResultString(_code: c_int, text: *mut *const c_
 #[no_mangle]
 pub extern "C" fn cuptiSetThreadIdType(kind: c_int) -> c_int {
     if kind == 1 { 0 } else { INVALID_PARAMETER }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn cuptiActivitySetAttribute(attribute: c_int, size: *mut usize, value: *mut u8) -> c_int {
+    if attribute != 9 || *size != 1 {
+        return INVALID_PARAMETER;
+    }
+    with(|state| {
+        if state.callbacks.is_some() && state.shares_buffers != (*value == 0) {
+            return INVALID_PARAMETER; // too late
+        }
+        state.shares_buffers = *value == 0;
+        0
+    })
 }
 
 #[no_mangle]
@@ -219,7 +235,7 @@ fn put(kind: u32, fields: &[(usize, &[u8])]) {
 struct Span(u64, u64);
 
 fn put_call(id: u32, correlation: u32, span: &Span) {
-    if with(|state| state.calls.contains(&(RUNTIME, id))) {
+    if with(|state| state.shares_buffers && state.calls.contains(&(RUNTIME, id))) {
         let thread = std::process::id();
         put(5, &[(4, &id.to_ne_bytes()), (8, &span.0.to_ne_bytes()), (16, &span.1.to_ne_bytes()),
             (28, &thread.to_ne_bytes()), (32, &correlation.to_ne_bytes())]);
