@@ -270,16 +270,17 @@ impl DeviceShares {
     fn of(observations: &[&Observation], times: &[(usize, f64)]) -> Self {
         let share = |counter: fn(&Counters) -> Option<f64>| {
             let of_one = |(batch_size, time): &(usize, f64)| {
-                let alone = observations.iter().copied().filter(|observation| {
-                    observation.configuration.streams == 1
-                        && observation.configuration.batch_size == *batch_size
-                });
                 let part = |observation: &Observation| {
                     let part = counter(observation.counters.as_ref()?)?;
                     let span = observation.stages.compute.as_seconds().min(time / clock(observation));
                     Some((part / (observation.executions_per_s() * span)).clamp(0.0, 1.0))
                 };
-                Some(((*batch_size as f64).ln(), median(alone.filter_map(part).collect())?))
+                let of_batch =
+                    || observations.iter().copied().filter(|it| it.configuration.batch_size == *batch_size);
+                let alone = of_batch().filter(|it| it.configuration.streams == 1).filter_map(part).collect();
+                // Several streams at once share SMs, so each seems to fill less than it does.
+                let known = median(alone).or_else(|| median(of_batch().filter_map(part).collect()));
+                Some(((*batch_size as f64).ln(), known?))
             };
             times.iter().filter_map(of_one).collect()
         };

@@ -136,6 +136,24 @@ const NOTHING: Change = Change {
     streams: 1.0,
 };
 
+impl Change {
+    /// Both at once.
+    fn and(self, other: Self) -> Self {
+        Self {
+            input: self.input * other.input,
+            enqueue: self.enqueue * other.enqueue,
+            h2d: self.h2d * other.h2d,
+            d2h: self.d2h * other.d2h,
+            compute: self.compute * other.compute,
+            sms: self.sms * other.sms,
+            dram: self.dram * other.dram,
+            barriers: self.barriers * other.barriers,
+            slots: self.slots * other.slots,
+            streams: self.streams * other.streams,
+        }
+    }
+}
+
 /// What lets executions run one by one though others are ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
@@ -242,6 +260,12 @@ impl Limits {
     /// Throughput with this limit twice as far away over the throughput as it is.
     pub fn gain(&self, limit: Limit) -> f64 {
         self.reach(&self.doubled(limit)) / self.reach(&NOTHING)
+    }
+
+    /// The same with several limits twice as far away at once.
+    pub(super) fn gain_of_all(&self, limits: &[Limit]) -> f64 {
+        let all = limits.iter().map(|limit| self.doubled(*limit)).fold(NOTHING, Change::and);
+        self.reach(&all) / self.reach(&NOTHING)
     }
 
     /// Whether executions wait for each other though others are ready.

@@ -29,6 +29,10 @@ const ALSO_LIMITS: f64 = 0.6;
 /// From this gap between the two largest gains on the first one stands alone.
 const CLEAR_GAP: f64 = 0.15;
 
+/// From this gain on two limits at once are worth naming where neither is alone: well above what both would add up to if
+/// each gained as much as a healthy workload may.
+const WORTH_BOTH: f64 = 1.0 + 3.0 * (HEALTHY_GAIN - 1.0);
+
 /// A clock below this part of the highest is worth saying, whatever the verdict: 0.5 % is what it wanders by itself.
 const FULL_CLOCK: f64 = 0.995;
 
@@ -178,7 +182,10 @@ pub fn judge(evidence: &Evidence, configuration: &Configuration) -> Judgement {
     Judgement {
         verdict,
         confidence: confidence(&limits, verdict, !missing.is_empty()).min(most_confidence(evidence)),
-        findings: findings(evidence, verdict, &limits),
+        findings: held_together(&known, evidence, verdict, &limits)
+            .into_iter()
+            .chain(findings(evidence, verdict, &limits))
+            .collect(),
         limits,
         missing,
     }
@@ -295,6 +302,27 @@ fn findings(evidence: &Evidence, verdict: Verdict, limits: &[LimitReading]) -> V
     findings.extend(hint_of_nvidia_smi(evidence));
     findings.extend(hint_of_trtexec(evidence, verdict));
     findings
+}
+
+/// Limits that are in each other's way: neither is worth moving alone, and both are, since the device has room for more.
+fn held_together(
+    known: &Limits,
+    evidence: &Evidence,
+    verdict: Verdict,
+    limits: &[LimitReading],
+) -> Option<String> {
+    let fill = evidence.value(Quantity::DeviceFill).filter(|fill| *fill < MAY_BE_FULL)?;
+    let [first, second, ..] = limits else { return None };
+    let gain = known.gain_of_all(&[first.limit, second.limit]);
+    (verdict == Verdict::Healthy && gain >= WORTH_BOTH).then(|| {
+        format!(
+            "nothing is worth moving alone, but {} and {} hold it back together: both twice as far away would give {gain:.2} \
+             times, and the device is {:.0} % full",
+            first.limit,
+            second.limit,
+            100.0 * fill
+        )
+    })
 }
 
 fn other_limits(verdict: Verdict, limits: &[LimitReading]) -> Vec<String> {

@@ -54,6 +54,15 @@ fn a_device_a_tenth_full_gains_by_every_stream_but_for_their_disturbance() {
 }
 
 #[test]
+fn what_two_streams_leave_empty_a_larger_batch_fills() {
+    let counters = Counters { dram_utilisation: Some(0.03), sm_activity: Some(0.12), ..Counters::default() };
+    let two = with_counters(beside(&alone(1, 1500.0), 2, 2950.0), counters);
+    let larger = Configuration { batch_size: 4, ..two.configuration };
+    let prediction = predictor([two]).predict(&larger).unwrap();
+    assert!(prediction.throughput.value > 2.5 * 2950.0, "{prediction:?}");
+}
+
+#[test]
 fn a_slow_copy_engine_is_named_and_caps_the_streams() {
     let mut one = alone(4, 1000.0);
     // 4 ms of kernels and 3 ms of copies overlap in one stream.
