@@ -12,19 +12,18 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::CalibrationTable;
 use super::accuracy::{Accuracy, AccuracyLimit};
 use super::assess::{Outputs, judged, samples_for};
-use super::convert::{ConversionSpec, convert, half_nodes};
+use super::convert::{ConversionSpec, Prepared, convert};
 use super::loss::Conversion;
 use super::probe::{SampleSource, cpu_engine};
 use super::quantize::{QuantizationSpec, quantize, quantized_nodes};
 use super::selection::{Resolved, Selection};
-use crate::backend::{DataSheet, Engine};
+use crate::backend::DataSheet;
 use crate::error::{Error, Result};
 use crate::measure::SampleSet;
 use crate::model::{Model, NodeCost};
@@ -119,21 +118,21 @@ pub fn choose_mix(model: &Model, spec: &MixSpec<'_>) -> Result<(Model, Conversio
     // What the user's lists name, they name in the original.
     let lists = spec.lowering.lists(&model)?;
     let spec = &MixSpec { lowering: spec.lowering.with(&lists), ..*spec };
-    let trial = Trial::of(&model, &model, spec)?;
+    let original = Original::of(&model, &spec.source)?;
+    let trial = Trial::of(&original, &model, spec)?;
     let Lowering::Int8 { table, spec: quantization, rest: Some(rest) } = spec.lowering else {
         return chosen(&trial);
     };
     // With nothing in eight bits: the most accurate of all.
-    let names: Vec<String> = spec.lowering.groups(&model)?.into_iter().flatten().collect();
-    let (engine, ..) = trial.lowered(&names)?;
-    let got = Outputs::for_samples(&engine, &trial.samples)?;
-    if meets(&trial.accuracy(&trial.expected, &got)?, spec.limits)? {
+    let names: Vec<String> = trial.subject.groups()?.into_iter().flatten().collect();
+    let (in_half, _) = trial.subject.lowered(&names)?;
+    if meets(&trial.accuracy(&in_half, &original.all)?, spec.limits)? {
         return chosen(&trial);
     }
     let full = MixSpec { lowering: Lowering::Int8 { table, spec: quantization, rest: None }, ..*spec };
-    let (quantized, conversion, mix) = chosen(&Trial::of(&model, &model, &full)?)?;
+    let (quantized, conversion, mix) = chosen(&Trial::of(&original, &model, &full)?)?;
     let half = MixSpec { lowering: Lowering::Half(rest), ..*spec };
-    let (mixed, of_rest, mix_of_rest) = chosen(&Trial::of(&model, &quantized, &half)?)?;
+    let (mixed, of_rest, mix_of_rest) = chosen(&Trial::of(&original, &quantized, &half)?)?;
     let conversion = with_rest(conversion, of_rest);
     let (accuracy, tried) = (mix_of_rest.accuracy.clone(), mix.tried);
     Ok((mixed, conversion, Mix { accuracy, tried, rest: Some(Box::new(mix_of_rest)), ..mix }))
@@ -246,32 +245,11 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// The nodes that would be lowered, in groups that are looked at together.
-    fn groups(&self, model: &Model) -> Result<Vec<Vec<String>>> {
-        match self {
-            Self::Int8 { table, spec, .. } => {
-                Ok(quantized_nodes(model, table, spec)?.into_iter().map(|name| vec![name]).collect())
-            }
-            Self::Half(spec) => {
-                let nodes = half_nodes(model, spec)?;
-                let size = nodes.len().div_ceil(MOST_GROUPS).max(1);
-                Ok(nodes.chunks(size).map(<[String]>::to_vec).collect())
-            }
-        }
-    }
-
-    /// The model with all but these nodes lowered.
-    fn apply(&self, model: &Model, too_sensitive: &[String]) -> Result<(Model, Conversion)> {
-        match self {
-            Self::Int8 { table, spec, rest } => {
-                let spec = QuantizationSpec { too_sensitive, ..*spec };
-                quantize_with_rest(model, table, &spec, rest.as_ref())
-            }
-            Self::Half(spec) => {
-                let (model, report) = convert(model, &ConversionSpec { too_sensitive, ..*spec })?;
-                Ok((model, Conversion::Half(Box::new(report))))
-            }
-        }
+    fn subject(&self, model: &'a Model) -> Result<Subject<'a>> {
+        Ok(match *self {
+            Self::Int8 { table, spec, rest } => Subject::Int8 { model, table, spec, rest },
+            Self::Half(spec) => Subject::Half(Box::new(Prepared::of(model, &spec)?)),
+        })
     }
 
     /// The time of a node in the higher precision less that in the lower one, each the larger one of its arithmetic's and
@@ -286,6 +264,47 @@ impl<'a> Lowering<'a> {
         1e9 * match self {
             Self::Int8 { .. } => half - seconds(sheet.int8_ops_per_s, 1.0),
             Self::Half(_) => seconds(sheet.fp32_flops_per_s, FULL_BYTES) - half,
+        }
+    }
+}
+
+/// A model to lower, with all that is the same for each of its mixes done.
+enum Subject<'a> {
+    Int8 {
+        model: &'a Model,
+        table: &'a CalibrationTable,
+        spec: QuantizationSpec<'a>,
+        rest: Option<ConversionSpec<'a>>,
+    },
+    Half(Box<Prepared<'a>>),
+}
+
+impl Subject<'_> {
+    /// The nodes that would be lowered, in groups that are looked at together.
+    fn groups(&self) -> Result<Vec<Vec<String>>> {
+        match self {
+            Self::Int8 { model, table, spec, .. } => {
+                Ok(quantized_nodes(model, table, spec)?.into_iter().map(|name| vec![name]).collect())
+            }
+            Self::Half(prepared) => {
+                let nodes = prepared.half_nodes()?;
+                let size = nodes.len().div_ceil(MOST_GROUPS).max(1);
+                Ok(nodes.chunks(size).map(<[String]>::to_vec).collect())
+            }
+        }
+    }
+
+    /// The model with all but these nodes lowered.
+    fn lowered(&self, too_sensitive: &[String]) -> Result<(Model, Conversion)> {
+        match self {
+            Self::Int8 { model, table, spec, rest } => {
+                let spec = QuantizationSpec { too_sensitive, ..*spec };
+                quantize_with_rest(model, table, &spec, rest.as_ref())
+            }
+            Self::Half(prepared) => {
+                let (model, report) = prepared.convert(too_sensitive)?;
+                Ok((model, Conversion::Half(Box::new(report))))
+            }
         }
     }
 }
@@ -305,29 +324,47 @@ struct Group {
     sensitivity: NodeSensitivity,
 }
 
+/// Samples, and what the original gives for them.
+struct Expected {
+    samples: SampleSet,
+    outputs: Outputs,
+}
+
+/// What mixes are held against.
+struct Original {
+    all: Expected,
+    /// The first few.
+    first: Expected,
+}
+
+impl Original {
+    fn of(model: &Model, source: &SampleSource<'_>) -> Result<Self> {
+        let engine = cpu_engine(model, source.input_shapes)?;
+        let expected = |samples: SampleSet| -> Result<Expected> {
+            Ok(Expected { outputs: Outputs::for_samples(&engine, &samples)?, samples })
+        };
+        let samples = samples_for(&engine, source.path, source.seed)?;
+        Ok(Self { first: expected(samples.first(SAMPLES_FOR_ORDER))?, all: expected(samples)? })
+    }
+}
+
 /// What mixes are measured with.
 struct Trial<'a> {
+    original: &'a Original,
     model: &'a Model,
     spec: &'a MixSpec<'a>,
-    samples: SampleSet,
-    /// What the original gives, for all samples and for the first few.
-    expected: Outputs,
-    expected_first: Outputs,
+    subject: Subject<'a>,
 }
 
 impl<'a> Trial<'a> {
     /// A model to lower, and the original that it is held against.
-    fn of(original: &Model, model: &'a Model, spec: &'a MixSpec<'a>) -> Result<Self> {
-        let engine = cpu_engine(original, spec.source.input_shapes)?;
-        let samples = samples_for(&engine, spec.source.path, spec.source.seed)?;
-        let expected = Outputs::for_samples(&engine, &samples)?;
-        let expected_first = Outputs::for_samples(&engine, &samples.first(SAMPLES_FOR_ORDER))?;
-        Ok(Self { model, spec, samples, expected, expected_first })
+    fn of(original: &'a Original, model: &'a Model, spec: &'a MixSpec<'a>) -> Result<Self> {
+        Ok(Self { original, model, spec, subject: spec.lowering.subject(model)? })
     }
 
     /// Every group alone in the lower precision; the one that loses most for what it saves comes first.
     fn sensitivities(&self) -> Result<Vec<Group>> {
-        let groups = self.spec.lowering.groups(self.model)?;
+        let groups = self.subject.groups()?;
         let shapes = self.model.infer_shapes(self.spec.source.input_shapes)?;
         let costs = self.model.cost(&shapes).nodes;
         let costs: HashMap<&str, &NodeCost> = costs.iter().map(|cost| (cost.name.as_str(), cost)).collect();
@@ -335,9 +372,8 @@ impl<'a> Trial<'a> {
         for (place, names) in groups.iter().enumerate() {
             let others = groups.iter().enumerate().filter(|(other, _)| *other != place);
             let others: Vec<String> = others.flat_map(|(_, names)| names).cloned().collect();
-            let (engine, ..) = self.lowered(&others)?;
-            let got = Outputs::for_samples(&engine, &self.samples.first(SAMPLES_FOR_ORDER))?;
-            let accuracy = self.accuracy(&self.expected_first, &got)?;
+            let (model, _) = self.subject.lowered(&others)?;
+            let accuracy = self.accuracy(&model, &self.original.first)?;
             let is_over_alone = !meets(&accuracy, self.spec.limits)?;
             let outputs = accuracy.outputs;
             let saved = names.iter().filter_map(|name| costs.get(name.as_str()));
@@ -367,18 +403,16 @@ impl<'a> Trial<'a> {
     /// The mix in which the first `kept` of these groups are in FP32.
     fn candidate(&self, groups: &[Group], kept: usize) -> Result<Candidate> {
         let names: Vec<String> = groups[..kept].iter().flat_map(|group| &group.names).cloned().collect();
-        let (engine, model, conversion) = self.lowered(&names)?;
-        let got = Outputs::for_samples(&engine, &self.samples)?;
-        Ok(Candidate { kept, model, conversion, accuracy: self.accuracy(&self.expected, &got)? })
+        let (model, conversion) = self.subject.lowered(&names)?;
+        let accuracy = self.accuracy(&model, &self.original.all)?;
+        Ok(Candidate { kept, model, conversion, accuracy })
     }
 
-    fn lowered(&self, too_sensitive: &[String]) -> Result<(Arc<dyn Engine>, Model, Conversion)> {
-        let (model, conversion) = self.spec.lowering.apply(self.model, too_sensitive)?;
-        Ok((cpu_engine(&model, self.spec.source.input_shapes)?, model, conversion))
-    }
-
-    fn accuracy(&self, expected: &Outputs, got: &Outputs) -> Result<Accuracy> {
-        judged("original on the cpu backend".to_owned(), expected, got, self.spec.source.path)
+    fn accuracy(&self, model: &Model, expected: &Expected) -> Result<Accuracy> {
+        let Expected { samples, outputs } = expected;
+        let SampleSource { input_shapes, path, .. } = self.spec.source;
+        let got = Outputs::for_samples(&cpu_engine(model, input_shapes)?, samples)?;
+        judged("original on the cpu backend".to_owned(), outputs, &got, path)
     }
 }
 
@@ -398,171 +432,4 @@ impl NodeSensitivity {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::model::sketch::Sketch;
-    use crate::precision::{
-        Boundary, CalibrationMethod, Ends, HalfType, ScaleForm, Selection, quantizable_values,
-    };
-
-    /// `good` is exact in eight bits; `bad` has columns whose numbers cancel out, so that rounding them is all that is
-    /// left of the sum.
-    fn model() -> Model {
-        let mut sketch = Sketch::new().input("x", "1,4").declared_output("y", "1,4").weights("good", &[4, 4]);
-        sketch = sketch.weights("bad", &[4, 4]);
-        let cancelling = [1000.3_f32, 999.1, 998.7, 997.9];
-        let numbers = cancelling.iter().enumerate().flat_map(|(row, number)| {
-            let sign = if row % 2 == 0 { 1.0 } else { -1.0 };
-            [sign * number, sign * number * 0.9, sign * number * 1.1, sign * number]
-        });
-        sketch.graph.initializer[1].float_data = numbers.collect();
-        let sketch = sketch.node("a = MatMul(x, good)", &[]).node("b = Tanh(a)", &[]);
-        sketch.node("y = MatMul(b, bad)", &[]).model()
-    }
-
-    fn mix(limit: AccuracyLimit) -> (usize, Mix) {
-        let (_, conversion, mix) = mix_with(limit, None);
-        (conversion.lowered().1, mix)
-    }
-
-    fn in_half(half: HalfType) -> ConversionSpec<'static> {
-        let (selection, too_sensitive) = (Selection::default(), &[]);
-        ConversionSpec {
-            half,
-            selection,
-            too_sensitive,
-            boundary: Boundary::Unchanged,
-            ranges: None,
-            scales: ScaleForm::Half,
-        }
-    }
-
-    fn mix_with(limit: AccuracyLimit, rest: Option<ConversionSpec<'_>>) -> (Model, Conversion, Mix) {
-        let (model, input_shapes) = (model(), BTreeMap::new());
-        let source = SampleSource { input_shapes: &input_shapes, path: None, seed: 0 };
-        let quantization = QuantizationSpec { ends: Ends::Quantize, ..QuantizationSpec::default() };
-        let values = quantizable_values(&model, &quantization).unwrap();
-        let table = CalibrationTable::measure(&model, &values, CalibrationMethod::MinMax, &source).unwrap();
-        let sheet = DataSheet::of("h100").unwrap();
-        let lowering = Lowering::Int8 { table: &table, spec: quantization, rest };
-        let spec = MixSpec { lowering, limits: &[limit], source, sheet };
-        choose_mix(&model, &spec).unwrap()
-    }
-
-    fn rest_of(conversion: &Conversion) -> &super::super::ConversionReport {
-        let Conversion::Int8(report) = conversion else { panic!("{conversion:?}") };
-        report.rest.as_ref().unwrap()
-    }
-
-    #[test]
-    fn what_stays_out_of_eight_bits_is_half_where_half_keeps_to_the_limit() {
-        let limit = AccuracyLimit::Cosine(0.0);
-        let (model, conversion, mix) = mix_with(limit, Some(in_half(HalfType::Fp16)));
-        assert_eq!((conversion.lowered().1, mix.kept, &mix.rest), (2, 0, &None));
-        // The products in eight bits give half, so that nothing but the output is cast.
-        let rest = rest_of(&conversion);
-        assert_eq!((rest.precision, rest.cast_count, rest.kept.len()), (HalfType::Fp16, 1, 0), "{rest:?}");
-        assert_eq!(rest.opset, 22);
-        let types = model.element_types(model.graph(), &HashMap::new()).unwrap();
-        assert_eq!(types.get("y"), Some(&crate::model::DataType::F32));
-    }
-
-    #[test]
-    fn what_stays_out_of_eight_bits_is_in_fp32_as_far_as_half_loses_too_much() {
-        // BF16 loses more than this in the product whose columns cancel out, eight bits do not in the other one.
-        let limit = AccuracyLimit::RelativeError(0.01);
-        let (_, conversion, mix) = mix_with(limit, Some(in_half(HalfType::Bf16)));
-        assert!(limit.check(&mix.accuracy).is_ok(), "{mix:?}");
-        let rest = mix.rest.as_ref().unwrap();
-        assert!(rest.kept > 0, "{rest:?}");
-        let reasons: Vec<_> = rest_of(&conversion).kept.iter().map(|it| it.node.as_str()).collect();
-        assert!(reasons.contains(&"MatMul -> y"), "{reasons:?}");
-    }
-
-    #[test]
-    fn lists_may_name_what_the_first_step_takes_away() {
-        // The constant is gone once the product reads eight bits.
-        let mut sketch = Sketch::new().input("x", "1,2").output("y");
-        let tensor = Sketch::new().weights("", &[2, 2]).graph.initializer.remove(0);
-        sketch = sketch.node("w = Constant()", &[crate::model::sketch::tensor("value", tensor)]);
-        let model = sketch.node("a = MatMul(x, w)", &[]).node("y = Relu(a)", &[]).model();
-        let (keep_f32, only) = (["Constant -> w".to_owned()], ["MatMul".to_owned(), "Constant".to_owned()]);
-        let selection = Selection::new(&keep_f32, &only);
-        let spec = QuantizationSpec { ends: Ends::Quantize, selection, ..QuantizationSpec::default() };
-        let rest = ConversionSpec { selection, ..in_half(HalfType::Fp16) };
-        let source = SampleSource { input_shapes: &BTreeMap::new(), path: None, seed: 0 };
-        let values = quantizable_values(&model, &spec).unwrap();
-        let table = CalibrationTable::measure(&model, &values, CalibrationMethod::MinMax, &source).unwrap();
-        let (_, conversion) = quantize_with_rest(&model, &table, &spec, Some(&rest)).unwrap();
-        assert_eq!(conversion.lowered().1, 1);
-        let kept: Vec<_> = rest_of(&conversion).kept.iter().map(|it| it.node.as_str()).collect();
-        assert_eq!(kept, ["Relu -> y"]);
-        let limits = [AccuracyLimit::Cosine(0.0)];
-        let lowering = Lowering::Int8 { table: &table, spec, rest: Some(rest) };
-        let sheet = DataSheet::of("h100").unwrap();
-        let (_, conversion, _) =
-            choose_mix(&model, &MixSpec { lowering, limits: &limits, source, sheet }).unwrap();
-        assert_eq!(conversion.lowered().1, 1);
-    }
-
-    #[test]
-    fn nothing_goes_back_where_the_limit_is_met() {
-        let (lowered, mix) = mix(AccuracyLimit::Cosine(0.0));
-        assert_eq!((lowered, mix.kept, mix.tried), (2, 0, 1));
-    }
-
-    #[test]
-    fn the_sensitive_node_goes_back_first() {
-        let (lowered, mix) = mix(AccuracyLimit::RelativeError(0.02));
-        assert_eq!(mix.nodes[0].node, "MatMul -> y");
-        assert!(mix.nodes[0].lost_cosine >= mix.nodes[1].lost_cosine);
-        assert_eq!((lowered, mix.kept), (1, 1));
-        assert!(AccuracyLimit::RelativeError(0.02).check(&mix.accuracy).is_ok());
-    }
-
-    #[test]
-    fn everything_goes_back_where_no_loss_is_allowed() {
-        let (lowered, mix) = mix(AccuracyLimit::RelativeError(0.0));
-        assert_eq!((lowered, mix.kept), (0, 2));
-        assert_eq!(mix.accuracy.outputs[0].cosine, 1.0);
-    }
-
-    #[test]
-    fn eight_bits_save_half_of_what_half_precision_takes() {
-        let sheet = DataSheet::of("h100").unwrap();
-        let cost = NodeCost { flops: 989_400_000_000, ..NodeCost::default() };
-        let table = CalibrationTable::default();
-        let spec = QuantizationSpec::default();
-        let lowering = Lowering::Int8 { table: &table, spec, rest: None };
-        let saved = lowering.saved_ns(&cost, &sheet);
-        assert!((saved - 0.5e6).abs() < 1e3, "{saved}");
-    }
-
-    #[test]
-    fn half_keeps_to_a_limit_by_leaving_the_sensitive_nodes_in_fp32() {
-        let (model, input_shapes) = (model(), BTreeMap::new());
-        let source = SampleSource { input_shapes: &input_shapes, path: None, seed: 0 };
-        let spec = ConversionSpec {
-            half: HalfType::Bf16,
-            selection: Selection::default(),
-            too_sensitive: &[],
-            boundary: Boundary::Unchanged,
-            ranges: None,
-            scales: ScaleForm::Half,
-        };
-        let sheet = DataSheet::of("h100").unwrap();
-        let chosen = |limit: f64| {
-            let limits = [AccuracyLimit::RelativeError(limit)];
-            let spec = MixSpec { lowering: Lowering::Half(spec), limits: &limits, source, sheet };
-            let (_, conversion, mix) = choose_mix(&model, &spec).unwrap();
-            assert!(limits[0].check(&mix.accuracy).is_ok());
-            (conversion.lowered().1, mix.kept, mix.nodes[0].node.clone())
-        };
-        assert_eq!(chosen(10.0), (3, 0, "MatMul -> y".to_owned()));
-        let (lowered, kept, first) = chosen(0.02);
-        assert!(lowered > 0 && lowered < 3 && kept == 3 - lowered, "{lowered} {kept}");
-        assert_eq!(first, "MatMul -> y");
-    }
-}
+mod tests;

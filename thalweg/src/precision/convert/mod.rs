@@ -17,6 +17,7 @@ mod report;
 mod scope;
 mod sizes;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use prost::Message as _;
@@ -26,6 +27,7 @@ use crate::model::Model;
 use crate::model::proto::GraphProto;
 use crate::precision::Selection;
 use crate::precision::onnx::{IR_WITH_FREE_INITIALIZERS, onnx_opset};
+use crate::precision::selection::Resolved;
 use fold::Folded;
 use graph::Rewriter;
 use node::Judge;
@@ -79,34 +81,61 @@ pub enum Boundary {
 /// is asked for and the model's operator set is older than BF16 and cannot be raised; [`Error::ExternalData`] and
 /// [`Error::InvalidModel`] where the model's weights cannot be read.
 pub fn convert(model: &Model, spec: &ConversionSpec<'_>) -> Result<(Model, ConversionReport)> {
-    let model = model.embedded()?;
-    let resolved = spec.selection.resolve(&model)?;
-    let spec = &ConversionSpec { selection: spec.selection.with(&resolved), ..*spec };
-    let bytes_before = model.proto().encoded_len() as u64;
-    let opset_before = onnx_opset(&model);
-    let (model, not_raised) = with_opset(model, spec, opset_before)?;
-    let Folded { model, node_count: folded_nodes, refused } = fold::folded(&model)?;
-    let opset = onnx_opset(&model);
-    let mut proto = model.proto().clone();
-    let (graph, mut report, _) = rewritten(&model, spec, opset)?;
-    proto.graph = Some(graph);
-    if proto.ir_version() < IR_WITH_FREE_INITIALIZERS {
-        proto.ir_version = Some(IR_WITH_FREE_INITIALIZERS);
-    }
-    (report.opset_before, report.not_raised) = (opset_before, not_raised);
-    (report.folded_nodes, report.not_folded) = (folded_nodes, refused);
-    report.bytes_before = bytes_before;
-    report.bytes_after = proto.encoded_len() as u64;
-    Ok((Model::from_proto(proto, model.path())?, report))
+    Prepared::of(model, spec)?.convert(spec.too_sensitive)
 }
 
-/// The names of the nodes that [`convert`] would have compute in half, in the model's order.
-pub(super) fn half_nodes(model: &Model, spec: &ConversionSpec<'_>) -> Result<Vec<String>> {
-    let resolved = spec.selection.resolve(model)?;
-    let spec = &ConversionSpec { selection: spec.selection.with(&resolved), ..*spec };
-    let (model, _) = with_opset(model.embedded()?, spec, onnx_opset(model))?;
-    let model = fold::folded(&model)?.model;
-    Ok(rewritten(&model, spec, onnx_opset(&model))?.2)
+/// A model as it is before nodes are judged: in the operator set that it needs, with its constants folded. All of that is
+/// the same whichever nodes are too sensitive, so one serves many conversions.
+pub(super) struct Prepared<'a> {
+    spec: ConversionSpec<'a>,
+    resolved: Cow<'a, Resolved>,
+    folded: Folded,
+    bytes_before: u64,
+    opset_before: i64,
+    not_raised: Option<String>,
+}
+
+impl<'a> Prepared<'a> {
+    /// Prepares a model. The lists name nodes of this one.
+    pub fn of(model: &Model, spec: &ConversionSpec<'a>) -> Result<Self> {
+        let model = model.embedded()?;
+        let resolved = spec.selection.resolve(&model)?;
+        let bytes_before = model.proto().encoded_len() as u64;
+        let opset_before = onnx_opset(&model);
+        let (model, not_raised) = with_opset(model, spec, opset_before)?;
+        let folded = fold::folded(&model)?;
+        Ok(Self { spec: *spec, resolved, folded, bytes_before, opset_before, not_raised })
+    }
+
+    /// The model with all but these nodes in half.
+    pub fn convert(&self, too_sensitive: &[String]) -> Result<(Model, ConversionReport)> {
+        let Folded { model, node_count, refused } = &self.folded;
+        let mut proto = model.proto().clone();
+        let (graph, mut report, _) = self.rewritten(too_sensitive)?;
+        proto.graph = Some(graph);
+        if proto.ir_version() < IR_WITH_FREE_INITIALIZERS {
+            proto.ir_version = Some(IR_WITH_FREE_INITIALIZERS);
+        }
+        (report.opset_before, report.not_raised) = (self.opset_before, self.not_raised.clone());
+        (report.folded_nodes, report.not_folded) = (*node_count, refused.clone());
+        report.bytes_before = self.bytes_before;
+        report.bytes_after = proto.encoded_len() as u64;
+        Ok((Model::from_proto(proto, model.path())?, report))
+    }
+
+    /// The names of the nodes that [`convert`] would have compute in half, in the model's order.
+    pub fn half_nodes(&self) -> Result<Vec<String>> {
+        Ok(self.rewritten(self.spec.too_sensitive)?.2)
+    }
+
+    fn rewritten(&self, too_sensitive: &[String]) -> Result<(GraphProto, ConversionReport, Vec<String>)> {
+        let spec = ConversionSpec {
+            selection: self.spec.selection.with(&self.resolved),
+            too_sensitive,
+            ..self.spec
+        };
+        rewritten(&self.folded.model, &spec, onnx_opset(&self.folded.model))
+    }
 }
 
 /// The main graph, what was done, and the nodes that compute in half. Where a node stays in FP32 and reads what
