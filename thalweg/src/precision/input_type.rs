@@ -6,22 +6,20 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Accuracy;
 use super::assess::{Outputs, judged, samples_for};
-use super::onnx::Names;
+use super::onnx::{Names, float_tensor, int_attribute};
 use super::probe::{SampleSource, cpu_engine};
 use crate::backend::Engine;
 use crate::error::{Error, Result};
 use crate::measure::SampleSet;
-use crate::model::proto::attribute_proto::AttributeType;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
 use crate::model::proto::tensor_shape_proto::Dimension;
 use crate::model::proto::tensor_shape_proto::dimension::Value as Size;
 use crate::model::proto::type_proto::{Tensor, Value as Type};
-use crate::model::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::model::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::model::{DataType, Model, TensorSpec};
 use crate::random::Random;
 
@@ -207,14 +205,8 @@ impl Writer {
     fn converted(&mut self, input: &ValueInfoProto, input_type: &InputType) -> Result<String> {
         let name = input.name();
         let cast = self.node("Cast", &[name], &format!("{name}_fp32"));
-        let to = AttributeProto {
-            name: Some("to".to_owned()),
-            r#type: Some(AttributeType::Int as i32),
-            i: Some(OnnxDataType::Float as i64),
-            ..AttributeProto::default()
-        };
         if let Some(node) = self.nodes.last_mut() {
-            node.attribute.push(to);
+            node.attribute.push(int_attribute("to", OnnxDataType::Float as i64));
         }
         let InputType::U8 { scale, shift } = input_type else { return Ok(cast) };
         let scaled = self.line("Mul", input, (&cast, "scaled"), scale)?;
@@ -235,13 +227,7 @@ impl Writer {
         }
         let dims = channel_dims(input, numbers.len())?;
         let constant = self.names.fresh(&format!("{}_{}", input.name(), operator.to_lowercase()));
-        self.initializers.push(TensorProto {
-            name: Some(constant.clone()),
-            dims,
-            data_type: Some(OnnxDataType::Float as i32),
-            raw_data: Some(numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Bytes>()),
-            ..TensorProto::default()
-        });
+        self.initializers.push(float_tensor(constant.clone(), dims, numbers.iter().copied()));
         Ok(self.node(operator, &[value, &constant], &format!("{}_{made}", input.name())))
     }
 

@@ -1,12 +1,19 @@
-//! What the passes ask of a graph: names that are free, constants, and the operator set.
+//! What the passes ask of a graph: names that are free, constants, and the operator set. And what they make alike: tensors,
+//! declared values, and a graph without what nobody reads any more.
 
 use std::collections::HashSet;
 
 use bytes::Bytes;
 
 use crate::model::Model;
+use crate::model::proto::attribute_proto::AttributeType;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
-use crate::model::proto::{GraphProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
+use crate::model::proto::tensor_shape_proto::{Dimension, dimension};
+use crate::model::proto::type_proto::{Tensor, Value as Type};
+use crate::model::proto::{
+    AttributeProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto,
+};
 
 /// The first IR version in which an initializer need not be listed among the inputs (ONNX's IR specification,
 /// "Version 4").
@@ -112,6 +119,60 @@ pub(super) fn constant(node: &NodeProto) -> Option<TensorProto> {
     };
     let is_full = tensor.data_type() == OnnxDataType::Float as i32;
     is_full.then_some(TensorProto { name: Some(name), ..tensor })
+}
+
+/// Takes away which of these values nobody reads any more: nodes that make nothing else, initializers, and what is declared
+/// of them. None of them may be an input without an initializer.
+pub(super) fn remove_unread(graph: &mut GraphProto, values: &HashSet<String>) {
+    loop {
+        let read: HashSet<String> = names_read_in(graph).into_iter().map(str::to_owned).collect();
+        let is_unread = |name: &str| values.contains(name) && !read.contains(name);
+        let count = graph.node.len();
+        graph.node.retain(|node| !node.output.iter().all(|name| is_unread(name)));
+        // What nodes read that have gone may be unread now.
+        if graph.node.len() == count {
+            graph.initializer.retain(|tensor| !is_unread(tensor.name()));
+            graph.input.retain(|input| !is_unread(input.name()));
+            graph.value_info.retain(|value| !is_unread(value.name()));
+            return;
+        }
+    }
+}
+
+/// An FP32 initializer.
+pub(super) fn float_tensor(name: String, dims: Vec<i64>, numbers: impl Iterator<Item = f32>) -> TensorProto {
+    tensor(name, OnnxDataType::Float, dims, numbers.flat_map(f32::to_le_bytes).collect())
+}
+
+/// An initializer of these bytes.
+pub(super) fn tensor(name: String, data_type: OnnxDataType, dims: Vec<i64>, bytes: Bytes) -> TensorProto {
+    TensorProto {
+        name: Some(name),
+        dims,
+        data_type: Some(data_type.into()),
+        raw_data: Some(bytes),
+        ..TensorProto::default()
+    }
+}
+
+/// An FP32 input or output: a list of this size, or of an undeclared shape.
+pub(super) fn float_value(name: &str, size: Option<i64>) -> ValueInfoProto {
+    let dimension =
+        |size| Dimension { value: Some(dimension::Value::DimValue(size)), ..Dimension::default() };
+    let shape = size.map(|size| TensorShapeProto { dim: vec![dimension(size)] });
+    let tensor = Tensor { elem_type: Some(OnnxDataType::Float.into()), shape };
+    let declared = TypeProto { value: Some(Type::TensorType(tensor)), ..TypeProto::default() };
+    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(declared), ..ValueInfoProto::default() }
+}
+
+/// An attribute that is a number, such as a Cast's `to`.
+pub(super) fn int_attribute(name: &str, value: i64) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Int.into()),
+        i: Some(value),
+        ..AttributeProto::default()
+    }
 }
 
 /// Little-endian bytes as numbers.

@@ -7,15 +7,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::onnx::{float_value, int_attribute};
 use crate::backend::cpu::CpuBackend;
 use crate::backend::{BuildOptions, Engine};
 use crate::engine::{self, EngineRequest, MaxBatch};
 use crate::error::Result;
 use crate::measure::{Reference, SampleSet};
-use crate::model::proto::attribute_proto::AttributeType;
+use crate::model::proto::NodeProto;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
-use crate::model::proto::type_proto::{Tensor, Value as Type};
-use crate::model::proto::{AttributeProto, NodeProto, TypeProto, ValueInfoProto};
 use crate::model::{DataType, Model};
 
 /// Where the samples for a run on the `cpu` backend come from.
@@ -97,9 +96,9 @@ fn observed(model: &Model, names: &[String]) -> Result<Model> {
             if matches!(types.get(name), Some(DataType::F16 | DataType::BF16)) {
                 let full = format!("{name}{AS_FP32}");
                 graph.node.push(cast(name, &full));
-                graph.output.push(output(&full));
+                graph.output.push(float_value(&full, None));
             } else {
-                graph.output.push(output(name));
+                graph.output.push(float_value(name, None));
             }
         }
     }
@@ -107,24 +106,12 @@ fn observed(model: &Model, names: &[String]) -> Result<Model> {
 }
 
 fn cast(from: &str, to: &str) -> NodeProto {
-    let attribute = AttributeProto {
-        name: Some("to".to_owned()),
-        r#type: Some(AttributeType::Int.into()),
-        i: Some(OnnxDataType::Float as i64),
-        ..AttributeProto::default()
-    };
     NodeProto {
         name: Some(to.to_owned()),
         op_type: Some("Cast".to_owned()),
         input: vec![from.to_owned()],
         output: vec![to.to_owned()],
-        attribute: vec![attribute],
+        attribute: vec![int_attribute("to", OnnxDataType::Float as i64)],
         ..NodeProto::default()
     }
-}
-
-fn output(name: &str) -> ValueInfoProto {
-    let tensor = Tensor { elem_type: Some(OnnxDataType::Float as i32), shape: None };
-    let declared = TypeProto { value: Some(Type::TensorType(tensor)), ..TypeProto::default() };
-    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(declared), ..ValueInfoProto::default() }
 }

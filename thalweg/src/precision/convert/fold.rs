@@ -9,11 +9,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::error::Result;
 use crate::measure::{Reference, SampleSet};
-use crate::model::proto::tensor_proto::DataType as OnnxDataType;
-use crate::model::proto::type_proto::{Tensor, Value as Type};
-use crate::model::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto};
+use crate::model::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::model::{DataType, Model, Shapes};
-use crate::precision::onnx::{Names, fixed, is_own, names_read};
+use crate::precision::onnx::{Names, fixed, float_tensor, float_value, is_own, names_read, remove_unread};
 use crate::precision::probe::cpu_engine;
 
 /// A value, and each on the way to it, may be this many times as large as the weights that it is made of, or have so many
@@ -49,7 +47,9 @@ pub(super) fn folded(model: &Model) -> Result<Folded> {
     let folded: HashSet<String> = tensors.iter().map(|tensor| tensor.name().to_owned()).collect();
     graph.node.retain(|node| !node.output.iter().any(|name| folded.contains(name)));
     graph.initializer.extend(tensors);
-    remove_unread(graph, &Part::of(model.graph(), &values).nodes);
+    let of_part = Part::of(model.graph(), &values).nodes.into_iter();
+    let of_part = of_part.flat_map(|node| names_read(node).chain(node.output.iter().map(String::as_str)));
+    remove_unread(graph, &of_part.map(str::to_owned).collect());
     let node_count = count - graph.node.len();
     Ok(Folded { model: Model::from_proto(proto, model.path())?, node_count, refused })
 }
@@ -183,10 +183,10 @@ impl<'a> Part<'a> {
             output: vec![echo.clone()],
             ..NodeProto::default()
         });
-        let outputs = std::iter::once(&echo).chain(self.values).map(|name| value(name, None));
+        let outputs = std::iter::once(&echo).chain(self.values).map(|name| float_value(name, None));
         let graph = GraphProto {
             name: Some("constants".to_owned()),
-            input: vec![value(&trigger, Some(1))],
+            input: vec![float_value(&trigger, Some(1))],
             output: outputs.collect(),
             node,
             initializer: self.initializers.iter().map(|tensor| (*tensor).clone()).collect(),
@@ -207,7 +207,10 @@ impl<'a> Part<'a> {
             let dims = output.shape_at(1);
             let is_known = dims.iter().product::<usize>() == numbers.len();
             if self.values.contains(&output.name) && is_known {
-                tensors.push(tensor(&output.name, &dims, numbers));
+                let dims = dims.iter().map(|size| i64::try_from(*size).expect("bug: more than memory"));
+                #[expect(clippy::cast_possible_truncation, reason = "they are numbers of type f32")]
+                let numbers = numbers.iter().map(|number| *number as f32);
+                tensors.push(float_tensor(output.name.clone(), dims.collect(), numbers));
             }
         }
         Ok(tensors)
@@ -223,46 +226,4 @@ fn attribute_size(attribute: &AttributeProto) -> usize {
 fn size(dims: &[i64]) -> usize {
     let sizes = dims.iter().map(|size| usize::try_from(*size).unwrap_or(0));
     sizes.fold(1, usize::saturating_mul)
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "they are numbers of type f32")]
-fn tensor(name: &str, dims: &[usize], numbers: &[f64]) -> TensorProto {
-    let bytes: Vec<u8> = numbers.iter().flat_map(|number| (*number as f32).to_le_bytes()).collect();
-    TensorProto {
-        name: Some(name.to_owned()),
-        dims: dims.iter().map(|size| i64::try_from(*size).expect("bug: more than memory")).collect(),
-        data_type: Some(OnnxDataType::Float as i32),
-        raw_data: Some(bytes.into()),
-        ..TensorProto::default()
-    }
-}
-
-/// Takes away what only these nodes read.
-fn remove_unread(graph: &mut GraphProto, nodes: &[&NodeProto]) {
-    let of_part: HashSet<&str> = nodes
-        .iter()
-        .flat_map(|node| names_read(node).chain(node.output.iter().map(String::as_str)))
-        .collect();
-    loop {
-        let mut read: HashSet<String> = graph.output.iter().map(|output| output.name().to_owned()).collect();
-        read.extend(graph.node.iter().flat_map(names_read).map(str::to_owned));
-        let is_unread = |name: &str| of_part.contains(name) && !read.contains(name);
-        let count = graph.node.len();
-        graph.node.retain(|node| !node.output.iter().all(|name| is_unread(name)));
-        if graph.node.len() == count {
-            let inputs: HashSet<&str> = graph.input.iter().map(ValueInfoProto::name).collect();
-            graph.initializer.retain(|tensor| inputs.contains(tensor.name()) || !is_unread(tensor.name()));
-            return;
-        }
-    }
-}
-
-fn value(name: &str, size: Option<i64>) -> ValueInfoProto {
-    use crate::model::proto::tensor_shape_proto::{Dimension, dimension};
-    let shape = size.map(|size| crate::model::proto::TensorShapeProto {
-        dim: vec![Dimension { value: Some(dimension::Value::DimValue(size)), ..Dimension::default() }],
-    });
-    let tensor = Tensor { elem_type: Some(OnnxDataType::Float as i32), shape };
-    let declared = TypeProto { value: Some(Type::TensorType(tensor)), ..TypeProto::default() };
-    ValueInfoProto { name: Some(name.to_owned()), r#type: Some(declared), ..ValueInfoProto::default() }
 }

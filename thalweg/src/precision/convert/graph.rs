@@ -12,12 +12,11 @@ use super::operators;
 use super::scope::{Form, Origin, Scope, Wants};
 use super::{Boundary, ConversionReport, ConversionSpec, HalfType, KeepReason, KeptNode, WeightReport};
 use crate::error::Result;
-use crate::model::proto::attribute_proto::AttributeType;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
 use crate::model::proto::type_proto::Value as Type;
-use crate::model::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::model::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::model::{DataType, Model};
-use crate::precision::onnx::{self, constant, floats};
+use crate::precision::onnx::{self, constant, floats, int_attribute};
 
 /// Rewrites the graphs of one model.
 pub(super) struct Rewriter<'a> {
@@ -271,18 +270,12 @@ impl<'a> Rewriter<'a> {
         }
         self.report.cast_count += 1;
         let output = self.names.of_form(name, other);
-        let to = AttributeProto {
-            name: Some("to".to_owned()),
-            r#type: Some(AttributeType::Int.into()),
-            i: Some(i64::from(onnx)),
-            ..AttributeProto::default()
-        };
         Some(NodeProto {
             name: Some(self.names.all.fresh(&format!("{output}_cast"))),
             op_type: Some("Cast".to_owned()),
             input: vec![self.names.of_form(name, native)],
             output: vec![output],
-            attribute: vec![to],
+            attribute: vec![int_attribute("to", onnx.into())],
             ..NodeProto::default()
         })
     }

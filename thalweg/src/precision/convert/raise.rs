@@ -13,7 +13,7 @@ use crate::model::Model;
 use crate::model::proto::attribute_proto::AttributeType;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
 use crate::model::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
-use crate::precision::onnx::{collect, is_own};
+use crate::precision::onnx::{collect, int_attribute, is_own, tensor};
 
 /// The first operator set in which convolutions, pooling and recurrent networks take BF16.
 pub(in crate::precision) const WITH_BF16: i64 = 22;
@@ -161,18 +161,12 @@ impl Raiser {
         (name, index): (&str, usize),
         (data_type, dims, bytes): (OnnxDataType, Vec<i64>, Bytes),
     ) {
-        let tensor = self.fresh(node, name);
-        self.constants.push(TensorProto {
-            name: Some(tensor.clone()),
-            dims,
-            data_type: Some(data_type.into()),
-            raw_data: Some(bytes),
-            ..TensorProto::default()
-        });
+        let given = self.fresh(node, name);
+        self.constants.push(tensor(given.clone(), data_type, dims, bytes));
         if node.input.len() <= index {
             node.input.resize(index + 1, String::new());
         }
-        node.input[index] = tensor;
+        node.input[index] = given;
     }
 
     /// Numbers at the ends of `f32` are what the attributes were where nobody set them.
@@ -290,11 +284,7 @@ fn remove(node: &mut NodeProto, name: &str) {
 }
 
 fn set_int(node: &mut NodeProto, name: &str, value: i64) {
-    let r#type = Some(AttributeType::Int.into());
-    set(
-        node,
-        AttributeProto { name: Some(name.to_owned()), r#type, i: Some(value), ..AttributeProto::default() },
-    );
+    set(node, int_attribute(name, value));
 }
 
 fn set_text(node: &mut NodeProto, name: &str, value: &'static str) {

@@ -15,11 +15,12 @@ use super::weights::QuantizedWeight;
 use super::{QuantizationSpec, WeightForm};
 use crate::error::Result;
 use crate::model::Model;
-use crate::model::proto::attribute_proto::AttributeType;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
-use crate::model::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::model::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::precision::CalibrationTable;
-use crate::precision::onnx::{Names, constant, floats, names_read_in};
+use crate::precision::onnx::{
+    Names, float_tensor, floats, int_attribute, names_read_in, remove_unread, tensor,
+};
 
 /// The model with all that is planned, and what became of its weights.
 pub(super) fn rewrite(
@@ -224,27 +225,11 @@ impl Rewriter {
                 planned.extend(node.output.iter().cloned());
             }
         }
-        let mut read = names_read(graph);
-        loop {
-            let is_unread = |name: &str| planned.contains(name) && !read.contains(name);
-            let is_dead = |node: &NodeProto| {
-                let is_weight = constant(node).is_some() || node.op_type() == "Identity";
-                is_weight && node.output.iter().all(|name| is_unread(name))
-            };
-            let count = graph.node.len();
-            graph.node.retain(|node| !is_dead(node));
-            if graph.node.len() == count {
-                graph.initializer.retain(|tensor| !is_unread(tensor.name()));
-                graph.input.retain(|input| !is_unread(input.name()));
-                graph.value_info.retain(|value| !is_unread(value.name()));
-                break;
-            }
-            // What the nodes read that have gone may be unread now.
-            read = names_read(graph);
-        }
+        remove_unread(graph, &planned);
         if self.form == WeightForm::Int8 {
+            let read: HashSet<&str> = names_read_in(graph).into_iter().collect();
             let tensors: HashSet<&str> = plan.nodes.iter().map(|node| node.weight.tensor.name()).collect();
-            self.report.doubled_tensors = tensors.into_iter().filter(|name| read.contains(*name)).count();
+            self.report.doubled_tensors = tensors.into_iter().filter(|name| read.contains(name)).count();
         }
     }
 
@@ -258,23 +243,14 @@ impl Rewriter {
     }
 
     fn floats(&mut self, wish: &str, dims: &[i64], numbers: &[f32]) -> String {
-        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-        self.initializer(wish, OnnxDataType::Float, dims.to_vec(), bytes.into())
+        let name = self.names.fresh(wish);
+        self.initializers.push(float_tensor(name.clone(), dims.to_vec(), numbers.iter().copied()));
+        name
     }
 
     fn integers(&mut self, wish: &str, dims: Vec<i64>, bytes: Bytes) -> String {
-        self.initializer(wish, OnnxDataType::Int8, dims, bytes)
-    }
-
-    fn initializer(&mut self, wish: &str, data_type: OnnxDataType, dims: Vec<i64>, bytes: Bytes) -> String {
         let name = self.names.fresh(wish);
-        self.initializers.push(TensorProto {
-            name: Some(name.clone()),
-            dims,
-            data_type: Some(data_type as i32),
-            raw_data: Some(bytes),
-            ..TensorProto::default()
-        });
+        self.initializers.push(tensor(name.clone(), OnnxDataType::Int8, dims, bytes));
         name
     }
 
@@ -291,16 +267,7 @@ impl Rewriter {
 
 /// Along which dimension each scale counts. Without channels nothing needs to be said.
 fn with_axis(mut node: NodeProto, axis: Option<usize>) -> NodeProto {
-    node.attribute.extend(axis.map(|axis| AttributeProto {
-        name: Some("axis".to_owned()),
-        r#type: Some(AttributeType::Int.into()),
-        i: Some(i64::try_from(axis).expect("bug: more dimensions than bytes")),
-        ..AttributeProto::default()
-    }));
+    let number = |axis| i64::try_from(axis).expect("bug: more dimensions than bytes");
+    node.attribute.extend(axis.map(|axis| int_attribute("axis", number(axis))));
     node
-}
-
-/// What nodes, subgraphs and outputs read.
-fn names_read(graph: &GraphProto) -> HashSet<String> {
-    names_read_in(graph).into_iter().map(str::to_owned).collect()
 }

@@ -273,6 +273,19 @@ fn what_nodes_make_of_constants_alone_is_a_weight() {
 }
 
 #[test]
+fn a_weight_that_folding_leaves_unread_is_no_input_of_an_old_file_any_more() {
+    let mut sketch = Sketch::new().input("x", "1,2").output("y").weights("w", &[2, 2]);
+    sketch.graph.input.push(sketch::value("w", Some("2,2")));
+    sketch.graph.value_info.push(sketch::value("t", Some("2,2")));
+    let sketch = sketch.node("t = Neg(w)", &[]).node("n = Neg(t)", &[]);
+    let (half, report) = to_fp16(sketch.node("y = MatMul(x, n)", &[]));
+    assert_eq!(report.folded_nodes, 2);
+    let inputs: Vec<_> = half.graph().input.iter().map(crate::model::proto::ValueInfoProto::name).collect();
+    assert_eq!((inputs, half.graph().value_info.len()), (vec!["x"], 0));
+    assert!(initializer(&half, "w").is_none());
+}
+
+#[test]
 fn a_constant_that_cannot_be_calculated_stays_and_the_others_are_weights() {
     let sketch = Sketch::new().input("x", "1,3").output("y").weights("w", &[3]).weights("v", &[3]);
     let sketch = sketch.node("a = Neg(w)", &[]).node("c = Mul(x, a)", &[]);
