@@ -27,4 +27,4 @@ pub use observation::Observation;
 pub(crate) use observation::power_limit_watts;
 pub use paper::{PaperPrediction, PaperShares, PaperWorkload};
 pub use prediction::{FULL, Prediction, Predictor};
-pub(crate) use workload::COPY_CALLS;
+pub(crate) use workload::{COPY_CALLS, held_by_copies};

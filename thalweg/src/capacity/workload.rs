@@ -190,10 +190,14 @@ fn copy_times(observations: &[&Observation], stage: fn(&StageSummary) -> Nanos) 
     least_by_batch(observations, &[&is_alone, &|_| true], time)
 }
 
-/// Seconds of an enqueue call in which copies hold the thread up.
+/// Seconds of an enqueue call in which copies hold the thread up, by the seconds of all of it and of its calls for copies.
+pub(crate) fn held_by_copies(enqueue: f64, copy_calls: f64) -> f64 {
+    (copy_calls - COPY_CALLS).min(enqueue).max(0.0)
+}
+
 fn blocked(observation: &Observation) -> f64 {
     let StageSummary { enqueue, copy_calls, .. } = observation.stages;
-    (copy_calls.as_seconds() - COPY_CALLS).clamp(0.0, enqueue.as_seconds())
+    held_by_copies(enqueue.as_seconds(), copy_calls.as_seconds())
 }
 
 /// What submitting takes.

@@ -332,6 +332,10 @@ impl Evidence {
         for (quantity, time, source) in times {
             self.put(quantity, time.as_seconds(), source);
         }
+        // Where nothing is enqueued by calls there is nothing to say.
+        if stages.copy_calls > Nanos::ZERO {
+            self.put(Quantity::CopyCallTime, stages.copy_calls.as_seconds(), "host clock, median");
+        }
         if measurement.records.is_empty() {
             let of_records =
                 [Quantity::H2dBusy, Quantity::D2hBusy, Quantity::StreamsComputing, Quantity::DeviceComputing];
@@ -357,13 +361,6 @@ impl Evidence {
 
     fn read_waiting(&mut self, measurement: &Measurement) {
         let records = &measurement.records;
-        let mut calls: Vec<Nanos> = executions(records).into_iter().map(|it| it.times.copy_calls).collect();
-        calls.sort_unstable();
-        // Where nothing is enqueued by calls there is nothing to say.
-        if let Some(calls) = calls.last().is_some_and(|it| *it > Nanos::ZERO).then(|| percentile(&calls, 0.5))
-        {
-            self.put(Quantity::CopyCallTime, calls.as_seconds(), "host clock, median");
-        }
         let Some(waiting) = Waiting::of(records, &measurement.configuration) else { return };
         const SOURCE: &str = "host and device clock";
         self.put(Quantity::HeldByHost, waiting.held_by_host, SOURCE);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Evidence, Quantity};
 use crate::backend::CudaGraph;
-use crate::capacity::COPY_CALLS;
+use crate::capacity::held_by_copies;
 use crate::measure::Estimate;
 use crate::pool::Configuration;
 
@@ -214,13 +214,14 @@ impl Limits {
     /// From what was seen of this configuration. What is missing limits nothing.
     pub fn of(evidence: &Evidence, configuration: &Configuration) -> Self {
         let value = |quantity| evidence.value(quantity).unwrap_or(0.0);
-        let blocked = (value(Quantity::CopyCallTime) - COPY_CALLS).max(0.0);
+        let enqueue = value(Quantity::EnqueueTime);
+        let blocked = held_by_copies(enqueue, value(Quantity::CopyCallTime));
         let known = Self {
             configuration: *configuration,
             executions_per_s: value(Quantity::Executions),
             turnaround: value(Quantity::TurnaroundTime),
-            enqueue: value(Quantity::EnqueueTime),
-            blocked_by_copies: (blocked / value(Quantity::EnqueueTime).max(f64::MIN_POSITIVE)).min(1.0),
+            enqueue,
+            blocked_by_copies: blocked / enqueue.max(f64::MIN_POSITIVE),
             order: Order::of(evidence),
             between: 0.0,
             h2d: value(Quantity::H2dTime),
