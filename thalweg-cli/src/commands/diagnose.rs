@@ -6,7 +6,7 @@ use std::path::Path;
 use thalweg::backend::{BuildSpec, CounterChoice, Precision};
 use thalweg::diagnose::{Case, Diagnosis, EngineVariant, Progress, ROUNDS, Rebuild, Setup};
 use thalweg::engine::{EngineSource, MaxBatch};
-use thalweg::export::build_options;
+use thalweg::export::builder_options;
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Arrival, Feeding, Observing};
 use thalweg::model::ModelIdentity;
@@ -177,20 +177,14 @@ impl Origin<'_> {
         let Some(spec) = self.built() else { return String::new() };
         let (mut spec, batch) = (spec.clone(), setup.configuration.batch_size);
         spec.max_batch_size = spec.max_batch_size.max(batch);
-        let most = spec.max_batch_size;
-        if most > batch {
+        if spec.max_batch_size > batch {
             // Else `bench` builds it for the setup's batch alone.
             spec.options.least_batch_size.get_or_insert(1);
         }
         if setup.engine.precision.is_some() {
             spec.options.precision = Precision::Fp32;
         }
-        let mut tuned = TunedConfig { engine: Some(EngineSource::Built(spec)), ..self.tuned.clone() };
-        tuned.model.input_shapes.clear();
-        let words = build_options(&tuned);
-        // The setup says the batch, and `bench` compares nothing.
-        let words = words.strip_prefix(&format!(" --batch {most}")).unwrap_or(&words);
-        words.strip_suffix(" --no-accuracy").unwrap_or(words).to_owned()
+        builder_options(&spec)
     }
 }
 

@@ -21,6 +21,18 @@ pub fn build_options(tuned: &TunedConfig) -> String {
 }
 
 fn of_spec(spec: &BuildSpec, shapes: &str) -> String {
+    let batch = match spec.options.least_batch_size {
+        None => option("batch", &spec.max_batch_size.to_string()),
+        Some(_) => String::new(),
+    };
+    // It would take a second engine, in FP32.
+    let accuracy = if spec.options.precision == Precision::Fp32 { "" } else { " --no-accuracy" };
+    format!("{batch}{}{shapes}{accuracy}", builder_options(spec))
+}
+
+/// Of these options those for the builder, which `thalweg bench` has too, and the range of batches where there is one. The
+/// batch of an engine without a range, and shapes, are the caller's.
+pub fn builder_options(spec: &BuildSpec) -> String {
     let most = spec.max_batch_size;
     let spec = &spec.options;
     let range = spec.least_batch_size.map(|least| match least {
@@ -30,7 +42,6 @@ fn of_spec(spec: &BuildSpec, shapes: &str) -> String {
     let tactic = |(source, is_used): (_, &bool)| format!("{}{source}", if *is_used { "+" } else { "-" });
     let tactics: Vec<String> = spec.tactics.iter().map(tactic).collect();
     let named = [
-        ("batch", range.is_none().then(|| most.to_string())),
         ("batch-range", range),
         ("precision", (spec.precision != Precision::Fp32).then(|| spec.precision.to_string())),
         ("optimization-level", spec.optimization_level.map(|level| level.to_string())),
@@ -38,15 +49,11 @@ fn of_spec(spec: &BuildSpec, shapes: &str) -> String {
         ("aux-streams", spec.aux_streams.map(|count| count.to_string())),
         ("tactics", Some(tactics.join(",")).filter(|text| !text.is_empty())),
     ];
-    let named: String = named.into_iter().filter_map(|(name, value)| Some(option(name, &value?))).collect();
-    let switches = [
-        (spec.is_exact_fp32, " --exact-fp32"),
-        (spec.is_version_compatible, " --version-compatible"),
-        // It would take a second engine, in FP32.
-        (spec.precision != Precision::Fp32, " --no-accuracy"),
-    ];
-    let switches: String = switches.iter().filter(|(is_on, _)| *is_on).map(|(_, word)| *word).collect();
-    format!("{named}{shapes}{switches}")
+    let named = named.into_iter().filter_map(|(name, value)| Some(option(name, &value?)));
+    let switches =
+        [(spec.is_exact_fp32, " --exact-fp32"), (spec.is_version_compatible, " --version-compatible")];
+    let switches = switches.into_iter().filter(|(is_on, _)| *is_on).map(|(_, word)| word.to_owned());
+    named.chain(switches).collect()
 }
 
 fn option(name: &str, value: &str) -> String {

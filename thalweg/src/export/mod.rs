@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::report::printable;
 use crate::tune::TunedConfig;
 
-pub use build_line::{build_options, shell_word};
+pub use build_line::{build_options, builder_options, shell_word};
 
 /// Name of the engine's file in everything that is exported: what Triton looks for.
 const ENGINE_FILE: &str = "model.plan";
