@@ -3,17 +3,16 @@
 //! In: a model, thresholds, and samples. Out: [`BiasShifts`], the mean error of each channel of each quantised node, as
 //! it is on the original's values. An error of one value is noise, which sums drown; a mean one, as of an activation
 //! whose small negative values all become 0, goes through the network like another bias (M. Nagel et al., "Data-Free
-//! Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2, there from statistics). Each node is looked at by itself, with the
-//! original's values in front of it, so that corrections add up and a part of them is as right as all.
+//! Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2, there from statistics). Each
+//! node is looked at by itself, with the original's values in front of it, so that corrections add up and a part of them
+//! is as right as all.
 
 use std::collections::BTreeMap;
 
-use super::plan::Plan;
-use super::{QuantizationSpec, rewrite, with_scales_for_channels};
+use super::{QuantizationSpec, planned, rewrite};
 use crate::error::Result;
 use crate::model::Model;
 use crate::precision::CalibrationTable;
-use crate::precision::onnx::onnx_opset;
 use crate::precision::probe::{Probe, SampleSource};
 
 /// Random samples where none are given.
@@ -36,12 +35,7 @@ impl BiasShifts {
         spec: &QuantizationSpec<'_>,
         source: &SampleSource<'_>,
     ) -> Result<Self> {
-        let model = model.embedded()?;
-        let resolved = spec.selection.resolve(&model)?;
-        let spec = &QuantizationSpec { selection: spec.selection.with(&resolved), ..*spec };
-        let opset = onnx_opset(&model);
-        let model = with_scales_for_channels(model, opset)?;
-        let plan = Plan::of(&model, spec, Some(table))?;
+        let (model, plan) = planned(&model.embedded()?, spec, Some(table))?;
         let (proto, twins) = rewrite::with_twins(&model, &plan, table)?;
         if twins.is_empty() {
             return Ok(Self::default());

@@ -71,10 +71,7 @@ pub enum WeightForm {
 /// # Errors
 /// As [`quantize`], but for what is wrong with a table.
 pub fn quantizable_values(model: &Model, spec: &QuantizationSpec<'_>) -> Result<Vec<String>> {
-    let model = model.embedded()?;
-    let resolved = spec.selection.resolve(&model)?;
-    let spec = &QuantizationSpec { selection: spec.selection.with(&resolved), ..*spec };
-    Ok(Plan::of(&model, spec, None)?.values())
+    Ok(planned(&model.embedded()?, spec, None)?.1.values())
 }
 
 /// The names of the nodes that [`quantize`] would quantise, in the model's order.
@@ -83,9 +80,7 @@ pub(super) fn quantized_nodes(
     table: &CalibrationTable,
     spec: &QuantizationSpec<'_>,
 ) -> Result<Vec<String>> {
-    let resolved = spec.selection.resolve(model)?;
-    let spec = &QuantizationSpec { selection: spec.selection.with(&resolved), ..*spec };
-    let plan = Plan::of(model, spec, Some(table))?;
+    let (model, plan) = planned(model, spec, Some(table))?;
     Ok(plan.nodes.iter().map(|planned| model.graph().node[planned.place].label()).collect())
 }
 
@@ -100,19 +95,14 @@ pub fn quantize(
     table: &CalibrationTable,
     spec: &QuantizationSpec<'_>,
 ) -> Result<(Model, QuantizationReport)> {
-    let model = model.embedded()?;
-    let resolved = spec.selection.resolve(&model)?;
-    let spec = &QuantizationSpec { selection: spec.selection.with(&resolved), ..*spec };
-    let bytes_before = model.proto().encoded_len() as u64;
-    let opset_before = onnx_opset(&model);
-    let model = with_scales_for_channels(model, opset_before)?;
-    let plan = Plan::of(&model, spec, Some(table))?;
+    let original = model.embedded()?;
+    let (model, plan) = planned(&original, spec, Some(table))?;
     let (mut proto, weights) = rewrite::rewrite(&model, &plan, table, spec)?;
     proto.ir_version = Some(proto.ir_version().max(IR_WITH_FREE_INITIALIZERS));
     let report = QuantizationReport {
         method: table.method,
         source: table.source.clone(),
-        opset_before,
+        opset_before: onnx_opset(&original),
         opset: onnx_opset(&model),
         quantized: plan.operator_counts(&model),
         value_count: plan.values().len(),
@@ -122,18 +112,32 @@ pub fn quantize(
         other_nodes: plan.other_nodes,
         weights,
         rest: None,
-        bytes_before,
+        bytes_before: original.proto().encoded_len() as u64,
         bytes_after: proto.encoded_len() as u64,
     };
     Ok((Model::from_proto(proto, model.path())?, report))
 }
 
-/// The model in an operator set with scales for each channel.
-fn with_scales_for_channels(model: Model, opset: i64) -> Result<Model> {
+/// The model in an operator set with scales for each channel, and what is quantised of it. The lists name nodes of the
+/// model as it was.
+fn planned(
+    model: &Model,
+    spec: &QuantizationSpec<'_>,
+    table: Option<&CalibrationTable>,
+) -> Result<(Model, Plan)> {
+    let resolved = spec.selection.resolve(model)?;
+    let spec = &QuantizationSpec { selection: spec.selection.with(&resolved), ..*spec };
+    let model = with_scales_for_channels(model)?;
+    let plan = Plan::of(&model, spec, table)?;
+    Ok((model, plan))
+}
+
+fn with_scales_for_channels(model: &Model) -> Result<Model> {
+    let opset = onnx_opset(model);
     if opset >= raise::WITH_CHANNELS {
-        return Ok(model);
+        return Ok(model.clone());
     }
-    match raise::raised(&model, opset, raise::WITH_CHANNELS) {
+    match raise::raised(model, opset, raise::WITH_CHANNELS) {
         Ok(raised) => Model::from_proto(raised, model.path()),
         Err(reason) => Err(Error::InvalidSetting {
             name: "precision",

@@ -268,5 +268,8 @@ fn an_older_operator_set_is_raised_or_refused_by_name() {
     assert_eq!((report.opset_before, report.opset, raised.opsets()[0].1), (11, 13, 13));
     let error = quantize(&draw("Mystery", 11), &CalibrationTable::default(), &all()).unwrap_err().to_string();
     assert!(error.contains("Mystery") && error.contains("operator set 13"), "{error}");
+    // Before anything is calibrated for it.
+    let asked = quantizable_values(&draw("Mystery", 11), &all()).unwrap_err().to_string();
+    assert_eq!(asked, error);
     assert_eq!(quantized(&draw("Mystery", 13), &all()).1.opset, 13);
 }
