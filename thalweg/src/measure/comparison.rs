@@ -203,34 +203,31 @@ fn different_clocks(first: &Measurement, second: &Measurement) -> Option<String>
     match (clock(first), clock(second)) {
         (None, Some(_)) => return Some("the SM clock of the first is not known".to_owned()),
         (Some(_), None) => return Some("the SM clock of the second is not known".to_owned()),
+        (Some(before), Some(after)) if (after / before).ln().abs() > MOST_CLOCK_DIFFERENCE.ln_1p() => {
+            return Some(format!("SM clocks of {before:.0} and {after:.0} MHz"));
+        }
         _ => {}
     }
-    let (before, after) = first.counters.as_ref().zip(second.counters.as_ref())?;
-    if let Some((before, after)) = before.sm_clock_mhz.zip(after.sm_clock_mhz)
-        && (after / before).ln().abs() > MOST_CLOCK_DIFFERENCE.ln_1p()
-    {
-        return Some(format!("SM clocks of {before:.0} and {after:.0} MHz"));
-    }
-    let [before, after] = [first, second].map(|it| {
-        let reasons = usual_reasons(it);
-        if reasons.is_empty() { "nothing".to_owned() } else { reasons.join(", ") }
-    });
+    let held_back = |it| {
+        let reasons = usual_reasons(it)?;
+        Some(if reasons.is_empty() { "nothing".to_owned() } else { reasons.join(", ") })
+    };
+    let (before, after) = (held_back(first)?, held_back(second)?);
     (before != after)
         .then(|| format!("{before} held back the clocks of the first, {after} those of the second"))
 }
 
 /// What held the clocks back in most windows: near the power limit one window of several may touch it. A device that is
-/// idle when it is asked is not held back.
-fn usual_reasons(measurement: &Measurement) -> Vec<&str> {
-    let counters = measurement.counters.as_ref();
-    let named = counters.map_or(&[][..], |counters| &counters.throttle_reasons).iter().map(String::as_str);
+/// idle when it is asked is not held back. `None` where it has no counters.
+fn usual_reasons(measurement: &Measurement) -> Option<Vec<&str>> {
+    let named = measurement.counters.as_ref()?.throttle_reasons.iter().map(String::as_str);
     let is_usual = |reason: &&str| {
         let clocks = &measurement.clocks;
         let held = clocks.iter().filter(|it| it.throttle_reasons.iter().any(|own| own == reason)).count();
         *reason != "Idle" && (clocks.is_empty() || 2 * held > clocks.len())
     };
     let usual: BTreeSet<&str> = named.filter(is_usual).collect();
-    usual.into_iter().collect()
+    Some(usual.into_iter().collect())
 }
 
 #[cfg(test)]

@@ -18,6 +18,16 @@ use crate::model::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::model::{DataType, Model};
 use crate::precision::onnx::{self, constant, floats, int_attribute};
 
+/// What came of rewriting.
+pub(super) struct Rewritten {
+    pub graph: GraphProto,
+    pub report: ConversionReport,
+    /// Nodes that compute in half.
+    pub half_nodes: Vec<String>,
+    /// What DequantizeLinear gives in half to nodes that stay in FP32: a cast would come between the two.
+    pub torn: HashSet<String>,
+}
+
 /// Rewrites the graphs of one model.
 pub(super) struct Rewriter<'a> {
     model: &'a Model,
@@ -26,9 +36,7 @@ pub(super) struct Rewriter<'a> {
     report: ConversionReport,
     /// Weights that are too large for half, to count each once.
     clipped: BTreeSet<String>,
-    /// Nodes that compute in half.
     half_nodes: Vec<String>,
-    /// What DequantizeLinear gives in half to nodes that stay in FP32: a cast would come between the two.
     torn: HashSet<String>,
 }
 
@@ -67,19 +75,9 @@ impl<'a> Rewriter<'a> {
     }
 
     /// The main graph, rewritten.
-    pub fn main_graph(&mut self) -> Result<GraphProto> {
-        let model = self.model;
-        Ok(self.graph(model.graph(), None)?.0)
-    }
-
-    /// What DequantizeLinear gives in half to nodes that stay in FP32.
-    pub fn torn(&self) -> &HashSet<String> {
-        &self.torn
-    }
-
-    /// What was done, and the nodes that compute in half.
-    pub fn into_results(self) -> (ConversionReport, Vec<String>) {
-        (self.report, self.half_nodes)
+    pub fn main_graph(mut self) -> Result<Rewritten> {
+        let (graph, _) = self.graph(self.model.graph(), None)?;
+        Ok(Rewritten { graph, report: self.report, half_nodes: self.half_nodes, torn: self.torn })
     }
 
     fn half(&self) -> HalfType {

@@ -24,12 +24,11 @@ use prost::Message as _;
 
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::model::proto::GraphProto;
 use crate::precision::Selection;
 use crate::precision::onnx::{IR_WITH_FREE_INITIALIZERS, onnx_opset};
 use crate::precision::selection::Resolved;
 use fold::Folded;
-use graph::Rewriter;
+use graph::{Rewriter, Rewritten};
 use node::Judge;
 
 pub use half_type::HalfType;
@@ -111,7 +110,7 @@ impl<'a> Prepared<'a> {
     pub fn convert(&self, too_sensitive: &[String]) -> Result<(Model, ConversionReport)> {
         let Folded { model, node_count, refused } = &self.folded;
         let mut proto = model.proto().clone();
-        let (graph, mut report, _) = self.rewritten(too_sensitive)?;
+        let Rewritten { graph, mut report, .. } = self.rewritten(too_sensitive)?;
         proto.graph = Some(graph);
         if proto.ir_version() < IR_WITH_FREE_INITIALIZERS {
             proto.ir_version = Some(IR_WITH_FREE_INITIALIZERS);
@@ -125,37 +124,23 @@ impl<'a> Prepared<'a> {
 
     /// The names of the nodes that [`convert`] would have compute in half, in the model's order.
     pub fn half_nodes(&self) -> Result<Vec<String>> {
-        Ok(self.rewritten(self.spec.too_sensitive)?.2)
+        Ok(self.rewritten(self.spec.too_sensitive)?.half_nodes)
     }
 
-    fn rewritten(&self, too_sensitive: &[String]) -> Result<(GraphProto, ConversionReport, Vec<String>)> {
-        let spec = ConversionSpec {
-            selection: self.spec.selection.with(&self.resolved),
-            too_sensitive,
-            ..self.spec
-        };
-        rewritten(&self.folded.model, &spec, onnx_opset(&self.folded.model))
-    }
-}
-
-/// The main graph, what was done, and the nodes that compute in half. Where a node stays in FP32 and reads what
-/// DequantizeLinear would give in half, that stays in FP32 too, and with it all that reads it: then it is rewritten anew.
-fn rewritten(
-    model: &Model,
-    spec: &ConversionSpec<'_>,
-    opset: i64,
-) -> Result<(GraphProto, ConversionReport, Vec<String>)> {
-    let mut full_dequantized = HashSet::new();
-    loop {
-        let judge = Judge { spec, opset, full_dequantized: &full_dequantized };
-        let mut rewriter = Rewriter::new(model, judge);
-        let graph = rewriter.main_graph()?;
-        if rewriter.torn().is_empty() {
-            let (report, half_nodes) = rewriter.into_results();
-            return Ok((graph, report, half_nodes));
+    /// Where a node stays in FP32 and reads what DequantizeLinear would give in half, that stays in FP32 too, and with it
+    /// all that reads it: then the graph is rewritten anew.
+    fn rewritten(&self, too_sensitive: &[String]) -> Result<Rewritten> {
+        let (model, selection) = (&self.folded.model, self.spec.selection.with(&self.resolved));
+        let spec = &ConversionSpec { selection, too_sensitive, ..self.spec };
+        let mut full_dequantized = HashSet::new();
+        loop {
+            let judge = Judge { spec, opset: onnx_opset(model), full_dequantized: &full_dequantized };
+            let rewritten = Rewriter::new(model, judge).main_graph()?;
+            if rewritten.torn.is_empty() {
+                return Ok(rewritten);
+            }
+            full_dequantized.extend(rewritten.torn);
         }
-        let torn = rewriter.torn().clone();
-        full_dequantized.extend(torn);
     }
 }
 
@@ -170,18 +155,18 @@ const FIRST_WITH_BF16: i64 = 13;
 fn with_opset(model: Model, spec: &ConversionSpec<'_>, opset: i64) -> Result<(Model, Option<String>)> {
     let half = spec.half;
     let has_scales = || model.graph().node.iter().any(|node| node.op_type() == "DequantizeLinear");
-    if half == HalfType::Fp16 && (spec.scales == ScaleForm::Fp32 || !has_scales()) {
-        return Ok((model, None));
-    }
-    let needed = if half == HalfType::Fp16 { WITH_HALF_SCALES } else { raise::WITH_BF16 };
+    let needed = match half {
+        HalfType::Bf16 => raise::WITH_BF16,
+        HalfType::Fp16 if spec.scales == ScaleForm::Half && has_scales() => WITH_HALF_SCALES,
+        HalfType::Fp16 => opset,
+    };
     if opset >= needed {
         return Ok((model, None));
     }
     match raise::raised(&model, opset, raise::WITH_BF16) {
         Ok(raised) => Ok((Model::from_proto(raised, model.path())?, None)),
         // Without scales in half the border to eight bits stays in FP32.
-        Err(reason) if half == HalfType::Fp16 => Ok((model, Some(reason))),
-        Err(reason) if opset >= FIRST_WITH_BF16 => Ok((model, Some(reason))),
+        Err(reason) if half == HalfType::Fp16 || opset >= FIRST_WITH_BF16 => Ok((model, Some(reason))),
         Err(reason) => Err(Error::InvalidSetting {
             name: "precision",
             value: half.to_string(),
