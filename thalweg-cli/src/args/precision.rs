@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use thalweg::backend::DataSheet;
+use thalweg::backend::{DataSheet, Precision};
 use thalweg::model::DataType;
 use thalweg::precision::{AccuracyLimit, CalibrationMethod, HalfType, Selection};
 
@@ -171,6 +171,17 @@ impl Target {
     /// Whether some of it is in eight bits.
     pub fn has_int8(self) -> bool {
         matches!(self, Self::Int8 | Self::Auto)
+    }
+
+    /// The builder's flag for it; `None` where it is a choice of nodes, which no flag can make.
+    pub fn flag(self) -> Option<Precision> {
+        match self {
+            Self::Fp32 => Some(Precision::Fp32),
+            Self::Half(HalfType::Fp16) => Some(Precision::Fp16),
+            Self::Half(HalfType::Bf16) => Some(Precision::Bf16),
+            Self::Int8 => Some(Precision::Int8),
+            Self::Auto => None,
+        }
     }
 }
 

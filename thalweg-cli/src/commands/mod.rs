@@ -30,11 +30,11 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
+use anyhow::Context as _;
 use clap::CommandFactory as _;
 use thalweg::backend::{Backend, CounterChoice, Precision, Surroundings};
 use thalweg::engine::Cache;
 use thalweg::export::shell_word as quoted;
-use thalweg::precision::HalfType;
 use thalweg::units::{Bytes, Nanos};
 
 use crate::args::{CacheArgs, Cli, GpuArgs, ShapeArgs, Target, WorkloadArgs};
@@ -111,17 +111,11 @@ fn site_packages() -> Vec<PathBuf> {
 
 /// The builder's flag for a precision.
 fn flag(target: Target) -> anyhow::Result<Precision> {
-    match target {
-        Target::Fp32 => Ok(Precision::Fp32),
-        Target::Half(HalfType::Fp16) => Ok(Precision::Fp16),
-        Target::Half(HalfType::Bf16) => Ok(Precision::Bf16),
-        Target::Int8 => Ok(Precision::Int8),
-        Target::Auto => {
-            anyhow::bail!(
-                "--precision {target} is no flag of a builder: convert the model with `thalweg convert` first"
-            )
-        }
-    }
+    target.flag().with_context(|| {
+        format!(
+            "--precision {target} is no flag of a builder: convert the model with `thalweg convert` first"
+        )
+    })
 }
 
 /// The folder of built engines, for a backend that is worth one. A default folder that cannot be made is no reason to

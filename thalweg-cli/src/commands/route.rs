@@ -111,12 +111,10 @@ pub fn default_rest(backend: &dyn Backend) -> Rest {
 /// model has, where that needs a flag too. Beside eight bits the `tensorrt` backend allows FP16 in any case, and BF16
 /// where it finds that in the model.
 pub fn allowed(target: Target, route: Option<Route>, by_types: bool) -> Precision {
-    match (target, route) {
-        (Target::Fp32, _) | (_, None) => Precision::Fp32,
-        (_, Some(Route::Onnx)) if by_types => Precision::Fp32,
-        (Target::Half(HalfType::Fp16), _) => Precision::Fp16,
-        (Target::Half(HalfType::Bf16), _) => Precision::Bf16,
-        (Target::Int8 | Target::Auto, _) => Precision::Int8,
+    match route {
+        None => Precision::Fp32,
+        Some(Route::Onnx) if by_types => Precision::Fp32,
+        Some(_) => target.flag().unwrap_or(Precision::Int8),
     }
 }
 
