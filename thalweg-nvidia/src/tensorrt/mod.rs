@@ -108,8 +108,8 @@ pub struct TensorRt {
 
 impl TensorRt {
     /// Opens the full TensorRT, else that for RTX, else the lean runtime, with the ONNX parser of the same
-    /// version; those in [`Places::directories`] before all others. Where there is a CUDA driver, it is started (`cuInit`); where there is none, building may
-    /// still work.
+    /// version; those in [`Places::directories`] before all others. Where there is a CUDA driver, it is started
+    /// (`cuInit`); where there is none, building may still work.
     ///
     /// # Errors
     /// [`Error::NotFound`] or [`Error::CannotLoad`] of the full TensorRT where no place has any;

@@ -7,8 +7,9 @@
 //! `scripts/gpu/diagnosis.py` builds the engines and reads the result. With `--backend simulated:h100` or `cpu` it runs
 //! everywhere, to see that it runs.
 //!
-//! `--only TEXT` runs the cases whose name has it, `--part 1/2` the first half, `--deadline S` labels no case after 60 % of
-//! so many seconds and judges none after them. Step `label` or `judge` alone does that step; `judge` takes the labels from the file.
+//! `--only TEXT` runs the cases whose name has it, `--part 1/2` the first half, `--deadline S` labels no case after
+//! 60 % of so many seconds and judges none after them. Step `label` or `judge` alone does that step; `judge` takes the
+//! labels from the file.
 
 #[path = "../../tests/verdicts/mod.rs"]
 mod verdicts;

@@ -1,9 +1,9 @@
 //! How far the SM clock falls when the device is busy, and what that costs.
 //!
 //! In: observations whose counters say how busy the SMs were, at which clock, and whether power held it back. Out:
-//! the clock for any activity. Power above what a device draws that is awake is activity x clock x voltage squared, and near the limit the voltage
-//! falls about half as fast as the clock, so `activity x clock^2` is the same wherever the limit holds the clock
-//! back: the *allowance*, which is the activity that the device bears at its highest clock.
+//! the clock for any activity. Power above what a device draws that is awake is activity x clock x voltage squared, and
+//! near the limit the voltage falls about half as fast as the clock, so `activity x clock^2` is the same wherever the
+//! limit holds the clock back: the *allowance*, which is the activity that the device bears at its highest clock.
 
 use super::Observation;
 

@@ -21,7 +21,8 @@ const LANES_PER_STREAM: usize = 3;
 
 /// Records as Chrome trace event JSON: per stream the lanes H2D, compute and D2H on the device and an
 /// enqueue lane on the host (an executor is driven by one thread, so its spans never overlap), and every
-/// request as an async span. An arrow leads from each enqueue call to its computation. Times are in microseconds, sorted. How much ran at the same time is in `otherData`.
+/// request as an async span. An arrow leads from each enqueue call to its computation. Times are in microseconds,
+/// sorted. How much ran at the same time is in `otherData`.
 pub fn trace(records: &[Record]) -> String {
     let (mut events, mut timed) = events_of_records(records);
     timed.extend(executions(records).into_iter().enumerate().flat_map(arrow));

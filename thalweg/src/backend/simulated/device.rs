@@ -3,10 +3,10 @@
 //! In: executions with the time at which the host submitted them. Out: completions, with the time of each
 //! stage. [`Device::run_until`] moves its time; nothing else does.
 //!
-//! Copies of one direction run one after the other, and those of one stream in the order of their submission. Kernels of different streams run side by side and share
-//! the device as a fluid: as long as what they hold adds up to less than the whole, none slows another; above
-//! it all slow down alike. So all running phases advance at one common rate, and one counter of work done is
-//! enough to know when each of them ends.
+//! Copies of one direction run one after the other, and those of one stream in the order of their submission. Kernels
+//! of different streams run side by side and share the device as a fluid: as long as what they hold adds up to less
+//! than the whole, none slows another; above it all slow down alike. So all running phases advance at one common rate,
+//! and one counter of work done is enough to know when each of them ends.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
