@@ -64,7 +64,7 @@ pub(super) fn observing(diagnosis: &Diagnosis) -> Option<String> {
     const EVENTS: &str = "what stage times cost by events is told by `thalweg bench --overhead`";
     let measurement = &diagnosis.measurement;
     // In virtual time neither costs anything, and a host has no events.
-    let is_gpu = !measurement.device.is_host() && !measurement.device.backend.starts_with("simulated");
+    let is_gpu = !measurement.device.is_host() && !measurement.device.is_simulated();
     let has_counters = measurement.counters.as_ref().is_some_and(|it| it.sm_activity.is_some());
     match diagnosis.observing {
         Some(ratio) => {

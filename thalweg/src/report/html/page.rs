@@ -63,7 +63,7 @@ impl Page {
         Self {
             title: format!("{} tuned on {}", file_name(&outcome.model), outcome.device.name),
             kicker: kicker("tune", &outcome.model, &outcome.device),
-            is_simulated: outcome.device.backend.starts_with("simulated"),
+            is_simulated: outcome.device.is_simulated(),
             warnings: tuning_warnings(outcome),
             verdict: outcome.verdict.clone(),
             configuration: winner.map_or_else(|| "No winner".to_owned(), |it| it.configuration.to_string()),
@@ -86,7 +86,7 @@ impl Page {
         Self {
             title: format!("{} on {}", diagnosis.judgement.verdict, measurement.device.name),
             kicker: kicker("diagnose", &measurement.model, &measurement.device),
-            is_simulated: measurement.device.backend.starts_with("simulated"),
+            is_simulated: measurement.device.is_simulated(),
             warnings: diagnosis_warnings(diagnosis),
             verdict: verdicts::verdict(diagnosis),
             configuration: diagnosis.setup.to_string(),
@@ -166,7 +166,7 @@ impl Page {
         Self {
             title: format!("{configuration} on {}", measurement.device.name),
             kicker: kicker("bench", &measurement.model, &measurement.device),
-            is_simulated: measurement.device.backend.starts_with("simulated"),
+            is_simulated: measurement.device.is_simulated(),
             warnings: warnings(measurement),
             verdict: verdict(measurement),
             configuration,

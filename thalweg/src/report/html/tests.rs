@@ -212,7 +212,7 @@ fn a_large_search_stays_below_a_megabyte() {
 #[test]
 fn a_simulated_run_says_so() {
     let mut outcome = samples::outcome();
-    outcome.device.backend = "simulated-h100".to_owned();
+    outcome.device.backend = "simulated:h100".to_owned();
     assert!(html_of_tuning(&outcome).unwrap().contains("<strong>Simulated.</strong>"));
 }
 
@@ -237,7 +237,7 @@ fn writes_pages_to_look_at() {
     let mut measurement = samples::measurement(samples::configuration(4, 2), 600);
     write("bench.html", html_of_measurement(&measurement));
     measurement.stability = Stability::Unstable { throughput_spread: 1.31, latency_spread: 1.84 };
-    measurement.device.backend = "simulated".to_owned();
+    measurement.device.backend = "simulated:h100".to_owned();
     write("warnings.html", html_of_measurement(&measurement));
     let mut without_copies = samples::measurement(samples::configuration(2, 1), 60);
     for record in &mut without_copies.records {

@@ -1,6 +1,6 @@
 //! The text for a diagnosis: verdict, evidence, remedies and what came of them.
 
-use super::{Fact, Style, Tone, align_numbers, bare_table, facts, lines_of, wrap};
+use super::{Fact, Style, Tone, align_numbers, bare_table, facts, lines_of, simulated, wrap};
 use crate::diagnose::{Diagnosis, KernelReading, KernelSummary, Reading, Remedy};
 use crate::report::verdicts;
 use crate::report::wording;
@@ -16,10 +16,7 @@ const KERNEL_NAME: usize = 36;
 
 /// A diagnosis as text of at most 80 columns.
 pub fn text_of_diagnosis(diagnosis: &Diagnosis, style: Style) -> String {
-    let mut text = String::new();
-    if diagnosis.measurement.device.backend.starts_with("simulated") {
-        text += &style.paint_lines(Tone::Warning, "Simulated: no device ran this.");
-    }
+    let mut text = simulated(&diagnosis.measurement.device, style);
     for remark in wording::remarks(&diagnosis.measurement) {
         text += &style.paint_lines(Tone::Warning, &wrap(&remark, 80));
     }

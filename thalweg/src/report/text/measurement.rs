@@ -1,17 +1,13 @@
 //! The text for one measured configuration.
 
-use super::{Fact, Style, Tone, bare_table, facts, lines_of, wrap};
+use super::{Fact, Style, Tone, bare_table, facts, lines_of, simulated, wrap};
 use crate::measure::{LatencySummary, Measurement};
 use crate::report::wording;
 use crate::units::Bytes;
 
 /// One measured configuration as text of at most 80 columns.
 pub fn text_of_measurement(measurement: &Measurement, style: Style) -> String {
-    let device = &measurement.device;
-    let mut text = String::new();
-    if device.backend.starts_with("simulated") {
-        text += &style.paint_lines(Tone::Warning, "Simulated: no device ran this.");
-    }
+    let mut text = simulated(&measurement.device, style);
     for remark in wording::remarks(measurement) {
         text += &style.paint_lines(Tone::Warning, &wrap(&remark, 80));
     }
@@ -137,7 +133,7 @@ device        NVIDIA H100 80GB HBM3, tensorrt backend, 16 cores, 85.5 GB, CUDA
     #[test]
     fn says_what_is_missing_and_what_went_wrong() {
         let mut measurement = samples::measurement(samples::configuration(2, 1), 50);
-        measurement.device.backend = "simulated".to_owned();
+        measurement.device.backend = "simulated:h100".to_owned();
         measurement.stability = Stability::Unstable { throughput_spread: 1.31, latency_spread: 1.84 };
         measurement.verification = Verification::default();
         measurement.failures = Failures {
@@ -169,8 +165,8 @@ failures      3 requests failed, the first with: out of [2J memory; stream 1
               failed for good
 load          closed loop, 4 outstanding, 1 per request
 model         models/resnet50-v1.5.onnx
-device        NVIDIA H100 80GB HBM3, simulated backend, 16 cores, 85.5 GB, CUDA
-              driver 580.82, TensorRT 10.16.1, thalweg 0.1.0
+device        NVIDIA H100 80GB HBM3, simulated:h100 backend, 16 cores, 85.5 GB,
+              CUDA driver 580.82, TensorRT 10.16.1, thalweg 0.1.0
 ";
         assert_eq!(text_of_measurement(&measurement, Style::Plain), expected);
     }

@@ -20,6 +20,7 @@ mod watching;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::definitions;
+use crate::backend::DeviceSpec;
 
 pub use build::{text_of_accuracy, text_of_build};
 pub use builds::text_of_builds;
@@ -55,6 +56,15 @@ enum Tone {
     Good,
     Warning,
     Dim,
+}
+
+/// What a reader has to know first of a device that is simulated; nothing of others.
+fn simulated(device: &DeviceSpec, style: Style) -> String {
+    if device.is_simulated() {
+        style.paint_lines(Tone::Warning, "Simulated: no device ran this.")
+    } else {
+        String::new()
+    }
 }
 
 impl Style {

@@ -1,6 +1,6 @@
 //! The text for a search: verdict, winner, the best candidates.
 
-use super::{Fact, Style, Tone, align_numbers, bare_table, facts, lines_of, wrap};
+use super::{Fact, Style, Tone, align_numbers, bare_table, facts, lines_of, simulated, wrap};
 use crate::backend::Wait;
 use crate::pool::Configuration;
 use crate::report::wording::{self, NONE};
@@ -12,10 +12,7 @@ const CANDIDATES_SHOWN: usize = 10;
 
 /// The result of a search as text of at most 80 columns.
 pub fn text_of_tuning(outcome: &TuneOutcome, style: Style) -> String {
-    let mut text = String::new();
-    if outcome.device.backend.starts_with("simulated") {
-        text += &style.paint_lines(Tone::Warning, "Simulated: no device ran this.");
-    }
+    let mut text = simulated(&outcome.device, style);
     text += &style.paint_lines(Tone::Bold, &wrap(&wording::printable(&outcome.verdict), 80));
     text.push('\n');
     text += &facts(summary(outcome), style);
