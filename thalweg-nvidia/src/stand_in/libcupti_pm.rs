@@ -7,11 +7,12 @@ use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 const INVALID_PARAMETER: c_int = 1;
-const INVALID_OPERATION: c_int = 5;
-const INVALID_METRIC_NAME: c_int = 11;
+const INVALID_OPERATION: c_int = 7;
 const NOT_INITIALIZED: c_int = 15;
+const INVALID_METRIC_NAME: c_int = 17;
 const INSUFFICIENT_PRIVILEGES: c_int = 35;
 const MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED: c_int = 39;
+const UNKNOWN: c_int = 999;
 
 /// Needs two passes.
 const GREEDY: &str = "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_elapsed";
@@ -28,7 +29,8 @@ const SAMPLES: usize = 4;
 /// Samples that an image has room for.
 const ROOM: usize = 3;
 
-/// What goes wrong: 1 for rights, 2 for a full buffer, 3 for a chip without metrics.
+/// What goes wrong: 1 for rights, 2 for a full buffer, 3 for a chip without metrics, 4 for an error of its own with each
+/// metric, 5 with those that it does not know.
 static TROUBLE: AtomicUsize = AtomicUsize::new(0);
 static SUBSCRIBERS: AtomicUsize = AtomicUsize::new(0);
 static PROFILERS: AtomicUsize = AtomicUsize::new(0);
@@ -170,9 +172,13 @@ pub unsafe extern "C" fn cuptiProfilerHostConfigAddMetrics(asked: *mut c_void) -
         return INVALID_PARAMETER;
     }
     let added = names(get(asked, 24), get(asked, 32));
-    let is_known = |name: &String| TROUBLE.load(SeqCst) != 3 && KNOWN.contains(&name.as_str());
-    if !added.iter().all(is_known) {
-        return INVALID_METRIC_NAME;
+    let are_known = added.iter().all(|name| KNOWN.contains(&name.as_str()));
+    match TROUBLE.load(SeqCst) {
+        3 => return INVALID_METRIC_NAME,
+        4 => return UNKNOWN,
+        5 if !are_known => return UNKNOWN,
+        _ if !are_known => return INVALID_METRIC_NAME,
+        _ => {}
     }
     (*get::<*mut Vec<String>>(asked, 16)).extend(added);
     0

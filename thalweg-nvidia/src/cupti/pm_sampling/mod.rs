@@ -121,6 +121,8 @@ pub struct PmMetrics {
     pub pcie_tx_bytes_per_s: Option<f64>,
     /// What the chip does not count, or not together with the rest.
     pub missing: Vec<&'static str>,
+    /// What CUPTI said of the first that is missing for another reason than that.
+    pub refusal: Option<Error>,
 }
 
 /// Samples one device until it is [finished](Self::finish) or dropped. A process can have one at a time, and no
@@ -220,7 +222,7 @@ fn sample(
     let profiler = Profiler::start(api)?;
     let chip = profiler.chip(device_index)?;
     let availability = profiler.counter_availability(device_index)?;
-    let (prepared, order) = choose(&profiler, &chip, &availability)?;
+    let Choice { prepared, order, refusal } = choose(&profiler, &chip, &availability)?;
     let mut sampling = Sampling::start(&prepared, device_index, &chip)?;
     // Whoever waits for it is there.
     let _ = started.send(());
@@ -232,7 +234,8 @@ fn sample(
         }
         sampling.drain(|values| sums.add(values))?;
         if is_over {
-            return sums.metrics(chip.to_string_lossy().into_owned());
+            let metrics = sums.metrics(chip.to_string_lossy().into_owned())?;
+            return Ok(PmMetrics { refusal, ..metrics });
         }
     }
 }
@@ -250,26 +253,41 @@ fn check_free(api: &CuptiApi) -> Result<()> {
     }
 }
 
-/// The metrics that the chip can count at a time, and which of [`WANTED`] each of them is.
-fn choose<'a>(
-    profiler: &'a Profiler<'_>,
-    chip: &'a CStr,
-    availability: &'a [u8],
-) -> Result<(Prepared<'a>, Vec<usize>)> {
-    let (mut best, mut names, mut order) = (None, Vec::new(), Vec::new());
-    for (index, wanted) in WANTED.iter().enumerate() {
+/// The metrics that the chip can count at a time.
+struct Choice<'a> {
+    prepared: Prepared<'a>,
+    /// Which of [`WANTED`] each of them is.
+    order: Vec<usize>,
+    /// Why the first of the others is none, where that is not for the chip.
+    refusal: Option<Error>,
+}
+
+fn choose<'a>(profiler: &'a Profiler<'_>, chip: &'a CStr, availability: &'a [u8]) -> Result<Choice<'a>> {
+    let (mut best, mut names, mut order, mut refusal) = (None, Vec::new(), Vec::new(), None);
+    'wanted: for (index, wanted) in WANTED.iter().enumerate() {
+        let mut refused = None;
         for name in wanted.metrics {
             names.push(*name);
-            if let Some(prepared) = profiler.prepare(chip, availability, &names)? {
-                best = Some(prepared);
-                order.push(index);
-                break;
+            match profiler.prepare(chip, availability, &names) {
+                Ok(Some(prepared)) => {
+                    best = Some(prepared);
+                    order.push(index);
+                    continue 'wanted;
+                }
+                Ok(None) => {}
+                Err(error @ Error::Status { .. }) => refused = refused.or(Some(error)),
+                Err(other) => return Err(other),
             }
             names.pop();
         }
+        refusal = refusal.or(refused);
     }
-    let chip = || chip.to_string_lossy().into_owned();
-    Ok((best.ok_or_else(|| Error::NoMetrics { chip: chip() })?, order))
+    match best {
+        Some(prepared) => Ok(Choice { prepared, order, refusal }),
+        None => {
+            Err(refusal.unwrap_or_else(|| Error::NoMetrics { chip: chip.to_string_lossy().into_owned() }))
+        }
+    }
 }
 
 /// Samples, added up.
@@ -310,6 +328,7 @@ impl Sums {
             pcie_rx_bytes_per_s: rx,
             pcie_tx_bytes_per_s: tx,
             missing: missing.map(|(wanted, _)| wanted.what).collect(),
+            refusal: None,
         })
     }
 }

@@ -14,6 +14,9 @@ use super::parameters::{
 use crate::cupti::api::CuptiApi;
 use crate::error::{Error, Result};
 
+/// `CUPTI_ERROR_INVALID_METRIC_NAME`: the chip has no such metric.
+const INVALID_METRIC_NAME: i32 = 17;
+
 /// Bytes that the GPU writes samples to until they are decoded. A sample of a large GPU takes some 20 kB, so this holds
 /// several seconds at [`INTERVAL_NS`], and [`PERIOD`](super::PERIOD) is a fraction of one.
 const HARDWARE_BUFFER_BYTES: usize = 128 << 20;
@@ -80,7 +83,7 @@ impl<'a> Profiler<'a> {
         match host.config_image(metrics) {
             Ok((image, 1)) => Ok(Some(Prepared { host, metrics: metrics.to_vec(), image })),
             // Several passes would mean to run the same work again.
-            Ok(_) | Err(Error::Status { .. }) => Ok(None),
+            Ok(_) | Err(Error::Status { code: INVALID_METRIC_NAME, .. }) => Ok(None),
             Err(other) => Err(other),
         }
     }

@@ -58,6 +58,7 @@ fn means_are_over_all_samples_and_what_the_chip_does_not_count_is_named() {
             pcie_rx_bytes_per_s: Some(1e9),
             pcie_tx_bytes_per_s: None,
             missing: vec!["PCIe transmit rate"],
+            refusal: None,
         };
         let rounded = metrics.dram_utilisation.map(|value| (value * 1e9).round() / 1e9);
         assert_eq!(PmMetrics { dram_utilisation: rounded, ..metrics }, expected);
@@ -101,6 +102,24 @@ fn lost_samples_and_unknown_metrics_are_errors_that_leave_nothing_behind() {
         assert_eq!(stand_in.start().and_then(PmSampler::finish), Err(expected));
         assert_eq!(stand_in.live(), 0);
     }
+}
+
+#[test]
+fn what_else_cupti_says_of_metrics_is_told_in_its_own_words() {
+    let _alone = alone();
+    let unknown = Error::Status {
+        function: "cuptiProfilerHostConfigAddMetrics",
+        code: 999,
+        name: Some("CUPTI_ERROR_OF_THE_STAND_IN".to_owned()),
+    };
+    let of_all = StandIn::new("pm-refused", 4);
+    assert_eq!(of_all.start().and_then(PmSampler::finish), Err(unknown.clone()));
+    assert_eq!(of_all.live(), 0);
+    // What it has under another name is not missed.
+    let of_some = StandIn::new("pm-refused-some", 5);
+    let metrics = of_some.start().and_then(PmSampler::finish).unwrap();
+    assert_eq!((metrics.sm_utilisation, metrics.missing), (Some(0.5), vec!["PCIe transmit rate"]));
+    assert_eq!(metrics.refusal, Some(unknown));
 }
 
 #[test]

@@ -94,7 +94,8 @@ impl Meter {
                 self.reasons.clear();
                 if !metrics.missing.is_empty() {
                     let (chip, missing) = (&metrics.chip, metrics.missing.join(", "));
-                    self.reasons.push(format!("CUPTI's PM sampling of a {chip} gives no {missing}"));
+                    let why = metrics.refusal.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+                    self.reasons.push(format!("CUPTI's PM sampling of a {chip} gives no {missing}{why}"));
                 }
                 put_sampled(counters, &metrics);
             }
