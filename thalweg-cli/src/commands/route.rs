@@ -80,7 +80,13 @@ impl RouteQuestion {
     /// What becomes of FP32 in a converted model where the builder has flags: the converted part needs one, and that holds
     /// for all layers.
     fn wish(&self) -> String {
-        let half = if self.target == Target::Half(HalfType::Bf16) { "BF16" } else { "FP16" };
+        let has_bf16_rest = self.target.has_int8() && self.rest == Some(Rest::Half(HalfType::Bf16));
+        let half = match self.target {
+            Target::Half(HalfType::Bf16) => "BF16",
+            // The flags of eight bits have FP16 in any case.
+            _ if has_bf16_rest => "FP16 or BF16",
+            _ => "FP16",
+        };
         format!(
             "this TensorRT takes the types of the file as a wish: layers that were kept in FP32 may run in {half}"
         )
@@ -204,6 +210,13 @@ mod tests {
             assert!(caveat(Target::Auto, version).unwrap().ends_with("kept in FP32 may run in FP16"));
         }
         assert!(caveat(BF16, 10).unwrap().ends_with("may run in BF16"));
+        for (target, half) in [(Target::Int8, "FP16 or BF16"), (Target::Auto, "FP16 or BF16"), (FP16, "FP16")]
+        {
+            let rest = Some(Rest::Half(HalfType::Bf16));
+            let question = RouteQuestion { needs_conversion, rest, ..question(target, 10) };
+            let told = question.answer().unwrap().unwrap().caveat.unwrap();
+            assert!(told.ends_with(&format!("may run in {half}")), "{told}");
+        }
         assert_eq!(caveat(FP16, 11), None);
         let flag = question(FP16, 10).answer().unwrap().unwrap();
         assert_eq!((flag.route, flag.caveat), (Route::Flags, None));
