@@ -2,7 +2,7 @@
 //!
 //! In: the points of a sweep. Out: a [`Forecast`] for each shape of which the sweep has several numbers of streams.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,12 +65,34 @@ fn is_hit(predicted: f64, measured: f64) -> bool {
 
 /// One for each shape that was measured with one stream and at least two other numbers; the next number is the probe.
 pub(super) fn forecasts(points: &[SweepPoint], device: &DeviceSpec) -> Vec<Forecast> {
-    let mut shapes: BTreeMap<Configuration, BTreeMap<usize, &SweepPoint>> = BTreeMap::new();
+    let mut shapes: BTreeMap<Configuration, Vec<&SweepPoint>> = BTreeMap::new();
     for point in points.iter().filter(|point| point.failure.is_none()) {
-        let shape = Configuration { streams: 1, ..point.configuration };
-        shapes.entry(shape).or_default().insert(point.configuration.streams, point);
+        let shape = Configuration { streams: 1, copy_lanes: None, ..point.configuration };
+        shapes.entry(shape).or_default().push(point);
     }
-    shapes.into_iter().filter_map(|(shape, curve)| forecast(shape, &curve, device)).collect()
+    let of_shape = |(shape, points): (Configuration, Vec<&SweepPoint>)| {
+        let of_lanes = |(copy_lanes, curve)| forecast(Configuration { copy_lanes, ..shape }, &curve, device);
+        curves(&points).into_iter().filter_map(of_lanes).collect::<Vec<_>>()
+    };
+    shapes.into_iter().flat_map(of_shape).collect()
+}
+
+/// The points of a shape by their streams, for each number of copy lanes. As many streams as lanes share none, and are
+/// measured as those with lanes of their own: they are the beginning of each curve.
+fn curves<'a>(points: &[&'a SweepPoint]) -> Vec<(Option<usize>, BTreeMap<usize, &'a SweepPoint>)> {
+    let has = |point: &SweepPoint, lanes| point.configuration.copy_lanes == lanes;
+    let shared: BTreeSet<usize> = points.iter().filter_map(|point| point.configuration.copy_lanes).collect();
+    // Where all streams but so few share lanes, those few are no curve of their own.
+    let most = shared.last().copied();
+    let own = points.iter().any(|point| has(point, None) && Some(point.configuration.streams) > most);
+    let curve = |lanes: Option<usize>| {
+        let belongs = |point: &&&SweepPoint| {
+            has(point, lanes) || (has(point, None) && Some(point.configuration.streams) <= lanes)
+        };
+        let points = points.iter().filter(belongs);
+        (lanes, points.map(|point| (point.configuration.streams, *point)).collect())
+    };
+    own.then_some(None).into_iter().chain(shared.into_iter().map(Some)).map(curve).collect()
 }
 
 fn forecast(
@@ -112,11 +134,44 @@ fn observation(point: &SweepPoint, device: &DeviceSpec) -> Observation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::{Estimate, StageSummary};
+    use crate::tune::Compliance;
+    use crate::tune::synthetic::cpu;
+    use crate::units::Nanos;
 
     fn forecast_of(predicted: (usize, f64), measured: (usize, f64)) -> Forecast {
         let gain = |(streams, gain)| Gain { streams, gain };
         let configuration = Configuration::default();
         Forecast { configuration, probe_streams: 2, predicted: gain(predicted), measured: gain(measured) }
+    }
+
+    /// Of streams that are as fast as one up to four of them; those that share lanes are a tenth slower.
+    fn point(streams: usize, copy_lanes: Option<usize>) -> SweepPoint {
+        let value = 1000.0 * streams.min(4) as f64 * if copy_lanes.is_some() { 0.9 } else { 1.0 };
+        let compute = Nanos::from_seconds(streams as f64 / value);
+        SweepPoint {
+            configuration: Configuration { streams, copy_lanes, ..Configuration::default() },
+            throughput_inferences_per_s: Estimate { value, lower: 0.99 * value, upper: 1.01 * value },
+            stages: StageSummary { enqueue: Nanos(1_000), compute, ..StageSummary::default() },
+            counters: None,
+            failure: None,
+            compliance: Compliance::Keeps,
+        }
+    }
+
+    #[test]
+    fn streams_that_share_copy_lanes_are_forecast_from_those_that_are_too_few_to_share() {
+        let told = |points: &[(usize, Option<usize>)]| -> Vec<_> {
+            let points: Vec<_> = points.iter().map(|(streams, lanes)| point(*streams, *lanes)).collect();
+            let forecasts = forecasts(&points, &cpu(1)).into_iter();
+            forecasts.map(|it| (it.configuration.copy_lanes, it.probe_streams, it.measured.gain)).collect()
+        };
+        let own = [(1, None), (2, None), (4, None), (8, None)];
+        assert_eq!(told(&own), [(None, 2, 4.0)]);
+        let shared = [(1, None), (2, None), (4, Some(2)), (8, Some(2))];
+        assert_eq!(told(&shared), [(Some(2), 2, 3.6)]);
+        let both = [own.as_slice(), &shared[2..]].concat();
+        assert_eq!(told(&both), [(None, 2, 4.0), (Some(2), 2, 3.6)]);
     }
 
     #[test]
