@@ -459,8 +459,12 @@ pub(super) fn sweep(sweep: &Sweep, search_time: Nanos) -> String {
     } else {
         format!(", {} of which heat or the power supply held back twice", count(disturbed))
     };
+    let left_out = match sweep.left_out.len() {
+        0 => String::new(),
+        left_out => format!(", and {} left out that have no room in the device's memory", count(left_out)),
+    };
     let measured = format!(
-        "{} candidates measured for {} each{failed}{disturbed}",
+        "{} candidates measured for {} each{failed}{disturbed}{left_out}",
         count(sweep.points.len()),
         sweep.slice
     );
@@ -493,6 +497,7 @@ pub(super) fn forecasts(forecasts: &[Forecast]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tune::{LeftOut, SweepPoint};
 
     #[test]
     fn numbers_are_grouped_and_never_nan() {
@@ -504,6 +509,33 @@ mod tests {
         assert_eq!(number(0.004), "4.0e-3");
         assert_eq!(number(f64::NAN), NONE);
         assert_eq!(number(f64::INFINITY), NONE);
+    }
+
+    #[test]
+    fn candidates_of_a_sweep_that_have_no_room_are_left_out_and_not_failed() {
+        let configuration = Configuration::default();
+        let point = |failure| SweepPoint {
+            configuration,
+            throughput_inferences_per_s: Estimate { value: 100.0, lower: 99.0, upper: 101.0 },
+            stages: StageSummary::default(),
+            counters: None,
+            failure,
+            compliance: Compliance::Keeps,
+        };
+        let sweep = Sweep {
+            slice: Nanos(500_000_000),
+            time: Nanos(10_000_000_000),
+            points: vec![point(None), point(Some("it fell over".to_owned()))],
+            left_out: vec![LeftOut { configuration, reason: "it is too large".to_owned() }; 3],
+            best: None,
+            choice: configuration,
+            turns: Vec::new(),
+            ratio: None,
+            forecasts: Vec::new(),
+        };
+        let expected = "none of 2 candidates measured for 500 ms each, 1 of which failed, and 3 left out that have no \
+                        room in the device's memory could be compared with the winner";
+        assert_eq!(super::sweep(&sweep, Nanos(1_000_000_000)), expected);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub use pace::Trial;
 pub use search::{Policy, Search};
 pub use slice::Slice;
 pub use space::{Space, baseline, saturating_load};
-pub use sweep::{Sweep, SweepPoint, sweep_with};
+pub use sweep::{LeftOut, Sweep, SweepPoint, sweep_with};
 pub use tuned::{TUNED_VERSION, TunedConfig};
 
 use crate::backend::{DeviceSpec, EngineMemory};

@@ -67,11 +67,6 @@ impl Slice {
 
     /// A candidate that could not be measured.
     pub fn failed(error: &Error) -> Self {
-        Self::failed_because(error.to_string())
-    }
-
-    /// The same where no error says why.
-    pub(super) fn failed_because(reason: String) -> Self {
         Self {
             throughput_inferences_per_s: Estimate { value: 0.0, lower: 0.0, upper: 0.0 },
             latencies_ns: Vec::new(),
@@ -79,7 +74,7 @@ impl Slice {
             memory_bytes: None,
             stages: StageSummary::default(),
             counters: None,
-            failure: Some(reason),
+            failure: Some(error.to_string()),
         }
     }
 

@@ -28,8 +28,11 @@ pub struct Sweep {
     /// How long all candidates took, their pools' setting up included.
     #[serde(rename = "time_ns")]
     pub time: Nanos,
-    /// Every candidate, in the order of measuring.
+    /// Every candidate that has room, in the order of measuring.
     pub points: Vec<SweepPoint>,
+    /// Candidates that were not measured since they have none; files of earlier versions have them among the points.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// Index of the fastest that keeps the limits.
     pub best: Option<usize>,
     /// What the search chose.
@@ -57,6 +60,15 @@ pub struct SweepPoint {
     pub failure: Option<String>,
     /// Whether it may run under the limits of the search.
     pub compliance: Compliance,
+}
+
+/// A candidate that needs more of the device's memory than there is, or than the limit allows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// The candidate.
+    pub configuration: Configuration,
+    /// What it needs, and what is there.
+    pub reason: String,
 }
 
 impl SweepPoint {
@@ -95,7 +107,13 @@ pub fn sweep_with(
     random.shuffle(&mut order);
     let start = (instruments.elapsed)();
     let mut sweeper = Sweeper { job, slice, instruments, expected: None };
-    let points = order.into_iter().map(|it| sweeper.measure(it)).collect::<Result<Vec<_>>>()?;
+    let (mut points, mut left_out) = (Vec::new(), Vec::new());
+    for configuration in order {
+        match lack_of_room(sweeper.instruments, &configuration, &job.limits)? {
+            Some(reason) => left_out.push(LeftOut { configuration, reason }),
+            None => points.push(sweeper.measure(configuration)?),
+        }
+    }
     let time = (sweeper.instruments.elapsed)() - start;
     let best = fastest(&points);
     let turns = match best {
@@ -113,6 +131,7 @@ pub fn sweep_with(
         forecasts: forecasts(&points, &job.device),
         turns,
         points,
+        left_out,
     })
 }
 
@@ -128,10 +147,6 @@ impl Sweeper<'_, '_> {
     fn measure(&mut self, configuration: Configuration) -> Result<SweepPoint> {
         if (self.instruments.is_stopped)() {
             return Err(Error::Interrupted);
-        }
-        let limits = &self.job.limits;
-        if let Some(reason) = lack_of_room(self.instruments, &configuration, limits)? {
-            return Ok(SweepPoint::of(configuration, Slice::failed_because(reason), limits));
         }
         let trial = self.trial(configuration);
         let mut slice = self.measure_once(&trial)?;

@@ -319,23 +319,25 @@ fn a_sweep_measures_again_what_heat_has_disturbed_and_marks_what_stays_hot() {
     assert!(hot[4]);
 }
 
+/// What an engine of 100 B needs whose streams take 10 B for each sample, with so much room beside it.
+fn memory(free_bytes: u64) -> impl Fn(&Configuration) -> Result<Option<EngineMemory>> {
+    move |it| {
+        Ok(Some(EngineMemory {
+            weights_bytes: 100,
+            activation_bytes: 10 * it.batch_size as u64,
+            context_bytes: 0,
+            context_count: 1,
+            slot_bytes: 0,
+            depth: it.depth,
+            batch_size: it.batch_size,
+            free_bytes,
+        }))
+    }
+}
+
 #[test]
 fn candidates_without_room_are_left_out_and_a_resumed_search_leaves_out_the_same() {
     let folder = Folder::new("run-room");
-    let memory = |free_bytes| {
-        move |it: &Configuration| {
-            Ok(Some(EngineMemory {
-                weights_bytes: 100,
-                activation_bytes: 10 * it.batch_size as u64,
-                context_bytes: 0,
-                context_count: 1,
-                slot_bytes: 0,
-                depth: it.depth,
-                batch_size: it.batch_size,
-                free_bytes,
-            }))
-        }
-    };
     let run = |job: &TuneJob, free_bytes| {
         let mut machine = Machine::new(13);
         let clock = Cell::new(Duration::ZERO);
@@ -402,6 +404,26 @@ fn a_sweep_measures_everything_and_holds_the_choice_against_the_best() {
     assert!(
         sweep.turns.iter().all(|[own, other]| own.configuration == choice && other.configuration == best)
     );
+}
+
+#[test]
+fn a_sweep_leaves_out_what_has_no_room() {
+    let folder = Folder::new("run-sweep-room");
+    let mut machine = Machine::new(14);
+    let mut instruments = Instruments {
+        measure: &mut |trial| Ok(machine.measure(trial)),
+        memory: &memory(100),
+        elapsed: &|| Duration::ZERO,
+        is_stopped: &|| false,
+    };
+    let choice = Configuration::default();
+    let sweep = sweep_with(&job(&folder), choice, Duration::from_millis(500), &mut instruments).unwrap();
+    assert!(sweep.points.iter().all(|point| point.failure.is_none()), "{sweep:?}");
+    let left_out: Vec<_> =
+        sweep.left_out.iter().map(|it| (it.configuration.streams, it.configuration.batch_size)).collect();
+    assert!(!left_out.is_empty() && left_out.iter().all(|it| *it == (2, 8)), "{left_out:?}");
+    assert_eq!(sweep.points.len() + left_out.len(), 12);
+    assert_eq!(sweep.left_out[0].reason, "it needs 260 B of device memory, 200 B are there");
 }
 
 #[test]
