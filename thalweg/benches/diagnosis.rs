@@ -9,6 +9,8 @@
 
 #[path = "../tests/cases/mod.rs"]
 mod cases;
+#[path = "../tests/devices/mod.rs"]
+mod devices;
 #[path = "../tests/verdicts/mod.rs"]
 mod verdicts;
 

@@ -4,6 +4,8 @@
 //! are simulated. An exhaustive search would give each candidate half a second, or the time of ten executions
 //! where that is longer.
 
+#[path = "../tests/devices/mod.rs"]
+mod devices;
 #[path = "../tests/draws/mod.rs"]
 mod draws;
 

@@ -3,6 +3,7 @@
 
 mod blind;
 mod cases;
+mod devices;
 #[allow(dead_code, reason = "the benchmarks use the rest")]
 mod verdicts;
 

@@ -1,6 +1,7 @@
 //! Prediction and search on simulated devices and networks drawn at random: the worst that the benchmark of 200
 //! draws has found (`cargo bench -p thalweg --bench prediction`), so that it does not get worse.
 
+mod devices;
 mod draws;
 
 use draws::{ALLOWED_SHARE, Draw, Score, gain, score};

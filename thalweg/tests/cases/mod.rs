@@ -9,11 +9,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::devices::{CLOCK_SETTLES, Least, drawn};
 use crate::verdicts;
 
 use serde::{Deserialize, Serialize};
 use thalweg::backend::simulated::{Parameters, SimulatedBackend};
-use thalweg::backend::{Counters, CudaGraph, DataSheet};
+use thalweg::backend::{Counters, CudaGraph};
 use thalweg::diagnose::{self, Evidence, Judgement, Limit, Setup, Verdict, judge};
 use thalweg::engine::MaxBatch;
 use thalweg::measure::{Arrival, Load, Measurement, Observing, Pacing, StopSignal, Workload, WorkloadSpec};
@@ -23,14 +24,8 @@ use thalweg::pool::Configuration;
 use thalweg::random::Random;
 use thalweg::units::Bytes;
 
-/// Those that data sheets were there of when the first draws were made: another one would change them all.
-const DEVICES: [&str; 4] = ["h100", "a100", "l4", "orin"];
-
 /// Time of a look, and executions of each stream in it at least: noise is 0.3 % then.
 const LOOK: (Duration, usize) = (Duration::from_secs(1), 120);
-
-/// A simulated device has found its clock by then.
-const CLOCK_SETTLES: Duration = Duration::from_millis(50);
 
 /// Seeds from here on draw what is rare among the others: a host that looks seldom, and kernels that fill the device
 /// while they run, so that streams which wait for the host are what is missing, and not more of them.
@@ -103,8 +98,9 @@ impl Case {
             network = FULL_KERNELS[random.below(FULL_KERNELS.len())];
         }
 
-        let sheet = DataSheet::of(DEVICES[random.below(DEVICES.len())]).expect("a data sheet");
-        let mut parameters = drawn(Parameters::preset(sheet.key).expect("a preset"), &mut random);
+        let mut parameters = drawn(&mut random, &Least { copy_efficiency: 0.4, sustained_clock: 0.8 });
+        // Twice of anything fits.
+        parameters.sheet.memory = Bytes(1 << 50);
         let mut configuration = Configuration {
             streams: [1, 2, 4, 8][random.below(4)],
             batch_size: [1, 2, 4, 8, 16, 32][random.below(6)],
@@ -256,33 +252,6 @@ impl Case {
         }
         case
     }
-}
-
-/// Everything that data sheets do not say is off by up to a factor of two or three.
-fn drawn(mut parameters: Parameters, random: &mut Random) -> Parameters {
-    let mut between = |low: f64, high: f64| low * (high / low).powf(random.unit());
-    for knob in [
-        &mut parameters.kernels.ramp_s,
-        &mut parameters.kernels.block_s,
-        &mut parameters.kernels.gap_s,
-        &mut parameters.kernels.tile,
-        &mut parameters.kernels.cache_reach,
-        &mut parameters.host.launch_s,
-        &mut parameters.host.graph_launch_s,
-        &mut parameters.host.execution_s,
-    ] {
-        *knob *= between(0.5, 2.0);
-    }
-    parameters.kernels.tensor_efficiency = between(0.3, 0.9);
-    parameters.kernels.crowding = between(0.05, 1.5);
-    parameters.copies.efficiency = between(0.4, 0.9);
-    parameters.host.contention = between(0.05, 1.0);
-    parameters.host.wake_s = between(2e-6, 40e-6);
-    parameters.clock.sustained = between(0.8, 1.0);
-    parameters.jitter = between(0.005, 0.05);
-    // Twice of anything fits.
-    parameters.sheet.memory = Bytes(1 << 50);
-    parameters
 }
 
 /// What is short.

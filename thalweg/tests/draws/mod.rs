@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
+use crate::devices::{CLOCK_SETTLES, Least, drawn};
+
 use thalweg::backend::simulated::{Parameters, SimulatedBackend};
-use thalweg::backend::{Backend as _, CudaGraph, DataSheet};
+use thalweg::backend::{Backend as _, CudaGraph};
 use thalweg::capacity::{Observation, Predictor};
 use thalweg::engine::MaxBatch;
 use thalweg::files::OutputFolder;
@@ -22,9 +24,6 @@ pub const BATCHES: [usize; 6] = [1, 2, 4, 8, 16, 32];
 
 /// What an exhaustive search would give each candidate at least.
 pub const EXHAUSTIVE_SLICE: Duration = Duration::from_millis(500);
-
-/// Those that data sheets were there of when the first draws were made: another one would change them all.
-const DEVICES: [&str; 4] = ["h100", "a100", "l4", "orin"];
 
 /// Executions of each stream, and in all, that it would see at least.
 const EXHAUSTIVE_EXECUTIONS: (usize, usize) = (2, 10);
@@ -55,9 +54,6 @@ const MOST_CONTENDERS: usize = 12;
 /// A look that lacks fewer executions than this factor has seen enough of them.
 const ENOUGH: f64 = 1.5;
 
-/// A simulated device has found its clock by then.
-const CLOCK_SETTLES: Duration = Duration::from_millis(50);
-
 /// A device and a network.
 pub struct Draw {
     pub seed: u64,
@@ -67,32 +63,11 @@ pub struct Draw {
 }
 
 impl Draw {
-    /// Everything that data sheets do not say is off by up to a factor of two or three from the presets.
+    /// Any network on any device.
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x7468_616c_7765_6721);
         let network = Network::ALL[random.below(Network::ALL.len())];
-        let sheet = DataSheet::of(DEVICES[random.below(DEVICES.len())]).expect("a data sheet");
-        let mut parameters = Parameters::preset(sheet.key).expect("a preset");
-        let mut between = |low: f64, high: f64| low * (high / low).powf(random.unit());
-        for knob in [
-            &mut parameters.kernels.ramp_s,
-            &mut parameters.kernels.block_s,
-            &mut parameters.kernels.gap_s,
-            &mut parameters.kernels.tile,
-            &mut parameters.kernels.cache_reach,
-            &mut parameters.host.launch_s,
-            &mut parameters.host.graph_launch_s,
-            &mut parameters.host.execution_s,
-        ] {
-            *knob *= between(0.5, 2.0);
-        }
-        parameters.kernels.tensor_efficiency = between(0.3, 0.9);
-        parameters.kernels.crowding = between(0.05, 1.5);
-        parameters.copies.efficiency = between(0.2, 0.9);
-        parameters.host.contention = between(0.05, 1.0);
-        parameters.host.wake_s = between(2e-6, 40e-6);
-        parameters.clock.sustained = between(0.6, 1.0);
-        parameters.jitter = between(0.005, 0.05);
+        let parameters = drawn(&mut random, &Least { copy_efficiency: 0.2, sustained_clock: 0.6 });
         Self { seed, network, parameters, workload: workload(network, parameters, seed) }
     }
 
