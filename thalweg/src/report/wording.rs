@@ -479,6 +479,16 @@ pub(super) fn sweep(sweep: &Sweep, search_time: Nanos) -> String {
     }
 }
 
+/// How large a model was, and is now: `102 MB before, 51.2 MB now`
+pub(super) fn sizes(bytes_before: u64, bytes_after: u64) -> String {
+    format!("{} before, {} now", Bytes(bytes_before), Bytes(bytes_after))
+}
+
+/// A model's operator set, and from which one it was raised: `22, raised from 11`
+pub(super) fn opset(before: i64, after: i64) -> String {
+    if after == before { after.to_string() } else { format!("{after}, raised from {before}") }
+}
+
 /// How often one stream and a probe would have told what more streams bring; `None` where there was nothing to tell.
 pub(super) fn forecasts(forecasts: &[Forecast]) -> Option<String> {
     let hits = |is_hit: fn(&Forecast) -> bool| forecasts.iter().filter(|forecast| is_hit(forecast)).count();

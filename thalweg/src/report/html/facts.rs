@@ -93,7 +93,7 @@ pub(super) fn of_loss(report: &LossReport) -> Vec<FactGroup> {
             fact("precision", precision),
             fact("nodes in it", wording::count(lowered)),
             fact("nodes in FP32", wording::count(conversion.stayed().len())),
-            fact("size", format!("{} before, {} now", Bytes(before), Bytes(after))),
+            fact("size", wording::sizes(before, after)),
         ];
         FactGroup { heading: "Conversion", facts }
     }));

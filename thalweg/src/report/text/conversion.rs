@@ -7,7 +7,6 @@ use super::quantization;
 use super::{Fact, Style, Tone, facts, wrap};
 use crate::precision::{Conversion, ConversionReport, KeptNode};
 use crate::report::wording;
-use crate::units::Bytes;
 
 /// Kept nodes that are named one by one for each reason; the rest is counted.
 const MOST_EXAMPLES: usize = 3;
@@ -57,10 +56,7 @@ fn details(report: &ConversionReport, style: Style) -> String {
         Fact::new("casts", format!("{} put in", report.cast_count)),
         Fact::new("opset", opset(report)),
         Fact::new("weights", weights(report)),
-        Fact::new(
-            "size",
-            format!("{} before, {} now", Bytes(report.bytes_before), Bytes(report.bytes_after)),
-        ),
+        Fact::new("size", wording::sizes(report.bytes_before, report.bytes_after)),
         Fact::new("ranges", ranges(report)),
     ];
     facts(lines, style) + &reasons(&report.kept, style)
@@ -70,8 +66,7 @@ fn opset(report: &ConversionReport) -> String {
     let ConversionReport { opset_before, opset, not_raised, .. } = report;
     match not_raised {
         Some(reason) => format!("{opset}, not raised since {}", wording::printable(reason)),
-        None if opset == opset_before => opset.to_string(),
-        None => format!("{opset}, raised from {opset_before}"),
+        None => wording::opset(*opset_before, *opset),
     }
 }
 

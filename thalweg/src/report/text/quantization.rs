@@ -7,7 +7,6 @@ use super::inspection::tail_of;
 use super::{Fact, Style, Tone, align_numbers, bare_table, facts, lines_of, wrap};
 use crate::precision::{Mix, NodeSensitivity, QuantizationReport, SkippedNode};
 use crate::report::wording;
-use crate::units::Bytes;
 
 /// Skipped nodes that are named one by one for each reason; the rest is counted.
 const MOST_EXAMPLES: usize = 3;
@@ -67,12 +66,9 @@ pub(super) fn details(report: &QuantizationReport, style: Style) -> String {
         Fact::new("values", format!("{} quantised, each once for all that read it", report.value_count)),
         Fact::new("residuals", residuals(report)),
         others(report),
-        Fact::new("opset", opset(report)),
+        Fact::new("opset", wording::opset(report.opset_before, report.opset)),
         Fact::new("weights", weights(report)),
-        Fact::new(
-            "size",
-            format!("{} before, {} now", Bytes(report.bytes_before), Bytes(report.bytes_after)),
-        ),
+        Fact::new("size", wording::sizes(report.bytes_before, report.bytes_after)),
         Fact::new("ranges", ranges(report)),
     ];
     facts(lines, style) + &reasons(&report.skipped)
@@ -100,11 +96,6 @@ fn others(report: &QuantizationReport) -> Fact {
             ),
         ),
     }
-}
-
-fn opset(report: &QuantizationReport) -> String {
-    let QuantizationReport { opset_before, opset, .. } = report;
-    if opset == opset_before { opset.to_string() } else { format!("{opset}, raised from {opset_before}") }
 }
 
 fn weights(report: &QuantizationReport) -> String {
