@@ -69,15 +69,9 @@ impl Machine {
             }
             Ok(measurement)
         };
-        let elapsed = || clock.get();
-        let is_stopped = || stopped.get();
-        let mut instruments = Instruments {
-            measure: &mut measure,
-            memory: &|_| Ok(None),
-            elapsed: &elapsed,
-            is_stopped: &is_stopped,
-        };
-        tune_with(job, &mut instruments, &mut |_| {})
+        let (elapsed, is_stopped) = (|| clock.get(), || stopped.get());
+        let instruments = instruments(&mut measure, &elapsed);
+        tune_with(job, &mut Instruments { is_stopped: &is_stopped, ..instruments }, &mut |_| {})
     }
 }
 
@@ -96,6 +90,14 @@ fn job(folder: &Folder) -> TuneJob {
         folder: folder.claim(),
         earlier: Earlier::Refuse,
     }
+}
+
+/// Instruments that nobody stops, of a device on which everything has room.
+fn instruments<'a>(
+    measure: &'a mut dyn FnMut(&Trial) -> Result<Measurement>,
+    elapsed: &'a dyn Fn() -> Duration,
+) -> Instruments<'a> {
+    Instruments { measure, memory: &|_| Ok(None), elapsed, is_stopped: &|| false }
 }
 
 fn none(_: &Configuration) -> bool {
@@ -269,12 +271,7 @@ fn tuned_in_the_heat(folder: &Folder, hot: fn(usize) -> bool) -> (TuneOutcome, u
         Ok(measurement)
     };
     let elapsed = || clock.get();
-    let mut instruments = Instruments {
-        measure: &mut measure,
-        memory: &|_| Ok(None),
-        elapsed: &elapsed,
-        is_stopped: &|| false,
-    };
+    let mut instruments = instruments(&mut measure, &elapsed);
     (tune_with(&job(folder), &mut instruments, &mut |_| {}).unwrap(), count.get())
 }
 
@@ -305,12 +302,7 @@ fn a_sweep_measures_again_what_heat_has_disturbed_and_marks_what_stays_hot() {
         measurement.counters = Some(Counters { throttle_reasons: reasons, ..Counters::default() });
         Ok(measurement)
     };
-    let mut instruments = Instruments {
-        measure: &mut measure,
-        memory: &|_| Ok(None),
-        elapsed: &|| Duration::ZERO,
-        is_stopped: &|| false,
-    };
+    let mut instruments = instruments(&mut measure, &|| Duration::ZERO);
     let choice = Configuration { threads_per_stream: 2, ..Configuration::default() };
     let sweep = sweep_with(&job(&folder), choice, Duration::from_millis(500), &mut instruments).unwrap();
     let hot: Vec<bool> = sweep.points.iter().map(|point| point.disturbance().is_some()).collect();
@@ -346,13 +338,9 @@ fn candidates_without_room_are_left_out_and_a_resumed_search_leaves_out_the_same
             clock.set(machine.clock.get());
             Ok(measurement)
         };
-        let mut instruments = Instruments {
-            measure: &mut measure,
-            memory: &memory(free_bytes),
-            elapsed: &|| clock.get(),
-            is_stopped: &|| false,
-        };
-        tune_with(job, &mut instruments, &mut |_| {}).unwrap()
+        let (memory, elapsed) = (memory(free_bytes), || clock.get());
+        let instruments = instruments(&mut measure, &elapsed);
+        tune_with(job, &mut Instruments { memory: &memory, ..instruments }, &mut |_| {}).unwrap()
     };
     let without_room = |outcome: &TuneOutcome| {
         let left_out = outcome.candidates.iter().filter(|it| it.standing == Standing::DoesNotFit);
@@ -384,12 +372,7 @@ fn a_sweep_measures_everything_and_holds_the_choice_against_the_best() {
         Ok(measurement)
     };
     let elapsed = || clock.get();
-    let mut instruments = Instruments {
-        measure: &mut measure,
-        memory: &|_| Ok(None),
-        elapsed: &elapsed,
-        is_stopped: &|| false,
-    };
+    let mut instruments = instruments(&mut measure, &elapsed);
     let half_a_second = Duration::from_millis(500);
     // One stream of two threads at batch 8 has 285 of 380 inferences/s.
     let choice = Configuration { batch_size: 8, threads_per_stream: 2, ..Configuration::default() };
@@ -410,12 +393,9 @@ fn a_sweep_measures_everything_and_holds_the_choice_against_the_best() {
 fn a_sweep_leaves_out_what_has_no_room() {
     let folder = Folder::new("run-sweep-room");
     let mut machine = Machine::new(14);
-    let mut instruments = Instruments {
-        measure: &mut |trial| Ok(machine.measure(trial)),
-        memory: &memory(100),
-        elapsed: &|| Duration::ZERO,
-        is_stopped: &|| false,
-    };
+    let (memory, mut measure) = (memory(100), |trial: &Trial| Ok(machine.measure(trial)));
+    let instruments = instruments(&mut measure, &|| Duration::ZERO);
+    let mut instruments = Instruments { memory: &memory, ..instruments };
     let choice = Configuration::default();
     let sweep = sweep_with(&job(&folder), choice, Duration::from_millis(500), &mut instruments).unwrap();
     assert!(sweep.points.iter().all(|point| point.failure.is_none()), "{sweep:?}");
@@ -510,12 +490,7 @@ fn a_guided_search_that_was_killed_asks_for_what_it_would_have_asked_for() {
         asked.set(asked.get().or(Some(trial.configuration)));
         Err(Error::Interrupted)
     };
-    let mut instruments = Instruments {
-        measure: &mut measure,
-        memory: &|_| Ok(None),
-        elapsed: &|| Duration::ZERO,
-        is_stopped: &|| false,
-    };
+    let mut instruments = instruments(&mut measure, &|| Duration::ZERO);
     let resumed = TuneJob { earlier: Earlier::Resume, ..simulated_job(&workload, &folder) };
     let outcome = tune_with(&resumed, &mut instruments, &mut |_| {}).unwrap();
     assert_eq!(outcome.ending, Ending::Interrupted);
