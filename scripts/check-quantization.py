@@ -2,7 +2,7 @@
 """Quantises real models to INT8 and holds the results against ONNX Runtime's own quantisation.
 
 Usage: check-quantization.py [--method minmax|entropy|percentile] [--thalweg PATH] [--tensorrt-dir DIR] [--samples N]
-                             [--held-out N] [--seed N] [--least N] [--quick]
+                             [--held-out N] [--seed N] [--least N] [--quick] [--modelopt-python PATH]
                              [--keep DIR] [NAME...]
 Needs: pip install numpy onnx onnxruntime pillow; the models of scripts/fetch-models.py; cargo build --release
 
@@ -12,10 +12,11 @@ symmetric, weights per channel, by the same method; checks ours with `onnx.check
 without optimisations, so that Q and DQ round and nothing else differs; and compares with the original by the cosine of
 the worst output: its mean over the samples, and in brackets that of the worst sample. Ours is there with the first and last
 layers in FP32, without the correction of biases, with everything quantised that ONNX Runtime quantises of them, and by our own default method; theirs with all
-operators that it quantises, and with those alone that we do. With --tensorrt-dir it says whether TensorRT builds ours.
-Processor time and memory are those of the whole process, ours and theirs by the same method. Prints a table in Markdown and
-exits with 1 where fewer than --least models are at least as good as the better of theirs by the same method, or where none
-could be compared; a model that theirs cannot quantise is no case.
+operators that it quantises, and with those alone that we do. With --modelopt-python, the Python of an environment with
+nvidia-modelopt[onnx], its result by the same method stands there too. With --tensorrt-dir it says whether TensorRT builds ours.
+Processor time and memory are those of the whole process, all by the same method; theirs is with all operators. Prints a table in Markdown, a row as
+soon as it is known, and exits with 1 where fewer than --least models are at least as good as the better of ONNX Runtime's by the same method, or where
+none could be compared; a model that theirs cannot quantise is no case. modelopt is counted, and decides nothing.
 """
 
 import argparse
@@ -69,7 +70,7 @@ class Check:
     model: str
     ours: dict = field(default_factory=dict)
     theirs: dict = field(default_factory=dict)
-    nodes: str = ""
+    modelopt: Quantized | None = None
     builds: str = "not tried"
 
     def best_of_theirs(self):
@@ -77,10 +78,20 @@ class Check:
 
     def verdict(self):
         """Ours against the better of theirs, by the same method."""
-        best = self.best_of_theirs()
-        if best != best:
+        return self.beside(self.best_of_theirs())
+
+    def verdict_on_modelopt(self):
+        return self.beside(self.modelopt.cosine)
+
+    def beside(self, other):
+        if other != other:
             return "no case"
-        return "at least as good" if self.ours[SAME].cosine >= best else "worse"
+        return "at least as good" if self.ours[SAME].cosine >= other else "worse"
+
+    def problems(self):
+        """What failed, by the tool's name."""
+        results = {**self.ours, **self.theirs, "modelopt, {}": self.modelopt or Quantized()}
+        return {name: result.problem for name, result in results.items() if result.problem}
 
 
 # Runs a command and says what it took. A process of its own, and a small one: until it starts the command, a child has
@@ -141,6 +152,11 @@ def file_of(row, tool, name, folder):
     return folder / f"{row['name']}.{tool}-{name.format('same').replace(', ', '-').replace(' ', '-')}.onnx"
 
 
+def script(tool):
+    """What runs another tool in a process of its own."""
+    return Path(__file__).with_name(f"quantize_{tool}.py")
+
+
 def check(row, arguments, folder):
     """One model."""
     line = Check(row["name"])
@@ -158,15 +174,16 @@ def check(row, arguments, folder):
             onnx.checker.check_model(str(path), full_check=True)
     for name, options in THEIRS.items():
         path = file_of(row, "theirs", name, folder)
-        script = Path(__file__).with_name("quantize_onnxruntime.py")
         options = [option.format(arguments.method) for option in options]
-        command = [sys.executable, script, models.path(row), path, calibration, *options]
+        command = [sys.executable, script("onnxruntime"), models.path(row), path, calibration, *options]
         line.theirs[name] = quantized(command, path, expected, held_out)
+    if arguments.modelopt_python:
+        path = file_of(row, "modelopt", SAME, folder)
+        command = [arguments.modelopt_python, script("modelopt"), models.path(row), path, calibration]
+        line.modelopt = quantized([*command, f"--method={arguments.method}"], path, expected, held_out)
     if arguments.tensorrt_dir:
         line.builds = build(row, line, arguments, folder)
-    # A long run that is ended early has said something by then.
-    same, best = line.ours[SAME].cosine, line.best_of_theirs()
-    print(f"{line.model}: {same:.5f} beside {best:.5f}, {line.verdict()}", file=sys.stderr)
+    print_row(line, arguments.method)
     return line
 
 
@@ -182,23 +199,38 @@ def build(row, line, arguments, folder):
 
 
 def shown(result):
-    return f"{result.cosine:.5f} ({result.worst:.3f})" if not result.problem else "fails"
+    """The cosines, or the beginning of the reason why there are none; the whole of it goes to standard error."""
+    if result.problem:
+        return f"fails: {result.problem[:60]}".replace("|", "/")
+    return f"{result.cosine:.5f} ({result.worst:.3f})"
 
 
-def print_table(lines, method):
-    heads = [f"ours, {name.format(method)}" for name in lines[0].ours] + [f"ONNX Runtime, {name.format(method)}" for name in THEIRS]
-    heads += ["its way", "s, ours", "s, theirs", "MB, ours", "MB, theirs"]
-    print("| model | " + " | ".join(heads) + " | TensorRT builds | |")
-    print("| --- |" + " ---: |" * len(heads) + " --- | --- |")
-    for line in lines:
-        cells = [shown(result) for result in line.ours.values()] + [shown(line.theirs[name]) for name in THEIRS]
-        mine, other = line.ours[SAME], line.theirs[SAME]
-        cells += [other.way, f"{mine.seconds:.1f}", f"{other.seconds:.1f}", f"{mine.megabytes:.0f}", f"{other.megabytes:.0f}"]
-        print(f"| {line.model} | {' | '.join(cells)} | {line.builds} | {line.verdict()} |")
-    for line in lines:
-        for name, result in {**line.ours, **line.theirs}.items():
-            if result.problem:
-                print(f"{line.model}, {name.format(method)}: {result.problem}", file=sys.stderr)
+def print_head(arguments):
+    method, tools = arguments.method, ["ours", "theirs"]
+    heads = [f"ours, {name.format(method)}" for name in variants(arguments)]
+    heads += [f"ONNX Runtime, {name.format(method)}" for name in THEIRS] + ["its way"]
+    verdicts = ["beside ONNX Runtime"]
+    if arguments.modelopt_python:
+        heads.append(f"modelopt, {method}")
+        tools.append("modelopt")
+        verdicts.append("beside modelopt")
+    heads += [f"{unit}, {tool}" for unit in ("s", "MB") for tool in tools]
+    print(f"| model | {' | '.join(heads)} | TensorRT builds | {' | '.join(verdicts)} |")
+    print("| --- |" + " ---: |" * len(heads) + " --- |" * (1 + len(verdicts)), flush=True)
+
+
+def print_row(line, method):
+    cells = [shown(result) for result in [*line.ours.values(), *line.theirs.values()]]
+    tools, verdicts = [line.ours[SAME], line.theirs[SAME]], [line.verdict()]
+    cells.append(tools[-1].way)
+    if line.modelopt:
+        cells.append(shown(line.modelopt))
+        tools.append(line.modelopt)
+        verdicts.append(line.verdict_on_modelopt())
+    cells += [f"{tool.seconds:.1f}" for tool in tools] + [f"{tool.megabytes:.0f}" for tool in tools]
+    print(f"| {' | '.join([line.model, *cells, line.builds, *verdicts])} |", flush=True)
+    for name, problem in line.problems().items():
+        print(f"{line.model}, {name.format(method)}: {problem}", file=sys.stderr)
 
 
 def parse_arguments():
@@ -212,8 +244,17 @@ def parse_arguments():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="leave out ours but that which is judged")
     parser.add_argument("--least", type=int, help="models that must be at least as good (default: 6, or all where fewer are checked)")
+    parser.add_argument("--modelopt-python", type=Path, metavar="PATH", help="a Python that has nvidia-modelopt")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep models and samples in this folder")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.modelopt_python and arguments.method == "percentile":
+        parser.error("modelopt has no percentile")
+    return arguments
+
+
+def counted(verdicts):
+    """How many are at least as good, and of how many."""
+    return verdicts.count("at least as good"), len(verdicts) - verdicts.count("no case")
 
 
 def is_enough(good, cases, least):
@@ -230,12 +271,14 @@ def is_enough(good, cases, least):
 def main():
     arguments = parse_arguments()
     arguments.names = arguments.names or [row["name"] for row in models.read_table() if row["samples"] != "-"]
+    print_head(arguments)
     lines = rounds.over(arguments, "thalweg-quantize-", check)
-    print_table(lines, arguments.method)
-    verdicts = [line.verdict() for line in lines]
-    good, cases = verdicts.count("at least as good"), len(lines) - verdicts.count("no case")
+    good, cases = counted([line.verdict() for line in lines])
     least = min(6, len(lines)) if arguments.least is None else arguments.least
     print(f"\n{good} of {cases} models are at least as close to FP32 as with ONNX Runtime, by {arguments.method} on both sides")
+    if arguments.modelopt_python:
+        good_too, cases_too = counted([line.verdict_on_modelopt() for line in lines])
+        print(f"{good_too} of {cases_too} as with modelopt")
     sys.exit(0 if is_enough(good, cases, least) else 1)
 
 
