@@ -9,14 +9,16 @@ Needs: pip install numpy onnx onnxruntime pillow; the models of scripts/fetch-mo
 For each model of scripts/models.tsv that has samples there, or those that are named: makes samples for calibration and
 others to compare on; quantises with `thalweg convert --precision int8` and with ONNX Runtime's quantize_static, both
 symmetric, weights per channel, by the same method; checks ours with `onnx.checker`; runs all in ONNX Runtime on the CPU
-without optimisations, so that Q and DQ round and nothing else differs; and compares with the original by the cosine of
-the worst output: its mean over the samples, and in brackets that of the worst sample. Ours is there with the first and last
-layers in FP32, without the correction of biases, with everything quantised that ONNX Runtime quantises of them, and by our own default method; theirs with all
-operators that it quantises, and with those alone that we do. With --modelopt-python, the Python of an environment with
-nvidia-modelopt[onnx], its result by the same method stands there too. With --tensorrt-dir it says whether TensorRT builds ours.
-Processor time and memory are those of the whole process, all by the same method; theirs is with all operators. Prints a table in Markdown, a row as
-soon as it is known, and exits with 1 where fewer than --least models are at least as good as the better of ONNX Runtime's by the same method, or where
-none could be compared; a model that theirs cannot quantise is no case. modelopt is counted, and decides nothing.
+without optimisations, so that Q and DQ round and nothing else differs; and compares with the original by the cosine of the
+worst output: its mean over the samples, and in brackets that of the worst sample. Ours is there with the first and last
+layers in FP32, without the correction of biases, with everything quantised that ONNX Runtime quantises of them, and by our
+own default method; theirs with all operators that it quantises, and with those alone that we do. With --modelopt-python,
+the Python of an environment with nvidia-modelopt[onnx], its result by the same method stands there too. Layers are those
+that read eight-bit numbers and weights: what a tool leaves in FP32 costs it no accuracy. With --tensorrt-dir it says
+whether TensorRT builds ours. Processor time and memory are those of the whole process, all by the same method; theirs is
+with all operators. Prints a table in Markdown, a row as soon as it is known, and exits with 1 where fewer than --least
+models are at least as good as the better of ONNX Runtime's by the same method, or where none could be compared; a model
+that theirs cannot quantise is no case. modelopt is counted, and decides nothing.
 """
 
 import argparse
@@ -59,6 +61,7 @@ class Quantized:
     worst: float = NOT_A_NUMBER
     seconds: float = NOT_A_NUMBER
     megabytes: float = NOT_A_NUMBER
+    layers: str = ""
     problem: str = ""
     way: str = ""
 
@@ -130,6 +133,14 @@ def cosines(path, expected, held_out):
     return every.mean(axis=0).min(), every.min()
 
 
+def layers(path):
+    """How many convolutions and matrix products read eight-bit numbers and weights, and how many there are."""
+    nodes = onnx.load(path).graph.node
+    dequantized = {name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output}
+    every = [node for node in nodes if node.op_type in OPERATORS]
+    return f"{sum(dequantized.issuperset(node.input[:2]) for node in every)}/{len(every)}"
+
+
 def quantized(command, path, expected, held_out):
     """Runs a tool and compares what it made."""
     seconds, megabytes, problem, wrote = timed(command)
@@ -137,6 +148,7 @@ def quantized(command, path, expected, held_out):
     if not problem:
         try:
             result.cosine, result.worst = cosines(path, expected, held_out)
+            result.layers = layers(path)
         except Exception as failure:  # the runtime's own kinds
             result.problem = str(failure).splitlines()[0]
     return result
@@ -214,7 +226,7 @@ def print_head(arguments):
         heads.append(f"modelopt, {method}")
         tools.append("modelopt")
         verdicts.append("beside modelopt")
-    heads += [f"{unit}, {tool}" for unit in ("s", "MB") for tool in tools]
+    heads += [f"{unit}, {tool}" for unit in ("layers", "s", "MB") for tool in tools]
     print(f"| model | {' | '.join(heads)} | TensorRT builds | {' | '.join(verdicts)} |")
     print("| --- |" + " ---: |" * len(heads) + " --- |" * (1 + len(verdicts)), flush=True)
 
@@ -227,7 +239,8 @@ def print_row(line, method):
         cells.append(shown(line.modelopt))
         tools.append(line.modelopt)
         verdicts.append(line.verdict_on_modelopt())
-    cells += [f"{tool.seconds:.1f}" for tool in tools] + [f"{tool.megabytes:.0f}" for tool in tools]
+    cells += [tool.layers for tool in tools] + [f"{tool.seconds:.1f}" for tool in tools]
+    cells += [f"{tool.megabytes:.0f}" for tool in tools]
     print(f"| {' | '.join([line.model, *cells, line.builds, *verdicts])} |", flush=True)
     for name, problem in line.problems().items():
         print(f"{line.model}, {name.format(method)}: {problem}", file=sys.stderr)
