@@ -233,6 +233,60 @@ fn a_dropped_reservation_gives_its_room_back() {
 }
 
 #[test]
+fn who_has_read_a_slot_fills_it_again_without_asking() {
+    let configuration = Configuration { streams: 2, depth: 2, batch_size: 4, ..Configuration::default() };
+    let pool = start(Doubler::new(4), configuration);
+    let (producer, mut responses) = (pool.producer(), pool.responses(Order::Completion));
+    (0..4).for_each(|i| {
+        send(&producer, 4, i as f32);
+    });
+    let mut answered = BTreeSet::new();
+    for i in 4..400 {
+        let response = responses.next().expect("a response");
+        assert_doubled(&response);
+        assert!(answered.insert(response.sequence()));
+        let slot = response.slot();
+        let mut room = producer.refill(response).expect("nobody else wants it");
+        assert_eq!((room.slot(), room.samples()), (slot, 0..4));
+        room.input_as::<f32>("x").expect("the input exists").fill(i as f32);
+        room.commit((i as f32).to_bits().into());
+    }
+    pool.stop().expect("the pool stops");
+    answered.extend(responses.map(|response| response.sequence()));
+    assert_eq!(answered, (0..400).collect());
+}
+
+#[test]
+fn a_slot_that_others_read_or_wait_for_goes_home() {
+    let configuration = Configuration {
+        batch_size: 2,
+        depth: 1,
+        batching_delay: Nanos::from_seconds(5.0),
+        ..Configuration::default()
+    };
+    let pool = start(Doubler::new(2), configuration);
+    let (producer, mut responses) = (pool.producer(), pool.responses(Order::Completion));
+    (0..2).for_each(|i| {
+        send(&producer, 1, i as f32);
+    });
+    let shared: Vec<_> = responses.by_ref().take(2).collect();
+    assert!(shared.into_iter().all(|response| producer.refill(response).is_none()), "two requests shared it");
+
+    send(&producer, 2, 5.0);
+    let response = responses.next().expect("a response");
+    let waiting = producer.request(2).expect("it may wait");
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(waiting.try_take().is_none() && producer.refill(response).is_none(), "somebody waits for it");
+    drop(waiting.wait().expect("who waits gets it"));
+
+    send(&producer, 2, 6.0);
+    let response = responses.next().expect("a response");
+    drop(producer.refill(response).expect("nobody else wants it"));
+    send(&producer, 2, 7.0);
+    assert_doubled(&responses.next().expect("what was given up again is free"));
+}
+
+#[test]
 fn room_that_was_asked_for_and_never_fetched_comes_back() {
     let pool = start(Doubler::new(1), Configuration { depth: 1, ..Configuration::default() });
     let producer = pool.producer();

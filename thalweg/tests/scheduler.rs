@@ -209,6 +209,40 @@ fn stopping_flushes_open_slots_and_waits_for_those_being_filled() {
     assert_eq!(step(&mut scheduler, 5, completed(0)), [Action::Deliver { slot: 0 }, Action::Finish]);
 }
 
+#[test]
+fn a_reader_that_fills_the_slot_again_keeps_it_and_it_counts_as_being_filled() {
+    let mut scheduler = Scheduler::new(SchedulerSpec { depth: 1, ..spec() });
+    step(&mut scheduler, 0, reserve(0, 4));
+    step(&mut scheduler, 0, commit(0, 4));
+    step(&mut scheduler, 10, completed(0));
+    assert_eq!(starving(&scheduler, 20), (0, 0), "its reader has the only slot");
+    assert_eq!(step(&mut scheduler, 20, Event::Refill { slot: 0 }), []);
+    assert_eq!(starving(&scheduler, 30), (1, 10), "what is being filled cannot run");
+    assert_eq!(step(&mut scheduler, 30, reserve(1, 4)), [], "nobody else gets it");
+    assert_eq!(step(&mut scheduler, 40, commit(0, 4)), [enqueue(0, 4)]);
+    step(&mut scheduler, 50, completed(0));
+    step(&mut scheduler, 50, Event::Refill { slot: 0 });
+    assert_eq!(
+        step(&mut scheduler, 60, Event::Abandon { slot: 0 }),
+        [grant(1, 0, 0)],
+        "until it gives it up"
+    );
+}
+
+#[test]
+fn stopping_waits_for_a_slot_that_its_reader_fills_again() {
+    let mut scheduler = Scheduler::new(spec());
+    step(&mut scheduler, 0, reserve(0, 4));
+    step(&mut scheduler, 0, reserve(1, 4));
+    step(&mut scheduler, 0, commit(0, 4));
+    step(&mut scheduler, 1, completed(0));
+    step(&mut scheduler, 1, Event::Refill { slot: 0 });
+    assert_eq!(step(&mut scheduler, 2, Event::Stop), []);
+    assert_eq!(step(&mut scheduler, 3, Event::Abandon { slot: 1 }), []);
+    assert_eq!(step(&mut scheduler, 4, commit(0, 4)), [enqueue(0, 4)]);
+    assert_eq!(step(&mut scheduler, 5, completed(0)), [Action::Deliver { slot: 0 }, Action::Finish]);
+}
+
 /// The tickets in each slot, by what happens to the slot.
 type Places = BTreeMap<usize, Vec<u64>>;
 
@@ -310,6 +344,16 @@ impl World {
         self.feed(Event::Release { slot });
     }
 
+    fn refill(&mut self, slot: usize, samples: usize) {
+        for ticket in self.delivered.remove(&slot).expect("the caller picked it") {
+            self.answer(ticket);
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.filling.insert(slot, (ticket, samples));
+        self.feed(Event::Refill { slot });
+    }
+
     /// One random thing that may happen now.
     fn stir(&mut self, random: &mut impl FnMut(usize) -> usize) {
         self.now += random(40) as u64;
@@ -324,7 +368,10 @@ impl World {
                 let executor_is_lost = random(200) == 0;
                 self.feed(Event::Completed { slot: in_flight[random(in_flight.len())], executor_is_lost });
             }
-            15..19 if !delivered.is_empty() => self.release(delivered[random(delivered.len())]),
+            15..18 if !delivered.is_empty() => self.release(delivered[random(delivered.len())]),
+            18 if !delivered.is_empty() => {
+                self.refill(delivered[random(delivered.len())], 1 + random(self.spec.batch_size));
+            }
             _ => self.feed(Event::Tick),
         }
     }

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
-use super::feed::{Asking, Feed};
+use super::feed::{Feed, Permit};
 use super::host_use::HostUse;
 use super::observation::{Observation, Situation};
 use super::{Arrival, Feeding, Load, Measurement, Workload, virtual_run};
 use crate::backend::{Observer, PlantedFault, Transfers};
 use crate::error::{Error, Result};
-use crate::pool::{Configuration, ExecutionPool, NoResponse, Order};
-use crate::units::Clock;
+use crate::pool::{Configuration, ExecutionPool, NoResponse, Order, Producer, Response};
+use crate::units::{Clock, Nanos};
 
 /// How often a measurement looks whether it was stopped.
 const STOP_CHECK: Duration = Duration::from_millis(50);
@@ -141,12 +141,15 @@ impl Experiment<'_> {
         // Each outstanding request has one at most, so there is always room.
         let (permit, permits) = bounded(self.load.outstanding().unwrap_or(0) + 1);
         let (producer, load, inputs) = (pool.producer(), self.load, &self.workload.inputs);
-        let (feeding, asking) = (self.feeding(), self.asking());
-        let preparation = PlantedFault::preparation(self.configuration.fault);
-        let sender = Feed { producer, load, feeding, preparation, inputs, clock, asking, permits };
+        let (feeding, refilling) = (self.feeding(), self.refilling());
+        let refiller = pool.producer();
+        let preparation = self.preparation();
+        let sender = Feed { producer, load, feeding, preparation, inputs, clock, permits };
         let fed = std::thread::scope(|scope| {
-            let sender = scope.spawn(|| sender.run());
-            let observed = read(&mut observation, &pool, permit, &|| sender.is_finished(), stop);
+            // It takes the permits along, and drops those that are left over: the pool waits for the room that they have.
+            let sender = scope.spawn(move || sender.run());
+            let next = Next { permit, refiller, refilling };
+            let observed = read(&mut observation, &pool, next, &|| sender.is_finished(), stop);
             // Stopping refuses the request that the sender may be waiting with, so it ends.
             let stopped = pool.stop();
             let sent = sender.join().map_err(|_| Error::Bug("the sending thread panicked".to_owned()))?;
@@ -170,14 +173,52 @@ impl Experiment<'_> {
         }
     }
 
-    /// When a single sender asks for room: before it is needed, so that the submitter has the next request while it
-    /// enqueues one. Only where every slot is wanted: else it would get room on a busy stream while another one is about
-    /// to be idle. Not where requests share a slot, which would wait for it, nor where it would ask one submitter and the
-    /// other has room first.
-    fn asking(&self) -> Asking {
-        let Configuration { batch_size, submitters, .. } = self.configuration;
-        let is_whole = self.load.samples_per_request == batch_size;
-        if self.fills_every_slot() && is_whole && submitters == 1 { Asking::Early } else { Asking::AtNeed }
+    fn preparation(&self) -> Nanos {
+        PlantedFault::preparation(self.configuration.fault)
+    }
+
+    /// Slots are kept where every one is wanted: else a request would go to a busy stream while another one is idle.
+    fn refilling(&self) -> Refilling {
+        let is_whole = self.load.samples_per_request == self.configuration.batch_size;
+        match (self.fills_every_slot() && is_whole, self.feeding()) {
+            (false, _) => Refilling::Never,
+            // A planted fault has its senders prepare something for each request.
+            (true, Feeding::Resident) if self.preparation() == Nanos::ZERO => Refilling::AsItIs,
+            (true, _) => Refilling::BySender,
+        }
+    }
+}
+
+/// Whether a slot whose outputs were read takes the next request of a closed loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refilling {
+    /// It goes home.
+    Never,
+    /// A sender fills it.
+    BySender,
+    /// It runs again with the inputs that it has.
+    AsItIs,
+}
+
+/// What follows a response.
+struct Next {
+    permit: Sender<Permit>,
+    refiller: Producer,
+    refilling: Refilling,
+}
+
+impl Next {
+    /// Lets another request take the place of one in a closed loop. A sender that is gone sends nothing any more.
+    fn follow(&self, response: Response) {
+        let sample = response.tag();
+        let room = if self.refilling == Refilling::Never { None } else { self.refiller.refill(response) };
+        match room {
+            Some(room) if self.refilling == Refilling::AsItIs => {
+                room.commit(sample);
+            }
+            Some(room) => drop(self.permit.send(Permit::Room(room))),
+            None => drop(self.permit.send(Permit::Ask)),
+        }
     }
 }
 
@@ -190,30 +231,31 @@ fn situation(pool: &ExecutionPool) -> Situation {
 fn read(
     observation: &mut Observation<'_>,
     pool: &ExecutionPool,
-    permit: Sender<()>,
+    next: Next,
     sender_is_gone: &dyn Fn() -> bool,
     stop: &StopSignal,
 ) -> Result<()> {
     let mut responses = pool.responses(Order::Completion);
     let outstanding = observation.outstanding();
-    // The sender lives as long as we do not drop `permit`.
+    // The sender lives as long as we do not drop what comes next.
     for _ in 0..outstanding.unwrap_or(0) {
-        let _ = permit.send(());
+        let _ = next.permit.send(Permit::Ask);
     }
     while !observation.is_complete() && !stop.is_requested() {
-        match responses.next_within(STOP_CHECK) {
-            Ok(response) => observation.take(&response, &|| situation(pool))?,
+        let response = match responses.next_within(STOP_CHECK) {
+            Ok(response) => response,
             Err(NoResponse::Yet) if sender_is_gone() => break,
             Err(NoResponse::Yet) => continue,
             Err(NoResponse::Ever) => break,
-        }
+        };
+        observation.take(&response, &|| situation(pool))?;
         if outstanding.is_some() {
-            let _ = permit.send(());
+            next.follow(response);
         }
         observation.note_clock();
     }
     observation.end(situation(pool));
-    drop(permit);
+    drop(next);
     // Whatever still runs is left to the pool's stop.
     Ok(())
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{Load, SampleSet};
 use crate::backend::{DeviceSpec, SlotId};
 use crate::error::{Error, Result};
-use crate::pool::{Producer, Reservation, RoomRequest};
+use crate::pool::{Producer, Reservation};
 use crate::units::{Clock, Nanos};
 
 /// Threads that copy for a device of its own memory, where there are cores enough. Eight reach about 50 GB/s, as
@@ -98,13 +98,13 @@ impl FeedSummary {
     }
 }
 
-/// When a single sender asks for the room of its next request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asking {
-    /// Once there is something to send.
-    AtNeed,
-    /// Before the request before is committed: a submitter answers nobody while it enqueues that.
-    Early,
+/// Leave to send one request.
+pub(super) enum Permit {
+    /// Its sender asks the pool for room.
+    Ask,
+    /// It has room: the slot whose outputs have just been read. A submitter answers nobody while it enqueues, so this saves
+    /// the sender the wait for it.
+    Room(Reservation),
 }
 
 /// What the sending thread needs.
@@ -116,18 +116,17 @@ pub(super) struct Feed<'a> {
     pub preparation: Nanos,
     pub inputs: &'a SampleSet,
     pub clock: Clock,
-    pub asking: Asking,
-    /// One message per request that may be sent; disconnected at the end.
-    pub permits: Receiver<()>,
+    /// One for each request that may be sent; disconnected at the end.
+    pub permits: Receiver<Permit>,
 }
 
 impl Feed<'_> {
-    /// Sends requests until the measurement ends.
-    pub fn run(&self) -> Result<FeedSummary> {
+    /// Sends requests until the measurement ends, and gives back whatever room it has been given then.
+    pub fn run(self) -> Result<FeedSummary> {
         let schedule = Schedule::of(&self.load, self.clock.now());
         let request_bytes = self.inputs.byte_count() * self.load.samples_per_request;
         let filled = match self.feeding {
-            Feeding::Copy { threads: 1 } => self.send(&schedule, Filler::serial(self.inputs), self.asking)?,
+            Feeding::Copy { threads: 1 } => self.send(&schedule, Filler::serial(self.inputs))?,
             Feeding::Copy { threads } if request_bytes <= ONE_THREADS_BYTES => {
                 self.send_side_by_side(&schedule, self.useful_senders(threads))?
             }
@@ -139,9 +138,9 @@ impl Feed<'_> {
                     .map_err(|error| {
                         Error::io("start", "the copying threads")(std::io::Error::other(error))
                     })?;
-                pool.install(|| self.send(&schedule, Filler::parallel(self.inputs), self.asking))?
+                pool.install(|| self.send(&schedule, Filler::parallel(self.inputs)))?
             }
-            Feeding::Resident => self.send(&schedule, Filler::resident(self.inputs), self.asking)?,
+            Feeding::Resident => self.send(&schedule, Filler::resident(self.inputs))?,
         };
         Ok(filled.summary(self.feeding))
     }
@@ -152,10 +151,9 @@ impl Feed<'_> {
     }
 
     /// On threads of their own, since one could not even keep up with the messages: about 10,000 requests a second.
-    /// Each asks for room once it may send: room that one got before another one's turn would lie idle.
     fn send_side_by_side(&self, schedule: &Schedule, senders: usize) -> Result<Filled> {
         let all = std::thread::scope(|scope| {
-            let send = || self.send(schedule, Filler::serial(self.inputs), Asking::AtNeed);
+            let send = || self.send(schedule, Filler::serial(self.inputs));
             let threads: Vec<_> = (0..senders).map(|_| scope.spawn(send)).collect();
             let joined = threads.into_iter().map(|thread| {
                 thread.join().map_err(|_| Error::Bug("a sending thread panicked".to_owned()))?
@@ -173,19 +171,21 @@ impl Feed<'_> {
         })
     }
 
-    /// Sends what of the schedule nobody else does.
-    fn send(&self, schedule: &Schedule, mut filler: Filler<'_>, asking: Asking) -> Result<Filled> {
+    /// Sends what of the schedule nobody else does. Who has no room asks for it once it may send: room that one got
+    /// before another one's turn would lie idle.
+    fn send(&self, schedule: &Schedule, mut filler: Filler<'_>) -> Result<Filled> {
         let mut filled = Filled { senders: 1, ..Filled::default() };
-        let ask = || self.producer.request(self.load.samples_per_request);
-        let mut asked = (asking != Asking::AtNeed).then(ask);
-        while let Some(intended) = self.next_send(schedule) {
+        while let Some((intended, permit)) = self.next_send(schedule) {
             filled.preparing += self.prepare();
-            let mut reservation = match asked.take().unwrap_or_else(ask).and_then(RoomRequest::wait) {
+            let room = match permit {
+                Permit::Ask => self.producer.reserve(self.load.samples_per_request),
+                Permit::Room(reservation) => Ok(reservation),
+            };
+            let mut reservation = match room {
                 // The streams may be gone; what they failed with is on its way to the observer.
                 Err(Error::Stopped | Error::NoExecutor { .. }) => break,
                 other => other?,
             };
-            asked = (asking == Asking::Early).then(ask);
             let first_sample = schedule.next_request() * self.load.samples_per_request % self.inputs.count();
             let began = self.clock.now();
             let in_slot = filler.fill(&mut reservation, first_sample, &mut filled.bytes);
@@ -207,13 +207,16 @@ impl Feed<'_> {
     }
 
     /// When the next request is meant to be sent, once that time has come; `None` at the end.
-    fn next_send(&self, schedule: &Schedule) -> Option<Nanos> {
+    fn next_send(&self, schedule: &Schedule) -> Option<(Nanos, Permit)> {
         let Some(due) = schedule.next_time() else {
-            return self.permits.recv().is_ok().then(|| self.clock.now());
+            return self.permits.recv().ok().map(|permit| (self.clock.now(), permit));
         };
         let patience: Duration = (due - self.clock.now()).to_duration();
-        let is_over = self.permits.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected);
-        (!is_over).then_some(due)
+        match self.permits.recv_timeout(patience) {
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => Some((due, Permit::Ask)),
+            Ok(permit) => Some((due, permit)),
+        }
     }
 }
 
@@ -342,14 +345,13 @@ mod tests {
                 preparation: Nanos::ZERO,
                 inputs: &workload.inputs,
                 clock,
-                asking: Asking::Early,
                 permits,
             };
             std::thread::scope(|scope| {
                 let sender = scope.spawn(|| feed.run());
                 // All of them wait before one of them may send.
                 std::thread::sleep(Duration::from_millis(20));
-                (0..slots).for_each(|_| permit.send(()).unwrap());
+                (0..slots).for_each(|_| permit.send(Permit::Ask).unwrap());
                 let mut responses = pool.responses(Order::Completion);
                 let patience = Duration::from_secs(20);
                 let answered: Vec<_> = (0..slots).map(|_| responses.next_within(patience).is_ok()).collect();

@@ -9,7 +9,7 @@
 //!
 //! A [`Producer`] asks for room in a slot, fills it in place on its own thread and commits it. The
 //! [`scheduler`] decides which slot, and when it runs. Outputs are read in place too: a [`Response`]
-//! holds its slot until it is dropped.
+//! holds its slot until it is dropped, or until its reader [fills it again](Producer::refill).
 //!
 //! # No contended lock on the hot path
 //! Each submitter owns its scheduler, executors and slots; slots travel by value through channels
@@ -163,16 +163,15 @@ impl Parts {
         for share in shares(executors, configuration.submitters) {
             let (address, inbox) = bounded(most_outstanding + INBOX_PER_SLOT * slot_count + INBOX_SLACK);
             let life = Arc::new(());
-            let outstanding = Arc::new(AtomicUsize::new(0));
-            let sender = address.clone();
-            let outstanding_too = Arc::clone(&outstanding);
+            let (outstanding, waiting) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
             addresses.push(SubmitterAddress {
-                sender,
-                outstanding: outstanding_too,
+                sender: address.clone(),
+                outstanding: Arc::clone(&outstanding),
+                waiting: Arc::clone(&waiting),
                 life: Arc::downgrade(&life),
             });
             let (responses, clock) = (response_sender.clone(), clock.clone());
-            let links = Links { inbox, address, responses, outstanding, life, clock };
+            let links = Links { inbox, address, responses, outstanding, waiting, life, clock };
             let spec = scheduler_spec(configuration, &signature, share.len());
             let executor_count = share.len();
             let shape = SubmitterSpec {

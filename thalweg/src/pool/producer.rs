@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytemuck::Pod;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::response::Response;
 use super::scheduler::Refusal;
 use super::state::PoolState;
 use super::submitter::Message;
@@ -55,6 +56,8 @@ pub(super) struct Request {
 pub(super) struct SubmitterAddress {
     pub(super) sender: Sender<Message>,
     pub(super) outstanding: Arc<AtomicUsize>,
+    /// Requests that wait for room there.
+    pub(super) waiting: Arc<AtomicUsize>,
     /// Of something that it has as long as it lives.
     pub(super) life: Weak<()>,
 }
@@ -170,6 +173,27 @@ impl Producer {
             life,
             entrance: Arc::clone(entrance),
         })
+    }
+
+    /// Room in the slot that a response was in, at once and without a way to the submitter and back: whoever has read its
+    /// outputs has the slot already. The inputs are as they were, so what stays the same need not be written again.
+    ///
+    /// `None`, and the slot goes home as if the response had been dropped, where its request had not the whole slot, other
+    /// requests wait for room, or its stream is lost. A request that is committed while the pool is being stopped may get no
+    /// answer.
+    pub fn refill(&self, response: Response) -> Option<Reservation> {
+        let samples = 0..self.entrance.batch_size;
+        let mut submitters = self.entrance.submitters.iter();
+        let submitter = submitters.find(|it| response.is_from(&it.sender))?;
+        let may_stay = response.samples() == samples
+            && !response.has_lost_its_stream()
+            && submitter.waiting.load(Ordering::Relaxed) == 0;
+        let (slot, shell) = may_stay.then(|| response.into_slot()).flatten()?;
+        submitter.outstanding.fetch_add(1, Ordering::Relaxed);
+        // Where the submitter is gone, so is the pool.
+        submitter.sender.send(Message::Refill { id: slot.id, shell }).ok()?;
+        let granted = Granted::new(slot, 0, submitter.sender.clone());
+        Some(Reservation { granted, samples, entrance: Arc::clone(&self.entrance) })
     }
 
     fn least_busy(&self) -> &SubmitterAddress {

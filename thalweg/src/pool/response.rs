@@ -83,6 +83,21 @@ impl Response {
         self.execution.as_ref().expect("bug: it leaves when the response is dropped")
     }
 
+    /// Whether it ran on an executor of this submitter.
+    pub(super) fn is_from(&self, submitter: &Sender<Message>) -> bool {
+        self.execution().submitter.same_channel(submitter)
+    }
+
+    /// The slot, and the memory for its next execution; `None`, and gives up its share, where others have one too.
+    pub(super) fn into_slot(mut self) -> Option<(Slot, Arc<Execution>)> {
+        let mut execution = self.execution.take()?;
+        let Some(slot) = Arc::get_mut(&mut execution).and_then(|last| last.slot.take()) else {
+            Execution::let_go(execution);
+            return None;
+        };
+        Some((slot, execution))
+    }
+
     /// The request's place in the order of submission.
     pub fn sequence(&self) -> u64 {
         self.request.sequence

@@ -7,7 +7,8 @@
 //! # Life of a slot
 //! `Free` -> `Filling` (a producer writes its samples) -> `Open` (not full, waits for more samples until
 //! its deadline) -> `Filling` ... -> `InFlight` (the device runs it) -> `Delivered` (consumers read the
-//! outputs) -> `Free`. A slot of an executor that was lost ends as `Retired`.
+//! outputs) -> `Free`. A consumer that is a producer too goes from `Delivered` to `Filling` at once, where nobody waits
+//! for room. A slot of an executor that was lost ends as `Retired`.
 
 #[cfg(test)]
 pub(crate) mod faults;
@@ -71,6 +72,11 @@ pub enum Event {
     },
     /// The last consumer of an execution's outputs is done.
     Release {
+        /// The slot.
+        slot: SlotNumber,
+    },
+    /// The last consumer of an execution's outputs keeps the slot and fills it again.
+    Refill {
         /// The slot.
         slot: SlotNumber,
     },
@@ -207,6 +213,7 @@ impl Scheduler {
             Event::Abandon { slot } => self.abandon(slot),
             Event::Completed { slot, executor_is_lost } => self.complete(slot, executor_is_lost, actions),
             Event::Release { slot } => self.release(slot),
+            Event::Refill { slot } => self.refill(slot),
             Event::Tick => {}
             Event::Stop => self.is_stopping = true,
         }
@@ -297,9 +304,18 @@ impl Scheduler {
     }
 
     fn release(&mut self, slot: SlotNumber) {
-        assert_eq!(self.slots[slot], SlotState::Delivered, "bug: release of slot {slot}");
-        self.executors[slot / self.spec.depth].delivered_slots -= 1;
+        self.take_back(slot);
         self.free(slot);
+    }
+
+    fn refill(&mut self, slot: SlotNumber) {
+        self.take_back(slot);
+        self.begin_filling(slot, 0, None);
+    }
+
+    fn take_back(&mut self, slot: SlotNumber) {
+        assert_eq!(self.slots[slot], SlotState::Delivered, "bug: slot {slot} is with nobody who reads it");
+        self.executors[slot / self.spec.depth].delivered_slots -= 1;
     }
 
     /// A lost executor's free slots are never used again. The others end as they would: the executor
@@ -362,20 +378,23 @@ impl Scheduler {
     }
 
     fn grant(&mut self, request: Waiting, slot: SlotNumber, actions: &mut Vec<Action>) {
-        let executor = &mut self.executors[slot / self.spec.depth];
         let (offset, deadline) = match self.slots[slot] {
             SlotState::Open { filled, deadline } => (filled, Some(deadline)),
-            _ => {
-                executor.busy_slots += 1;
-                (0, None)
-            }
+            _ => (0, None),
         };
         #[cfg(test)]
         let offset = faults::offset(offset);
+        self.begin_filling(slot, offset, deadline);
+        actions.push(Action::Grant { ticket: request.ticket, slot, offset });
+    }
+
+    /// From `filled` samples on; `deadline` is `None` where there are none yet.
+    fn begin_filling(&mut self, slot: SlotNumber, filled: usize, deadline: Option<Nanos>) {
+        let executor = &mut self.executors[slot / self.spec.depth];
+        executor.busy_slots += usize::from(deadline.is_none());
         self.grant_count += 1;
         executor.last_grant = self.grant_count;
-        self.slots[slot] = SlotState::Filling { filled: offset, deadline };
-        actions.push(Action::Grant { ticket: request.ticket, slot, offset });
+        self.slots[slot] = SlotState::Filling { filled, deadline };
     }
 
     /// An open slot starts when it is full, when its time is up, when the pool stops, or when somebody

@@ -39,6 +39,11 @@ pub(super) enum Message {
         /// The memory of the execution that was read.
         shell: Option<Arc<Execution>>,
     },
+    /// Who has read the outputs keeps the slot, and fills it again.
+    Refill {
+        id: SlotId,
+        shell: Arc<Execution>,
+    },
     /// Somebody wants to know how the executors are supplied.
     State {
         reply: Sender<PoolState>,
@@ -57,6 +62,9 @@ pub(super) struct Links {
     /// Requests accepted and not yet answered. Producers pick the submitter with the fewest; a stale
     /// value costs balance, never correctness, so `Relaxed` is enough.
     pub(super) outstanding: Arc<AtomicUsize>,
+    /// Requests that wait for room, as of the last message. Stale, it costs one of them a slot's turn, so `Relaxed` is
+    /// enough.
+    pub(super) waiting: Arc<AtomicUsize>,
     /// Who waits for an answer sees by it that the submitter is still there.
     #[expect(dead_code, reason = "it is there to be dropped")]
     pub(super) life: Arc<()>,
@@ -276,6 +284,10 @@ impl Submitter {
                 let slot = self.take_in(slot);
                 self.events.push_back(Event::Release { slot });
             }
+            Message::Refill { id, shell } => {
+                self.shells.push(shell);
+                self.events.push_back(Event::Refill { slot: self.number(id) });
+            }
             // Whoever asked may be gone.
             Message::State { reply } => drop(reply.send(self.state())),
             Message::Wake(executor) => self.woken[executor] = true,
@@ -312,6 +324,7 @@ impl Submitter {
             }
         }
         self.actions = actions;
+        self.links.waiting.store(self.waiting.len(), Ordering::Relaxed);
     }
 
     fn act(&mut self, action: Action) {
@@ -372,9 +385,14 @@ impl Submitter {
         let remark = self.remarks[number / self.depth].clone();
         let execution = Execution::new(completion, readable, remark, self.links.address.clone());
         let execution = execution.shared(self.shells.pop());
-        for request in self.requests[number].drain(..) {
-            // Nobody may be listening any more; the slot then comes back by itself.
-            drop(self.links.responses.send(Response::new(request, Arc::clone(&execution))));
+        // Nobody may be listening any more; the slot then comes back by itself.
+        let send = |request, share| drop(self.links.responses.send(Response::new(request, share)));
+        let mut requests = self.requests[number].drain(..);
+        let last = requests.next_back();
+        requests.for_each(|request| send(request, Arc::clone(&execution)));
+        // The last one gets our own share, so that its reader finds nobody else there.
+        if let Some(request) = last {
+            send(request, execution);
         }
     }
 

@@ -1,7 +1,10 @@
-//! A device that does nothing at all, so that what is left is the pool.
+//! A device that computes nothing, so that what is left is the pool.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use thalweg::backend::{
     Completion, Engine, Executor, ExecutorSpec, HostTensor, Outcome, Rejected, Slot, SlotId, StageTimes,
@@ -9,9 +12,10 @@ use thalweg::backend::{
 };
 use thalweg::model::{DataType, Signature, TensorSpec};
 
-/// An engine whose executions are over before they begin.
+/// An engine whose executions are over before they begin, or last as long as they are told to.
 pub struct Nothing {
     signature: Signature,
+    lasting: Option<Duration>,
 }
 
 impl Nothing {
@@ -24,7 +28,13 @@ impl Nothing {
         };
         let signature =
             Signature { inputs: vec![tensor("x")], outputs: vec![tensor("y")], batch_sizes: 1..=1 };
-        Self { signature }
+        Self { signature, lasting: None }
+    }
+
+    /// Executions of an executor last so long, one after the other.
+    #[allow(dead_code, reason = "not every program that has this module needs it")]
+    pub fn lasting(time: Duration) -> Self {
+        Self { lasting: Some(time), ..Self::new() }
     }
 }
 
@@ -43,7 +53,10 @@ impl Engine for Nothing {
         Ok((0..spec.streams)
             .map(|executor| -> Box<dyn Executor> {
                 let unused = (0..spec.depth).map(|index| slot(executor, index)).collect();
-                Box::new(IdleExecutor { unused, done: VecDeque::new(), waker: None })
+                match self.lasting {
+                    None => Box::new(IdleExecutor { unused, done: VecDeque::new(), waker: None }),
+                    Some(time) => Box::new(TimedExecutor::new(unused, time)),
+                }
             })
             .collect())
     }
@@ -75,5 +88,60 @@ impl Executor for IdleExecutor {
 
     fn wake_with(&mut self, waker: Waker) {
         self.waker = Some(waker);
+    }
+}
+
+/// An executor with a thread that stands for its stream.
+struct TimedExecutor {
+    unused: Vec<Slot>,
+    /// Slots that run, and when each was enqueued.
+    stream: Sender<(Instant, Slot)>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    done: VecDeque<Slot>,
+    waker: Option<Waker>,
+}
+
+impl TimedExecutor {
+    fn new(unused: Vec<Slot>, time: Duration) -> Self {
+        let (stream, work) = mpsc::channel();
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let device = Arc::clone(&shared);
+        thread::spawn(move || run_stream(&work, time, &device));
+        Self { unused, stream, shared }
+    }
+}
+
+fn run_stream(work: &Receiver<(Instant, Slot)>, time: Duration, shared: &Mutex<Shared>) {
+    let mut free = Instant::now();
+    while let Ok((enqueued, slot)) = work.recv() {
+        free = free.max(enqueued) + time;
+        thread::sleep(free.saturating_duration_since(Instant::now()));
+        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.done.push_back(slot);
+        shared.waker.iter().for_each(Waker::wake);
+    }
+}
+
+impl Executor for TimedExecutor {
+    fn take_slot(&mut self) -> Option<Slot> {
+        self.unused.pop()
+    }
+
+    fn enqueue(&mut self, slot: Slot) -> Result<(), Box<Rejected>> {
+        self.stream.send((Instant::now(), slot)).expect("the stream lives as long as its executor");
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Option<Completion> {
+        let slot = self.shared.lock().unwrap_or_else(PoisonError::into_inner).done.pop_front()?;
+        Some(Completion { slot, outcome: Outcome::Done, times: StageTimes::default() })
+    }
+
+    fn wake_with(&mut self, waker: Waker) {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).waker = Some(waker);
     }
 }
