@@ -1,8 +1,8 @@
 //! What the pool itself costs: executors that compute nothing, everything else as always.
 //!
 //! `cargo bench -p thalweg --bench pool` prints two tables, each for slots that are asked for (reserve, fill, commit,
-//! schedule, enqueue, poll, respond, release; one producing and one consuming thread) and for slots that whoever has read
-//! them fills again. The first: inferences per second through executors that are done at once. The second: what the host
+//! schedule, enqueue, poll, respond, release; one producing and one consuming thread), for slots that whoever has read
+//! them fills again, and for those of a pool that its reader drives. The first: inferences per second through executors that are done at once. The second: what the host
 //! pays for an execution of 0.8 ms on eight streams, as ResNet-50's at batch 1 on an H200, CPU time and how often a thread
 //! leaves its core, that of the threads included that stand for the device.
 
@@ -17,7 +17,7 @@ use idle::Nothing;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use thalweg::backend::Wait;
-use thalweg::pool::{Configuration, ExecutionPool, Order, Producer, Responses};
+use thalweg::pool::{Configuration, ExecutionPool, LocalPool, Order, Producer, Response};
 use thalweg::units::Clock;
 
 /// Long enough that starting and stopping do not count.
@@ -25,6 +25,11 @@ const DURATION: Duration = Duration::from_millis(700);
 
 /// Repetitions, whose median and range are printed.
 const ROUNDS: usize = 5;
+
+const ALL: [Slots; 3] = [Slots::Asked, Slots::Kept, Slots::Local];
+
+/// Longer than anything takes.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An execution of the second table.
 const EXECUTION: Duration = Duration::from_micros(800);
@@ -34,6 +39,8 @@ const EXECUTION: Duration = Duration::from_micros(800);
 enum Slots {
     Asked,
     Kept,
+    /// Kept by a thread that drives the executors too.
+    Local,
 }
 
 fn main() {
@@ -42,7 +49,7 @@ fn main() {
     );
     for (streams, submitters) in [(1, 1), (2, 1), (4, 1), (8, 1), (2, 2), (4, 2), (8, 2)] {
         // With several submitters a slot may go home, and who reads all by itself would wait for room and for itself.
-        let kinds = if submitters == 1 { &[Slots::Asked, Slots::Kept][..] } else { &[Slots::Asked] };
+        let kinds = if submitters == 1 { &ALL[..] } else { &[Slots::Asked] };
         for &slots in kinds {
             let configuration = Configuration { streams, submitters, ..Configuration::default() };
             let run = |_| run(Nothing::new(), &configuration, slots).wall_ns;
@@ -55,7 +62,7 @@ fn main() {
     }
     println!("\nwait   slots   executions/s   us of CPU each (min to max)   context switches each");
     for wait in [Wait::Block, Wait::Spin] {
-        for slots in [Slots::Asked, Slots::Kept] {
+        for slots in ALL {
             let configuration = Configuration { streams: 8, wait, ..Configuration::default() };
             let runs: Vec<Cost> =
                 (0..ROUNDS).map(|_| run(Nothing::lasting(EXECUTION), &configuration, slots)).collect();
@@ -83,15 +90,27 @@ struct Cost {
 }
 
 fn run(device: Nothing, configuration: &Configuration, slots: Slots) -> Cost {
-    let pool = ExecutionPool::start(Arc::new(device), configuration, Clock::start())
-        .expect("executors that compute nothing always start");
-    let (producer, responses) = (pool.producer(), pool.responses(Order::Completion));
+    let (device, outstanding) = (Arc::new(device), configuration.streams * configuration.depth);
+    let start = || {
+        ExecutionPool::start(device.clone(), configuration, Clock::start())
+            .expect("executors that compute nothing always start")
+    };
     let (started, before) = (Instant::now(), host_use());
     let sent = match slots {
-        Slots::Asked => ask(producer, responses, pool),
+        Slots::Asked => ask(start()),
         Slots::Kept => {
-            let outstanding = configuration.streams * configuration.depth;
-            keep(&producer, responses, pool, outstanding)
+            let pool = start();
+            let mut responses = pool.responses(Order::Completion);
+            let sent = keep(&pool.producer(), outstanding, || responses.next().expect("the pool runs"));
+            pool.stop().expect("the pool stops");
+            assert_eq!(responses.count(), outstanding, "every request is answered");
+            sent
+        }
+        Slots::Local => {
+            let mut pool =
+                LocalPool::start(device.clone(), configuration, Clock::start()).expect("it starts");
+            let producer = pool.producer();
+            keep(&producer, outstanding, || pool.next_within(PATIENCE).ok().expect("the pool runs"))
         }
     };
     let each = |total: f64| total / sent as f64;
@@ -104,7 +123,8 @@ fn run(device: Nothing, configuration: &Configuration, slots: Slots) -> Cost {
 }
 
 /// One thread sends, another one reads.
-fn ask(producer: Producer, responses: Responses, pool: ExecutionPool) -> u64 {
+fn ask(pool: ExecutionPool) -> u64 {
+    let (producer, responses) = (pool.producer(), pool.responses(Order::Completion));
     let started = Instant::now();
     let sender = thread::spawn(move || {
         let mut count = 0_u64;
@@ -124,21 +144,21 @@ fn ask(producer: Producer, responses: Responses, pool: ExecutionPool) -> u64 {
 }
 
 /// Who reads sends again.
-fn keep(producer: &Producer, mut responses: Responses, pool: ExecutionPool, outstanding: usize) -> u64 {
-    let started = Instant::now();
-    (0..outstanding).for_each(|_| {
-        producer.reserve(1).expect("the pool runs").commit(0);
+fn keep(producer: &Producer, outstanding: usize, mut next: impl FnMut() -> Response) -> u64 {
+    let (started, mut sent) = (Instant::now(), outstanding as u64);
+    let first = producer.clone();
+    let sender = thread::spawn(move || {
+        for _ in 0..outstanding {
+            first.reserve(1).expect("the pool runs").commit(0);
+        }
     });
-    let mut sent = outstanding as u64;
     while started.elapsed() < DURATION {
         for _ in 0..64 {
-            let response = responses.next().expect("the pool runs");
-            producer.refill(response).expect("nobody else wants the slot").commit(0);
+            producer.refill(next()).expect("nobody else wants the slot").commit(0);
             sent += 1;
         }
     }
-    pool.stop().expect("the pool stops");
-    assert_eq!(responses.count(), outstanding, "every request is answered");
+    sender.join().expect("the sender ends well");
     sent
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use support::{BREAK, Counted, Doubler, FAIL, WIDTH};
 use thalweg::Error;
 use thalweg::backend::{Engine, Wait};
-use thalweg::pool::{Configuration, ExecutionPool, Order, Producer, Response};
+use thalweg::pool::{Configuration, ExecutionPool, LocalPool, NoResponse, Order, Producer, Response};
 use thalweg::units::{Clock, Nanos};
 
 fn start(engine: Doubler, configuration: Configuration) -> ExecutionPool {
@@ -254,6 +254,61 @@ fn who_has_read_a_slot_fills_it_again_without_asking() {
     pool.stop().expect("the pool stops");
     answered.extend(responses.map(|response| response.sequence()));
     assert_eq!(answered, (0..400).collect());
+}
+
+#[test]
+fn a_pool_is_driven_by_whoever_reads_its_responses() {
+    for wait in Wait::ALL {
+        let configuration =
+            Configuration { streams: 2, depth: 2, batch_size: 4, wait, ..Configuration::default() };
+        let mut pool =
+            LocalPool::start(Arc::new(Doubler::new(4)), &configuration, Clock::start()).expect("it starts");
+        let patience = Duration::from_millis(20);
+        assert!(matches!(pool.next_within(patience), Err(NoResponse::Yet)), "nothing was sent");
+        assert!(pool.state().is_input_starved());
+        let producer = pool.producer();
+        let sender = std::thread::spawn({
+            let producer = producer.clone();
+            move || {
+                for i in 0..4 {
+                    send(&producer, 4, i as f32);
+                }
+            }
+        });
+        let mut answered = BTreeSet::new();
+        for i in 4..400 {
+            let response = pool.next_within(Duration::from_secs(20)).ok().expect("a response");
+            assert_doubled(&response);
+            assert!(answered.insert(response.sequence()));
+            let Some(mut room) = producer.refill(response) else {
+                panic!("{wait}: nobody else wants it");
+            };
+            room.input_as::<f32>("x").expect("the input exists").fill(i as f32);
+            room.commit((i as f32).to_bits().into());
+        }
+        sender.join().expect("the sender ends well");
+        answered
+            .extend((0..4).filter_map(|_| Some(pool.next_within(Duration::from_secs(20)).ok()?.sequence())));
+        assert_eq!(answered, (0..400).collect(), "{wait}");
+        pool.stop();
+        assert!(matches!(producer.reserve(1), Err(Error::Stopped)));
+    }
+}
+
+#[test]
+fn a_local_pool_that_is_dropped_finishes_what_runs_and_has_one_submitter() {
+    let configuration = Configuration { depth: 2, ..Configuration::default() };
+    let slow = Doubler::new(1).with_delays(&[Duration::from_millis(5)]);
+    let mut pool = LocalPool::start(Arc::new(slow), &configuration, Clock::start()).expect("it starts");
+    let producer = pool.producer();
+    let sender = std::thread::spawn(move || (0..2).map(|i| send(&producer, 1, i as f32)).count());
+    let response = pool.next_within(Duration::from_secs(20)).ok().expect("a response");
+    assert_doubled(&response);
+    drop(pool);
+    assert_eq!(sender.join().expect("the sender ends well"), 2);
+    let two = Configuration { streams: 2, submitters: 2, ..Configuration::default() };
+    let refused = LocalPool::start(Arc::new(Doubler::new(1)), &two, Clock::start()).err();
+    assert!(matches!(refused, Some(Error::InvalidSetting { name: "submitters", .. })), "{refused:?}");
 }
 
 #[test]

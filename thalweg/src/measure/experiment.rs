@@ -1,7 +1,8 @@
 //! Running one configuration under one load, and measuring it.
 //!
 //! Two threads besides the pool's: one sends requests at their intended times, the calling thread reads
-//! responses, compares them with the reference and cuts them into windows.
+//! responses, compares them with the reference and cuts them into windows. Where slots run again as they are, the
+//! calling thread drives the pool too, and no other one has anything to do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,9 @@ use super::observation::{Observation, Situation};
 use super::{Arrival, Feeding, Load, Measurement, Workload, virtual_run};
 use crate::backend::{Observer, PlantedFault, Transfers};
 use crate::error::{Error, Result};
-use crate::pool::{Configuration, ExecutionPool, NoResponse, Order, Producer, Response};
+use crate::pool::{
+    Configuration, ExecutionPool, LocalPool, NoResponse, Order, Producer, Response, Responses,
+};
 use crate::units::{Clock, Nanos};
 
 /// How often a measurement looks whether it was stopped.
@@ -66,8 +69,57 @@ pub enum Observing {
 
 /// A pool that waits for work.
 pub(super) struct Started {
-    pool: ExecutionPool,
+    pool: Pool,
     clock: Clock,
+}
+
+/// Who drives the executors.
+enum Pool {
+    /// Threads of its own.
+    OnThreads(ExecutionPool, Responses),
+    /// Whoever reads the responses.
+    Here(Box<LocalPool>),
+}
+
+impl Pool {
+    fn take_observer(&mut self) -> Option<Box<dyn Observer>> {
+        match self {
+            Self::OnThreads(pool, _) => pool.take_observer(),
+            Self::Here(pool) => pool.take_observer(),
+        }
+    }
+
+    fn producer(&self) -> Producer {
+        match self {
+            Self::OnThreads(pool, _) => pool.producer(),
+            Self::Here(pool) => pool.producer(),
+        }
+    }
+
+    fn next_within(&mut self, patience: Duration) -> std::result::Result<Response, NoResponse> {
+        match self {
+            Self::OnThreads(_, responses) => responses.next_within(patience),
+            Self::Here(pool) => pool.next_within(patience),
+        }
+    }
+
+    fn situation(&self) -> Situation {
+        let pool = match self {
+            Self::OnThreads(pool, _) => pool.state(),
+            Self::Here(pool) => pool.state(),
+        };
+        Situation { host: HostUse::now(), pool }
+    }
+
+    fn stop(self) -> Result<()> {
+        match self {
+            Self::OnThreads(pool, _) => pool.stop(),
+            Self::Here(pool) => {
+                pool.stop();
+                Ok(())
+            }
+        }
+    }
 }
 
 /// One configuration under one load.
@@ -128,9 +180,15 @@ impl Experiment<'_> {
 
     /// The pool, before anything is asked of it.
     pub(super) fn start(&self) -> Result<Started> {
-        let clock = Clock::start();
-        let engine = Arc::clone(&self.workload.engine);
-        Ok(Started { pool: ExecutionPool::start(engine, &self.configuration, clock.clone())?, clock })
+        let (clock, engine) = (Clock::start(), Arc::clone(&self.workload.engine));
+        let pool = if self.refilling() == Refilling::AsItIs && self.configuration.submitters == 1 {
+            Pool::Here(Box::new(LocalPool::start(engine, &self.configuration, clock.clone())?))
+        } else {
+            let pool = ExecutionPool::start(engine, &self.configuration, clock.clone())?;
+            let responses = pool.responses(Order::Completion);
+            Pool::OnThreads(pool, responses)
+        };
+        Ok(Started { pool, clock })
     }
 
     /// Warms the pool up, measures until the windows agree, and takes it down.
@@ -149,7 +207,7 @@ impl Experiment<'_> {
             // It takes the permits along, and drops those that are left over: the pool waits for the room that they have.
             let sender = scope.spawn(move || sender.run());
             let next = Next { permit, refiller, refilling };
-            let observed = read(&mut observation, &pool, next, &|| sender.is_finished(), stop);
+            let observed = read(&mut observation, &mut pool, next, &|| sender.is_finished(), stop);
             // Stopping refuses the request that the sender may be waiting with, so it ends.
             let stopped = pool.stop();
             let sent = sender.join().map_err(|_| Error::Bug("the sending thread panicked".to_owned()))?;
@@ -222,39 +280,34 @@ impl Next {
     }
 }
 
-fn situation(pool: &ExecutionPool) -> Situation {
-    Situation { host: HostUse::now(), pool: pool.state() }
-}
-
 /// Reads responses until the windows agree, there are enough of them, or nothing more is to be had: somebody
 /// stopped it, or all streams are lost.
 fn read(
     observation: &mut Observation<'_>,
-    pool: &ExecutionPool,
+    pool: &mut Pool,
     next: Next,
     sender_is_gone: &dyn Fn() -> bool,
     stop: &StopSignal,
 ) -> Result<()> {
-    let mut responses = pool.responses(Order::Completion);
     let outstanding = observation.outstanding();
     // The sender lives as long as we do not drop what comes next.
     for _ in 0..outstanding.unwrap_or(0) {
         let _ = next.permit.send(Permit::Ask);
     }
     while !observation.is_complete() && !stop.is_requested() {
-        let response = match responses.next_within(STOP_CHECK) {
+        let response = match pool.next_within(STOP_CHECK) {
             Ok(response) => response,
             Err(NoResponse::Yet) if sender_is_gone() => break,
             Err(NoResponse::Yet) => continue,
             Err(NoResponse::Ever) => break,
         };
-        observation.take(&response, &|| situation(pool))?;
+        observation.take(&response, &|| pool.situation())?;
         if outstanding.is_some() {
             next.follow(response);
         }
         observation.note_clock();
     }
-    observation.end(situation(pool));
+    observation.end(pool.situation());
     drop(next);
     // Whatever still runs is left to the pool's stop.
     Ok(())

@@ -19,6 +19,7 @@
 //! allocates nothing. `cargo bench -p thalweg --bench pool` measures what all this costs.
 
 mod configuration;
+mod local;
 mod patience;
 mod producer;
 mod response;
@@ -46,6 +47,7 @@ use submitter::{Links, Submitter, SubmitterSpec};
 pub(crate) use scheduler::faults;
 
 pub use configuration::Configuration;
+pub use local::LocalPool;
 pub use producer::{Producer, Reservation, RoomRequest};
 pub use response::{NoResponse, Order, Response, Responses};
 pub use state::PoolState;

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::hint;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
@@ -176,19 +177,29 @@ impl Submitter {
     /// Serves the pool until it is stopped and everything accepted is answered.
     pub(super) fn run(mut self) {
         while !self.is_finished {
-            let is_asking = self.wait();
-            while let Ok(message) = self.links.inbox.try_recv() {
-                self.receive(message);
-                self.settle();
-            }
-            for executor in 0..self.executors.len() {
-                // To ask a device costs about a microsecond. Who has slept was told whom to ask.
-                let was_woken = std::mem::take(&mut self.woken[executor]);
-                if is_asking || was_woken {
-                    self.collect_completions(executor);
-                }
+            self.pass(None);
+        }
+    }
+
+    /// Waits until something has happened, at most for this long, and does what follows from all that has.
+    pub(super) fn pass(&mut self, patience: Option<Duration>) {
+        let is_asking = self.wait(patience);
+        while let Ok(message) = self.links.inbox.try_recv() {
+            self.receive(message);
+            self.settle();
+        }
+        for executor in 0..self.executors.len() {
+            // To ask a device costs about a microsecond. Who has slept was told whom to ask.
+            let was_woken = std::mem::take(&mut self.woken[executor]);
+            if is_asking || was_woken {
+                self.collect_completions(executor);
             }
         }
+    }
+
+    /// Whether it was stopped, and everything accepted is answered.
+    pub(super) fn has_finished(&self) -> bool {
+        self.is_finished
     }
 
     /// In virtual time: takes in one message, or lets the scheduler look at the clock where there is none,
@@ -223,20 +234,18 @@ impl Submitter {
         self.executors.first_mut()
     }
 
-    /// Takes in a message or a deadline that is due. Where there is neither it sleeps until there is, or looks no
-    /// further: then all executors are to be asked again.
-    fn wait(&mut self) -> bool {
+    /// Takes in a message or a deadline that is due. Where there is neither it sleeps until there is, at most for this
+    /// long, or looks no further: then all executors are to be asked again.
+    fn wait(&mut self, patience: Option<Duration>) -> bool {
         if self.running > 0 && self.patience.asks_again(self.links.clock.now()) {
             self.glance();
             return true;
         }
         self.executors.iter_mut().for_each(|executor| executor.expect_sleep());
-        let message = match self.scheduler.deadline() {
+        let due = self.scheduler.deadline().map(|deadline| (deadline - self.links.clock.now()).to_duration());
+        let message = match due.into_iter().chain(patience).min() {
             None => self.links.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(deadline) => {
-                let patience = deadline - self.links.clock.now();
-                self.links.inbox.recv_timeout(patience.to_duration())
-            }
+            Some(patience) => self.links.inbox.recv_timeout(patience),
         };
         match message {
             Ok(message) => self.receive(message),
