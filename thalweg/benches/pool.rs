@@ -110,7 +110,7 @@ fn run(device: Nothing, configuration: &Configuration, slots: Slots) -> Cost {
             let mut pool =
                 LocalPool::start(device.clone(), configuration, Clock::start()).expect("it starts");
             let producer = pool.producer();
-            keep(&producer, outstanding, || pool.next_within(PATIENCE).ok().expect("the pool runs"))
+            keep(&producer, outstanding, || pool.next_within(PATIENCE).expect("the pool runs"))
         }
     };
     let each = |total: f64| total / sent as f64;

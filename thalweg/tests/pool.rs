@@ -277,7 +277,7 @@ fn a_pool_is_driven_by_whoever_reads_its_responses() {
         });
         let mut answered = BTreeSet::new();
         for i in 4..400 {
-            let response = pool.next_within(Duration::from_secs(20)).ok().expect("a response");
+            let response = pool.next_within(Duration::from_secs(20)).expect("a response");
             assert_doubled(&response);
             assert!(answered.insert(response.sequence()));
             let Some(mut room) = producer.refill(response) else {
@@ -302,7 +302,7 @@ fn a_local_pool_that_is_dropped_finishes_what_runs_and_has_one_submitter() {
     let mut pool = LocalPool::start(Arc::new(slow), &configuration, Clock::start()).expect("it starts");
     let producer = pool.producer();
     let sender = std::thread::spawn(move || (0..2).map(|i| send(&producer, 1, i as f32)).count());
-    let response = pool.next_within(Duration::from_secs(20)).ok().expect("a response");
+    let response = pool.next_within(Duration::from_secs(20)).expect("a response");
     assert_doubled(&response);
     drop(pool);
     assert_eq!(sender.join().expect("the sender ends well"), 2);
