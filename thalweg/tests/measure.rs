@@ -105,6 +105,57 @@ fn batches_of_each_size_are_compared_with_one_stream_at_that_size() {
     assert!(matches!(error, Err(Error::WrongResult { .. })), "{error:?}");
 }
 
+/// Measures, and ends what would go on for ever.
+fn ends(doubler: Doubler, configuration: Configuration, load: Load) -> Measurement {
+    let (workload, stop) = (workload(Arc::new(doubler)), StopSignal::default());
+    std::thread::scope(|scope| {
+        let measured = scope.spawn(|| {
+            let experiment = workload.experiment(configuration, load, short());
+            experiment.fed(Feeding::Copy { threads: 1 }).run(&stop)
+        });
+        let begun = Instant::now();
+        while !measured.is_finished() && begun.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(measured.is_finished(), "{configuration} waits for ever");
+        measured.join().unwrap().unwrap()
+    })
+}
+
+/// What a sender that waits for room waits for may lie ready for it in slots that were read.
+#[test]
+fn slots_that_are_kept_leave_nobody_waiting() {
+    let slow = Some(PlantedFault::SlowFeed(Nanos(5_000_000)));
+    let whole = |outstanding| Load { arrival: Arrival::Concurrency(outstanding), samples_per_request: 1 };
+    // More requests than slots; submitters with unlike numbers of slots; a stream that breaks.
+    let one = Configuration { fault: slow, ..Configuration::default() };
+    ends(Doubler::new(1), one, whole(4));
+    let uneven = Configuration { streams: 3, submitters: 2, fault: slow, ..Configuration::default() };
+    ends(Doubler::new(1), uneven, saturating_load(&uneven, None));
+    let two = Configuration { streams: 2, fault: slow, ..Configuration::default() };
+    let measured = ends(Doubler::new(1).breaking_after(9), two, saturating_load(&two, None));
+    assert!(measured.failures.count > 0, "{:?}", measured.failures);
+}
+
+#[test]
+fn a_measurement_ends_soon_after_its_last_window_however_slow_its_feed() {
+    let fault = Some(PlantedFault::SlowFeed(Nanos(60_000_000)));
+    let configuration = Configuration { streams: 4, depth: 4, fault, ..Configuration::default() };
+    let stop = StopSignal::default();
+    let workload = workload(Arc::new(Doubler::new(1)));
+    let load = saturating_load(&configuration, None);
+    std::thread::scope(|scope| {
+        let experiment = workload.experiment(configuration, load, Pacing { max_windows: 1000, ..short() });
+        let measured = scope.spawn(|| experiment.fed(Feeding::Copy { threads: 1 }).run(&stop));
+        std::thread::sleep(Duration::from_millis(1500));
+        let asked = Instant::now();
+        stop.request();
+        let _ = measured.join().unwrap();
+        // Sixteen slots would take a second.
+        assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+    });
+}
+
 #[test]
 fn a_measurement_ends_when_all_streams_are_lost() {
     let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION]).breaking_after(20)));

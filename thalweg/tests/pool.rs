@@ -298,17 +298,51 @@ fn a_pool_is_driven_by_whoever_reads_its_responses() {
 #[test]
 fn a_local_pool_that_is_dropped_finishes_what_runs_and_has_one_submitter() {
     let configuration = Configuration { depth: 2, ..Configuration::default() };
-    let slow = Doubler::new(1).with_delays(&[Duration::from_millis(5)]);
+    let slow = Doubler::new(1).with_delays(&[Duration::from_millis(20)]);
     let mut pool = LocalPool::start(Arc::new(slow), &configuration, Clock::start()).expect("it starts");
     let producer = pool.producer();
-    let sender = std::thread::spawn(move || (0..2).map(|i| send(&producer, 1, i as f32)).count());
-    let response = pool.next_within(Duration::from_secs(20)).expect("a response");
-    assert_doubled(&response);
+    let sender = std::thread::spawn(move || {
+        for i in 0..2 {
+            send(&producer, 1, i as f32);
+        }
+    });
+    while !sender.is_finished() {
+        if let Ok(response) = pool.next_within(Duration::from_millis(1)) {
+            assert_doubled(&response);
+        }
+    }
+    // The second one runs.
     drop(pool);
-    assert_eq!(sender.join().expect("the sender ends well"), 2);
     let two = Configuration { streams: 2, submitters: 2, ..Configuration::default() };
     let refused = LocalPool::start(Arc::new(Doubler::new(1)), &two, Clock::start()).err();
     assert!(matches!(refused, Some(Error::InvalidSetting { name: "submitters", .. })), "{refused:?}");
+}
+
+#[test]
+fn a_reader_that_fills_slots_again_does_not_keep_a_pool_from_stopping() {
+    let configuration = Configuration { streams: 4, depth: 2, ..Configuration::default() };
+    let delays = [Duration::from_millis(2)];
+    let pool = start(Doubler::new(1).with_delays(&delays), configuration);
+    let (producer, mut responses) = (pool.producer(), pool.responses(Order::Completion));
+    for i in 0..8 {
+        send(&producer, 1, i as f32);
+    }
+    let begun = Instant::now();
+    let reader = std::thread::spawn(move || {
+        while let Some(response) = responses.next() {
+            let value = response.tag();
+            // A pool that goes on for ever is let go in the end.
+            let is_late = begun.elapsed() > Duration::from_secs(10);
+            if let Some(room) = producer.refill(response).filter(|_| !is_late) {
+                room.commit(value);
+            }
+        }
+    });
+    std::thread::sleep(Duration::from_millis(30));
+    let asked = Instant::now();
+    pool.stop().expect("the pool stops");
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    reader.join().expect("the reader ends well");
 }
 
 #[test]

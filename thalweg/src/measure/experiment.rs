@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::feed::{Feed, Permit};
+use super::feed::{Feed, Permits};
 use super::host_use::HostUse;
 use super::observation::{Observation, Situation};
 use super::{Arrival, Feeding, Load, Measurement, Workload, virtual_run};
 use crate::backend::{Observer, PlantedFault, Transfers};
 use crate::error::{Error, Result};
 use crate::pool::{
-    Configuration, ExecutionPool, LocalPool, NoResponse, Order, Producer, Response, Responses,
+    Configuration, ExecutionPool, LocalPool, NoResponse, Order, Producer, Reservation, Response, Responses,
 };
 use crate::units::{Clock, Nanos};
 
@@ -197,16 +197,17 @@ impl Experiment<'_> {
         let mut observation = Observation::new(self, clock.clone(), self.observer(pool.take_observer()));
 
         // Each outstanding request has one at most, so there is always room.
-        let (permit, permits) = bounded(self.load.outstanding().unwrap_or(0) + 1);
+        let most = self.load.outstanding().unwrap_or(0) + 1;
+        let ((ask, asks), (room, rooms)) = (bounded(most), bounded(most));
+        let (permits, left) = (Permits { asks, rooms: rooms.clone() }, rooms);
         let (producer, load, inputs) = (pool.producer(), self.load, &self.workload.inputs);
         let (feeding, refilling) = (self.feeding(), self.refilling());
         let refiller = pool.producer();
         let preparation = self.preparation();
         let sender = Feed { producer, load, feeding, preparation, inputs, clock, permits };
         let fed = std::thread::scope(|scope| {
-            // It takes the permits along, and drops those that are left over: the pool waits for the room that they have.
             let sender = scope.spawn(move || sender.run());
-            let next = Next { permit, refiller, refilling };
+            let next = Next { ask, room, left, refiller, refilling };
             let observed = read(&mut observation, &mut pool, next, &|| sender.is_finished(), stop);
             // Stopping refuses the request that the sender may be waiting with, so it ends.
             let stopped = pool.stop();
@@ -235,7 +236,8 @@ impl Experiment<'_> {
         PlantedFault::preparation(self.configuration.fault)
     }
 
-    /// Slots are kept where every one is wanted: else a request would go to a busy stream while another one is idle.
+    /// Slots are kept where every one is wanted: else a request would go to a busy stream while another one is idle. Where
+    /// senders are slower than the device it may all the same, until they have filled every slot again.
     fn refilling(&self) -> Refilling {
         let is_whole = self.load.samples_per_request == self.configuration.batch_size;
         match (self.fills_every_slot() && is_whole, self.feeding()) {
@@ -260,9 +262,19 @@ enum Refilling {
 
 /// What follows a response.
 struct Next {
-    permit: Sender<Permit>,
+    ask: Sender<()>,
+    room: Sender<Reservation>,
+    /// Room that no sender has taken.
+    left: Receiver<Reservation>,
     refiller: Producer,
     refilling: Refilling,
+}
+
+/// Room that nobody fills any more goes home: a pool that stops waits for it.
+impl Drop for Next {
+    fn drop(&mut self) {
+        self.left.try_iter().for_each(drop);
+    }
 }
 
 impl Next {
@@ -274,8 +286,8 @@ impl Next {
             Some(room) if self.refilling == Refilling::AsItIs => {
                 room.commit(sample);
             }
-            Some(room) => drop(self.permit.send(Permit::Room(room))),
-            None => drop(self.permit.send(Permit::Ask)),
+            Some(room) => drop(self.room.send(room)),
+            None => drop(self.ask.send(())),
         }
     }
 }
@@ -292,7 +304,7 @@ fn read(
     let outstanding = observation.outstanding();
     // The sender lives as long as we do not drop what comes next.
     for _ in 0..outstanding.unwrap_or(0) {
-        let _ = next.permit.send(Permit::Ask);
+        let _ = next.ask.send(());
     }
     while !observation.is_complete() && !stop.is_requested() {
         let response = match pool.next_within(STOP_CHECK) {

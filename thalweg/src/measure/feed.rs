@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, select};
 use rayon::ThreadPoolBuilder;
 use serde::{Deserialize, Serialize};
 
 use super::{Load, SampleSet};
 use crate::backend::{DeviceSpec, SlotId};
 use crate::error::{Error, Result};
-use crate::pool::{Producer, Reservation};
+use crate::pool::{Came, Producer, Reservation, RoomRequest};
 use crate::units::{Clock, Nanos};
 
 /// Threads that copy for a device of its own memory, where there are cores enough. Eight reach about 50 GB/s, as
@@ -98,13 +98,13 @@ impl FeedSummary {
     }
 }
 
-/// Leave to send one request.
-pub(super) enum Permit {
-    /// Its sender asks the pool for room.
-    Ask,
-    /// It has room: the slot whose outputs have just been read. A submitter answers nobody while it enqueues, so this saves
-    /// the sender the wait for it.
-    Room(Reservation),
+/// Leave to send requests.
+pub(super) struct Permits {
+    /// One for each request that asks the pool for room.
+    pub asks: Receiver<()>,
+    /// Room for one more each: slots whose outputs have just been read. A submitter answers nobody while it enqueues, so
+    /// these save a sender the wait for it.
+    pub rooms: Receiver<Reservation>,
 }
 
 /// What the sending thread needs.
@@ -112,16 +112,16 @@ pub(super) struct Feed<'a> {
     pub producer: Producer,
     pub load: Load,
     pub feeding: Feeding,
-    /// What a sender needs for each request before it asks for room; a planted fault, else nothing.
+    /// What a sender needs for each request before it fills its room; a planted fault, else nothing.
     pub preparation: Nanos,
     pub inputs: &'a SampleSet,
     pub clock: Clock,
-    /// One for each request that may be sent; disconnected at the end.
-    pub permits: Receiver<Permit>,
+    /// For a closed loop; both are disconnected at the end.
+    pub permits: Permits,
 }
 
 impl Feed<'_> {
-    /// Sends requests until the measurement ends, and gives back whatever room it has been given then.
+    /// Sends requests until the measurement ends.
     pub fn run(self) -> Result<FeedSummary> {
         let schedule = Schedule::of(&self.load, self.clock.now());
         let request_bytes = self.inputs.byte_count() * self.load.samples_per_request;
@@ -175,17 +175,14 @@ impl Feed<'_> {
     /// before another one's turn would lie idle.
     fn send(&self, schedule: &Schedule, mut filler: Filler<'_>) -> Result<Filled> {
         let mut filled = Filled { senders: 1, ..Filled::default() };
-        while let Some((intended, permit)) = self.next_send(schedule) {
-            filled.preparing += self.prepare();
-            let room = match permit {
-                Permit::Ask => self.producer.reserve(self.load.samples_per_request),
-                Permit::Room(reservation) => Ok(reservation),
-            };
+        let mut asked = None;
+        while let Some((intended, room)) = self.next_room(schedule, &mut asked) {
             let mut reservation = match room {
                 // The streams may be gone; what they failed with is on its way to the observer.
                 Err(Error::Stopped | Error::NoExecutor { .. }) => break,
                 other => other?,
             };
+            filled.preparing += self.prepare();
             let first_sample = schedule.next_request() * self.load.samples_per_request % self.inputs.count();
             let began = self.clock.now();
             let in_slot = filler.fill(&mut reservation, first_sample, &mut filled.bytes);
@@ -206,16 +203,38 @@ impl Feed<'_> {
         self.clock.now() - began
     }
 
-    /// When the next request is meant to be sent, once that time has come; `None` at the end.
-    fn next_send(&self, schedule: &Schedule) -> Option<(Nanos, Permit)> {
-        let Some(due) = schedule.next_time() else {
-            return self.permits.recv().ok().map(|permit| (self.clock.now(), permit));
-        };
-        let patience: Duration = (due - self.clock.now()).to_duration();
-        match self.permits.recv_timeout(patience) {
-            Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => Some((due, Permit::Ask)),
-            Ok(permit) => Some((due, permit)),
+    /// Room for the next request, and when that is meant to be sent, once the time has come; `None` at the end. In a
+    /// closed loop a sender that has asked for room takes what else there is meanwhile: what it waits for may be in the
+    /// slots that lie ready for it.
+    fn next_room(
+        &self,
+        schedule: &Schedule,
+        asked: &mut Option<(Nanos, RoomRequest)>,
+    ) -> Option<(Nanos, Result<Reservation>)> {
+        let Permits { asks, rooms } = &self.permits;
+        if let Some(due) = schedule.next_time() {
+            let patience: Duration = (due - self.clock.now()).to_duration();
+            let is_over = asks.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected);
+            return (!is_over).then(|| (due, self.producer.reserve(self.load.samples_per_request)));
+        }
+        if asked.is_none() {
+            select! {
+                recv(rooms) -> room => return Some((self.clock.now(), Ok(room.ok()?))),
+                recv(asks) -> ask => ask.ok()?,
+            }
+            match self.producer.request(self.load.samples_per_request) {
+                Ok(request) => *asked = Some((self.clock.now(), request)),
+                Err(error) => return Some((self.clock.now(), Err(error))),
+            }
+        }
+        let (intended, request) = asked.as_ref()?;
+        match request.wait_beside(rooms) {
+            Came::Answer(room) => {
+                let intended = *intended;
+                *asked = None;
+                Some((intended, room))
+            }
+            Came::Other(room) => Some((self.clock.now(), Ok(room?))),
         }
     }
 }
@@ -337,7 +356,8 @@ mod tests {
             let configuration = Configuration { depth: slots, ..Configuration::default() };
             let engine = std::sync::Arc::clone(&workload.engine);
             let pool = ExecutionPool::start(engine, &configuration, clock.clone()).unwrap();
-            let (permit, permits) = crossbeam_channel::bounded(slots);
+            let (ask, asks) = crossbeam_channel::bounded(slots);
+            let (room, rooms) = crossbeam_channel::bounded(slots);
             let feed = Feed {
                 producer: pool.producer(),
                 load: Load { arrival: Arrival::Concurrency(threads), samples_per_request: 1 },
@@ -345,17 +365,17 @@ mod tests {
                 preparation: Nanos::ZERO,
                 inputs: &workload.inputs,
                 clock,
-                permits,
+                permits: Permits { asks, rooms },
             };
             std::thread::scope(|scope| {
                 let sender = scope.spawn(|| feed.run());
                 // All of them wait before one of them may send.
                 std::thread::sleep(Duration::from_millis(20));
-                (0..slots).for_each(|_| permit.send(Permit::Ask).unwrap());
+                (0..slots).for_each(|_| ask.send(()).unwrap());
                 let mut responses = pool.responses(Order::Completion);
                 let patience = Duration::from_secs(20);
                 let answered: Vec<_> = (0..slots).map(|_| responses.next_within(patience).is_ok()).collect();
-                drop(permit);
+                drop((ask, room));
                 pool.stop().unwrap();
                 sender.join().unwrap().unwrap();
                 assert_eq!(answered, vec![true; slots]);

@@ -1,7 +1,7 @@
 //! A measurement in virtual time: sending, waiting and reading in one event loop on one thread.
 //!
 //! The same load, the same pool and the same observation as in the world's time; samples lie ready and filling
-//! them takes no time.
+//! them takes no time. Each request asks for room, also where a real measurement would keep the slot.
 
 use std::sync::Arc;
 

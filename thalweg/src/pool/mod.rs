@@ -28,7 +28,7 @@ mod state;
 mod submitter;
 mod virtual_time;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -48,6 +48,7 @@ pub(crate) use scheduler::faults;
 
 pub use configuration::Configuration;
 pub use local::LocalPool;
+pub(crate) use producer::Came;
 pub use producer::{Producer, Reservation, RoomRequest};
 pub use response::{NoResponse, Order, Response, Responses};
 pub use state::PoolState;
@@ -196,6 +197,7 @@ impl Parts {
             executor_count: configuration.streams,
             signature,
             clock,
+            is_stopping: AtomicBool::new(false),
         });
         Ok(Self { entrance, responses, submitters, observer })
     }

@@ -2,12 +2,12 @@
 
 use std::cell::Cell;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytemuck::Pod;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use super::response::Response;
 use super::scheduler::Refusal;
@@ -103,11 +103,14 @@ pub(super) struct Entrance {
     pub(super) watching: Mutex<()>,
     pub(super) executor_count: usize,
     pub(super) clock: Clock,
+    /// Whether somebody has asked for the end, for those who need not ask a submitter for room.
+    pub(super) is_stopping: AtomicBool,
 }
 
 impl Entrance {
     /// Tells every submitter to accept nothing new.
     pub(super) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
         for submitter in &self.submitters {
             // It fails only if the submitter has ended already.
             drop(submitter.sender.send(Message::Stop));
@@ -179,14 +182,15 @@ impl Producer {
     /// outputs has the slot already. The inputs are as they were, so what stays the same need not be written again.
     ///
     /// `None`, and the slot goes home as if the response had been dropped, where its request had not the whole slot, other
-    /// requests wait for room, or its stream is lost. A request that is committed while the pool is being stopped may get no
-    /// answer.
+    /// requests wait for room, its stream is lost, or the pool is being stopped. A request that gets its room in the very
+    /// moment of a stop may get no answer.
     pub fn refill(&self, response: Response) -> Option<Reservation> {
         let samples = 0..self.entrance.batch_size;
         let mut submitters = self.entrance.submitters.iter();
         let submitter = submitters.find(|it| response.is_from(&it.sender))?;
         let may_stay = response.samples() == samples
             && !response.has_lost_its_stream()
+            && !self.entrance.is_stopping.load(Ordering::Relaxed)
             && submitter.waiting.load(Ordering::Relaxed) == 0;
         let (slot, shell) = may_stay.then(|| response.into_slot()).flatten()?;
         submitter.outstanding.fetch_add(1, Ordering::Relaxed);
@@ -206,6 +210,14 @@ impl Producer {
 /// How often who waits for an answer looks whether the submitter is still there. It is gone without a word only where
 /// a pool is stopped at that moment.
 const LIFE_CHECK: Duration = Duration::from_millis(100);
+
+/// What came first to somebody who has asked for room.
+pub(crate) enum Came<T> {
+    /// Room, or why there is none.
+    Answer(Result<Reservation>),
+    /// Something else; `None` where nothing more comes.
+    Other(Option<T>),
+}
 
 /// A wish for room that was sent to a submitter.
 pub struct RoomRequest {
@@ -229,6 +241,23 @@ impl RoomRequest {
                 Err(_) if self.life.strong_count() > 0 => {}
                 // Its last word may have come just now.
                 Err(_) => return self.try_take().unwrap_or(Err(Error::Stopped)),
+            }
+        }
+    }
+
+    /// Waits for the answer or for something else, whichever comes first.
+    pub(crate) fn wait_beside<T>(&self, other: &Receiver<T>) -> Came<T> {
+        loop {
+            select! {
+                recv(self.answers()) -> answer => {
+                    return Came::Answer(answer.map_err(|_| Error::Stopped).and_then(|it| self.accept(it)));
+                }
+                recv(other) -> it => return Came::Other(it.ok()),
+                default(LIFE_CHECK) => {}
+            }
+            if self.life.strong_count() == 0 {
+                // Its last word may have come just now.
+                return Came::Answer(self.try_take().unwrap_or(Err(Error::Stopped)));
             }
         }
     }

@@ -249,8 +249,17 @@ impl Responses {
                 self.next_sequence += 1;
                 return Ok(response);
             }
-            let response = receive(&self.receiver)?;
-            self.early.insert(response.sequence(), response);
+            match receive(&self.receiver) {
+                Ok(response) => drop(self.early.insert(response.sequence(), response)),
+                // What was sent in the moment of a stop may have no answer; those behind it have theirs.
+                Err(RecvTimeoutError::Disconnected) => {
+                    let (sequence, response) =
+                        self.early.pop_first().ok_or(RecvTimeoutError::Disconnected)?;
+                    self.next_sequence = sequence + 1;
+                    return Ok(response);
+                }
+                Err(timeout) => return Err(timeout),
+            }
         }
     }
 }

@@ -461,7 +461,10 @@ pub(super) fn sweep(sweep: &Sweep, search_time: Nanos) -> String {
     };
     let left_out = match sweep.left_out.len() {
         0 => String::new(),
-        left_out => format!(", and {} left out that have no room in the device's memory", count(left_out)),
+        left_out => format!(
+            ", and {} left out that need more device memory than there is or is allowed",
+            count(left_out)
+        ),
     };
     let measured = format!(
         "{} candidates measured for {} each{failed}{disturbed}{left_out}",
