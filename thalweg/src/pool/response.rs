@@ -272,3 +272,36 @@ impl Iterator for Responses {
         self.next_with(|receiver| receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+
+    use super::*;
+    use crate::backend::{self, Surroundings};
+    use crate::measure::{Workload, WorkloadSpec};
+    use crate::model::Model;
+    use crate::model::zoo::Network;
+    use crate::pool::{Configuration, ExecutionPool};
+    use crate::units::Clock;
+
+    #[test]
+    fn in_order_of_submission_answers_behind_one_that_never_comes_come_at_the_end() {
+        let backend = backend::open("cpu", &Surroundings::default()).unwrap();
+        let model = Model::from_proto(Network::Launch.generate(0), "launch.onnx").unwrap();
+        let workload = Workload::prepare(backend.as_ref(), &model, &WorkloadSpec::default()).unwrap();
+        let configuration = Configuration { depth: 4, ..Configuration::default() };
+        let pool = ExecutionPool::start(workload.engine, &configuration, Clock::start()).unwrap();
+        for tag in 0..4 {
+            pool.producer().reserve(1).unwrap().commit(tag);
+        }
+        let (sender, receiver) = bounded(4);
+        let answered = pool.responses(Order::Completion).take(4);
+        answered.filter(|response| response.sequence() != 1).for_each(|it| sender.send(it).unwrap());
+        let mut responses = Responses::new(receiver, Order::Submission);
+        assert_eq!(responses.next().unwrap().sequence(), 0);
+        assert_eq!(responses.next_within(Duration::from_millis(1)).err(), Some(NoResponse::Yet));
+        drop(sender);
+        assert_eq!(responses.map(|response| response.sequence()).collect::<Vec<_>>(), [2, 3]);
+    }
+}
