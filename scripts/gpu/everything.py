@@ -84,7 +84,7 @@ def jobs_of(arguments):
             words = [programs / program, *names, "--ignored", "--nocapture", "--test-threads=1"]
             measure(f"tests {program}", shlex.join(map(str, words)), seconds)
 
-    build("resnet50-fp16", "--batch=128 --precision=fp16", 120)
+    build("resnet50-fp16", "--batch=128 --precision=fp16", 35)
     if (replay := work / "replay").is_file():
         measure("replay", shlex.join([str(replay), str(plan), "1", *"plain plain spare spare spare+used spare+used plain".split()]), 15, "resnet50-fp16")
     streams("low", (1, 8), 370)
@@ -93,7 +93,7 @@ def jobs_of(arguments):
     failing += ["--fault", fault] if (fault := work / "libfault.so").is_file() else []
     failing += ["--tests", programs / "pools_on_a_gpu"] if programs else []
     measure("failures", script("failures.py", *failing), 180, "resnet50-fp16")
-    tests("cupti_gpu", seconds=5)
+    tests("cupti_gpu", seconds=15)
     small = {"mobilenet_v2-fp16": (128, 2, 100), "bert_base-fp16": (64, 1, 60), "launch-fp16": (16, 1, 60)}
     small |= {f"{name}-fp16": (16, 2, 30) for name in ("compute", "underfilled", "balanced")} | {"transfer-fp16": (16, 1, 20)}
     for name, (batch, level, seconds) in small.items():
@@ -109,17 +109,19 @@ def jobs_of(arguments):
     names |= {"open-nsfw": 200} if arguments.samples else {}
     # FP16 by flags is the engine that is there already.
     known = f"mkdir -p {engines}/precision; ln -f {plan} {engines}/precision/resnet50-fp16-flags.plan; "
+    known += f"cp -n {engines}/resnet50.timing {engines}/precision-resnet50-fp16.timing; "
     for name, seconds in names.items():
-        command = script("precision.py", *precision, "--build-only", name)
+        timings = engines / f"precision-{name}.timing"
+        command = script("precision.py", *precision, "--timing-cache", timings, "--build-only", name)
         is_known = name == "resnet50-fp16"
         needs = ["build resnet50-fp16"] if is_known else []
-        jobs.append(Job(f"build {name} both ways", known + command if is_known else command, seconds, True, needs))
+        jobs.append(Job(f"build precision {name}", known + command if is_known else command, seconds, True, needs))
     words = [*precision, "--json", results / "precision.json"]
-    measure("precision", script("precision.py", *words), 240, *(f"{name} both ways" for name in names))
+    measure("precision", script("precision.py", *words), 240, *(f"precision {name}" for name in names))
     words = ["--thalweg", thalweg, "--engine", plan, "--rounds", 2, "--logs", logs / "watch", "--json", results / "watch.json"]
     measure("watch", script("watch.py", *words), 150, "resnet50-fp16")
-    measure("kernels", script("kernels.py", "--thalweg", thalweg, "--engine", plan, "--logs", logs / "kernels"), 60, "resnet50-fp16")
-    measure("hidden", script("hidden.py", "--thalweg", thalweg, "--engine", plan, "--logs", logs / "hidden"), 120, "resnet50-fp16")
+    measure("kernels", script("kernels.py", "--thalweg", thalweg, "--engine", plan, "--logs", logs / "kernels"), 30, "resnet50-fp16")
+    measure("hidden", script("hidden.py", "--thalweg", thalweg, "--engine", plan, "--try", 0, "--logs", logs / "hidden"), 45, "resnet50-fp16")
 
     bytes_model = [thalweg, "inputs", engines / "resnet50.onnx", "-o", engines / "resnet50-u8.onnx", "--to=u8"]
     bytes_model += ["--scale=0.0171,0.0175,0.0174", "--shift=-2.12,-2.04,-1.8"]

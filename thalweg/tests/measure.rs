@@ -118,7 +118,7 @@ fn ends(doubler: Doubler, configuration: Configuration, load: Load) -> Measureme
             std::thread::sleep(Duration::from_millis(10));
         }
         assert!(measured.is_finished(), "{configuration} waits for ever");
-        measured.join().unwrap().unwrap()
+        measured.join().expect("it measures").expect("something ran")
     })
 }
 

@@ -323,13 +323,13 @@ fn a_reader_that_fills_slots_again_does_not_keep_a_pool_from_stopping() {
     let configuration = Configuration { streams: 4, depth: 2, ..Configuration::default() };
     let delays = [Duration::from_millis(2)];
     let pool = start(Doubler::new(1).with_delays(&delays), configuration);
-    let (producer, mut responses) = (pool.producer(), pool.responses(Order::Completion));
+    let (producer, responses) = (pool.producer(), pool.responses(Order::Completion));
     for i in 0..8 {
         send(&producer, 1, i as f32);
     }
     let begun = Instant::now();
     let reader = std::thread::spawn(move || {
-        while let Some(response) = responses.next() {
+        for response in responses {
             let value = response.tag();
             // A pool that goes on for ever is let go in the end.
             let is_late = begun.elapsed() > Duration::from_secs(10);

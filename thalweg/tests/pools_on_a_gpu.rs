@@ -4,13 +4,14 @@
 //! TensorRT is looked for on the loader's path (`LD_LIBRARY_PATH`); the model is a part of the binary.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use thalweg::backend::{self, BuildOptions, BuildOrder, BuildSpec, CudaGraph, Engine, Surroundings};
 use thalweg::model::Model;
-use thalweg::pool::{Configuration, ExecutionPool, Order, Producer, Response};
+use thalweg::pool::{Configuration, ExecutionPool, LocalPool, Order, Producer, Reservation, Response};
 use thalweg::units::Clock;
 use thalweg_nvidia::Places;
 use thalweg_nvidia::cuda::{CudaContext, Driver, HostWait};
@@ -46,16 +47,19 @@ fn engine() -> Arc<dyn Engine> {
     Arc::clone(LOADED.get_or_init(load))
 }
 
-fn pool(streams: usize, cuda_graph: CudaGraph) -> ExecutionPool {
-    let configuration = Configuration {
+fn configuration(streams: usize, cuda_graph: CudaGraph) -> Configuration {
+    Configuration {
         streams,
         depth: 2,
         batch_size: LARGEST_BATCH,
         submitters: 1,
         cuda_graph,
         ..Configuration::default()
-    };
-    ExecutionPool::start(engine(), &configuration, Clock::start()).unwrap()
+    }
+}
+
+fn pool(streams: usize, cuda_graph: CudaGraph) -> ExecutionPool {
+    ExecutionPool::start(engine(), &configuration(streams, cuda_graph), Clock::start()).unwrap()
 }
 
 /// Sends requests with these numbers, each a whole batch of noise of its own, and gives their outputs bit by bit.
@@ -69,8 +73,33 @@ fn answers(pool: &ExecutionPool, numbers: Range<u64>) -> BTreeMap<u64, Vec<u32>>
     })
 }
 
+/// The same, each slot filled again as soon as its outputs were read.
+fn answers_of_kept_slots(pool: &mut LocalPool, slots: u64, numbers: Range<u64>) -> BTreeMap<u64, Vec<u32>> {
+    let producer = pool.producer();
+    let (first, mut rest) = (numbers.start..numbers.start + slots, numbers.start + slots..numbers.end);
+    std::thread::scope(|scope| {
+        let sender = producer.clone();
+        scope.spawn(move || first.for_each(|number| send(&sender, number)));
+        let mut next = || pool.next_within(Duration::from_secs(20)).unwrap();
+        // Nobody keeps a slot while others still wait for theirs.
+        let mut read: VecDeque<Response> = (0..slots).map(|_| next()).collect();
+        let mut answered = BTreeMap::new();
+        for _ in numbers {
+            let response = read.pop_front().unwrap_or_else(&mut next);
+            answered.insert(response.tag(), bits(&response));
+            if let Some(number) = rest.next() {
+                fill(producer.refill(response).unwrap(), number);
+            }
+        }
+        answered
+    })
+}
+
 fn send(producer: &Producer, number: u64) {
-    let mut reservation = producer.reserve(LARGEST_BATCH).unwrap();
+    fill(producer.reserve(LARGEST_BATCH).unwrap(), number);
+}
+
+fn fill(mut reservation: Reservation, number: u64) {
     // A linear congruential generator is noise enough (constants of Numerical Recipes).
     let next = |state: &u32| Some(state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
     let states = std::iter::successors(Some(u32::try_from(number).unwrap()), next).skip(1);
@@ -101,6 +130,12 @@ fn outputs_on_every_stream_are_the_bits_that_one_stream_gives() {
                 assert_eq!(answers(&pool, 0..DIFFERENT), reference, "{streams} streams, {graph:?}");
             }
             pool.stop().unwrap();
+            let (configuration, slots) = (configuration(streams, graph), 2 * streams as u64);
+            let mut pool = LocalPool::start(engine(), &configuration, Clock::start()).unwrap();
+            for _ in 0..100 {
+                let kept = answers_of_kept_slots(&mut pool, slots, 0..DIFFERENT);
+                assert_eq!(kept, reference, "{streams} streams, {graph:?}, slots that are kept");
+            }
         }
     }
 }

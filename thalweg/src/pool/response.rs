@@ -278,8 +278,7 @@ mod tests {
     use crossbeam_channel::bounded;
 
     use super::*;
-    use crate::backend::{self, Surroundings};
-    use crate::measure::{Workload, WorkloadSpec};
+    use crate::backend::{self, BuildOrder, BuildSpec, Surroundings};
     use crate::model::Model;
     use crate::model::zoo::Network;
     use crate::pool::{Configuration, ExecutionPool};
@@ -289,9 +288,11 @@ mod tests {
     fn in_order_of_submission_answers_behind_one_that_never_comes_come_at_the_end() {
         let backend = backend::open("cpu", &Surroundings::default()).unwrap();
         let model = Model::from_proto(Network::Launch.generate(0), "launch.onnx").unwrap();
-        let workload = Workload::prepare(backend.as_ref(), &model, &WorkloadSpec::default()).unwrap();
+        let spec = BuildSpec { max_batch_size: 1, ..BuildSpec::default() };
+        let built = backend.build(&BuildOrder::new(&model, &spec)).unwrap();
         let configuration = Configuration { depth: 4, ..Configuration::default() };
-        let pool = ExecutionPool::start(workload.engine, &configuration, Clock::start()).unwrap();
+        let pool =
+            ExecutionPool::start(backend.load(&built).unwrap(), &configuration, Clock::start()).unwrap();
         for tag in 0..4 {
             pool.producer().reserve(1).unwrap().commit(tag);
         }

@@ -546,8 +546,8 @@ mod tests {
             ratio: None,
             forecasts: Vec::new(),
         };
-        let expected = "none of 2 candidates measured for 500 ms each, 1 of which failed, and 3 left out that have no \
-                        room in the device's memory could be compared with the winner";
+        let expected = "none of 2 candidates measured for 500 ms each, 1 of which failed, and 3 left out that need more \
+                        device memory than there is or is allowed could be compared with the winner";
         assert_eq!(super::sweep(&sweep, Nanos(1_000_000_000)), expected);
     }
 
