@@ -290,7 +290,7 @@ fn a_pool_is_driven_by_whoever_reads_its_responses() {
         answered
             .extend((0..4).filter_map(|_| Some(pool.next_within(Duration::from_secs(20)).ok()?.sequence())));
         assert_eq!(answered, (0..400).collect(), "{wait}");
-        pool.stop();
+        drop(pool);
         assert!(matches!(producer.reserve(1), Err(Error::Stopped)));
     }
 }

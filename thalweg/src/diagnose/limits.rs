@@ -260,7 +260,7 @@ impl Limits {
 
     /// Throughput with this limit twice as far away over the throughput as it is.
     pub fn gain(&self, limit: Limit) -> f64 {
-        self.reach(&self.doubled(limit)) / self.reach(&NOTHING)
+        self.gain_of_all(&[limit])
     }
 
     /// The same with several limits twice as far away at once.

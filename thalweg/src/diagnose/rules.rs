@@ -182,10 +182,7 @@ pub fn judge(evidence: &Evidence, configuration: &Configuration) -> Judgement {
     Judgement {
         verdict,
         confidence: confidence(&limits, verdict, !missing.is_empty()).min(most_confidence(evidence)),
-        findings: held_together(&known, evidence, verdict, &limits)
-            .into_iter()
-            .chain(findings(evidence, verdict, &limits))
-            .collect(),
+        findings: findings(&known, evidence, verdict, &limits),
         limits,
         missing,
     }
@@ -291,8 +288,9 @@ fn missing(evidence: &Evidence, verdict: Verdict) -> Vec<String> {
     needed.iter().filter_map(lacks).collect()
 }
 
-fn findings(evidence: &Evidence, verdict: Verdict, limits: &[LimitReading]) -> Vec<String> {
+fn findings(known: &Limits, evidence: &Evidence, verdict: Verdict, limits: &[LimitReading]) -> Vec<String> {
     let mut findings = other_limits(verdict, limits);
+    findings.extend(held_together(known, evidence, verdict, limits));
     findings.extend(held_clock(evidence));
     findings.extend(waits_between(evidence));
     findings.extend(blocking_copies(evidence));

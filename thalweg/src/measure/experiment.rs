@@ -114,10 +114,8 @@ impl Pool {
     fn stop(self) -> Result<()> {
         match self {
             Self::OnThreads(pool, _) => pool.stop(),
-            Self::Here(pool) => {
-                pool.stop();
-                Ok(())
-            }
+            // It stops as it is dropped.
+            Self::Here(_) => Ok(()),
         }
     }
 }
@@ -206,7 +204,7 @@ impl Experiment<'_> {
         let preparation = self.preparation();
         let sender = Feed { producer, load, feeding, preparation, inputs, clock, permits };
         let fed = std::thread::scope(|scope| {
-            let sender = scope.spawn(move || sender.run());
+            let sender = scope.spawn(|| sender.run());
             let next = Next { ask, room, left, refiller, refilling };
             let observed = read(&mut observation, &mut pool, next, &|| sender.is_finished(), stop);
             // Stopping refuses the request that the sender may be waiting with, so it ends.

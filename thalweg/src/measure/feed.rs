@@ -122,7 +122,7 @@ pub(super) struct Feed<'a> {
 
 impl Feed<'_> {
     /// Sends requests until the measurement ends.
-    pub fn run(self) -> Result<FeedSummary> {
+    pub fn run(&self) -> Result<FeedSummary> {
         let schedule = Schedule::of(&self.load, self.clock.now());
         let request_bytes = self.inputs.byte_count() * self.load.samples_per_request;
         let filled = match self.feeding {
@@ -227,13 +227,8 @@ impl Feed<'_> {
                 Err(error) => return Some((self.clock.now(), Err(error))),
             }
         }
-        let (intended, request) = asked.as_ref()?;
-        match request.wait_beside(rooms) {
-            Came::Answer(room) => {
-                let intended = *intended;
-                *asked = None;
-                Some((intended, room))
-            }
+        match asked.as_ref()?.1.wait_beside(rooms) {
+            Came::Answer(room) => asked.take().map(|(intended, _)| (intended, room)),
             Came::Other(room) => Some((self.clock.now(), Ok(room?))),
         }
     }

@@ -21,8 +21,8 @@ use crate::units::Clock;
 /// Executors that are driven by the thread that reads their responses, and the way in and out.
 ///
 /// Nothing starts and nothing ends but in [`next_within`](Self::next_within). Requests that have to wait for room come
-/// from other threads; the one that drives would wait for itself. Dropping it stops it, as with
-/// [`ExecutionPool`](super::ExecutionPool).
+/// from other threads; the one that drives would wait for itself. Dropping it accepts nothing new, finishes what was
+/// committed, and waits for reservations that are still being filled.
 pub struct LocalPool {
     entrance: Arc<Entrance>,
     responses: Receiver<Response>,
@@ -79,22 +79,13 @@ impl LocalPool {
             self.submitter.pass(Some(left));
         }
     }
-
-    /// As [`ExecutionPool::stop`](super::ExecutionPool::stop).
-    pub fn stop(mut self) {
-        self.shut_down();
-    }
-
-    fn shut_down(&mut self) {
-        self.entrance.stop();
-        while !self.submitter.has_finished() {
-            self.submitter.pass(None);
-        }
-    }
 }
 
 impl Drop for LocalPool {
     fn drop(&mut self) {
-        self.shut_down();
+        self.entrance.stop();
+        while !self.submitter.has_finished() {
+            self.submitter.pass(None);
+        }
     }
 }

@@ -236,11 +236,11 @@ impl RoomRequest {
     /// As [`Producer::reserve`].
     pub fn wait(self) -> Result<Reservation> {
         loop {
-            match self.answers().recv_timeout(LIFE_CHECK) {
-                Ok(answer) => return self.accept(answer),
-                Err(_) if self.life.strong_count() > 0 => {}
-                // Its last word may have come just now.
-                Err(_) => return self.try_take().unwrap_or(Err(Error::Stopped)),
+            if let Ok(answer) = self.answers().recv_timeout(LIFE_CHECK) {
+                return self.accept(answer);
+            }
+            if let Some(last) = self.last_word() {
+                return last;
             }
         }
     }
@@ -250,16 +250,21 @@ impl RoomRequest {
         loop {
             select! {
                 recv(self.answers()) -> answer => {
-                    return Came::Answer(answer.map_err(|_| Error::Stopped).and_then(|it| self.accept(it)));
+                    let answer = answer.expect("bug: we hold the other end ourselves");
+                    return Came::Answer(self.accept(answer));
                 }
                 recv(other) -> it => return Came::Other(it.ok()),
                 default(LIFE_CHECK) => {}
             }
-            if self.life.strong_count() == 0 {
-                // Its last word may have come just now.
-                return Came::Answer(self.try_take().unwrap_or(Err(Error::Stopped)));
+            if let Some(last) = self.last_word() {
+                return Came::Answer(last);
             }
         }
+    }
+
+    /// What there is once the submitter is gone; `None` while it is there. Its answer may have come just now.
+    fn last_word(&self) -> Option<Result<Reservation>> {
+        (self.life.strong_count() == 0).then(|| self.try_take().unwrap_or(Err(Error::Stopped)))
     }
 
     /// The answer, once there is one.

@@ -158,7 +158,6 @@ fn where_nothing_would_gain_a_tenth_it_is_healthy() {
     assert_eq!(judgement.verdict, Verdict::Healthy, "{:?}", judgement.limits);
 }
 
-/// Other streams that were tried and gained so much.
 /// ResNet-50 FP16 at batch 1 on two streams of an H200 without a graph: 5,437 inferences/s with one on four streams.
 #[test]
 fn where_two_limits_hold_an_empty_device_back_together_both_are_named() {
@@ -182,6 +181,7 @@ fn where_two_limits_hold_an_empty_device_back_together_both_are_named() {
     assert!(findings.first().is_some_and(names_both), "{findings:?}");
 }
 
+/// Other streams that were tried and gained so much.
 fn tried_streams(gained: f64) -> Remedy {
     use crate::diagnose::{Setup, Tried};
     use crate::measure::{Arrival, Feeding, Load};
