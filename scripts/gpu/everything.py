@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Runs the other scripts of this folder on one or several GPUs, the most important first, and shows how each ended.
 
-Usage: everything.py --work DIR --trtexec PATH [--thalweg PATH] [--programs DIR] [--gpus N] [--builds N] [--time S]
-                     [--lean DIR --own-lean DIR] [--samples DIR] [--list] [JOB...]
+Usage: everything.py --work DIR --trtexec PATH [--thalweg PATH] [--programs DIR] [--gpus N] [--first-gpu N] [--builds N]
+                     [--time S] [--lean DIR --own-lean DIR] [--samples DIR] [--list] [JOB...]
 
 JOB picks jobs by the start of their names, with what they need; all without it. Engines go to DIR/engines and are built
 once; what each job printed goes to DIR/logs, its figures to DIR/results, and the state of all jobs to DIR/state.txt while
@@ -201,7 +201,7 @@ class Queue:
             thread.join()
 
     def run(self, job, gpu):
-        environment = os.environ | {"CUDA_VISIBLE_DEVICES": str(gpu)}
+        environment = os.environ | {"CUDA_VISIBLE_DEVICES": str(self.arguments.first_gpu + gpu)}
         with open(self.logs / f"{job.name.replace(' ', '-')}.txt", "w", encoding="utf-8") as log:
             how = {"stdout": log, "stderr": subprocess.STDOUT, "env": environment, "cwd": ROOT, "start_new_session": True}
             begun = time.monotonic()
@@ -235,6 +235,7 @@ def main():
     parser.add_argument("--thalweg", type=Path, default=ROOT / "target/release/thalweg")
     parser.add_argument("--programs", type=Path)
     parser.add_argument("--gpus", type=int, default=1)
+    parser.add_argument("--first-gpu", type=int, default=0, help="number of the first, so that two calls share a machine")
     parser.add_argument("--builds", type=int, default=2, help="builds at a time on one GPU, which they keep busy")
     parser.add_argument("--time", type=float, default=7200, help="seconds for all")
     parser.add_argument("--lean", type=Path)

@@ -157,6 +157,21 @@ fn a_measurement_ends_soon_after_its_last_window_however_slow_its_feed() {
 }
 
 #[test]
+fn counters_that_take_long_to_start_are_no_part_of_a_window() {
+    let configuration = Configuration { depth: 2, ..Configuration::default() };
+    let load = saturating_load(&configuration, None);
+    let one_window = Pacing { max_windows: 1, ..short() };
+    let measure = |doubler: Doubler| {
+        let workload = workload(Arc::new(doubler.with_delays(&[EXECUTION])));
+        let run = workload.experiment(configuration, load, one_window).run(&StopSignal::default());
+        run.unwrap().throughput_inferences_per_s.value
+    };
+    let plain = measure(Doubler::new(1));
+    let observed = measure(Doubler::new(1).with_counters_that_take(Duration::from_millis(600)));
+    assert!(observed > 0.5 * plain, "{observed} beside {plain}");
+}
+
+#[test]
 fn a_measurement_ends_when_all_streams_are_lost() {
     let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION]).breaking_after(20)));
     let configuration = Configuration { streams: 2, ..Configuration::default() };

@@ -296,6 +296,61 @@ fn a_pool_is_driven_by_whoever_reads_its_responses() {
 }
 
 #[test]
+fn a_pool_whose_slots_all_run_waits_for_the_device_itself() {
+    let waits_of = |wait, depth| {
+        let waits = Arc::new(AtomicUsize::new(0));
+        // Streams that differ in speed, so that executions do not end in the order of their starts.
+        let delays = [Duration::from_micros(300), Duration::from_micros(100)];
+        let doubler: Arc<dyn Engine> = Arc::new(Doubler::new(1).with_delays(&delays));
+        let engine = Counted { engine: doubler, polls: Arc::default(), waits: Arc::clone(&waits) };
+        let configuration = Configuration { streams: 2, depth, wait, ..Configuration::default() };
+        let mut pool = LocalPool::start(Arc::new(engine), &configuration, Clock::start()).expect("it starts");
+        let producer = pool.producer();
+        let sender = std::thread::spawn({
+            let producer = producer.clone();
+            move || {
+                for i in 0..2 * depth {
+                    send(&producer, 1, i as f32);
+                }
+            }
+        });
+        let mut next = || pool.next_within(Duration::from_secs(20)).expect("a response");
+        let mut answered = BTreeSet::new();
+        for _ in 0..500 {
+            let response = next();
+            assert_doubled(&response);
+            assert!(answered.insert(response.sequence()));
+            let value = response.tag();
+            producer.refill(response).expect("nobody else wants it").commit(value);
+        }
+        sender.join().expect("the sender ends well");
+        answered.extend((0..2 * depth).map(|_| next().sequence()));
+        assert_eq!(answered, (0..500 + 2 * depth as u64).collect(), "{wait}");
+        waits.load(Ordering::Relaxed)
+    };
+    let waits = waits_of(Wait::Block, 2);
+    assert!(waits > 50, "{waits}");
+    assert_eq!(waits_of(Wait::Spin, 2), 0);
+    // A stream would stand still while another one is waited for.
+    assert_eq!(waits_of(Wait::Block, 1), 0);
+}
+
+#[test]
+fn whoever_asks_a_pool_that_waits_for_the_device_is_answered_when_that_has_finished() {
+    let configuration = Configuration { depth: 2, ..Configuration::default() };
+    let pool = start(Doubler::new(1).with_delays(&[Duration::from_millis(20)]), configuration);
+    let producer = pool.producer();
+    for i in 0..2 {
+        send(&producer, 1, i as f32);
+    }
+    assert!(!pool.state().is_input_starved());
+    let third = std::thread::spawn(move || send(&producer, 1, 2.0));
+    let responses = pool.responses(Order::Completion).take(3).inspect(assert_doubled);
+    assert_eq!(responses.map(|it| it.sequence()).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(third.join().expect("it was granted"), 2);
+}
+
+#[test]
 fn a_local_pool_that_is_dropped_finishes_what_runs_and_has_one_submitter() {
     let configuration = Configuration { depth: 2, ..Configuration::default() };
     let slow = Doubler::new(1).with_delays(&[Duration::from_millis(20)]);
@@ -437,7 +492,7 @@ fn only_a_spinning_submitter_asks_all_the_time_and_only_while_something_runs() {
     let asked = |wait| {
         let polls = Arc::new(AtomicUsize::new(0));
         let doubler: Arc<dyn Engine> = Arc::new(Doubler::new(1).with_delays(&[EXECUTION]));
-        let engine = Counted { engine: doubler, polls: Arc::clone(&polls) };
+        let engine = Counted { engine: doubler, polls: Arc::clone(&polls), waits: Arc::default() };
         let configuration = Configuration { wait, ..Configuration::default() };
         let pool = ExecutionPool::start(Arc::new(engine), &configuration, Clock::start()).expect("it starts");
         send(&pool.producer(), 1, 1.0);

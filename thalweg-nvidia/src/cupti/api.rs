@@ -32,8 +32,6 @@ pub(super) const DOMAIN_DRIVER: u32 = 1;
 pub(super) const DOMAIN_RUNTIME: u32 = 2;
 /// `CUPTI_ACTIVITY_THREAD_ID_TYPE_SYSTEM`: threads are told by the number that the operating system gives them.
 pub(super) const THREAD_ID_OF_SYSTEM: c_int = 1;
-/// `CUPTI_ACTIVITY_ATTR_PER_THREAD_ACTIVITY_BUFFER`, a `uint8_t`; from CUPTI 12.3 on, 1 by default from 13 on.
-pub(super) const BUFFER_PER_THREAD: c_int = 9;
 /// `CUPTI_ACTIVITY_FLAG_FLUSH_FORCED`: buffers with records that are not complete are delivered too.
 pub(super) const FLUSH_FORCED: u32 = 1;
 
@@ -55,7 +53,6 @@ function_table! {
         "cuptiActivityEnableRuntimeApi" enable_runtime_call(id: u32, is_enabled: u8);
         "cuptiActivityFlushAll" flush_all(flag: u32);
         "cuptiActivityGetNumDroppedRecords" dropped(context: *mut c_void, stream: u32, count: *mut usize);
-        "cuptiActivitySetAttribute" set_attribute(attribute: c_int, size: *mut usize, value: *mut c_void);
         "cuptiSetThreadIdType" set_thread_id_type(kind: c_int);
         "cuptiGetTimestamp" timestamp(nanoseconds: *mut u64);
         "cuptiDeviceGetChipName" chip_name(asked: *mut pm::DeviceGetChipName);

@@ -13,8 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::activity::{Entry, NameId, Writer};
 use crate::cupti::Cupti;
 use crate::cupti::api::{
-    BUFFER_PER_THREAD, CuptiApi, DOMAIN_DRIVER, DOMAIN_RUNTIME, FLUSH_FORCED, SECOND_SUBSCRIBER,
-    THREAD_ID_OF_SYSTEM, kind,
+    CuptiApi, DOMAIN_DRIVER, DOMAIN_RUNTIME, FLUSH_FORCED, SECOND_SUBSCRIBER, THREAD_ID_OF_SYSTEM, kind,
 };
 use crate::cupti::buffers::{BUFFER_BYTES, Buffers, bytes_of};
 use crate::cupti::calls::{bare_name, is_recorded};
@@ -206,7 +205,6 @@ impl Shared {
     fn enable(&self, graphs: GraphDetail) -> Result<()> {
         // SAFETY: it may be called at any time. Where an old CUPTI lacks it, threads go by other numbers.
         let _ = unsafe { self.api.set_thread_id_type(THREAD_ID_OF_SYSTEM) };
-        self.share_buffers();
         // SAFETY: both are functions of the types that CUPTI documents, and never unwind.
         unsafe { self.api.register_callbacks(buffer_requested, buffer_completed) }?;
         for kind in WORK {
@@ -222,16 +220,6 @@ impl Shared {
         self.enable_calls(DOMAIN_RUNTIME, kind::RUNTIME)
     }
 
-    /// Calls of all threads go to the same buffers. Where each thread has one of its own, as by default from CUPTI 13 on,
-    /// the calls of other threads than the one that ends the recording are not in it.
-    #[doc(alias = "cuptiActivitySetAttribute")]
-    fn share_buffers(&self) {
-        let (mut size, mut is_per_thread) = (size_of::<u8>(), 0_u8);
-        let value = (&raw mut is_per_thread).cast();
-        // SAFETY: size and value are those of this attribute. An older CUPTI refuses it, and shares them anyway.
-        let _ = unsafe { self.api.set_attribute(BUFFER_PER_THREAD, &raw mut size, value) };
-    }
-
     /// Takes back what [`enable`](Self::enable) asked for. What is not taken back costs time and nothing else: nobody
     /// writes it.
     #[doc(alias = "cuptiActivityDisable")]
@@ -239,11 +227,6 @@ impl Shared {
         for kind in WORK.into_iter().chain([kind::STREAM, kind::GRAPH_TRACE, kind::DRIVER, kind::RUNTIME]) {
             // SAFETY: a kind may be disabled whether or not it is enabled.
             let _ = unsafe { self.api.disable(kind) };
-        }
-        for domain in [DOMAIN_DRIVER, DOMAIN_RUNTIME] {
-            for id in self.recorded_calls(domain) {
-                let _ = self.set_call(domain, id, 0);
-            }
         }
     }
 
@@ -255,42 +238,42 @@ impl Shared {
         }
     }
 
-    /// Records the calls that are worth it, or all, where CUPTI is older than the choice (12.3).
+    /// Records the calls that are worth it, or all, where CUPTI is older than the choice (12.3). Those that are not worth
+    /// it are left out of all, since in a process that has used CUDA before CUPTI 13.0 records none of the calls that are
+    /// asked for one by one.
     #[doc(alias = "cuptiActivityEnableDriverApi")]
     #[doc(alias = "cuptiActivityEnableRuntimeApi")]
     fn enable_calls(&self, domain: u32, kind: u32) -> Result<()> {
-        for id in self.recorded_calls(domain) {
-            match self.set_call(domain, id, 1) {
-                Ok(()) => {}
-                Err(Error::MissingSymbol { .. }) => {
-                    // SAFETY: the callbacks are registered.
-                    return unsafe { self.api.enable(kind) };
-                }
-                Err(other) => return Err(other),
+        // SAFETY: the callbacks are registered.
+        unsafe { self.api.enable(kind) }?;
+        for id in self.calls_to_leave_out(domain) {
+            match self.leave_out(domain, id) {
+                Err(Error::MissingSymbol { .. }) => return Ok(()),
+                other => other?,
             }
         }
         Ok(())
     }
 
-    /// Lets a call that CUPTI has named be recorded, or not.
-    fn set_call(&self, domain: u32, id: u32, is_recorded: u8) -> Result<()> {
+    /// Lets a call that CUPTI has named not be recorded.
+    fn leave_out(&self, domain: u32, id: u32) -> Result<()> {
         if domain == DOMAIN_DRIVER {
             // SAFETY: CUPTI has just named this call.
-            unsafe { self.api.enable_driver_call(id, is_recorded) }
+            unsafe { self.api.enable_driver_call(id, 0) }
         } else {
             // SAFETY: as above.
-            unsafe { self.api.enable_runtime_call(id, is_recorded) }
+            unsafe { self.api.enable_runtime_call(id, 0) }
         }
     }
 
-    /// Numbers of the calls that are recorded, in the driver's or the runtime's list.
-    fn recorded_calls(&self, domain: u32) -> Vec<u32> {
+    /// Numbers of the calls that are not worth a record, in the driver's or the runtime's list.
+    fn calls_to_leave_out(&self, domain: u32) -> Vec<u32> {
         let (mut found, mut nameless) = (Vec::new(), 0);
         for id in 1.. {
             match self.call_name(domain, id) {
                 Some(name) => {
                     nameless = 0;
-                    found.extend(is_recorded(bare_name(&name)).then_some(id));
+                    found.extend((!is_recorded(bare_name(&name))).then_some(id));
                 }
                 None if nameless == MOST_NAMELESS => break,
                 None => nameless += 1,

@@ -30,13 +30,12 @@ const CALLS: [(u32, u32, &CStr); 7] = [
 #[derive(Default)]
 struct State {
     has_subscriber: bool,
-    /// Whether calls go to buffers of all threads, instead of one of a thread that never delivers it.
-    shares_buffers: bool,
     /// A kind that cannot be enabled.
     refused: Option<u32>,
     callbacks: Option<(Requested, Completed)>,
     kinds: BTreeSet<u32>,
-    calls: BTreeSet<(u32, u32)>,
+    /// Calls that are left out of their kinds.
+    left_out: BTreeSet<(u32, u32)>,
     records: Vec<Vec<u8>>,
 }
 
@@ -63,20 +62,6 @@ pub unsafe extern "C" fn cuptiGetResultString(_code: c_int, text: *mut *const c_
 #[no_mangle]
 pub extern "C" fn cuptiSetThreadIdType(kind: c_int) -> c_int {
     if kind == 1 { 0 } else { INVALID_PARAMETER }
-}
-
-#[no_mangle]
-pub unsafe extern "C" fn cuptiActivitySetAttribute(attribute: c_int, size: *mut usize, value: *mut u8) -> c_int {
-    if attribute != 9 || *size != 1 {
-        return INVALID_PARAMETER;
-    }
-    with(|state| {
-        if state.callbacks.is_some() && state.shares_buffers != (*value == 0) {
-            return INVALID_PARAMETER; // too late
-        }
-        state.shares_buffers = *value == 0;
-        0
-    })
 }
 
 #[no_mangle]
@@ -113,6 +98,8 @@ pub extern "C" fn cuptiActivityEnable(kind: u32) -> c_int {
             return NOT_COMPATIBLE;
         }
         state.kinds.insert(kind);
+        // The whole kind overrides what was said of single calls before.
+        state.left_out.retain(|&(domain, _)| kind_of(domain) != kind);
         0
     })
 }
@@ -123,10 +110,10 @@ pub extern "C" fn stand_in_refuse(kind: u32) {
     with(|state| state.refused = (kind > 0).then_some(kind));
 }
 
-/// How many kinds and calls are enabled.
+/// How many kinds are enabled.
 #[no_mangle]
 pub extern "C" fn stand_in_enabled() -> usize {
-    with(|state| state.kinds.len() + state.calls.len())
+    with(|state| state.kinds.len())
 }
 
 /// Items that the program has run by the time that nobody asks for kernels any more: for tests that cannot call
@@ -142,13 +129,20 @@ pub extern "C" fn cuptiActivityDisable(kind: u32) -> c_int {
     0
 }
 
+/// The kind of the calls of a list.
+fn kind_of(domain: u32) -> u32 {
+    if domain == DRIVER { 4 } else { 5 }
+}
+
+/// As CUPTI 13.0 does it in a process that has used CUDA before: a call can be left out of its kind, but one that is
+/// asked for without the kind is not recorded.
 fn set_call(domain: u32, id: u32, is_recorded: u8) -> c_int {
     if !CALLS.iter().any(|call| (call.0, call.1) == (domain, id)) {
         return INVALID_PARAMETER;
     }
     with(|state| match is_recorded {
-        0 => state.calls.remove(&(domain, id)),
-        _ => state.calls.insert((domain, id)),
+        0 => state.left_out.insert((domain, id)),
+        _ => state.left_out.remove(&(domain, id)),
     });
     0
 }
@@ -235,7 +229,7 @@ fn put(kind: u32, fields: &[(usize, &[u8])]) {
 struct Span(u64, u64);
 
 fn put_call(id: u32, correlation: u32, span: &Span) {
-    if with(|state| state.shares_buffers && state.calls.contains(&(RUNTIME, id))) {
+    if with(|state| state.kinds.contains(&kind_of(RUNTIME)) && !state.left_out.contains(&(RUNTIME, id))) {
         let thread = std::process::id();
         put(5, &[(4, &id.to_ne_bytes()), (8, &span.0.to_ne_bytes()), (16, &span.1.to_ne_bytes()),
             (28, &thread.to_ne_bytes()), (32, &correlation.to_ne_bytes())]);

@@ -262,6 +262,12 @@ pub trait Executor: Send {
     /// never sleeps while something runs ([`Wait::Spin`]) does not ask.
     fn wake_with(&mut self, waker: Waker);
 
+    /// Sleeps until the oldest execution has ended, and says so; where it cannot, or nothing runs, it says `false` at once.
+    /// A submitter with nothing else to wait for asks for it.
+    fn wait(&mut self) -> bool {
+        false
+    }
+
     /// The submitter polls no more until it is woken. An executor that wakes it after each execution anyway has
     /// nothing to do here.
     fn expect_sleep(&mut self) {}

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::host_use::HostUse;
 use super::measurement::{Estimate, Failures, Record, StageSummary, Verification};
 use super::windows::{STABLE_WINDOWS, WindowCutter};
-use super::{Experiment, LatencySummary, Measurement, Overlap, Stability, rate, stats};
+use super::{Experiment, LatencySummary, Measurement, Overlap, Pacing, Stability, rate, stats};
 use crate::backend::{ClockReading, Counters, Observer, SlotId};
 use crate::error::{Error, Result};
 use crate::pool::{Configuration, PoolState, Response};
@@ -22,6 +22,9 @@ const VERIFICATION_SHARE: f64 = 0.02;
 /// better estimate of the spread, as long as each is longer than what makes neighbours alike (a few
 /// executions).
 const BLOCKS: usize = 24;
+
+/// Part of a window for which nobody may be kept waiting as the counters are started: the noise of a window.
+const MOST_STALL: f64 = 0.01;
 
 /// Failures without a single success after which a measurement gives up.
 const FAILURES_TO_GIVE_UP: u64 = 16;
@@ -54,6 +57,7 @@ pub(super) struct Observation<'a> {
     at_start: Option<Situation>,
     at_end: Situation,
     observer: Option<Box<dyn Observer>>,
+    is_observing: bool,
     counters: Option<Counters>,
     /// The clock at the end of each window.
     clocks: Vec<ClockReading>,
@@ -66,11 +70,9 @@ impl<'a> Observation<'a> {
         clock: Clock,
         observer: Option<Box<dyn Observer>>,
     ) -> Self {
-        let warm_up = Nanos::from_duration(experiment.pacing.warm_up);
-        let window = Nanos::from_duration(experiment.pacing.window);
         Self {
             experiment,
-            windows: WindowCutter::new(clock.now() + warm_up, window),
+            windows: windows(experiment, clock.now()),
             clock,
             verification: Verification {
                 batch_difference: experiment
@@ -88,6 +90,7 @@ impl<'a> Observation<'a> {
             at_start: None,
             at_end: Situation::default(),
             observer,
+            is_observing: false,
             counters: None,
             clocks: Vec::new(),
             clocked_windows: 0,
@@ -126,11 +129,25 @@ impl<'a> Observation<'a> {
             readable: response.readable(),
         };
         self.windows.push(record);
-        if self.at_start.is_none() && self.windows.started().is_some() {
+        if self.windows.started().is_some() && !self.is_observing {
+            self.start_observer();
+        }
+        if self.windows.started().is_some() && self.at_start.is_none() {
             self.at_start = Some(situation());
-            self.observer.iter_mut().for_each(|observer| observer.start());
         }
         Ok(())
+    }
+
+    /// Starts the counters. Some take so long for it that the device runs dry meanwhile: then it is warmed up again.
+    fn start_observer(&mut self) {
+        self.is_observing = true;
+        let Some(observer) = &mut self.observer else { return };
+        let before = self.clock.now();
+        observer.start();
+        let stall = (self.clock.now() - before).as_seconds();
+        if stall > MOST_STALL * self.experiment.pacing.window.as_secs_f64() {
+            self.windows = windows(self.experiment, self.clock.now());
+        }
     }
 
     /// Keeps the clock where a window has ended. That takes a moment, so it is for when nobody waits for the response.
@@ -251,6 +268,12 @@ impl<'a> Observation<'a> {
             records,
         })
     }
+}
+
+/// Windows after a warm-up from now on.
+fn windows(experiment: &Experiment<'_>, now: Nanos) -> WindowCutter {
+    let Pacing { warm_up, window, .. } = experiment.pacing;
+    WindowCutter::new(now + Nanos::from_duration(warm_up), Nanos::from_duration(window))
 }
 
 /// Inferences per second from `start` to `end`, with a block-bootstrap confidence interval. Without a `rate` of whole

@@ -21,7 +21,8 @@ use crate::units::Clock;
 /// Executors that are driven by the thread that reads their responses, and the way in and out.
 ///
 /// Nothing starts and nothing ends but in [`next_within`](Self::next_within). Requests that have to wait for room come
-/// from other threads; the one that drives would wait for itself. Dropping it accepts nothing new, finishes what was
+/// from other threads, and are heard when the execution that is waited for has ended; the thread that drives would wait
+/// for itself. Dropping it accepts nothing new, finishes what was
 /// committed, and waits for reservations that are still being filled.
 pub struct LocalPool {
     entrance: Arc<Entrance>,
@@ -62,7 +63,8 @@ impl LocalPool {
         self.submitter.state()
     }
 
-    /// Starts what is to be started until there is a response, and for no longer than this time.
+    /// Starts what is to be started until there is a response, and for no longer than this time and the execution that
+    /// runs.
     ///
     /// # Errors
     /// [`NoResponse::Yet`] where none came in time.

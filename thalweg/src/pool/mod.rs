@@ -23,6 +23,7 @@ mod local;
 mod patience;
 mod producer;
 mod response;
+mod running;
 pub mod scheduler;
 mod state;
 mod submitter;

@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::patience::Patience;
 use super::producer::{Granted, Request};
 use super::response::{Execution, Response};
+use super::running::Running;
 use super::scheduler::{Action, Event, Refusal, Scheduler, SchedulerSpec, SlotNumber, Ticket};
 use super::state::PoolState;
 use crate::backend::{Completion, Executor, Outcome, Rejected, Slot, SlotId, Span, StageTimes, Wait, Waker};
@@ -72,6 +73,14 @@ pub(super) struct Links {
     pub(super) clock: Clock,
 }
 
+/// Which executors are to be asked for completions.
+enum Whom {
+    Everybody,
+    WhoWoke,
+    /// The one that is likely to finish next, and as long as it has, the one after that.
+    WhoseTurnItIs,
+}
+
 /// What a submitter knows of the pool besides its scheduler's part.
 #[derive(Clone, Copy)]
 pub(super) struct SubmitterSpec {
@@ -100,8 +109,7 @@ pub(super) struct Submitter {
     patience: Patience,
     /// Executors that have woken the submitter and were not asked since.
     woken: Vec<bool>,
-    /// Executions that were started and have not ended.
-    running: usize,
+    running: Running,
     waits_per_item: bool,
     /// Executions that are due and held back, by a planted fault only.
     held_back: VecDeque<(SlotNumber, usize)>,
@@ -145,7 +153,7 @@ impl Submitter {
             }
         }
         assert!(home.iter().all(Option::is_some), "bug: an executor has `depth` slots");
-        let woken = vec![false; executors.len()];
+        let (woken, running) = (vec![false; executors.len()], Running::of(executors.len()));
         let mut scheduler = Scheduler::new(spec);
         // From now on executors lack input.
         scheduler.step(links.clock.now(), Event::Tick, &mut Vec::new());
@@ -159,7 +167,7 @@ impl Submitter {
             links,
             patience,
             woken,
-            running: 0,
+            running,
             waits_per_item,
             held_back: VecDeque::new(),
             requests: home.iter().map(|_| Vec::with_capacity(spec.batch_size)).collect(),
@@ -183,16 +191,25 @@ impl Submitter {
 
     /// Waits until something has happened, at most for this long, and does what follows from all that has.
     pub(super) fn pass(&mut self, patience: Option<Duration>) {
-        let is_asking = self.wait(patience);
+        let whom = self.wait(patience);
         while let Ok(message) = self.links.inbox.try_recv() {
             self.receive(message);
             self.settle();
         }
-        for executor in 0..self.executors.len() {
-            // To ask a device costs about a microsecond. Who has slept was told whom to ask.
-            let was_woken = std::mem::take(&mut self.woken[executor]);
-            if is_asking || was_woken {
-                self.collect_completions(executor);
+        // To ask a device costs about a microsecond.
+        match whom {
+            Whom::Everybody => (0..self.executors.len()).for_each(|executor| self.collect_all(executor)),
+            Whom::WhoWoke => {
+                for executor in 0..self.executors.len() {
+                    if std::mem::take(&mut self.woken[executor]) {
+                        self.collect_all(executor);
+                    }
+                }
+            }
+            Whom::WhoseTurnItIs => {
+                while let Some(executor) = self.running.next()
+                    && self.collect(executor)
+                {}
             }
         }
     }
@@ -211,7 +228,7 @@ impl Submitter {
             Err(_) => self.events.push_back(Event::Tick),
         }
         self.settle();
-        (0..self.executors.len()).for_each(|executor| self.collect_completions(executor));
+        (0..self.executors.len()).for_each(|executor| self.collect_all(executor));
     }
 
     /// Whether a message waits.
@@ -234,12 +251,18 @@ impl Submitter {
         self.executors.first_mut()
     }
 
-    /// Takes in a message or a deadline that is due. Where there is neither it sleeps until there is, at most for this
-    /// long, or looks no further: then all executors are to be asked again.
-    fn wait(&mut self, patience: Option<Duration>) -> bool {
-        if self.running > 0 && self.patience.asks_again(self.links.clock.now()) {
+    /// Takes in a message or a deadline that is due, and says which executors are to be asked then. Where there is neither
+    /// it looks no further, sleeps until the device has finished something, or sleeps until there is, at most for this
+    /// long.
+    fn wait(&mut self, patience: Option<Duration>) -> Whom {
+        if self.running.total() > 0 && self.patience.asks_again(self.links.clock.now()) {
             self.glance();
-            return true;
+            return Whom::Everybody;
+        }
+        if self.has_only_the_device_to_wait_for()
+            && self.running.next().is_some_and(|executor| self.executors[executor].wait())
+        {
+            return Whom::WhoseTurnItIs;
         }
         self.executors.iter_mut().for_each(|executor| executor.expect_sleep());
         let due = self.scheduler.deadline().map(|deadline| (deadline - self.links.clock.now()).to_duration());
@@ -253,7 +276,14 @@ impl Submitter {
             Err(RecvTimeoutError::Disconnected) => unreachable!("bug: we hold a sender ourselves"),
         }
         self.settle();
-        false
+        Whom::WhoWoke
+    }
+
+    /// Whether every slot runs, so that no message can start anything. Nobody has to be woken by somebody else then: that
+    /// is two switches of threads less for an execution. While one executor is waited for another one may finish, so each
+    /// needs a second execution that keeps it busy until that is seen.
+    fn has_only_the_device_to_wait_for(&self) -> bool {
+        self.depth > 1 && self.running.total() == self.home.len() && self.links.inbox.is_empty()
     }
 
     /// As [`wait`](Self::wait) without sleep.
@@ -304,18 +334,25 @@ impl Submitter {
         }
     }
 
-    fn collect_completions(&mut self, executor: usize) {
-        while let Some(completion) = self.executors[executor].poll() {
-            self.running -= 1;
-            self.patience.stir();
-            self.complete(completion);
-            self.settle();
-            self.start_held_back();
-        }
+    fn collect_all(&mut self, executor: usize) {
+        while self.collect(executor) {}
+    }
+
+    /// Takes in a completion of an executor, if there is one.
+    fn collect(&mut self, executor: usize) -> bool {
+        let Some(completion) = self.executors[executor].poll() else { return false };
+        // Where the executor does not say when it ended, it has just done so.
+        let end = completion.times.compute.end;
+        self.running.end(executor, if end > Nanos::ZERO { end } else { self.links.clock.now() });
+        self.patience.stir();
+        self.complete(completion);
+        self.settle();
+        self.start_held_back();
+        true
     }
 
     fn start_held_back(&mut self) {
-        while self.running == 0
+        while self.running.total() == 0
             && let Some((slot, samples)) = self.held_back.pop_front()
         {
             self.enqueue(slot, samples);
@@ -347,7 +384,7 @@ impl Submitter {
                 self.links.outstanding.fetch_sub(1, Ordering::Relaxed);
                 self.reply(ticket, Err(refusal));
             }
-            Action::Enqueue { slot, samples } if self.waits_per_item && self.running > 0 => {
+            Action::Enqueue { slot, samples } if self.waits_per_item && self.running.total() > 0 => {
                 self.held_back.push_back((slot, samples));
             }
             Action::Enqueue { slot, samples } => self.enqueue(slot, samples),
@@ -367,8 +404,9 @@ impl Submitter {
         let mut slot = self.give_out(number);
         slot.batch_size = samples.max(self.min_batch_size);
         let start = self.links.clock.now();
-        match self.executors[number / self.depth].enqueue(slot) {
-            Ok(()) => self.running += 1,
+        let executor = number / self.depth;
+        match self.executors[executor].enqueue(slot) {
+            Ok(()) => self.running.start(executor, start),
             Err(rejected) => {
                 let enqueue = Span { start, end: self.links.clock.now() };
                 let times = StageTimes { enqueue, ..StageTimes::default() };

@@ -2,15 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use thalweg::backend::{
-    Completion, Engine, Executor, ExecutorSpec, HostTensor, Outcome, Rejected, Slot, SlotId, StageTimes,
-    Waker,
+    Completion, Engine, Executor, ExecutorSpec, HostTensor, Outcome, Rejected, Slot, SlotId, Span,
+    StageTimes, Waker,
 };
 use thalweg::model::{DataType, Signature, TensorSpec};
+use thalweg::units::{Clock, Nanos};
 
 /// An engine whose executions are over before they begin, or last as long as they are told to.
 pub struct Nothing {
@@ -55,7 +56,7 @@ impl Engine for Nothing {
                 let unused = (0..spec.depth).map(|index| slot(executor, index)).collect();
                 match self.lasting {
                     None => Box::new(IdleExecutor { unused, done: VecDeque::new(), waker: None }),
-                    Some(time) => Box::new(TimedExecutor::new(unused, time)),
+                    Some(time) => Box::new(TimedExecutor::new(unused, time, spec.clock.clone())),
                 }
             })
             .collect())
@@ -96,33 +97,51 @@ struct TimedExecutor {
     unused: Vec<Slot>,
     /// Slots that run, and when each was enqueued.
     stream: Sender<(Instant, Slot)>,
-    shared: Arc<Mutex<Shared>>,
+    running: usize,
+    shared: Arc<(Mutex<Shared>, Condvar)>,
 }
 
 #[derive(Default)]
 struct Shared {
-    done: VecDeque<Slot>,
+    done: VecDeque<(Slot, StageTimes)>,
     waker: Option<Waker>,
+    /// Whether the submitter sleeps until it is woken.
+    is_expected: bool,
 }
 
 impl TimedExecutor {
-    fn new(unused: Vec<Slot>, time: Duration) -> Self {
+    fn new(unused: Vec<Slot>, time: Duration, clock: Clock) -> Self {
         let (stream, work) = mpsc::channel();
-        let shared = Arc::new(Mutex::new(Shared::default()));
+        let shared = Arc::<(Mutex<Shared>, Condvar)>::default();
         let device = Arc::clone(&shared);
-        thread::spawn(move || run_stream(&work, time, &device));
-        Self { unused, stream, shared }
+        thread::spawn(move || run_stream(&work, time, &clock, &device));
+        Self { unused, stream, running: 0, shared }
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn run_stream(work: &Receiver<(Instant, Slot)>, time: Duration, shared: &Mutex<Shared>) {
+fn run_stream(
+    work: &Receiver<(Instant, Slot)>,
+    time: Duration,
+    clock: &Clock,
+    (shared, has_finished): &(Mutex<Shared>, Condvar),
+) {
     let mut free = Instant::now();
     while let Ok((enqueued, slot)) = work.recv() {
-        free = free.max(enqueued) + time;
+        let start = free.max(enqueued);
+        free = start + time;
         thread::sleep(free.saturating_duration_since(Instant::now()));
+        let end = clock.now() - Nanos::from_duration(free.elapsed());
+        let compute = Span { start: end - Nanos::from_duration(time), end };
         let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.done.push_back(slot);
-        shared.waker.iter().for_each(Waker::wake);
+        shared.done.push_back((slot, StageTimes { compute, ..StageTimes::default() }));
+        has_finished.notify_one();
+        if std::mem::take(&mut shared.is_expected) {
+            shared.waker.iter().for_each(Waker::wake);
+        }
     }
 }
 
@@ -133,15 +152,31 @@ impl Executor for TimedExecutor {
 
     fn enqueue(&mut self, slot: Slot) -> Result<(), Box<Rejected>> {
         self.stream.send((Instant::now(), slot)).expect("the stream lives as long as its executor");
+        self.running += 1;
         Ok(())
     }
 
     fn poll(&mut self) -> Option<Completion> {
-        let slot = self.shared.lock().unwrap_or_else(PoisonError::into_inner).done.pop_front()?;
-        Some(Completion { slot, outcome: Outcome::Done, times: StageTimes::default() })
+        let (slot, times) = self.shared().done.pop_front()?;
+        self.running -= 1;
+        Some(Completion { slot, outcome: Outcome::Done, times })
+    }
+
+    fn wait(&mut self) -> bool {
+        let has_finished = &self.shared.1;
+        drop(has_finished.wait_while(self.shared(), |shared| self.running > 0 && shared.done.is_empty()));
+        self.running > 0
+    }
+
+    fn expect_sleep(&mut self) {
+        let mut shared = self.shared();
+        shared.is_expected = shared.done.is_empty();
+        if let (false, Some(waker)) = (shared.is_expected, &shared.waker) {
+            waker.wake();
+        }
     }
 
     fn wake_with(&mut self, waker: Waker) {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).waker = Some(waker);
+        self.shared().waker = Some(waker);
     }
 }

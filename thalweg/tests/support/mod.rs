@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use thalweg::backend::{
-    Completion, CudaGraph, DeviceSpec, Engine, Executor, ExecutorSpec, HostTensor, Outcome, Rejected, Slot,
-    SlotId, Span, StageTimes, Waker,
+    ClockReading, Completion, Counters, CudaGraph, DeviceSpec, Engine, Executor, ExecutorSpec, HostTensor,
+    Observer, Outcome, Rejected, Slot, SlotId, Span, StageTimes, Waker,
 };
 use thalweg::measure::{Feeding, Reference, SampleSet, Workload};
 use thalweg::model::{DataType, ModelIdentity, Signature, TensorSpec};
@@ -63,6 +63,8 @@ pub struct Doubler {
     remark: Option<(usize, String)>,
     /// What every stream says where a CUDA graph is asked for, and runs without one.
     refusal: Option<String>,
+    /// How long whoever starts its counters has to wait.
+    counters_take: Option<Duration>,
 }
 
 impl Doubler {
@@ -95,6 +97,7 @@ impl Doubler {
             room: usize::MAX,
             remark: None,
             refusal: None,
+            counters_take: None,
         }
     }
 
@@ -121,6 +124,11 @@ impl Doubler {
 
     pub fn refusing_graphs(self, remark: &str) -> Self {
         Self { refusal: Some(remark.to_owned()), ..self }
+    }
+
+    /// Has counters, and whoever starts them has to wait for so long.
+    pub fn with_counters_that_take(self, time: Duration) -> Self {
+        Self { counters_take: Some(time), ..self }
     }
 
     pub fn rounding_batches(self, relative_error: f32) -> Self {
@@ -165,6 +173,7 @@ impl Engine for Doubler {
             let refusal = self.refusal.clone().filter(|_| spec.cuda_graph != CudaGraph::Off);
             let mut executor = DoublingExecutor::new(stream, &self.signature, spec, script);
             executor.remark = remark.or(refusal);
+            executor.counters_take = self.counters_take;
             Box::new(executor)
         };
         Ok((0..spec.streams).map(executor).collect())
@@ -185,9 +194,13 @@ struct DoublingExecutor {
     unused: Vec<Slot>,
     work: Option<Sender<Slot>>,
     done: Receiver<Completion>,
+    /// One that was waited for.
+    awaited: Option<Completion>,
+    running: usize,
     waker: Sender<Waker>,
     thread: Option<JoinHandle<()>>,
     remark: Option<String>,
+    counters_take: Option<Duration>,
 }
 
 impl DoublingExecutor {
@@ -210,9 +223,12 @@ impl DoublingExecutor {
             unused: (0..spec.depth).map(slot).collect(),
             work: Some(work),
             done,
+            awaited: None,
+            running: 0,
             waker,
             thread: Some(thread),
             remark: None,
+            counters_take: None,
         }
     }
 }
@@ -282,11 +298,25 @@ impl Executor for DoublingExecutor {
 
     fn enqueue(&mut self, slot: Slot) -> Result<(), Box<Rejected>> {
         self.work.as_ref().expect("open until drop").send(slot).expect("the thread lives until drop");
+        self.running += 1;
         Ok(())
     }
 
     fn poll(&mut self) -> Option<Completion> {
-        self.done.try_recv().ok()
+        let completion = self.awaited.take().or_else(|| self.done.try_recv().ok())?;
+        self.running -= 1;
+        Some(completion)
+    }
+
+    fn wait(&mut self) -> bool {
+        if self.running > 0 && self.awaited.is_none() {
+            self.awaited = self.done.recv().ok();
+        }
+        self.awaited.is_some()
+    }
+
+    fn observer(&self) -> Option<Box<dyn Observer>> {
+        self.counters_take.map(|time| -> Box<dyn Observer> { Box::new(SlowCounters(time)) })
     }
 
     fn remark(&self) -> Option<&str> {
@@ -305,10 +335,28 @@ impl Drop for DoublingExecutor {
     }
 }
 
-/// An engine that counts how often its executors are asked for a completion.
+/// Counters that say nothing, and take long to start.
+struct SlowCounters(Duration);
+
+impl Observer for SlowCounters {
+    fn start(&mut self) {
+        std::thread::sleep(self.0);
+    }
+
+    fn read(&mut self) -> Counters {
+        Counters::default()
+    }
+
+    fn clock(&mut self) -> Option<ClockReading> {
+        None
+    }
+}
+
+/// An engine that counts how often its executors are asked for a completion, and how often they are waited for.
 pub struct Counted {
     pub engine: Arc<dyn Engine>,
     pub polls: Arc<AtomicUsize>,
+    pub waits: Arc<AtomicUsize>,
 }
 
 impl Engine for Counted {
@@ -318,7 +366,8 @@ impl Engine for Counted {
 
     fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>, Error> {
         let counted = |executor| -> Box<dyn Executor> {
-            Box::new(CountedExecutor { executor, polls: Arc::clone(&self.polls) })
+            let (polls, waits) = (Arc::clone(&self.polls), Arc::clone(&self.waits));
+            Box::new(CountedExecutor { executor, polls, waits })
         };
         Ok(Arc::clone(&self.engine).executors(spec)?.into_iter().map(counted).collect())
     }
@@ -327,6 +376,7 @@ impl Engine for Counted {
 struct CountedExecutor {
     executor: Box<dyn Executor>,
     polls: Arc<AtomicUsize>,
+    waits: Arc<AtomicUsize>,
 }
 
 impl Executor for CountedExecutor {
@@ -341,6 +391,11 @@ impl Executor for CountedExecutor {
     fn poll(&mut self) -> Option<Completion> {
         self.polls.fetch_add(1, Ordering::Relaxed);
         self.executor.poll()
+    }
+
+    fn wait(&mut self) -> bool {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        self.executor.wait()
     }
 
     fn wake_with(&mut self, waker: Waker) {

@@ -38,7 +38,6 @@ pub(super) struct TensorRtExecutor {
     is_lost: bool,
     remark: Option<String>,
     residency: Residency,
-    wait: Wait,
     /// `None` where the submitter never sleeps while something runs.
     waiter: Option<Waiter>,
     /// The running slot that the waiter was last asked to watch.
@@ -83,7 +82,6 @@ impl TensorRtExecutor {
             is_lost: false,
             remark,
             residency: Residency::new(spec),
-            wait: spec.wait,
             waiter: (spec.wait != Wait::Spin).then(|| Waiter::start(stream, spec.depth)).transpose()?,
             watched: None,
             engine,
@@ -192,9 +190,6 @@ impl Executor for TensorRtExecutor {
             return Err(Box::new(Rejected { slot, error }));
         }
         let index = slot.id.index;
-        if self.wait == Wait::Block {
-            self.watch(index);
-        }
         self.lanes[index].shell = Some(slot);
         self.running.push_back(index);
         Ok(())
@@ -214,10 +209,17 @@ impl Executor for TensorRtExecutor {
         }
     }
 
-    /// Only now where the submitter sleeps seldom: a waiter that runs beside each execution would cost what spinning
-    /// is to save.
+    fn wait(&mut self) -> bool {
+        let Some(&oldest) = self.running.front() else { return false };
+        // A failure is reported by `poll`; here it only means that the wait is over.
+        let _ = self.lanes[oldest].lane.finish_event().wait();
+        true
+    }
+
+    /// Only now: a submitter that spins first, or waits itself, seldom sleeps, and a waiter that runs beside each execution
+    /// would cost what that is to save.
     fn expect_sleep(&mut self) {
-        if let (Wait::Hybrid, Some(&oldest)) = (self.wait, self.running.front())
+        if let Some(&oldest) = self.running.front()
             && self.watched != Some(oldest)
         {
             self.watch(oldest);

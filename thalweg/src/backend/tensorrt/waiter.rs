@@ -20,7 +20,7 @@ pub(super) struct Waiter {
 impl Waiter {
     /// For a stream of so many slots.
     pub(super) fn start(stream: usize, depth: usize) -> Result<Self> {
-        // Each slot runs once at a time and is watched once or, by a hybrid wait, once more.
+        // Each slot is watched once while it runs; that of its last run may still lie here.
         let (events, watched) = bounded(2 * depth);
         let (wakers, new_wakers) = unbounded();
         let builder = thread::Builder::new().name(format!("thalweg-waiter-{stream}"));
