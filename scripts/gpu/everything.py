@@ -108,14 +108,14 @@ def jobs_of(arguments):
     names = {"resnet50-int8-flags": 200, "resnet50-int8-onnx": 110, "resnet50-fp16": 110}
     names |= {"open-nsfw": 200} if arguments.samples else {}
     # FP16 by flags is the engine that is there already.
-    known = f"mkdir -p {engines}/precision; ln -f {plan} {engines}/precision/resnet50-fp16-flags.plan; "
-    known += f"cp -n {engines}/resnet50.timing {engines}/precision-resnet50-fp16.timing; "
+    known = f"mkdir -p {engines}/precision; ln -f {plan} {engines}/precision/resnet50-fp16-flags.plan"
+    # Layers that two engines share are to have the same kernels in both.
+    after = {"resnet50-int8-onnx": "build precision resnet50-int8-flags", "resnet50-fp16": "build resnet50-fp16"}
     for name, seconds in names.items():
-        timings = engines / f"precision-{name}.timing"
+        timings = engines / f"precision-{name.removesuffix('-flags').removesuffix('-onnx')}.timing"
         command = script("precision.py", *precision, "--timing-cache", timings, "--build-only", name)
-        is_known = name == "resnet50-fp16"
-        needs = ["build resnet50-fp16"] if is_known else []
-        jobs.append(Job(f"build precision {name}", known + command if is_known else command, seconds, True, needs))
+        command = f"{known}; {command}" if name == "resnet50-fp16" else command
+        jobs.append(Job(f"build precision {name}", command, seconds, True, [after[name]] if name in after else []))
     words = [*precision, "--json", results / "precision.json"]
     measure("precision", script("precision.py", *words), 240, *(f"precision {name}" for name in names))
     words = ["--thalweg", thalweg, "--engine", plan, "--rounds", 2, "--logs", logs / "watch", "--json", results / "watch.json"]

@@ -259,6 +259,11 @@ impl Submitter {
             self.glance();
             return Whom::Everybody;
         }
+        if let Ok(message) = self.links.inbox.try_recv() {
+            self.receive(message);
+            self.settle();
+            return Whom::WhoWoke;
+        }
         if self.has_only_the_device_to_wait_for()
             && self.running.next().is_some_and(|executor| self.executors[executor].wait())
         {
@@ -283,7 +288,7 @@ impl Submitter {
     /// is two switches of threads less for an execution. While one executor is waited for another one may finish, so each
     /// needs a second execution that keeps it busy until that is seen.
     fn has_only_the_device_to_wait_for(&self) -> bool {
-        self.depth > 1 && self.running.total() == self.home.len() && self.links.inbox.is_empty()
+        self.depth > 1 && self.running.total() == self.home.len()
     }
 
     /// As [`wait`](Self::wait) without sleep.

@@ -2,6 +2,7 @@
 //!
 //! In: a model, what the user wants, and a table where there is one already. Out: a [`Plan`].
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{Ends, QuantizationSpec, SkipReason, SkippedNode};
@@ -141,7 +142,9 @@ impl Plan {
         spec: &QuantizationSpec<'_>,
         table: Option<&CalibrationTable>,
     ) {
-        let quantized: HashSet<usize> = self.nodes.iter().map(|node| node.place).collect();
+        // Places of quantised nodes, and how many numbers each multiplies with.
+        let quantized: HashMap<usize, i64> =
+            self.nodes.iter().map(|node| (node.place, node.weight.tensor.dims.iter().product())).collect();
         for (place, node) in survey.graph.node.iter().enumerate() {
             let [left, right] = &node.input[..] else { continue };
             if node.op_type() != "Add" || !is_own(node) || left == right || is_kept(node, spec) {
@@ -152,8 +155,12 @@ impl Plan {
                 [None, None] => continue,
                 [Some(_), None] => 1,
                 [None, Some(_)] => 0,
-                // The later of two convolutions takes the addition along: by then the other one has run.
-                [Some(left), Some(right)] => usize::from(left > right),
+                // A kernel with an addition is a slower one, so the smaller of two convolutions takes it along, whose
+                // outputs are as large; of two alike the later one. TensorRT with a calibrator does the same.
+                [Some(left), Some(right)] => {
+                    let rank = |place| (Reverse(quantized[&place]), place);
+                    usize::from(rank(left) > rank(right))
+                }
             };
             let value = &node.input[other];
             if survey.is_activation(value) && is_known(table, value) {
@@ -345,7 +352,7 @@ impl<'a> Survey<'a> {
 
     /// The quantised convolution that makes a value, with nothing behind it but what becomes part of its kernel and
     /// nobody else who reads what is in between.
-    fn convolution_behind(&self, name: &str, quantized: &HashSet<usize>) -> Option<usize> {
+    fn convolution_behind(&self, name: &str, quantized: &HashMap<usize, i64>) -> Option<usize> {
         let mut name = name;
         loop {
             let place = *self.makers.get(name)?;
@@ -354,7 +361,7 @@ impl<'a> Survey<'a> {
                 return None;
             }
             match node.op_type() {
-                "Conv" => return quantized.contains(&place).then_some(place),
+                "Conv" => return quantized.contains_key(&place).then_some(place),
                 "BatchNormalization" => name = node.input.first()?,
                 "Add" | "Mul" => name = self.scaled(node)?,
                 _ => return None,

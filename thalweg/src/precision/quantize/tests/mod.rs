@@ -141,6 +141,16 @@ fn of_two_convolutions_the_later_one_takes_the_addition_along() {
 }
 
 #[test]
+fn of_two_convolutions_the_smaller_one_takes_the_addition_along() {
+    let sketch = Sketch::new().input("x", "1,2,4,4").output("y").weights("large", &[2, 2, 3, 3]);
+    let sketch = sketch.weights("small", &[2, 2, 1, 1]).node("b = Relu(x)", &[]);
+    let sketch = sketch.node("c = Conv(x, small)", &[]);
+    let sketch = sketch.node("d = Conv(b, large)", &[sketch::ints("pads", &[1, 1, 1, 1])]);
+    let (quantized, _) = quantized(&sketch.node("y = Add(c, d)", &[]).model(), &all());
+    assert!(lines(quantized.graph()).contains(&"Add c d_dequantized".to_owned()));
+}
+
+#[test]
 fn an_addition_behind_a_value_that_others_read_is_left_alone() {
     let sketch = convolutions(Sketch::new().input("x", "1,2,4,4").output("y").output("c"), &["w"]);
     let sketch = sketch.node("c = Conv(x, w)", &[]).node("y = Add(c, x)", &[]);
