@@ -107,14 +107,14 @@ def jobs_of(arguments):
     precision += ["--samples", arguments.samples.resolve()] if arguments.samples else []
     names = {"resnet50-int8-flags": 200, "resnet50-int8-onnx": 110, "resnet50-fp16": 110}
     names |= {"open-nsfw": 200} if arguments.samples else {}
-    # FP16 by flags is the engine that is there already.
+    # FP16 by flags is the engine that is there already. Layers that two engines share are to have the same kernels in both.
     known = f"mkdir -p {engines}/precision; ln -f {plan} {engines}/precision/resnet50-fp16-flags.plan"
-    # Layers that two engines share are to have the same kernels in both.
     after = {"resnet50-int8-onnx": "build precision resnet50-int8-flags", "resnet50-fp16": "build resnet50-fp16"}
     for name, seconds in names.items():
-        timings = engines / f"precision-{name.removesuffix('-flags').removesuffix('-onnx')}.timing"
-        command = script("precision.py", *precision, "--timing-cache", timings, "--build-only", name)
-        command = f"{known}; {command}" if name == "resnet50-fp16" else command
+        is_known = name == "resnet50-fp16"
+        timings = "resnet50" if is_known else f"precision-{name.removesuffix('-flags').removesuffix('-onnx')}"
+        words = ["--timing-cache", engines / f"{timings}.timing", "--build-only", name]
+        command = f"{known}; " * is_known + script("precision.py", *precision, *words)
         jobs.append(Job(f"build precision {name}", command, seconds, True, [after[name]] if name in after else []))
     words = [*precision, "--json", results / "precision.json"]
     measure("precision", script("precision.py", *words), 240, *(f"precision {name}" for name in names))

@@ -48,6 +48,8 @@ CELLS = [
 SPACE = {"streams": "1,2,4,8", "depth": "2,3", "cuda-graph": "off,compute,copies", "wait": "block,spin"}
 # What the search may take of the sweep's time, and what it is told: its last slice may end late.
 ALLOWED, TOLD = 0.15, 0.13
+# What setting up a pool adds at least to each point of a sweep.
+POOL_S = 0.1
 # Rounds of everything that is measured by a process of its own.
 ROUNDS = 3
 # Copies batches from and to page-locked memory at once; prints batches per second.
@@ -112,8 +114,6 @@ class Limit:
         self.commands = Commands(300, folder / "logs")
         self.engines = dict(arguments.engine)
         self.table, self.kept = Table(), {}
-        # What setting up a pool adds to each point of a sweep, as the last one showed.
-        self.overhead = 0.1 if arguments.backend == "tensorrt" else 0
 
     def network(self, name):
         """How a command line names it: an engine, or for other backends than TensorRT a model."""
@@ -155,7 +155,8 @@ class Limit:
         slice_s, folder = self.arguments.slice, self.folder / f"{name}-{batch}"
         # In virtual time it makes no difference how to wait.
         space = {knob: it for knob, it in SPACE.items() if knob != "wait" or self.arguments.backend == "tensorrt"}
-        seconds = TOLD * (slice_s + self.overhead) * math.prod(len(values.split(",")) for values in space.values())
+        point_s = slice_s + (POOL_S if self.arguments.backend == "tensorrt" else 0)
+        seconds = TOLD * point_s * math.prod(len(values.split(",")) for values in space.values())
         knobs = [f"--{knob}={values}" for knob, values in space.items()]
         command = ["tune", *self.network(name), f"--batch={batch}", *knobs, f"--time={seconds:.2f}"]
         outcome = self.json([*command, f"--sweep={slice_s}", f"--out={folder}"], f"tune-{name}-{batch}")
@@ -163,7 +164,6 @@ class Limit:
         kept = ("model", "device", "search_time_ns", "ending", "verdict")
         self.keep("tune", f"{name},{batch}", {key: outcome[key] for key in kept} | {"sweep": sweep})
         share, points = outcome["search_time_ns"] / sweep["time_ns"], sweep["points"]
-        self.overhead = max(0, sweep["time_ns"] / 1e9 / len(points) - slice_s)
         failed = [point for point in points if point["failure"]]
         choice, best = shape(sweep["choice"]), shape(points[sweep["best"]]["configuration"])
         rates = [point["throughput_inferences_per_s"]["value"] for turn in sweep["turns"] for point in turn[:1]]
@@ -268,17 +268,18 @@ class Limit:
             words = [*command, f"--warm-up={seconds}"]
             env = os.environ | {"LD_PRELOAD": str(library)}
             done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=env, cwd=ROOT)
-            found = re.search(r"^allocations (\d+)$", done.stderr, re.MULTILINE)
+            found = re.search(r"^allocations (\d+) of (\d+)$", done.stderr, re.MULTILINE)
             if done.returncode != 0 or not found:
                 raise Failed(f"allocations: {last_line(done.stderr)}")
             measured = json.loads(done.stdout)
             executions = measured["verification"]["samples"] / measured["configuration"]["batch_size"]
-            counted.append((int(found[1]), executions))
-        pairs = zip(counted, counted[1:])
-        each = [(more - less) / (late - early) for (less, early), (more, late) in pairs]
+            counted.append((int(found[1]), int(found[2]), executions))
+        pairs = list(zip(counted, counted[1:]))
+        each, all_of_each = ([(b[who] - a[who]) / (b[2] - a[2]) for a, b in pairs] for who in (0, 1))
         self.keep("launch", "allocations", counted)
         is_kept = max(each) < 0.05  # records of the measurement grow by doubling, and nothing else
-        self.table.add("launch: allocations of an execution", f"{statistics.fmean(each):.3f}", spread(each), "0", is_kept)
+        remark = f"with those of CUDA and TensorRT {statistics.fmean(all_of_each):.1f}"
+        self.table.add("launch: allocations of an execution", f"{statistics.fmean(each):.3f}", spread(each), "0", is_kept, remark)
 
     def neighbours(self):
         first, second = self.tuned("resnet50", 8), self.tuned("bert_base", 1)

@@ -36,7 +36,7 @@ pub fn setting() -> Option<String> {
 /// Starts the program again with more queues, if the command may need them and nobody has set their number.
 /// It returns where it need not, or cannot.
 pub fn raise_if_needed(command: &Command, output: &Output) {
-    if env::var_os(VARIABLE).is_some() || most_cuda_streams(command) <= DEFAULT {
+    if env::var_os(VARIABLE).is_some() || most_queues(command) <= DEFAULT {
         return;
     }
     let mut words = env::args_os();
@@ -50,18 +50,18 @@ pub fn raise_if_needed(command: &Command, output: &Output) {
     ));
 }
 
-/// The most CUDA streams that a command makes; 0 where it runs nothing on a GPU.
-fn most_cuda_streams(command: &Command) -> usize {
+/// The most queues that what a command runs can use at once; 0 where it runs nothing on a GPU.
+fn most_queues(command: &Command) -> usize {
     match command {
         Command::Bench(args) if may_be_a_gpu(&args.run.workload.backend) => {
-            let own = of_run(&args.run).cuda_streams();
-            own.saturating_add(args.beside.as_deref().map_or(0, |path| of_tuned(path).cuda_streams()))
+            let own = of_run(&args.run).queues();
+            own.saturating_add(args.beside.as_deref().map_or(0, |path| of_tuned(path).queues()))
         }
         // It tries twice the streams, and other kinds of graph.
         Command::Diagnose(args) if may_be_a_gpu(&args.run.workload.backend) => {
             let shape = of_run(&args.run);
             let streams = shape.streams.saturating_mul(2);
-            Shape { streams, cuda_graph: CudaGraph::Off, ..shape }.cuda_streams()
+            Shape { streams, cuda_graph: CudaGraph::Off, ..shape }.queues()
         }
         Command::Tune(args) if may_be_a_gpu(&args.workload.backend) => of_tune(args),
         _ => 0,
@@ -73,7 +73,7 @@ fn may_be_a_gpu(backend: &str) -> bool {
     matches!(backend, "auto" | "tensorrt")
 }
 
-/// What decides how many CUDA streams a configuration has.
+/// What decides how many queues a configuration can use.
 #[derive(Clone, Copy)]
 struct Shape {
     streams: usize,
@@ -85,9 +85,11 @@ struct Shape {
 }
 
 impl Shape {
-    fn cuda_streams(self) -> usize {
+    fn queues(self) -> usize {
+        // The copies in a graph take queues too, though no stream of ours: ResNet-50 at batch 1 on eight streams (H200) has
+        // 5,070 executions a second with eight queues and 9,100 with 32.
         let lanes = match self.cuda_graph {
-            CudaGraph::Copies => 0,
+            CudaGraph::Copies => self.streams,
             CudaGraph::Off | CudaGraph::Compute => self.copy_lanes.unwrap_or(self.streams).min(self.streams),
         };
         let computing = self.streams.saturating_mul(1 + self.aux_streams);
@@ -141,7 +143,7 @@ fn of_tune(args: &TuneArgs) -> usize {
     let shapes = graphs.iter().flat_map(|&cuda_graph| {
         lanes.iter().map(move |lanes| Shape { streams, cuda_graph, copy_lanes: lanes.0, aux_streams })
     });
-    shapes.map(Shape::cuda_streams).max().unwrap_or(0)
+    shapes.map(Shape::queues).max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -152,18 +154,18 @@ mod tests {
     use crate::args::Cli;
 
     fn most(line: &str) -> usize {
-        most_cuda_streams(&Cli::parse_from(line.split_whitespace()).command)
+        most_queues(&Cli::parse_from(line.split_whitespace()).command)
     }
 
     #[test]
-    fn each_stream_has_three_of_cudas_unless_its_graph_has_the_copies() {
+    fn each_stream_wants_three_queues() {
         assert_eq!(most("thalweg bench m.onnx --streams 2"), 6);
         assert_eq!(most("thalweg bench m.onnx --streams 9 --cuda-graph compute"), 27);
-        assert_eq!(most("thalweg bench m.onnx --streams 9 --cuda-graph copies"), 9);
+        assert_eq!(most("thalweg bench m.onnx --streams 9 --cuda-graph copies"), 27);
         assert_eq!(most("thalweg diagnose m.onnx"), 6);
         assert_eq!(most("thalweg diagnose m.onnx --streams 4 --cuda-graph copies"), 24);
         assert_eq!(most("thalweg tune m.onnx"), 24);
-        assert_eq!(most("thalweg tune m.onnx --streams 1,4,2 --cuda-graph copies"), 4);
+        assert_eq!(most("thalweg tune m.onnx --streams 1,2 --cuda-graph copies"), 6);
         assert_eq!(most("thalweg tune m.onnx --streams 1,4,2 --cuda-graph copies,off"), 12);
     }
 
@@ -171,14 +173,15 @@ mod tests {
     fn streams_that_share_copy_lanes_have_one_each_and_two_for_a_lane() {
         assert_eq!(most("thalweg bench m.onnx --streams 6 --copy-lanes 1"), 8);
         assert_eq!(most("thalweg diagnose m.onnx --streams 3 --copy-lanes 1"), 8);
-        assert_eq!(most("thalweg tune m.onnx --copy-lanes 1,2"), 12);
+        assert_eq!(most("thalweg tune m.onnx --copy-lanes 1,2 --cuda-graph compute"), 12);
+        assert_eq!(most("thalweg tune m.onnx --copy-lanes 1,2"), 24, "graphs of copies share none");
         assert_eq!(most("thalweg tune m.onnx --copy-lanes own,2"), 24);
     }
 
     #[test]
     fn each_execution_has_its_auxiliary_streams_besides() {
         assert_eq!(most("thalweg bench m.onnx --streams 2 --aux-streams 2"), 10);
-        assert_eq!(most("thalweg tune m.onnx --streams 2 --cuda-graph copies --aux-streams 0,3"), 8);
+        assert_eq!(most("thalweg tune m.onnx --streams 2 --cuda-graph copies --aux-streams 0,3"), 12);
     }
 
     #[test]

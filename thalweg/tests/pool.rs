@@ -336,6 +336,21 @@ fn a_pool_whose_slots_all_run_waits_for_the_device_itself() {
 }
 
 #[test]
+fn executions_of_different_sizes_do_not_wait_for_each_other() {
+    let waits = Arc::new(AtomicUsize::new(0));
+    let doubler: Arc<dyn Engine> = Arc::new(Doubler::new(2).with_delays(&[Duration::from_millis(20)]));
+    let engine = Counted { engine: doubler, polls: Arc::default(), waits: Arc::clone(&waits) };
+    let configuration = Configuration { depth: 2, batch_size: 2, ..Configuration::default() };
+    let pool = ExecutionPool::start(Arc::new(engine), &configuration, Clock::start()).expect("it starts");
+    let producer = pool.producer();
+    for samples in [1, 2] {
+        send(&producer, samples, 1.0);
+    }
+    pool.responses(Order::Completion).take(2).for_each(|response| assert_doubled(&response));
+    assert_eq!(waits.load(Ordering::Relaxed), 0);
+}
+
+#[test]
 fn whoever_asks_a_pool_that_waits_for_the_device_is_answered_when_that_has_finished() {
     let configuration = Configuration { depth: 2, ..Configuration::default() };
     let pool = start(Doubler::new(1).with_delays(&[Duration::from_millis(20)]), configuration);

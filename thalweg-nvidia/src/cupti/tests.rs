@@ -84,7 +84,7 @@ impl StandIn {
         unsafe { refuse(kind) };
     }
 
-    /// Kinds and calls that are recorded.
+    /// Kinds that are recorded.
     fn enabled(&self) -> usize {
         // SAFETY: as above.
         let enabled: unsafe extern "C" fn() -> usize =

@@ -311,7 +311,7 @@ impl Lane {
 
     /// Reads all marks of an execution that has ended, for the time that it takes.
     pub(super) fn read_marks(&self) -> Result<()> {
-        self.marks.read(self.streams.joins())
+        self.marks.read(self.streams.joins()).map(drop)
     }
 
     /// Waits for everything on the lane's streams.

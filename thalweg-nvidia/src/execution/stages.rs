@@ -79,20 +79,27 @@ impl Marks {
     }
 
     /// When the stages ran, once `d2h_end` is complete. All are placed from the first mark, because times over
-    /// short distances are exact.
+    /// short distances are exact. Each reading is a call of the driver, so marks that two stages share are read once.
     pub(super) fn times(&self, joins: Joins, clock: &EventClock, flight: &Flight) -> Result<ExecutionTimes> {
         let origin = clock.host_time(&self.h2d_start)?;
-        let time =
-            |event: &Event| -> Result<Instant> { Ok(shifted(origin, event.elapsed_ms(&self.h2d_start)?)) };
-        let compute_start = if joins.h2d_and_compute { &self.h2d_end } else { &self.compute_start };
-        let d2h_start = if joins.compute_and_d2h { &self.compute_end } else { &self.d2h_start };
+        let [h2d_end, compute_start, compute_end, d2h_start, d2h_end] =
+            self.read(joins)?.map(|milliseconds| shifted(origin, milliseconds));
         Ok(ExecutionTimes {
             enqueue: flight.enqueue,
             copy_calls: flight.copy_calls,
-            h2d: Interval { start: origin, end: time(&self.h2d_end)? },
-            compute: Interval { start: time(compute_start)?, end: time(&self.compute_end)? },
-            d2h: Interval { start: time(d2h_start)?, end: time(&self.d2h_end)? },
+            h2d: Interval { start: origin, end: h2d_end },
+            compute: Interval { start: compute_start, end: compute_end },
+            d2h: Interval { start: d2h_start, end: d2h_end },
         })
+    }
+
+    /// Milliseconds from the first mark to each of the others, in their order.
+    pub(super) fn read(&self, joins: Joins) -> Result<[f32; 5]> {
+        let time = |event: &Event| event.elapsed_ms(&self.h2d_start);
+        let (h2d_end, compute_end) = (time(&self.h2d_end)?, time(&self.compute_end)?);
+        let compute_start = if joins.h2d_and_compute { h2d_end } else { time(&self.compute_start)? };
+        let d2h_start = if joins.compute_and_d2h { compute_end } else { time(&self.d2h_start)? };
+        Ok([h2d_end, compute_start, compute_end, d2h_start, time(&self.d2h_end)?])
     }
 }
 
@@ -107,16 +114,6 @@ impl Marks {
     pub(super) fn record_behind(&self, joins: Joins, stream: &Stream) -> Result<()> {
         self.compute_end.record(stream)?;
         if joins.compute_and_d2h { Ok(()) } else { self.d2h_start.record(stream) }
-    }
-
-    /// As many readings as [`times`](Self::times) takes.
-    pub(super) fn read(&self, joins: Joins) -> Result<()> {
-        let time = |event: &Event| event.elapsed_ms(&self.h2d_start).map(drop);
-        time(&self.h2d_end)?;
-        time(if joins.h2d_and_compute { &self.h2d_end } else { &self.compute_start })?;
-        time(&self.compute_end)?;
-        time(if joins.compute_and_d2h { &self.compute_end } else { &self.d2h_start })?;
-        time(&self.d2h_end)
     }
 }
 

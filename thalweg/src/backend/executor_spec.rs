@@ -67,7 +67,8 @@ impl fmt::Display for CudaGraph {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wait {
-    /// It sleeps until an executor wakes it: no core is busy, but a completion is seen some ten microseconds late.
+    /// It sleeps until an executor has finished something: no core is busy, but a completion is seen some ten
+    /// microseconds late.
     #[default]
     Block,
     /// It asks again and again while something runs, which keeps one core busy for each submitter.

@@ -2,7 +2,8 @@
 //!
 //! A [`Backend`] builds and loads engines for one device, an [`Engine`] makes [`Executor`]s, and an
 //! executor runs one execution after the other on its own stream. Nothing to the right of this module
-//! knows which backend runs. None of an executor's calls blocks: *how* to wait is the pool's business.
+//! knows which backend runs. None of an executor's calls blocks but [`Executor::wait`]: *how* to wait is the pool's
+//! business.
 
 mod build;
 mod counters;
@@ -258,8 +259,9 @@ pub trait Executor: Send {
     /// The oldest finished execution, if there is one.
     fn poll(&mut self) -> Option<Completion>;
 
-    /// Asks the executor to call `waker` whenever an execution has finished, from any thread. A submitter that
-    /// never sleeps while something runs ([`Wait::Spin`]) does not ask.
+    /// Asks the executor to call `waker`, from any thread, when an execution has finished, at least if it was told before
+    /// that the submitter [sleeps](Self::expect_sleep): once for each, so who was woken asks. A submitter that never sleeps while
+    /// something runs ([`Wait::Spin`]) does not ask.
     fn wake_with(&mut self, waker: Waker);
 
     /// Sleeps until the oldest execution has ended, and says so; where it cannot, or nothing runs, it says `false` at once.

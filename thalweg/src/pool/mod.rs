@@ -99,7 +99,7 @@ impl ExecutionPool {
     }
 
     /// Whether its executors have something to run, and for how long they had nothing. Submitters answer between two
-    /// messages; asking costs each of them about as much as a request does.
+    /// messages, and where all slots run when an execution ends; asking costs each of them about as much as a request does.
     pub fn state(&self) -> PoolState {
         self.entrance.state()
     }

@@ -3,7 +3,7 @@
 //!
 //! Everything reaches it through one channel, so nothing it owns is shared. It sleeps in that channel
 //! until a message comes or the scheduler's deadline is due; while executions run, it may ask its executors
-//! again and again instead.
+//! again and again instead, and while all its slots run it waits for the device itself.
 
 use std::collections::VecDeque;
 use std::hint;
@@ -76,8 +76,9 @@ pub(super) struct Links {
 /// Which executors are to be asked for completions.
 enum Whom {
     Everybody,
+    /// Those that have woken the submitter.
     WhoWoke,
-    /// The one that is likely to finish next, and as long as it has, the one after that.
+    /// They, and the one that is likely to finish next, and as long as it has, the one after that.
     WhoseTurnItIs,
 }
 
@@ -104,12 +105,15 @@ pub(super) struct Submitter {
     /// Pool-wide number of the first of `executors`.
     first_executor: usize,
     depth: usize,
+    batch_size: usize,
     /// The engine runs no fewer samples than this: a slot with fewer runs with what was in it before.
     min_batch_size: usize,
     patience: Patience,
     /// Executors that have woken the submitter and were not asked since.
     woken: Vec<bool>,
     running: Running,
+    /// Those of them with fewer samples than a slot has room for.
+    partial: usize,
     waits_per_item: bool,
     /// Executions that are due and held back, by a planted fault only.
     held_back: VecDeque<(SlotNumber, usize)>,
@@ -168,6 +172,8 @@ impl Submitter {
             patience,
             woken,
             running,
+            partial: 0,
+            batch_size: spec.batch_size,
             waits_per_item,
             held_back: VecDeque::new(),
             requests: home.iter().map(|_| Vec::with_capacity(spec.batch_size)).collect(),
@@ -198,18 +204,17 @@ impl Submitter {
         }
         // To ask a device costs about a microsecond.
         match whom {
-            Whom::Everybody => (0..self.executors.len()).for_each(|executor| self.collect_all(executor)),
-            Whom::WhoWoke => {
-                for executor in 0..self.executors.len() {
-                    if std::mem::take(&mut self.woken[executor]) {
-                        self.collect_all(executor);
-                    }
-                }
-            }
+            Whom::Everybody => self.woken.fill(true),
             Whom::WhoseTurnItIs => {
                 while let Some(executor) = self.running.next()
                     && self.collect(executor)
                 {}
+            }
+            Whom::WhoWoke => {}
+        }
+        for executor in 0..self.executors.len() {
+            if std::mem::take(&mut self.woken[executor]) {
+                self.collect_all(executor);
             }
         }
     }
@@ -286,9 +291,10 @@ impl Submitter {
 
     /// Whether every slot runs, so that no message can start anything. Nobody has to be woken by somebody else then: that
     /// is two switches of threads less for an execution. While one executor is waited for another one may finish, so each
-    /// needs a second execution that keeps it busy until that is seen.
+    /// needs a second execution that keeps it busy until that is seen, and all have to be of one size, or a short one
+    /// would wait for a long one.
     fn has_only_the_device_to_wait_for(&self) -> bool {
-        self.depth > 1 && self.running.total() == self.home.len()
+        self.depth > 1 && self.partial == 0 && self.running.total() == self.home.len()
     }
 
     /// As [`wait`](Self::wait) without sleep.
@@ -348,6 +354,7 @@ impl Submitter {
         let Some(completion) = self.executors[executor].poll() else { return false };
         // Where the executor does not say when it ended, it has just done so.
         let end = completion.times.compute.end;
+        self.partial -= usize::from(completion.slot.batch_size < self.batch_size);
         self.running.end(executor, if end > Nanos::ZERO { end } else { self.links.clock.now() });
         self.patience.stir();
         self.complete(completion);
@@ -407,11 +414,15 @@ impl Submitter {
 
     fn enqueue(&mut self, number: SlotNumber, samples: usize) {
         let mut slot = self.give_out(number);
-        slot.batch_size = samples.max(self.min_batch_size);
+        let batch_size = samples.max(self.min_batch_size);
+        slot.batch_size = batch_size;
         let start = self.links.clock.now();
         let executor = number / self.depth;
         match self.executors[executor].enqueue(slot) {
-            Ok(()) => self.running.start(executor, start),
+            Ok(()) => {
+                self.partial += usize::from(batch_size < self.batch_size);
+                self.running.start(executor, start);
+            }
             Err(rejected) => {
                 let enqueue = Span { start, end: self.links.clock.now() };
                 let times = StageTimes { enqueue, ..StageTimes::default() };

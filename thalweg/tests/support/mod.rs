@@ -398,6 +398,10 @@ impl Executor for CountedExecutor {
         self.executor.wait()
     }
 
+    fn expect_sleep(&mut self) {
+        self.executor.expect_sleep();
+    }
+
     fn wake_with(&mut self, waker: Waker) {
         self.executor.wake_with(waker);
     }

@@ -2,7 +2,8 @@
 //!
 //! In: a [`Cupti`] of CUDA 12.6 or newer and a device. Out: means over the time of a [`PmSampler`], with the meanings
 //! that [`nvml`](crate::nvml)'s GPM gives them, or the reason why there are none: it needs rights that a driver gives to
-//! administrators alone unless it is told otherwise. A thread does all of it, so who measures waits for nothing.
+//! administrators alone unless it is told otherwise. A thread does all of it, so who measures waits for its start
+//! alone, some hundred milliseconds.
 //!
 //! NVIDIA's guide: <https://docs.nvidia.com/cupti/main/main.html#cupti-pm-sampling-api>.
 

@@ -1,7 +1,7 @@
 //! A CUDA stream, its execution contexts and its slots.
 //!
 //! Each slot is a lane of the device. A slot that is enqueued leaves its page-locked memory with the lane until
-//! the device is done. A thread beside the submitter waits for the device and wakes it, unless it spins.
+//! the device is done. A thread beside the submitter waits for the device and wakes it, unless it spins or waits itself.
 
 use std::collections::VecDeque;
 use std::mem;

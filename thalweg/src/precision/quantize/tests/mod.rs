@@ -132,7 +132,7 @@ fn a_bias_that_is_reshaped_first_does_not_hide_the_residual_addition() {
 }
 
 #[test]
-fn of_two_convolutions_the_later_one_takes_the_addition_along() {
+fn of_two_convolutions_of_one_size_the_later_one_takes_the_addition_along() {
     let sketch = convolutions(Sketch::new().input("x", "1,2,4,4").output("y"), &["w", "v"]);
     let sketch = sketch.node("short = Conv(x, w)", &[]).node("b = Relu(x)", &[]);
     let sketch = sketch.node("long = Conv(b, v)", &[]).node("y = Add(long, short)", &[]);
