@@ -216,7 +216,7 @@ impl Executor for TensorRtExecutor {
         true
     }
 
-    /// Only now: a submitter that spins first, or waits itself, seldom sleeps, and a waiter that runs beside each execution
+    /// Only now: a submitter that spins first, or waits itself, sleeps less often, and a waiter that runs beside each execution
     /// would cost what that is to save.
     fn expect_sleep(&mut self) {
         if let Some(&oldest) = self.running.front()
