@@ -7,17 +7,20 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::finals::{FEWEST_ROUNDS, Finals};
 use super::forecast::{Forecast, forecasts};
 use super::room::lack_of_room;
 use super::slice::{compliance, is_doubtful};
 use super::{Compliance, Instruments, Limits, Slice, Trial, TuneJob, pace, saturating_load};
 use crate::backend::Counters;
 use crate::error::{Error, Result};
+use crate::measure::stats::paired_ratio_by_ranks;
 use crate::measure::{Estimate, StageSummary};
 use crate::pool::Configuration;
 use crate::random::Random;
 use crate::units::Nanos;
+
+/// How often choice and best are measured beside each other: so many that one or two disturbed turns do not decide.
+const TURNS: usize = 7;
 
 /// What measuring everything showed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +42,7 @@ pub struct Sweep {
     pub choice: Configuration,
     /// Both once more, in turns: first the choice, then the best.
     pub turns: Vec<[SweepPoint; 2]>,
-    /// Throughput of the choice over that of the best, in these turns.
+    /// Throughput of the choice over that of the best, in these turns, by ranks.
     pub ratio: Option<Estimate>,
     /// What one stream and a probe would have said of more streams.
     pub forecasts: Vec<Forecast>,
@@ -127,7 +130,7 @@ pub fn sweep_with(
         time: Nanos::from_duration(time),
         best,
         choice,
-        ratio: Finals::ratio_of(&pairs),
+        ratio: paired_ratio_by_ranks(&pairs),
         forecasts: forecasts(&points, &job.device),
         turns,
         points,
@@ -192,7 +195,7 @@ impl Sweeper<'_, '_> {
                 Ok([self.measure(choice)?, other])
             }
         };
-        (0..FEWEST_ROUNDS).map(turn).collect()
+        (0..TURNS).map(turn).collect()
     }
 }
 

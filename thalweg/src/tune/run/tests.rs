@@ -377,7 +377,7 @@ fn a_sweep_measures_everything_and_holds_the_choice_against_the_best() {
     // One stream of two threads at batch 8 has 285 of 380 inferences/s.
     let choice = Configuration { batch_size: 8, threads_per_stream: 2, ..Configuration::default() };
     let sweep = sweep_with(&job, choice, half_a_second, &mut instruments).unwrap();
-    assert_eq!((sweep.points.len(), sweep.turns.len()), (12, 3));
+    assert_eq!((sweep.points.len(), sweep.turns.len()), (12, 7));
     assert!(sweep.time >= Nanos::from_duration(half_a_second * 12), "{}", sweep.time);
     let best = sweep.points[sweep.best.unwrap()].configuration;
     assert!(Machine::true_throughput(&best) >= 0.9 * 380.0, "{best}");
