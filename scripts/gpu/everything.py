@@ -114,7 +114,7 @@ def jobs_of(arguments):
         is_known = name == "resnet50-fp16"
         timings = "resnet50" if is_known else f"precision-{name.removesuffix('-flags').removesuffix('-onnx')}"
         words = ["--timing-cache", engines / f"{timings}.timing", "--build-only", name]
-        command = f"{known}; " * is_known + script("precision.py", *precision, *words)
+        command = (f"{known}; " if is_known else "") + script("precision.py", *precision, *words)
         jobs.append(Job(f"build precision {name}", command, seconds, True, [after[name]] if name in after else []))
     words = [*precision, "--json", results / "precision.json"]
     measure("precision", script("precision.py", *words), 240, *(f"precision {name}" for name in names))

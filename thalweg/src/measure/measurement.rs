@@ -207,8 +207,7 @@ pub struct Measurement {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_memory_bytes: Option<u64>,
     /// What the device said about itself from the first window on, or from the warm-up before it where its counters took
-    /// long to start, with the reasons of each window's throttling; `None` where
-    /// it says nothing.
+    /// long to start, with the reasons of each window's throttling; `None` where it says nothing.
     #[serde(default)]
     pub counters: Option<Counters>,
     /// The clock at the end of each window, in the order of `windows`; empty where nobody tells it.

@@ -6,6 +6,8 @@ use crate::units::Nanos;
 pub(super) struct Running {
     executors: Vec<Line>,
     total: usize,
+    /// Those with as many samples as a slot has room for.
+    total_whole: usize,
 }
 
 /// Executions of one executor, of which it runs the oldest.
@@ -18,28 +20,34 @@ struct Line {
 
 impl Running {
     pub(super) fn of(executors: usize) -> Self {
-        Self { executors: vec![Line::default(); executors], total: 0 }
+        Self { executors: vec![Line::default(); executors], total: 0, total_whole: 0 }
     }
 
-    pub(super) fn start(&mut self, executor: usize, now: Nanos) {
+    pub(super) fn start(&mut self, executor: usize, is_whole: bool, now: Nanos) {
         let line = &mut self.executors[executor];
         if line.length == 0 {
             line.begun = now;
         }
         line.length += 1;
         self.total += 1;
+        self.total_whole += usize::from(is_whole);
     }
 
     /// The oldest of an executor has ended, at that time.
-    pub(super) fn end(&mut self, executor: usize, at: Nanos) {
+    pub(super) fn end(&mut self, executor: usize, is_whole: bool, at: Nanos) {
         let line = &mut self.executors[executor];
         line.length = line.length.checked_sub(1).expect("bug: the end of what was not started");
         line.begun = at;
         self.total -= 1;
+        self.total_whole -= usize::from(is_whole);
     }
 
     pub(super) fn total(&self) -> usize {
         self.total
+    }
+
+    pub(super) fn total_whole(&self) -> usize {
+        self.total_whole
     }
 
     /// The executor that is likely to finish next: the one whose oldest has run for longest, which is right where all take
@@ -59,21 +67,21 @@ mod tests {
         let mut running = Running::of(2);
         assert_eq!((running.total(), running.next()), (0, None));
         for (executor, now) in [(0, 0), (0, 1), (1, 2), (1, 3)] {
-            running.start(executor, Nanos(now));
+            running.start(executor, true, Nanos(now));
         }
         assert_eq!((running.total(), running.next()), (4, Some(0)));
-        running.end(0, Nanos(10));
+        running.end(0, true, Nanos(10));
         assert_eq!(
             running.next(),
             Some(1),
             "the second one of 0 has just begun, though it was started before"
         );
         // It is seen late, and its second one has run since then.
-        running.end(1, Nanos(9));
-        running.start(1, Nanos(30));
+        running.end(1, true, Nanos(9));
+        running.start(1, true, Nanos(30));
         assert_eq!(running.next(), Some(1));
         for (executor, at) in [(1, 18), (0, 19), (1, 27)] {
-            running.end(executor, Nanos(at));
+            running.end(executor, true, Nanos(at));
         }
         assert_eq!((running.total(), running.next()), (0, None));
     }

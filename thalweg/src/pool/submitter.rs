@@ -112,8 +112,6 @@ pub(super) struct Submitter {
     /// Executors that have woken the submitter and were not asked since.
     woken: Vec<bool>,
     running: Running,
-    /// Those of them with fewer samples than a slot has room for.
-    partial: usize,
     waits_per_item: bool,
     /// Executions that are due and held back, by a planted fault only.
     held_back: VecDeque<(SlotNumber, usize)>,
@@ -172,7 +170,6 @@ impl Submitter {
             patience,
             woken,
             running,
-            partial: 0,
             batch_size: spec.batch_size,
             waits_per_item,
             held_back: VecDeque::new(),
@@ -256,7 +253,7 @@ impl Submitter {
         self.executors.first_mut()
     }
 
-    /// Takes in a message or a deadline that is due, and says which executors are to be asked then. Where there is neither
+    /// Waits for a message or a deadline that is due, and says which executors are to be asked then. Where there is neither
     /// it looks no further, sleeps until the device has finished something, or sleeps until there is, at most for this
     /// long.
     fn wait(&mut self, patience: Option<Duration>) -> Whom {
@@ -264,9 +261,7 @@ impl Submitter {
             self.glance();
             return Whom::Everybody;
         }
-        if let Ok(message) = self.links.inbox.try_recv() {
-            self.receive(message);
-            self.settle();
+        if self.has_mail() {
             return Whom::WhoWoke;
         }
         if self.has_only_the_device_to_wait_for()
@@ -294,7 +289,7 @@ impl Submitter {
     /// needs a second execution that keeps it busy until that is seen, and all have to be of one size, or a short one
     /// would wait for a long one.
     fn has_only_the_device_to_wait_for(&self) -> bool {
-        self.depth > 1 && self.partial == 0 && self.running.total() == self.home.len()
+        self.depth > 1 && self.running.total_whole() == self.home.len()
     }
 
     /// As [`wait`](Self::wait) without sleep.
@@ -354,8 +349,8 @@ impl Submitter {
         let Some(completion) = self.executors[executor].poll() else { return false };
         // Where the executor does not say when it ended, it has just done so.
         let end = completion.times.compute.end;
-        self.partial -= usize::from(completion.slot.batch_size < self.batch_size);
-        self.running.end(executor, if end > Nanos::ZERO { end } else { self.links.clock.now() });
+        let end = if end > Nanos::ZERO { end } else { self.links.clock.now() };
+        self.running.end(executor, completion.slot.batch_size == self.batch_size, end);
         self.patience.stir();
         self.complete(completion);
         self.settle();
@@ -414,15 +409,12 @@ impl Submitter {
 
     fn enqueue(&mut self, number: SlotNumber, samples: usize) {
         let mut slot = self.give_out(number);
-        let batch_size = samples.max(self.min_batch_size);
-        slot.batch_size = batch_size;
+        slot.batch_size = samples.max(self.min_batch_size);
+        let is_whole = slot.batch_size == self.batch_size;
         let start = self.links.clock.now();
         let executor = number / self.depth;
         match self.executors[executor].enqueue(slot) {
-            Ok(()) => {
-                self.partial += usize::from(batch_size < self.batch_size);
-                self.running.start(executor, start);
-            }
+            Ok(()) => self.running.start(executor, is_whole, start),
             Err(rejected) => {
                 let enqueue = Span { start, end: self.links.clock.now() };
                 let times = StageTimes { enqueue, ..StageTimes::default() };
