@@ -309,9 +309,11 @@ impl Lane {
         self.marks.d2h_end.record(stream)
     }
 
-    /// Reads all marks of an execution that has ended, for the time that it takes.
-    pub(super) fn read_marks(&self) -> Result<()> {
-        self.marks.read(self.streams.joins()).map(drop)
+    /// Reads all marks of an execution of the job that has ended, for the time that it takes.
+    pub(super) fn read_marks(&self, id: JobId) -> Result<()> {
+        let is_one_graph = self.jobs[id.0].job.graph == GraphScope::Copies;
+        let joins = if is_one_graph { Joins::ALL } else { self.streams.joins() };
+        self.marks.read(joins).map(drop)
     }
 
     /// Waits for everything on the lane's streams.

@@ -72,7 +72,7 @@ impl Replay {
                     ReplayWait::Ask => continue,
                 }
                 if marks == StageMarks::All {
-                    looped.lane.read_marks()?;
+                    looped.lane.read_marks(looped.job)?;
                 }
                 looped.launch(marks)?;
                 count += 1;

@@ -66,15 +66,18 @@ pub(super) struct Marks {
 }
 
 impl Marks {
+    /// `wait` is for the last mark alone: nobody waits for the others, and a device that reaches a mark which somebody may
+    /// sleep for interrupts the host.
     pub(super) fn new(context: &Arc<CudaContext>, wait: EventWait) -> Result<Self> {
-        let event = || Event::new(context, EventTiming::On, wait);
+        let event = |wait| Event::new(context, EventTiming::On, wait);
+        let unwatched = || event(EventWait::AsContext);
         Ok(Self {
-            h2d_start: event()?,
-            h2d_end: event()?,
-            compute_start: event()?,
-            compute_end: event()?,
-            d2h_start: event()?,
-            d2h_end: Arc::new(event()?),
+            h2d_start: unwatched()?,
+            h2d_end: unwatched()?,
+            compute_start: unwatched()?,
+            compute_end: unwatched()?,
+            d2h_start: unwatched()?,
+            d2h_end: Arc::new(event(wait)?),
         })
     }
 

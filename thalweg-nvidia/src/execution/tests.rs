@@ -454,6 +454,25 @@ fn a_launch_without_copies_computes_on_what_is_on_the_device_and_keeps_the_outpu
 }
 
 #[test]
+fn only_the_last_mark_of_an_execution_may_interrupt_the_host() {
+    let stand_in = DriverStandIn::new("lane-marks");
+    let context = stand_in.context();
+    let stream = Arc::new(Stream::new(&context, StreamPriority::Normal).unwrap());
+    stand_in.take_log();
+    let spec = LaneSpec {
+        streams: LaneStreams::single(&stream),
+        input_byte_counts: vec![BYTE_COUNT],
+        output_byte_counts: vec![BYTE_COUNT],
+        wait: EventWait::Block,
+    };
+    let _lane = Lane::new(&spec).unwrap();
+    let log = stand_in.take_log();
+    let made: Vec<_> = log.iter().filter(|call| call.starts_with("cuEventCreate")).collect();
+    let slept_for = made.iter().filter(|call| call.ends_with("to sleep for")).count();
+    assert_eq!((made.len(), slept_for), (6, 1), "{log:?}");
+}
+
+#[test]
 fn copies_inside_of_a_graph_cannot_be_left_out() {
     let mut bench = Bench::new("lane-resident-graph", &Streams::One);
     let job = bench.prepare(GraphScope::Copies);

@@ -311,8 +311,10 @@ pub unsafe extern "C" fn cuStreamEndCapture(stream: Handle, graph: *mut Handle) 
 }
 
 #[no_mangle]
-pub unsafe extern "C" fn cuEventCreate(event: *mut Handle, _flags: c_uint) -> c_int {
-    call_in_context("cuEventCreate", |state| {
+pub unsafe extern "C" fn cuEventCreate(event: *mut Handle, flags: c_uint) -> c_int {
+    const BLOCKING_SYNC: c_uint = 1;
+    let name = if flags & BLOCKING_SYNC == 0 { "cuEventCreate" } else { "cuEventCreate, to sleep for" };
+    call_in_context(name, |state| {
         let handle = state.handle();
         state.events.insert(handle, None);
         unsafe { *event = handle as Handle };

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::host_use::HostUse;
 use super::stats::paired_ratio;
 use super::{Estimate, Load, Pacing, StopSignal, Workload};
-use crate::backend::{Counters, CudaGraph, DeviceSpec, Timing};
+use crate::backend::{Counters, DeviceSpec, Timing};
 use crate::error::{Error, Result};
 use crate::model::ModelIdentity;
 use crate::pool::Configuration;
@@ -38,7 +38,7 @@ pub struct Overhead {
     /// CPU time of the whole process for each execution, the pool's over the loop's.
     pub host_cpu: Option<Estimate>,
     /// Executions per second of the loop while it takes the times of stages, over the loop's without; `None` for a single
-    /// turn, and for graphs of copies, which have their events inside.
+    /// turn. Graphs of copies have their events inside, so there it is what reading them costs.
     #[serde(default)]
     pub stage_times: Option<Estimate>,
 }
@@ -50,9 +50,8 @@ pub struct OverheadTurn {
     pub pool: Pace,
     /// In the bare loop.
     pub bare: Pace,
-    /// In the same loop while it takes the times of stages; `None` for graphs of copies.
-    #[serde(default)]
-    pub timed: Option<Pace>,
+    /// In the same loop while it takes the times of stages.
+    pub timed: Pace,
     /// What the device said about itself while the pool ran.
     pub counters: Option<Counters>,
 }
@@ -82,9 +81,7 @@ pub fn overhead(
 ) -> Result<Overhead> {
     let turn = |_| {
         let bare = looped(workload, &configuration, time, Timing::Left)?;
-        let timed = (configuration.cuda_graph != CudaGraph::Copies)
-            .then(|| looped(workload, &configuration, time, Timing::Taken))
-            .transpose()?;
+        let timed = looped(workload, &configuration, time, Timing::Taken)?;
         let pacing = Pacing { warm_up: time.mul_f64(WARM_UP), window: time, max_windows: 1 };
         let measured = workload.experiment(configuration, load, pacing).run(stop)?;
         let pool = Pace {
@@ -95,21 +92,16 @@ pub fn overhead(
         Ok(OverheadTurn { pool, bare, timed, counters: measured.counters })
     };
     let turns = (0..turns).map(turn).collect::<Result<Vec<_>>>()?;
-    let ratio = |of: fn(&Pace) -> f64| {
-        paired_ratio(&turns.iter().map(|turn| (of(&turn.pool), of(&turn.bare))).collect::<Vec<_>>())
+    let ratio = |of: fn(&OverheadTurn) -> (f64, f64)| {
+        paired_ratio(&turns.iter().map(of).collect::<Vec<_>>())
     };
     Ok(Overhead {
         model: workload.model.clone(),
         device: workload.device.clone(),
         configuration,
-        throughput: ratio(|pace| pace.executions_per_s),
-        host_cpu: ratio(|pace| pace.host_cpu.as_seconds()),
-        stage_times: paired_ratio(
-            &turns
-                .iter()
-                .filter_map(|turn| Some((turn.timed?.executions_per_s, turn.bare.executions_per_s)))
-                .collect::<Vec<_>>(),
-        ),
+        throughput: ratio(|turn| (turn.pool.executions_per_s, turn.bare.executions_per_s)),
+        host_cpu: ratio(|turn| (turn.pool.host_cpu.as_seconds(), turn.bare.host_cpu.as_seconds())),
+        stage_times: ratio(|turn| (turn.timed.executions_per_s, turn.bare.executions_per_s)),
         turns,
     })
 }

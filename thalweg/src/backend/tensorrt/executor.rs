@@ -285,7 +285,8 @@ impl SlotMaker<'_> {
             streams: self.streams.clone(),
             input_byte_counts: byte_counts(&engine.signature.inputs, batch_size),
             output_byte_counts: byte_counts(&engine.signature.outputs, batch_size),
-            wait: EventWait::Block,
+            // Nobody sleeps for an event while the submitter spins.
+            wait: if self.spec.wait == Wait::Spin { EventWait::AsContext } else { EventWait::Block },
         })?;
         let memory = match self.spec.fault {
             Some(PlantedFault::PageableMemory) => PinnedMemory::Pageable,

@@ -90,7 +90,7 @@ mod tests {
         let turn = |speed| OverheadTurn {
             pool: pace(0.95 * speed, 12_000),
             bare: pace(speed, 10_000),
-            timed: Some(pace(0.99 * speed, 10_100)),
+            timed: pace(0.99 * speed, 10_100),
             counters: None,
         };
         let overhead = Overhead {
