@@ -52,6 +52,8 @@ ALLOWED, TOLD = 0.15, 0.13
 POOL_S = 0.1
 # Rounds of everything that is measured by a process of its own.
 ROUNDS = 3
+# The `launch` network as a program runs it whose business is not to measure.
+LAUNCH = ["--cuda-graph=copies", "--feed=resident", "--stage-times=some"]
 # Copies batches from and to page-locked memory at once; prints batches per second.
 COPIES = """
 import sys, time, torch
@@ -237,7 +239,7 @@ class Limit:
         # Eight streams are the promise; the others are told.
         for wait in ("spin", "block"):
             for streams in (8, 4, 1):
-                how = [f"--streams={streams}", "--cuda-graph=copies", "--feed=resident", f"--wait={wait}"]
+                how = [f"--streams={streams}", f"--wait={wait}", *LAUNCH]
                 log = f"launch-{wait}-{streams}"
                 overhead = self.json(["bench", *self.network("launch"), *how, "--overhead", "--duration=3"], log)
                 self.keep("launch", f"{wait},{streams}", overhead)
@@ -261,7 +263,7 @@ class Limit:
         library = self.folder / "liballocations.so"
         source = ROOT / "scripts" / "gpu" / "allocations.c"
         self.commands.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, source])
-        how = ["--streams=8", "--cuda-graph=copies", "--feed=resident", "--json", "--quiet", "--duration=0.5"]
+        how = ["--streams=8", *LAUNCH, "--json", "--quiet", "--duration=0.5"]
         command = [str(word) for word in [self.thalweg, "bench", *self.network("launch"), *how]]
         counted = []
         for seconds in (0.5, 1.5, 2.5):
@@ -301,7 +303,8 @@ KEPT = ("configuration", "throughput_inferences_per_s", "executions_per_s", "sta
 def options(configuration):
     """A configuration as options of `bench`."""
     names = {"streams": "streams", "batch_size": "batch", "depth": "depth", "cuda_graph": "cuda-graph", "wait": "wait"}
-    return [f"--{option}={configuration[key]}" for key, option in names.items()]
+    taken = configuration.get("stage_times", "each")
+    return [*(f"--{option}={configuration[key]}" for key, option in names.items()), f"--stage-times={taken}"]
 
 
 def shape(configuration):

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use thalweg::backend::{CudaGraph, DataSheet, PlantedFault, Precision, TacticSource, Transfers, Wait};
+use thalweg::backend::{
+    CudaGraph, DataSheet, PlantedFault, Precision, TacticSource, TimesTaken, Transfers, Wait,
+};
 use thalweg::export::Format;
 use thalweg::measure::Feeding;
 use thalweg::model::DataType;
@@ -19,7 +21,7 @@ use crate::values::{
     BatchRange, CopyLanes, Counts, counters_parser, format_parser, graph_parser, network_parser,
     parse_batch_range, parse_copy_lanes, parse_count, parse_counts, parse_delay, parse_device, parse_fault,
     parse_feeding, parse_input_type, parse_positive, parse_seconds, parse_shape, parse_span, parse_tactics,
-    precision_parser, target_parser, transfers_parser, wait_parser,
+    precision_parser, stage_times_parser, target_parser, transfers_parser, wait_parser,
 };
 
 pub use precision::{
@@ -459,6 +461,9 @@ pub struct RunArgs {
     /// Whether inputs and outputs are copied; off measures the device's computations alone
     #[arg(long, value_name = "ON|OFF", default_value = "on", value_parser = transfers_parser())]
     pub transfers: Transfers,
+    /// Of which executions the times of stages are taken; some saves CPU time of a GPU's host [default: each, or as tuned]
+    #[arg(long, value_name = "EACH|SOME", value_parser = stage_times_parser())]
+    pub stage_times: Option<TimesTaken>,
     /// Do something wrong on purpose, for tests of the diagnosis: pageable, default-stream, wait-per-item or
     /// slow-feed=MS
     #[arg(long, value_name = "FAULT", hide = true, value_parser = parse_fault)]

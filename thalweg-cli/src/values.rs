@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use thalweg::backend::{
-    CounterChoice, CudaGraph, DataSheet, PlantedFault, Precision, TacticSource, Transfers, Wait,
+    CounterChoice, CudaGraph, DataSheet, PlantedFault, Precision, TacticSource, TimesTaken, Transfers, Wait,
 };
 use thalweg::export::Format;
 use thalweg::measure::{Feeding, ObjectionKind};
@@ -194,6 +194,11 @@ pub fn counters_parser() -> impl TypedValueParser<Value = CounterChoice> {
 /// Whether executions copy.
 pub fn transfers_parser() -> impl TypedValueParser<Value = Transfers> {
     named(["on", "off"], Transfers::ALL)
+}
+
+/// Of which executions stage times are taken.
+pub fn stage_times_parser() -> impl TypedValueParser<Value = TimesTaken> {
+    named(["each", "some"], TimesTaken::ALL)
 }
 
 /// A fault to plant, for tests of the diagnosis.

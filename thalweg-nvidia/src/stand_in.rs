@@ -1,6 +1,7 @@
 //! Stand-ins for NVIDIA's libraries: small shared libraries that the tests build with the compiler that
 //! builds the tests, so that finding, loading and asking are tested for real.
 
+pub mod allocations;
 pub mod cuda;
 
 use std::fs;

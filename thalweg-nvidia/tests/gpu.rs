@@ -116,9 +116,10 @@ fn bytes_come_back_through_each_kind_of_graph_on_one_and_on_three_streams() {
                 host.inputs[0].fill(round);
                 let (back, times) = run(&mut lane, job, host, &clock);
                 assert!(back.outputs[0].iter().all(|byte| *byte == round), "{graph:?}, round {round}");
+                let (call, times) = (times.enqueue, times.stages.unwrap());
                 assert!(times.h2d.start <= times.h2d.end && times.h2d.end <= times.compute.start);
                 assert!(times.compute.start <= times.compute.end && times.compute.end <= times.d2h.start);
-                enqueue.push(seconds(times.enqueue) * 1e6);
+                enqueue.push(seconds(call) * 1e6);
                 host = back;
             }
             let nodes = lane.node_count(job);
@@ -142,6 +143,7 @@ fn events_time_pinned_copies_at_the_speed_of_the_bus() {
         let (back, times) = run(&mut lane, job, host, &clock);
         host = back;
         let gib_per_s = |interval| LARGE as f64 / GIB / seconds(interval);
+        let times = times.stages.unwrap();
         h2d.push(gib_per_s(times.h2d));
         d2h.push(gib_per_s(times.d2h));
         d2d.push(2.0 * gib_per_s(times.compute));
@@ -173,12 +175,12 @@ fn copies_of_two_lanes_overlap_in_both_directions() {
     for round in 0..ROUNDS * lanes.len() {
         let index = round % lanes.len();
         if let Some(finished) = lanes[index].wait(&clock) {
-            times.push(finished.outcome.unwrap());
+            times.push(finished.outcome.unwrap().stages.unwrap());
             hosts[index] = Some(finished.host);
         }
         lanes[index].launch(jobs[index], hosts[index].take().unwrap()).unwrap();
     }
-    times.extend(lanes.iter_mut().map(|lane| lane.wait(&clock).unwrap().outcome.unwrap()));
+    times.extend(lanes.iter_mut().map(|lane| lane.wait(&clock).unwrap().outcome.unwrap().stages.unwrap()));
     let start = times.iter().map(|times| times.h2d.start).min().unwrap();
     let end = times.iter().map(|times| times.d2h.end).max().unwrap();
     let busy: f64 = times.iter().map(|times| seconds(times.h2d) + seconds(times.d2h)).sum();
@@ -357,6 +359,7 @@ fn events_lie_on_the_clock_of_the_host() {
         let after = Instant::now();
         host = back;
         let slack = clock.uncertainty() + Duration::from_micros(20);
+        let times = times.stages.unwrap();
         assert!(times.h2d.start + slack >= before && times.d2h.end <= after + slack);
         thread::sleep(Duration::from_millis(10));
     }

@@ -125,7 +125,10 @@ impl<'a> Bench<'a> {
             output.warning(&difference);
         }
         let configuration = match &tuned {
-            Some(tuned) => tuned.configuration,
+            Some(TunedConfig { configuration, .. }) => Configuration {
+                stage_times: args.stage_times.unwrap_or(configuration.stage_times),
+                ..*configuration
+            },
             // Only where the cores compute do streams share them.
             None if backend.device().is_host() => configuration(args, backend.device().core_count),
             None => configuration(args, 1),
@@ -296,6 +299,7 @@ fn configuration(args: &RunArgs, core_count: usize) -> Configuration {
         copy_lanes: args.copy_lanes,
         wait: args.wait,
         transfers: args.transfers,
+        stage_times: args.stage_times.unwrap_or_default(),
         batching_delay: milliseconds(args.batching_delay_ms),
         fault: args.plant_fault,
     }

@@ -101,7 +101,7 @@ fn show(
 }
 
 /// Options of `diagnose` that a setup always replaces, or that `bench` does not have. All take a value.
-const REPLACED: [&str; 13] = [
+const REPLACED: [&str; 14] = [
     "--streams",
     "--batch",
     "--depth",
@@ -110,6 +110,7 @@ const REPLACED: [&str; 13] = [
     "--copy-lanes",
     "--wait",
     "--transfers",
+    "--stage-times",
     "--batching-delay-ms",
     "--request-samples",
     "--tuned",

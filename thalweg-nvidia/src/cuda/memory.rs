@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 use std::slice;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::cuda::CudaContext;
 use crate::cuda::api::{Address, HOST_MEMORY_PORTABLE, HOST_MEMORY_WRITE_COMBINED};
@@ -101,21 +101,106 @@ pub enum PinnedMemory {
 }
 
 /// Owned page-locked host memory: only from and to such memory do copies run beside other work. It begins at a
-/// page, filled with zeros, and is page-locked for every device, unless it is [`PinnedMemory::Pageable`].
+/// page and is page-locked for every device, unless it is [`PinnedMemory::Pageable`].
 pub struct PinnedBuffer {
+    /// `None` only while it is dropped.
+    block: Option<PinnedBlock>,
+    byte_count: usize,
+    /// Where its memory goes when it is dropped; without one it is freed.
+    reserve: Weak<PinnedReserve>,
+}
+
+impl PinnedBuffer {
+    /// Takes so many bytes, filled with zeros.
+    ///
+    /// # Errors
+    /// `CUDA_ERROR_OUT_OF_MEMORY` where the host cannot lock so many pages.
+    pub fn new(context: &Arc<CudaContext>, byte_count: usize, kind: PinnedMemory) -> Result<Self> {
+        let block = PinnedBlock::new(context, byte_count, kind)?;
+        Ok(Self { block: Some(block), byte_count, reserve: Weak::new() })
+    }
+
+    /// Its size, in bytes.
+    pub fn byte_count(&self) -> usize {
+        self.byte_count
+    }
+
+    fn memory(&self) -> NonNull<u8> {
+        self.block.as_ref().expect("bug: it is there until the drop").memory
+    }
+}
+
+/// Page-locked memory of buffers that were dropped, kept for those that come: to lock a gigabyte and to free it again takes
+/// two thirds of a second, and who tries one shape of pool after the other does that each time.
+pub struct PinnedReserve {
+    context: Arc<CudaContext>,
+    spare: Mutex<Vec<PinnedBlock>>,
+    /// What is kept at most, in bytes.
+    limit: usize,
+}
+
+impl PinnedReserve {
+    /// One that has nothing yet and keeps at most so many bytes.
+    pub fn new(context: &Arc<CudaContext>, limit: usize) -> Arc<Self> {
+        Arc::new(Self { context: Arc::clone(context), spare: Mutex::default(), limit })
+    }
+
+    /// So many bytes, with zeros in them or what a buffer before has left there.
+    ///
+    /// # Errors
+    /// `CUDA_ERROR_OUT_OF_MEMORY` where the host cannot lock so many pages, also without those that are kept.
+    pub fn take(self: &Arc<Self>, byte_count: usize, kind: PinnedMemory) -> Result<PinnedBuffer> {
+        let block = match self.spare(byte_count, kind) {
+            Some(block) => block,
+            None => PinnedBlock::new(&self.context, byte_count, kind).or_else(|_| {
+                self.blocks().clear();
+                PinnedBlock::new(&self.context, byte_count, kind)
+            })?,
+        };
+        Ok(PinnedBuffer { block: Some(block), byte_count, reserve: Arc::downgrade(self) })
+    }
+
+    /// The smallest one that is large enough, unless less than half of it would be used.
+    fn spare(&self, byte_count: usize, kind: PinnedMemory) -> Option<PinnedBlock> {
+        let mut spare = self.blocks();
+        let fits = |block: &PinnedBlock| {
+            block.kind == kind && block.byte_count >= byte_count && block.byte_count / 2 <= byte_count
+        };
+        let fitting = spare.iter().enumerate().filter(|(_, block)| fits(block));
+        let (index, _) = fitting.min_by_key(|(_, block)| block.byte_count)?;
+        Some(spare.swap_remove(index))
+    }
+
+    fn keep(&self, block: PinnedBlock) {
+        let mut spare = self.blocks();
+        let kept: usize = spare.iter().map(|block| block.byte_count).sum();
+        if kept + block.byte_count <= self.limit {
+            spare.push(block);
+        }
+    }
+
+    fn blocks(&self) -> MutexGuard<'_, Vec<PinnedBlock>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for PinnedReserve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PinnedReserve").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+/// Memory with one owner.
+struct PinnedBlock {
     context: Arc<CudaContext>,
     memory: NonNull<u8>,
     byte_count: usize,
     kind: PinnedMemory,
 }
 
-impl PinnedBuffer {
-    /// Takes so many bytes.
-    ///
-    /// # Errors
-    /// `CUDA_ERROR_OUT_OF_MEMORY` where the host cannot lock so many pages.
+impl PinnedBlock {
     #[doc(alias = "cuMemHostAlloc")]
-    pub fn new(context: &Arc<CudaContext>, byte_count: usize, kind: PinnedMemory) -> Result<Self> {
+    fn new(context: &Arc<CudaContext>, byte_count: usize, kind: PinnedMemory) -> Result<Self> {
         let memory = if kind == PinnedMemory::Pageable {
             pageable(byte_count)
         } else {
@@ -129,11 +214,6 @@ impl PinnedBuffer {
         // SAFETY: so many bytes were just allocated, and nobody else has them.
         unsafe { memory.write_bytes(0, byte_count) };
         Ok(Self { context: Arc::clone(context), memory, byte_count, kind })
-    }
-
-    /// Its size, in bytes.
-    pub fn byte_count(&self) -> usize {
-        self.byte_count
     }
 }
 
@@ -155,23 +235,23 @@ fn write_combined(kind: PinnedMemory) -> c_uint {
 }
 
 // SAFETY: it is plain memory with one owner. Copies that run in the background own the buffer until they are done.
-unsafe impl Send for PinnedBuffer {}
-// SAFETY: a shared buffer can only be read.
-unsafe impl Sync for PinnedBuffer {}
+unsafe impl Send for PinnedBlock {}
+// SAFETY: a shared one can only be read.
+unsafe impl Sync for PinnedBlock {}
 
 impl Deref for PinnedBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: so many bytes were allocated and filled, and they live as long as `self`.
-        unsafe { slice::from_raw_parts(self.memory.as_ptr(), self.byte_count) }
+        // SAFETY: so many bytes at least were allocated and filled, and they live as long as `self`.
+        unsafe { slice::from_raw_parts(self.memory().as_ptr(), self.byte_count) }
     }
 }
 
 impl DerefMut for PinnedBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `self` is borrowed exclusively.
-        unsafe { slice::from_raw_parts_mut(self.memory.as_ptr(), self.byte_count) }
+        unsafe { slice::from_raw_parts_mut(self.memory().as_ptr(), self.byte_count) }
     }
 }
 
@@ -182,6 +262,14 @@ impl fmt::Debug for PinnedBuffer {
 }
 
 impl Drop for PinnedBuffer {
+    fn drop(&mut self) {
+        if let (Some(block), Some(reserve)) = (self.block.take(), self.reserve.upgrade()) {
+            reserve.keep(block);
+        }
+    }
+}
+
+impl Drop for PinnedBlock {
     #[doc(alias = "cuMemFreeHost")]
     fn drop(&mut self) {
         if self.kind == PinnedMemory::Pageable {

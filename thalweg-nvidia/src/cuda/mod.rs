@@ -32,7 +32,7 @@ pub use device::{Device, DeviceProperties, HostWait};
 pub use driver::Driver;
 pub use event::{Event, EventTiming, EventWait};
 pub use host_copy::copy_past_caches;
-pub use memory::{DeviceBuffer, PinnedBuffer, PinnedMemory};
+pub use memory::{DeviceBuffer, PinnedBuffer, PinnedMemory, PinnedReserve};
 pub use stream::{Stream, StreamPriority};
 
 pub(crate) use clock::shifted;

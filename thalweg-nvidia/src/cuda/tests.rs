@@ -128,6 +128,35 @@ fn pinned_memory_begins_with_zeros_and_may_be_empty() {
 }
 
 #[test]
+fn a_reserve_gives_out_again_what_was_dropped_and_keeps_no_more_than_its_limit() {
+    let stand_in = DriverStandIn::new("driver-reserve");
+    let context = stand_in.context();
+    let reserve = PinnedReserve::new(&context, 120);
+    let cached = |byte_count| reserve.take(byte_count, PinnedMemory::Cached).unwrap();
+    let locked = || stand_in.live().host_buffers;
+    let (mut large, small) = (cached(100), cached(10));
+    assert_eq!((&large[..], locked()), (&[0; 100][..], 2));
+    large.fill(7);
+    drop((large, small));
+    assert_eq!(locked(), 2);
+    // Half of the large one is too much to leave unused, and the small one is of another kind.
+    let other = (cached(49), reserve.take(10, PinnedMemory::WriteCombined).unwrap());
+    assert_eq!(locked(), 4);
+    let again = cached(60);
+    assert_eq!((&again[..], again.byte_count(), locked()), (&[7; 60][..], 60, 4));
+    // 10 and 100 are there already.
+    drop(again);
+    drop(other);
+    assert_eq!(locked(), 3);
+    stand_in.fail("cuMemHostAlloc", 2);
+    let last = cached(1_000);
+    assert_eq!(locked(), 1, "what was kept makes room for what is needed");
+    drop(reserve);
+    drop(last);
+    assert_eq!(locked(), 0);
+}
+
+#[test]
 fn every_thread_may_use_what_another_has_made() {
     let stand_in = DriverStandIn::new("driver-threads");
     let context = stand_in.context();

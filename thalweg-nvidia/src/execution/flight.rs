@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cuda::{Event, PinnedBuffer};
 use crate::error::Result;
-use crate::execution::stages::{Copies, Marks};
+use crate::execution::stages::{Copies, Marks, StageMarks};
 use crate::execution::{HostBuffers, Interval, JobId, LaneStreams};
 
 /// The event behind the job that a lane launched last. It can be waited for, but only the lane records it.
@@ -38,6 +38,7 @@ pub(super) struct Flight {
     pub(super) inputs: Option<Vec<PinnedBuffer>>,
     pub(super) outputs: Vec<PinnedBuffer>,
     pub(super) copies: Copies,
+    pub(super) stage_marks: StageMarks,
     pub(super) enqueue: Interval,
     /// How long the calls for the copies took of that.
     pub(super) copy_calls: Duration,

@@ -49,10 +49,8 @@ pub(super) struct PreparedJob {
 impl Job {
     /// Whether the buffers are as many as the job's, and large enough.
     pub(super) fn check(&self, host: &HostBuffers) -> Result<()> {
-        let sizes =
-            |buffers: &[PinnedBuffer]| buffers.iter().map(PinnedBuffer::byte_count).collect::<Vec<_>>();
-        check_sizes("input", &self.input_byte_counts, &sizes(&host.inputs))?;
-        check_sizes("output", &self.output_byte_counts, &sizes(&host.outputs))
+        check_sizes("input", &self.input_byte_counts, &host.inputs, PinnedBuffer::byte_count)?;
+        check_sizes("output", &self.output_byte_counts, &host.outputs, PinnedBuffer::byte_count)
     }
 }
 
@@ -66,13 +64,19 @@ impl PreparedJob {
     }
 }
 
-pub(super) fn check_sizes(what: &'static str, needed: &[usize], there: &[usize]) -> Result<()> {
-    if needed.len() != there.len() {
-        return Err(Error::WrongCount { what, expected: needed.len(), got: there.len() });
+/// Each launch asks, so nothing here allocates.
+pub(super) fn check_sizes<B>(
+    what: &'static str,
+    needed: &[usize],
+    buffers: &[B],
+    size: impl Fn(&B) -> usize,
+) -> Result<()> {
+    if needed.len() != buffers.len() {
+        return Err(Error::WrongCount { what, expected: needed.len(), got: buffers.len() });
     }
-    let mut pairs = needed.iter().zip(there).enumerate();
+    let mut pairs = needed.iter().copied().zip(buffers.iter().map(size)).enumerate();
     match pairs.find(|(_, (needed, there))| needed > there) {
-        Some((index, (&expected, &got))) => Err(Error::WrongSize { what, index, expected, got }),
+        Some((index, (expected, got))) => Err(Error::WrongSize { what, index, expected, got }),
         None => Ok(()),
     }
 }
@@ -83,6 +87,6 @@ fn check_addresses(what: &'static str, captured: &[usize], buffers: &[PinnedBuff
     moved.map_or(Ok(()), |index| Err(Error::OtherBuffer { what, index }))
 }
 
-pub(super) fn addresses(buffers: &[PinnedBuffer]) -> Vec<usize> {
-    buffers.iter().map(|buffer| buffer.as_ptr().addr()).collect()
+pub(super) fn addresses(buffers: &[PinnedBuffer]) -> impl Iterator<Item = usize> {
+    buffers.iter().map(|buffer| buffer.as_ptr().addr())
 }

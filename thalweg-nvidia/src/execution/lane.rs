@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cuda::{
-    DeviceBuffer, EventClock, EventWait, Graph, PinnedBuffer, PinnedMemory, Stream, StreamPriority,
+    DeviceBuffer, EventClock, EventWait, Graph, PinnedBuffer, PinnedMemory, PinnedReserve, Stream,
+    StreamPriority,
 };
 use crate::error::{Error, Result};
 use crate::execution::flight::{Flight, Progress};
 use crate::execution::job::{PreparedJob, addresses, check_sizes};
-use crate::execution::replay::StageMarks;
-use crate::execution::stages::{Copies, Joins, Marks, Recording, Stages};
+use crate::execution::stages::{Copies, Joins, Marks, Recording, StageMarks, Stages};
 use crate::execution::{
-    Call, FinishEvent, Finished, GraphScope, HostBuffers, Interval, Job, JobId, LaneStreams, Refused,
+    Call, ExecutionTimes, FinishEvent, Finished, GraphScope, HostBuffers, Interval, Job, JobId, LaneStreams,
+    Refused,
 };
 
 /// What a lane is made of.
@@ -49,6 +50,7 @@ pub struct Lane {
     marks: Marks,
     jobs: Vec<PreparedJob>,
     flight: Option<Flight>,
+    stage_marks: StageMarks,
     /// The bug of [`plant_early_return`](Self::plant_early_return).
     returns_early: bool,
 }
@@ -72,28 +74,42 @@ impl Lane {
             marks: Marks::new(stream.context(), spec.wait)?,
             jobs: Vec::new(),
             flight: None,
+            stage_marks: StageMarks::All,
             returns_early: false,
         })
     }
 
-    /// Host buffers that fit it. Outputs are read on the host, so they are never write-combined.
+    /// Host buffers that fit it, filled with zeros.
     ///
     /// # Errors
     /// Where the host cannot lock so much memory.
     pub fn host_buffers(&self, input_memory: PinnedMemory) -> Result<HostBuffers> {
+        // One that is gone when the buffers are dropped keeps nothing.
+        self.host_buffers_of(&PinnedReserve::new(self.streams.compute.context(), 0), input_memory)
+    }
+
+    /// As [`host_buffers`](Self::host_buffers), from a reserve. Inputs may have in them what was there before. Outputs are
+    /// read on the host, so they are never write-combined, and have zeros in them, so that nobody takes what was there for
+    /// what was computed.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn host_buffers_of(
+        &self,
+        reserve: &Arc<PinnedReserve>,
+        input_memory: PinnedMemory,
+    ) -> Result<HostBuffers> {
         let output_memory = match input_memory {
             PinnedMemory::Pageable => PinnedMemory::Pageable,
             PinnedMemory::Cached | PinnedMemory::WriteCombined => PinnedMemory::Cached,
         };
-        let context = self.streams.compute.context();
         let pinned = |buffers: &[Arc<DeviceBuffer>], memory| -> Result<Vec<_>> {
-            let sizes = buffers.iter().map(|buffer| buffer.byte_count());
-            sizes.map(|byte_count| PinnedBuffer::new(context, byte_count, memory)).collect()
+            buffers.iter().map(|buffer| reserve.take(buffer.byte_count(), memory)).collect()
         };
-        Ok(HostBuffers {
-            inputs: pinned(&self.inputs, input_memory)?,
-            outputs: pinned(&self.outputs, output_memory)?,
-        })
+        let inputs = pinned(&self.inputs, input_memory)?;
+        let mut outputs = pinned(&self.outputs, output_memory)?;
+        outputs.iter_mut().for_each(|output| output.fill(0));
+        Ok(HostBuffers { inputs, outputs })
     }
 
     /// The inputs on the device.
@@ -123,7 +139,8 @@ impl Lane {
             GraphScope::Compute | GraphScope::Copies => Some(self.capture(&job, host)?),
         };
         let is_bound = job.graph == GraphScope::Copies;
-        let host_addresses = is_bound.then(|| (addresses(&host.inputs), addresses(&host.outputs)));
+        let host_addresses =
+            is_bound.then(|| (addresses(&host.inputs).collect(), addresses(&host.outputs).collect()));
         self.jobs.push(PreparedJob { job, graph, host_addresses });
         Ok(JobId(self.jobs.len() - 1))
     }
@@ -131,6 +148,11 @@ impl Lane {
     /// How many operations the graph of a job has; `None` where it has no graph.
     pub fn node_count(&self, id: JobId) -> Option<usize> {
         Some(self.jobs.get(id.0)?.graph.as_ref()?.node_count())
+    }
+
+    /// Whether the launches from now on take the times of their stages; at first they do.
+    pub fn set_stage_marks(&mut self, stage_marks: StageMarks) {
+        self.stage_marks = stage_marks;
     }
 
     /// Starts a job and returns at once. The buffers come back through [`poll`](Self::poll) or
@@ -164,6 +186,7 @@ impl Lane {
             inputs: Some(host.inputs),
             outputs: host.outputs,
             copies,
+            stage_marks: self.stage_marks,
             enqueue: Interval { start, end: start },
             copy_calls: Duration::ZERO,
             progress: Progress::Enqueueing,
@@ -243,9 +266,17 @@ impl Lane {
         let flight = self.flight.take()?;
         let outcome = waited.clone().and_then(|()| match flight.progress {
             Progress::Enqueueing => Err(Error::Abandoned),
-            Progress::Enqueued => self.marks.times(self.joins(&flight), clock, &flight),
+            Progress::Enqueued => self.times(&flight, clock),
         });
         Some(Finished { host: flight.into_host(waited), outcome })
+    }
+
+    fn times(&self, flight: &Flight, clock: &EventClock) -> Result<ExecutionTimes> {
+        let stages = match flight.stage_marks {
+            StageMarks::All => Some(self.marks.stages(self.joins(flight), clock)?),
+            StageMarks::Last => None,
+        };
+        Ok(ExecutionTimes { enqueue: flight.enqueue, copy_calls: flight.copy_calls, stages })
     }
 
     fn joins(&self, flight: &Flight) -> Joins {
@@ -256,10 +287,9 @@ impl Lane {
     }
 
     fn check(&self, job: &Job) -> Result<()> {
-        let sizes =
-            |buffers: &[Arc<DeviceBuffer>]| buffers.iter().map(|b| b.byte_count()).collect::<Vec<_>>();
-        check_sizes("input", &job.input_byte_counts, &sizes(&self.inputs))?;
-        check_sizes("output", &job.output_byte_counts, &sizes(&self.outputs))?;
+        let size = |buffer: &Arc<DeviceBuffer>| buffer.byte_count();
+        check_sizes("input", &job.input_byte_counts, &self.inputs, size)?;
+        check_sizes("output", &job.output_byte_counts, &self.outputs, size)?;
         let is_ours = Arc::ptr_eq(job.compute.stream(), &self.streams.compute);
         if is_ours { Ok(()) } else { Err(Error::OtherStream) }
     }
@@ -356,7 +386,8 @@ impl Lane {
 
     fn stages<'a>(&'a self, streams: &'a LaneStreams, recording: Recording) -> Stages<'a> {
         let Self { marks, inputs, outputs, .. } = self;
-        Stages { streams, marks, inputs, outputs, recording, copies: Copies::Made }
+        let (stage_marks, copies) = (StageMarks::All, Copies::Made);
+        Stages { streams, marks, inputs, outputs, recording, stage_marks, copies }
     }
 
     /// Enqueues the job of `flight`, and gives the time that the calls for its copies took.
@@ -378,6 +409,7 @@ impl Lane {
             inputs: &self.inputs,
             outputs: &self.outputs,
             recording: Recording::Live,
+            stage_marks: flight.stage_marks,
             copies: flight.copies,
         };
         let inputs = flight.inputs.as_ref().expect("bug: they cannot be taken before the end of `launch`");

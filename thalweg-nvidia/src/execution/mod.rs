@@ -31,8 +31,8 @@ pub use compute::Compute;
 pub use flight::FinishEvent;
 pub use job::{GraphScope, Job, JobId};
 pub use lane::{Lane, LaneSpec};
-pub use replay::{Replay, ReplayWait, StageMarks};
-pub use stages::LaneStreams;
+pub use replay::{Replay, ReplayWait};
+pub use stages::{LaneStreams, StageMarks};
 
 pub(crate) use compute::Call;
 
@@ -75,6 +75,13 @@ pub struct ExecutionTimes {
     /// Part of that in which the calls for the copies had the thread: microseconds, unless the host's buffers are not
     /// pinned or the driver's queue is full. A graph with its copies has no such calls.
     pub copy_calls: Duration,
+    /// `None` where they were not taken.
+    pub stages: Option<StageIntervals>,
+}
+
+/// When each stage ran on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StageIntervals {
     /// Inputs went to the device.
     pub h2d: Interval,
     /// The device computed.

@@ -4,7 +4,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::execution::{HostBuffers, JobId, Lane};
+use crate::execution::{HostBuffers, JobId, Lane, StageMarks};
 
 /// How a replay waits for the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,15 +13,6 @@ pub enum ReplayWait {
     Sleep,
     /// It asks for one execution after the other, again and again.
     Ask,
-}
-
-/// Whether a replay takes the times of stages, as [`Lane::launch`] does, to see what that costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StageMarks {
-    /// One mark behind each execution, which somebody has to wait for, and no times.
-    Last,
-    /// All marks around the stages, and their times read. A graph of copies has its marks inside either way.
-    All,
 }
 
 /// Lanes with a job each. One thread launches them, and each again as soon as it has ended: the graph, or the compute

@@ -8,8 +8,7 @@ use crate::cuda::{
     CudaContext, DeviceBuffer, Event, EventClock, EventTiming, EventWait, PinnedBuffer, Stream,
 };
 use crate::error::Result;
-use crate::execution::flight::Flight;
-use crate::execution::{ExecutionTimes, Interval, Job};
+use crate::execution::{Interval, Job, StageIntervals};
 
 /// The streams of a lane. They may be one, two or three: stages on the same stream follow each other without events.
 #[derive(Clone, Debug)]
@@ -54,6 +53,16 @@ impl Joins {
     pub(super) const ALL: Self = Self { h2d_and_compute: true, compute_and_d2h: true };
 }
 
+/// Whether the times of stages are taken. Each mark and each reading is a call of the driver of some microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StageMarks {
+    /// There is one mark behind each execution, which somebody has to wait for, those that stages wait for, and no times.
+    Last,
+    /// All marks around the stages are made and read. A graph of copies has its marks inside either way.
+    #[default]
+    All,
+}
+
 /// The marks around the stages.
 pub(super) struct Marks {
     h2d_start: Event,
@@ -83,13 +92,11 @@ impl Marks {
 
     /// When the stages ran, once `d2h_end` is complete. All are placed from the first mark, because times over
     /// short distances are exact. Each reading is a call of the driver, so marks that two stages share are read once.
-    pub(super) fn times(&self, joins: Joins, clock: &EventClock, flight: &Flight) -> Result<ExecutionTimes> {
+    pub(super) fn stages(&self, joins: Joins, clock: &EventClock) -> Result<StageIntervals> {
         let origin = clock.host_time(&self.h2d_start)?;
         let [h2d_end, compute_start, compute_end, d2h_start, d2h_end] =
             self.read(joins)?.map(|milliseconds| shifted(origin, milliseconds));
-        Ok(ExecutionTimes {
-            enqueue: flight.enqueue,
-            copy_calls: flight.copy_calls,
+        Ok(StageIntervals {
             h2d: Interval { start: origin, end: h2d_end },
             compute: Interval { start: compute_start, end: compute_end },
             d2h: Interval { start: d2h_start, end: d2h_end },
@@ -144,6 +151,7 @@ pub(super) struct Stages<'a> {
     pub(super) inputs: &'a [Arc<DeviceBuffer>],
     pub(super) outputs: &'a [Arc<DeviceBuffer>],
     pub(super) recording: Recording,
+    pub(super) stage_marks: StageMarks,
     pub(super) copies: Copies,
 }
 
@@ -163,7 +171,7 @@ impl Stages<'_> {
     ) -> Result<Duration> {
         let LaneStreams { h2d, compute: compute_stream, d2h } = self.streams;
         let joins = self.joins();
-        self.record(&self.marks.h2d_start, h2d)?;
+        self.record_for_time(&self.marks.h2d_start, h2d)?;
         let uploading = Instant::now();
         for (index, byte_count) in self.copied(&job.input_byte_counts) {
             let source = host_inputs[index].as_ptr();
@@ -171,16 +179,23 @@ impl Stages<'_> {
             unsafe { h2d.enqueue_upload(source, &self.inputs[index], byte_count) }?;
         }
         let upload_calls = uploading.elapsed();
-        self.record(&self.marks.h2d_end, h2d)?;
+        // Also for whoever takes the inputs back before the end.
+        if self.copies == Copies::Made {
+            self.record(&self.marks.h2d_end, h2d)?;
+        } else {
+            self.record_for_time(&self.marks.h2d_end, h2d)?;
+        }
         if !joins.h2d_and_compute {
             compute_stream.wait_for(&self.marks.h2d_end)?;
-            self.record(&self.marks.compute_start, compute_stream)?;
+            self.record_for_time(&self.marks.compute_start, compute_stream)?;
         }
         compute()?;
-        self.record(&self.marks.compute_end, compute_stream)?;
-        if !joins.compute_and_d2h {
+        if joins.compute_and_d2h {
+            self.record_for_time(&self.marks.compute_end, compute_stream)?;
+        } else {
+            self.record(&self.marks.compute_end, compute_stream)?;
             d2h.wait_for(&self.marks.compute_end)?;
-            self.record(&self.marks.d2h_start, d2h)?;
+            self.record_for_time(&self.marks.d2h_start, d2h)?;
         }
         let downloading = Instant::now();
         for (index, byte_count) in self.copied(&job.output_byte_counts) {
@@ -204,6 +219,11 @@ impl Stages<'_> {
     /// Which stages share a mark.
     pub(super) fn joins(&self) -> Joins {
         self.streams.joins()
+    }
+
+    /// A mark that nobody waits for.
+    fn record_for_time(&self, event: &Event, stream: &Stream) -> Result<()> {
+        if self.stage_marks == StageMarks::All { self.record(event, stream) } else { Ok(()) }
     }
 
     fn record(&self, event: &Event, stream: &Stream) -> Result<()> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::cuda::{CudaContext, EventClock, EventWait, PinnedMemory, Stream, StreamPriority};
+use crate::cuda::{CudaContext, EventClock, EventWait, PinnedMemory, PinnedReserve, Stream, StreamPriority};
+use crate::stand_in::allocations::allocation_count;
 use crate::stand_in::cuda::{DriverStandIn, Live};
 
 /// The hunt that runs on a GPU too.
@@ -98,14 +99,68 @@ fn each_kind_of_graph_brings_the_input_to_the_output_whatever_the_streams() {
                 bench.lane.launch(job, host).unwrap();
                 let finished = bench.lane.wait(&bench.clock).unwrap();
                 let times = finished.outcome.unwrap();
+                let enqueue = times.enqueue;
+                let times = times.stages.unwrap();
                 assert_eq!(&finished.host.outputs[0][..], &[value; BYTE_COUNT], "{name} {graph:?}");
                 assert_eq!(&finished.host.inputs[0][..], &[value; BYTE_COUNT]);
                 assert!(times.h2d.start < times.h2d.end && times.h2d.end <= times.compute.start);
                 assert!(times.compute.start < times.compute.end && times.compute.end <= times.d2h.start);
-                assert!(times.d2h.start < times.d2h.end && times.enqueue.start <= times.enqueue.end);
+                assert!(times.d2h.start < times.d2h.end && enqueue.start <= enqueue.end);
                 bench.host = finished.host;
             }
         }
+    }
+}
+
+#[test]
+fn without_times_of_stages_there_are_no_marks_but_those_that_somebody_waits_for() {
+    for (streams, marks_of) in [(Streams::One, [2, 2, 1]), (Streams::Three, [3, 3, 1])] {
+        for (graph, mark_count) in
+            [GraphScope::Off, GraphScope::Compute, GraphScope::Copies].iter().zip(marks_of)
+        {
+            let mut bench = Bench::new("lane-unmarked", &streams);
+            let job = bench.prepare(*graph);
+            bench.lane.set_stage_marks(StageMarks::Last);
+            for value in [1, 2] {
+                let host = bench.filled(value);
+                bench.stand_in.take_log();
+                bench.lane.launch(job, host).unwrap();
+                let finished = bench.lane.wait(&bench.clock).unwrap();
+                let log = bench.stand_in.take_log();
+                let count = |name: &str| log.iter().filter(|call| call.starts_with(name)).count();
+                assert_eq!(
+                    (count("cuEventRecord"), count("cuEventElapsed")),
+                    (mark_count, 0),
+                    "{graph:?} {log:?}"
+                );
+                assert_eq!(finished.outcome.unwrap().stages, None);
+                assert_eq!(&finished.host.outputs[0][..], &[value; BYTE_COUNT], "{graph:?}");
+                bench.host = finished.host;
+            }
+            bench.lane.set_stage_marks(StageMarks::All);
+            let host = bench.filled(3);
+            bench.lane.launch(job, host).unwrap();
+            let stages = bench.lane.wait(&bench.clock).unwrap().outcome.unwrap().stages.unwrap();
+            assert!(stages.h2d.start < stages.h2d.end && stages.d2h.start < stages.d2h.end, "{graph:?}");
+        }
+    }
+}
+
+#[test]
+fn an_execution_allocates_nothing() {
+    for graph in [GraphScope::Off, GraphScope::Compute, GraphScope::Copies] {
+        let mut bench = Bench::new(&format!("lane-allocations-{graph:?}"), &Streams::Three);
+        let job = bench.prepare(graph);
+        let mut host = bench.filled(1);
+        let mut counts = Vec::with_capacity(3);
+        for _ in 0..3 {
+            let before = allocation_count();
+            bench.lane.launch(job, host).unwrap();
+            let finished = bench.lane.wait(&bench.clock).unwrap();
+            counts.push(allocation_count() - before);
+            host = finished.host;
+        }
+        assert_eq!(counts, [0; 3], "{graph:?}");
     }
 }
 
@@ -124,6 +179,21 @@ fn pageable_memory_is_no_pinned_memory_and_is_kept_as_long() {
     assert_eq!(&finished.host.outputs[0][..], &[6; BYTE_COUNT]);
     let times = finished.outcome.unwrap();
     assert!(times.copy_calls <= times.enqueue.end - times.enqueue.start, "{times:?}");
+}
+
+#[test]
+fn outputs_from_a_reserve_hold_nothing_that_an_earlier_execution_has_computed() {
+    let bench = Bench::new("lane-reserve", &Streams::One);
+    let reserve = PinnedReserve::new(&bench.context, 1 << 20);
+    let buffers = || bench.lane.host_buffers_of(&reserve, PinnedMemory::Cached).unwrap();
+    let mut host = buffers();
+    host.inputs[0].fill(5);
+    host.outputs[0].fill(6);
+    drop(host);
+    let count = bench.stand_in.live().host_buffers;
+    let host = buffers();
+    assert_eq!(bench.stand_in.live().host_buffers, count, "nothing new was locked");
+    assert_eq!(host.outputs[0][..], [0; BYTE_COUNT]);
 }
 
 #[test]
@@ -146,8 +216,8 @@ fn lanes_on_the_default_stream_wait_for_each_other_and_leave_it_alone_at_their_e
     bench.lane.launch(first_job, first_host).unwrap();
     second.launch(second_job, host).unwrap();
     // The first one's work lies before the second one's, though nobody has asked for it.
-    let late = second.wait(&bench.clock).unwrap().outcome.unwrap();
-    let early = bench.lane.poll(&bench.clock).unwrap().outcome.unwrap();
+    let late = second.wait(&bench.clock).unwrap().outcome.unwrap().stages.unwrap();
+    let early = bench.lane.poll(&bench.clock).unwrap().outcome.unwrap().stages.unwrap();
     assert!(early.d2h.end <= late.h2d.start, "{early:?} {late:?}");
     let streams = bench.stand_in.live().streams;
     drop(second);
@@ -444,7 +514,7 @@ fn a_launch_without_copies_computes_on_what_is_on_the_device_and_keeps_the_outpu
         bench.lane.launch_without_copies(job, host).unwrap();
         let log = bench.stand_in.take_log();
         let finished = bench.lane.wait(&bench.clock).unwrap();
-        let times = finished.outcome.unwrap();
+        let times = finished.outcome.unwrap().stages.unwrap();
         assert_eq!(finished.host.outputs[0][0], 7, "{graph:?}: nothing came from the device");
         let copies_or_waits =
             |call: &String| ["HtoD", "DtoH", "WaitEvent"].iter().any(|it| call.contains(it));

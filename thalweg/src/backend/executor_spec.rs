@@ -27,6 +27,8 @@ pub struct ExecutorSpec {
     pub wait: Wait,
     /// Whether executions copy; `cpu` knows only [`Transfers::On`].
     pub transfers: Transfers,
+    /// Of which executions the times of stages are taken.
+    pub stage_times: TimesTaken,
     /// What is done wrong on purpose; executors plant what the device's driver has to do with.
     pub fault: Option<PlantedFault>,
     /// The clock of all times in completions.
@@ -89,6 +91,33 @@ impl fmt::Display for Wait {
             Self::Block => "block",
             Self::Spin => "spin",
             Self::Hybrid => "hybrid",
+        })
+    }
+}
+
+/// Of which executions the times of their stages on the device are taken, where that costs something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimesTaken {
+    /// Of each one, as a timeline and a diagnosis need it.
+    #[default]
+    Each,
+    /// Of one in ten milliseconds of each stream, which tells what stages take. On a GPU it saves marks and readings, some
+    /// twenty microseconds of CPU time of an execution; backends where times cost nothing take all.
+    Some,
+}
+
+impl TimesTaken {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Each, Self::Some];
+}
+
+/// `each` or `some`, as on the command line.
+impl fmt::Display for TimesTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Each => "each",
+            Self::Some => "some",
         })
     }
 }

@@ -41,7 +41,7 @@ pub use data_sheet::DataSheet;
 pub use examination::{
     Examination, FoundLibrary, GpuFinding, GpuState, LibraryFinding, TensorRtFinding, examine,
 };
-pub use executor_spec::{CudaGraph, ExecutorSpec, Transfers, Wait};
+pub use executor_spec::{CudaGraph, ExecutorSpec, TimesTaken, Transfers, Wait};
 pub use host::{HostCopy, HostTensor};
 pub use memory::EngineMemory;
 pub use order::{BuildEvent, BuildOrder, BuildWatch, Calibration};
@@ -383,7 +383,8 @@ impl Span {
     }
 }
 
-/// When each stage of one execution ran.
+/// When each stage of one execution ran. Where [`TimesTaken`] leaves an execution out, only its `enqueue` and `copy_calls`
+/// are known, and the others are zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageTimes {
     /// The submitting thread was busy starting it.

@@ -30,7 +30,7 @@ impl Residency {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{CudaGraph, SlotId, Wait};
+    use crate::backend::{CudaGraph, SlotId, TimesTaken, Wait};
     use crate::units::Clock;
 
     fn residency(transfers: Transfers) -> Residency {
@@ -45,6 +45,7 @@ mod tests {
             copy_lanes: None,
             wait,
             transfers,
+            stage_times: TimesTaken::Each,
             fault: None,
             clock,
         })

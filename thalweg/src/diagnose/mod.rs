@@ -22,6 +22,7 @@ use std::cmp::Ordering::Equal;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backend::TimesTaken;
 use crate::capacity::PaperWorkload;
 use crate::error::{Error, Result};
 use crate::measure::{
@@ -138,7 +139,8 @@ pub fn diagnose(
 ) -> Result<Diagnosis> {
     progress(Progress::Measuring(&case.setup));
     let load = |configuration: &Configuration| case.setup.with(*configuration).load;
-    let wanted = case.setup.configuration;
+    // Evidence is about each execution.
+    let wanted = Configuration { stage_times: TimesTaken::Each, ..case.setup.configuration };
     let measurement = measure_what_fits(case.workload, wanted, &load, case.pacing, stop)?;
     let setup = case.setup.with(measurement.configuration);
     let mut evidence = Evidence::of(&measurement);

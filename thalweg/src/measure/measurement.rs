@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FeedSummary, Load, Overlap};
+use super::{FeedSummary, Load, Overlap, stats, took_place};
 use crate::backend::{ClockReading, Counters, DeviceSpec, SlotId, StageTimes};
 use crate::error::{Error, Result};
 use crate::model::ModelIdentity;
@@ -100,6 +100,27 @@ pub struct StageSummary {
     pub d2h: Nanos,
 }
 
+impl StageSummary {
+    /// Of these records. What stages take on the device comes from those that tell it; where none does it is 0.
+    pub(super) fn of(records: &[Record]) -> Self {
+        let median = |records: &mut dyn Iterator<Item = &Record>, time: fn(&Record) -> Nanos| {
+            let mut times: Vec<Nanos> = records.map(time).collect();
+            times.sort_unstable();
+            if times.is_empty() { Nanos::ZERO } else { stats::percentile(&times, 0.5) }
+        };
+        let of_all = |time| median(&mut records.iter(), time);
+        let tells = |record: &&Record| took_place(record.stages.compute);
+        let of_timed = |time| median(&mut records.iter().filter(tells), time);
+        Self {
+            enqueue: of_all(|record| record.stages.enqueue.duration()),
+            copy_calls: of_all(|record| record.stages.copy_calls),
+            h2d: of_timed(|record| record.stages.h2d.duration()),
+            compute: of_timed(|record| record.stages.compute.duration()),
+            d2h: of_timed(|record| record.stages.d2h.duration()),
+        }
+    }
+}
+
 /// One measurement window: requests that became readable in it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Window {
@@ -192,7 +213,8 @@ pub struct Measurement {
     /// where nobody counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starved_share: Option<f64>,
-    /// How much of the stages ran at the same time; `None` where none has a length.
+    /// How much of the stages ran at the same time; `None` where none has a length, or where times were taken of some
+    /// executions only.
     #[serde(default)]
     pub overlap: Option<Overlap>,
     /// CPU time of the whole process per second of wall time: 1.0 is one core busy.
@@ -277,5 +299,34 @@ impl Failures {
         let first = || self.first.clone().unwrap_or_else(|| "no reason given".to_owned());
         let with_device = self.has_lost_device;
         (lost > 0).then(|| Error::StreamsLost { lost, streams, first: first(), with_device })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Span;
+
+    #[test]
+    fn the_medians_of_stages_are_of_those_executions_that_tell_them() {
+        let span = |length| Span { start: Nanos(100), end: Nanos(100 + length) };
+        let record = |enqueue, compute: Option<u64>| Record {
+            sequence: 0,
+            slot: SlotId { executor: 0, index: 0 },
+            samples: 1,
+            batch_size: 1,
+            intended: Nanos::ZERO,
+            submitted: Nanos::ZERO,
+            stages: StageTimes {
+                enqueue: span(enqueue),
+                compute: compute.map(span).unwrap_or_default(),
+                ..StageTimes::default()
+            },
+            readable: Nanos(1_000),
+        };
+        let records = [record(1, None), record(2, Some(30)), record(3, None), record(4, None)];
+        let medians = StageSummary::of(&records);
+        assert_eq!((medians.enqueue, medians.compute, medians.h2d), (Nanos(2), Nanos(30), Nanos::ZERO));
+        assert_eq!(StageSummary::of(&records[..1]).compute, Nanos::ZERO);
     }
 }

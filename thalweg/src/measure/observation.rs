@@ -246,7 +246,7 @@ impl<'a> Observation<'a> {
             throughput_inferences_per_s: throughput,
             executions_per_s,
             latency,
-            stages: stage_summary(&records),
+            stages: StageSummary::of(&records),
             starved_share: self.at_end.pool.starved_share_since(&at_start.pool),
             overlap: Overlap::of(&records),
             host_cpu_cores: host.cpu.as_seconds() / wall.as_seconds(),
@@ -305,21 +305,6 @@ fn throughput(records: &[Record], rate: Option<f64>, (start, end): (Nanos, Nanos
 fn executions_per_inference(records: &[Record]) -> f64 {
     let executions: f64 = records.iter().map(|record| record.samples as f64 / record.batch_size as f64).sum();
     executions / records.iter().map(|record| record.samples as f64).sum::<f64>()
-}
-
-fn stage_summary(records: &[Record]) -> StageSummary {
-    let median = |stage: fn(&Record) -> Nanos| {
-        let mut times: Vec<Nanos> = records.iter().map(stage).collect();
-        times.sort_unstable();
-        stats::percentile(&times, 0.5)
-    };
-    StageSummary {
-        enqueue: median(|record| record.stages.enqueue.duration()),
-        copy_calls: median(|record| record.stages.copy_calls),
-        h2d: median(|record| record.stages.h2d.duration()),
-        compute: median(|record| record.stages.compute.duration()),
-        d2h: median(|record| record.stages.d2h.duration()),
-    }
 }
 
 /// Device memory of the engine and its executors in bytes, as predicted.

@@ -92,9 +92,7 @@ pub fn overhead(
         Ok(OverheadTurn { pool, bare, timed, counters: measured.counters })
     };
     let turns = (0..turns).map(turn).collect::<Result<Vec<_>>>()?;
-    let ratio = |of: fn(&OverheadTurn) -> (f64, f64)| {
-        paired_ratio(&turns.iter().map(of).collect::<Vec<_>>())
-    };
+    let ratio = |of: fn(&OverheadTurn) -> (f64, f64)| paired_ratio(&turns.iter().map(of).collect::<Vec<_>>());
     Ok(Overhead {
         model: workload.model.clone(),
         device: workload.device.clone(),

@@ -19,11 +19,15 @@ pub struct Overlap {
 }
 
 impl Overlap {
-    /// The overlap in these records, each execution counted once; `None` where no stage has a length.
+    /// The overlap in these records, each execution counted once; `None` where no stage has a length, or where times were
+    /// taken of some executions only.
     ///
     /// An execution's own copies never lie under its own computation, so a copy beside any computation is one beside
     /// another execution's.
     pub fn of(records: &[Record]) -> Option<Self> {
+        if records.iter().any(|record| !took_place(record.stages.compute)) {
+            return None;
+        }
         let (mut copy_time, mut hidden_copy_time, mut any_time, mut several_time) = (0, 0, 0, 0);
         sweep(executions(records).iter().map(|execution| execution.times), |span, running| {
             copy_time += span.0 * running.copies;
@@ -106,6 +110,12 @@ mod tests {
         let second = record(1, (20, 30), (40, 70), (70, 80));
         let expected = Overlap { copies_under_compute: Some(0.5), two_or_more_stages: 0.25 };
         assert_eq!(Overlap::of(&[first, second]), Some(expected));
+    }
+
+    #[test]
+    fn where_some_executions_have_no_times_nobody_knows_what_lay_beside_them() {
+        let timed = record(0, (0, 10), (10, 40), (40, 50));
+        assert_eq!(Overlap::of(&[timed, record(1, (0, 0), (0, 0), (0, 0))]), None);
     }
 
     #[test]

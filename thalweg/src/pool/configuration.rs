@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{CudaGraph, ExecutorSpec, PlantedFault, Transfers, Wait};
+use crate::backend::{CudaGraph, ExecutorSpec, PlantedFault, TimesTaken, Transfers, Wait};
 use crate::error::{Error, Result};
 use crate::model::Signature;
 use crate::units::{Clock, Nanos};
@@ -36,12 +36,20 @@ pub struct Configuration {
     /// Whether executions copy. Off is for measuring only: what is asked for does not come out then.
     #[serde(default)]
     pub transfers: Transfers,
+    /// Of which executions the times of stages are taken. It changes what a measurement tells, and what that costs the host;
+    /// no search varies it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stage_times: TimesTaken,
     /// How long a slot that is not full waits for more samples, counted from its first one.
     #[serde(rename = "batching_delay_ns")]
     pub batching_delay: Nanos,
     /// What is done wrong on purpose. For tests of the diagnosis only; no other place sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<PlantedFault>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for Configuration {
@@ -57,6 +65,7 @@ impl Default for Configuration {
             copy_lanes: None,
             wait: Wait::Block,
             transfers: Transfers::On,
+            stage_times: TimesTaken::Each,
             batching_delay: Nanos::ZERO,
             fault: None,
         }
@@ -75,6 +84,7 @@ impl Configuration {
             copy_lanes: self.copy_lanes,
             wait: self.wait,
             transfers: self.transfers,
+            stage_times: self.stage_times,
             fault: self.fault,
             clock,
         }

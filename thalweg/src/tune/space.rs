@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Limits;
-use crate::backend::{CudaGraph, DeviceSpec, Wait};
+use crate::backend::{CudaGraph, DeviceSpec, TimesTaken, Wait};
 use crate::error::{Error, Result};
 use crate::measure::{Arrival, Load};
 use crate::model::Signature;
@@ -110,7 +110,7 @@ impl Space {
     /// where nothing is left.
     pub fn candidates(&self, signature: &Signature, device: &DeviceSpec) -> Result<Vec<Configuration>> {
         self.check_lists()?;
-        let mut candidates = self.combinations(device.core_count.max(1));
+        let mut candidates = self.combinations(device);
         candidates.sort_unstable();
         candidates.dedup();
         for candidate in &candidates {
@@ -149,13 +149,15 @@ impl Space {
         }
     }
 
-    fn combinations(&self, cores: usize) -> Vec<Configuration> {
+    fn combinations(&self, device: &DeviceSpec) -> Vec<Configuration> {
+        let (cores, stage_times) = (device.core_count.max(1), times_taken(device));
         let mut combinations = Vec::new();
         for &streams in &self.streams {
             for threads_per_stream in self.threads_that_fit(streams, cores) {
                 for &submitters in self.submitters.iter().filter(|submitters| **submitters <= streams) {
+                    let default = Configuration::default();
                     let base =
-                        Configuration { streams, threads_per_stream, submitters, ..Default::default() };
+                        Configuration { streams, threads_per_stream, submitters, stage_times, ..default };
                     combinations.extend(self.with_shapes(base));
                 }
             }
@@ -227,6 +229,7 @@ pub fn baseline(signature: &Signature, device: &DeviceSpec) -> Configuration {
     Configuration {
         batch_size: *signature.batch_sizes.start(),
         threads_per_stream,
+        stage_times: times_taken(device),
         ..Configuration::default()
     }
 }
@@ -243,6 +246,11 @@ pub fn saturating_load(configuration: &Configuration, samples_per_request: Optio
 /// Where cores compute, one that asks again and again is missing; in virtual time waiting makes no difference.
 fn waits_matter(device: &DeviceSpec) -> bool {
     !device.is_host() && !device.is_simulated()
+}
+
+/// A search wants to know what stages take, and what it finds is to run without the cost of telling it each time.
+fn times_taken(device: &DeviceSpec) -> TimesTaken {
+    if waits_matter(device) { TimesTaken::Some } else { TimesTaken::Each }
 }
 
 /// The powers of two in a range, and its ends.
@@ -266,6 +274,17 @@ mod tests {
         assert_eq!(space.clone().under(&Limits::default()).depths, [2]);
         let limits = Limits { p99: Some(Nanos(5_000_000)), memory_bytes: None };
         assert_eq!(space.under(&limits).depths, [1, 2]);
+    }
+
+    #[test]
+    fn on_a_gpu_a_search_does_not_pay_for_the_times_of_each_execution() {
+        let gpu = DeviceSpec { backend: "tensorrt".to_owned(), ..cpu(2) };
+        for (device, taken) in [(gpu, TimesTaken::Some), (cpu(2), TimesTaken::Each)] {
+            let space = Space::for_device(&device, &signature(8));
+            let candidates = space.candidates(&signature(8), &device).unwrap();
+            assert!(candidates.iter().all(|it| it.stage_times == taken));
+            assert_eq!(baseline(&signature(8), &device).stage_times, taken);
+        }
     }
 
     #[test]

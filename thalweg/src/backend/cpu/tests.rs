@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::test_models::*;
 use super::*;
 use crate::backend::{
-    BuildOrder, Completion, CudaGraph, Executor, ExecutorSpec, Outcome, Slot, Transfers, Wait, Waker,
+    BuildOrder, Completion, CudaGraph, Executor, ExecutorSpec, Outcome, Slot, TimesTaken, Transfers, Wait,
+    Waker,
 };
 use crate::model::proto::NodeProto;
 use crate::model::proto::tensor_proto::DataType as OnnxDataType;
@@ -31,6 +32,7 @@ fn executor_spec(streams: usize, depth: usize, batch_size: usize) -> ExecutorSpe
         copy_lanes: None,
         wait: Wait::Block,
         transfers: Transfers::On,
+        stage_times: TimesTaken::Each,
         fault: None,
         clock: Clock::start(),
     }

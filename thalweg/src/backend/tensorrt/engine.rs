@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thalweg_nvidia::cuda::{CudaContext, DeviceBuffer, Stream};
+use thalweg_nvidia::cuda::{CudaContext, DeviceBuffer, PinnedReserve, Stream};
 use thalweg_nvidia::execution::{self, Compute, LaneStreams, ReplayWait, StageMarks};
 use thalweg_nvidia::tensorrt::{self, Activations, MemoryAccount};
 
@@ -31,6 +31,8 @@ pub(super) struct TensorRtEngine {
     pub precision: Option<Precision>,
     pub context: Arc<CudaContext>,
     pub streams: Arc<Streams>,
+    /// What slots of pools before have left.
+    pub host_memory: Arc<PinnedReserve>,
     pub counters: CounterAccess,
     pub recorder: Recorder,
     pub taken: Taken,

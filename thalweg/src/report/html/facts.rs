@@ -124,7 +124,7 @@ fn measurement(heading: &'static str, measurement: &Measurement) -> FactGroup {
             format!("{} inferences/s, {executions} executions/s", wording::with_half_width(throughput)),
         ),
         fact("latency", latency(measurement)),
-        fact("stages", wording::stages(&measurement.stages)),
+        fact("stages", wording::stages(&measurement.stages, measurement.configuration.stage_times)),
     ];
     facts.extend(measurement.overlap.as_ref().map(|it| fact("overlap", wording::overlap(it))));
     facts.extend(wording::clocks(measurement).map(|text| fact("clocks", text)));

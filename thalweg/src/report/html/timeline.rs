@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::svg::{Scale, tick_labels};
-use crate::backend::Span;
+use crate::backend::{Span, TimesTaken};
 use crate::measure::{Execution, Measurement, Running, executions, sweep, took_place};
 use crate::report::wording;
 use crate::units::Nanos;
@@ -74,8 +74,11 @@ fn extent(execution: &Execution) -> Span {
     }
 }
 
-/// The timeline of the last executions; `None` where there are no records of any.
+/// The timeline of the last executions; `None` where there are no records of any, or where times were taken of some only.
 pub(super) fn timeline(measurement: &Measurement) -> Option<Timeline> {
+    if measurement.configuration.stage_times == TimesTaken::Some {
+        return None;
+    }
     let executions = last_executions(measurement);
     let start = extent(executions.first()?).start;
     let end = executions.iter().map(|it| extent(it).end).max()?;

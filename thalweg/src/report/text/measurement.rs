@@ -62,7 +62,7 @@ fn measurement_facts(measurement: &Measurement) -> Vec<Fact> {
     let tone = if wording::is_stable(measurement) { Tone::Good } else { Tone::Warning };
     let mut facts = vec![
         Fact::new("throughput", format!("{inferences} inferences/s, {executions} executions/s")),
-        Fact::new("stages", wording::stages(&measurement.stages)),
+        Fact::new("stages", wording::stages(&measurement.stages, measurement.configuration.stage_times)),
     ];
     facts.extend(measurement.overlap.as_ref().map(|it| Fact::new("overlap", wording::overlap(it))));
     facts.extend(wording::clocks(measurement).map(|text| Fact::new("clocks", text)));
