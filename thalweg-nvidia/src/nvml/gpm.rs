@@ -7,6 +7,10 @@ use std::ffi::c_uint;
 use std::fmt;
 use std::mem;
 use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::nvml::NvmlDevice;
@@ -65,8 +69,8 @@ impl GpmSampler {
         Ok(sampler)
     }
 
-    /// The metrics since the last reading or the start. NVIDIA's samples are some 100 ms apart; over a much shorter
-    /// time a metric may not be known.
+    /// The metrics since the last reading or the start, or rather between the last times before both at which the device
+    /// has renewed its counters, which an H200 does every 100 ms. Where that did not happen in between, they are not known.
     ///
     /// # Errors
     /// Where NVML gives no sample; a metric that is missing is an error in its place.
@@ -81,7 +85,87 @@ impl GpmSampler {
     }
 }
 
+/// How long to wait before it is seen whether the device has renewed its counters. A look takes a tenth of a millisecond,
+/// up to several where the driver is busy.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Begins when the device renews its counters, so that the first reading covers no time before the start.
+#[derive(Debug)]
+pub struct RenewedGpm(State);
+
+#[derive(Debug)]
+enum State {
+    /// A thread of its own looks for it.
+    Waiting {
+        thread: JoinHandle<Result<Found>>,
+        is_over: Arc<AtomicBool>,
+    },
+    Begun(GpmSampler),
+    /// A reading has failed.
+    Lost(Error),
+}
+
+#[derive(Debug)]
+struct Found {
+    sampler: GpmSampler,
+    is_renewed: bool,
+}
+
+impl RenewedGpm {
+    /// Begins to wait.
+    ///
+    /// # Errors
+    /// As [`GpmSampler::start`].
+    pub fn start(device: &NvmlDevice) -> Result<Self> {
+        let mut sampler = GpmSampler::start(device)?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&is_over);
+        let wait = move || {
+            let mut is_renewed = false;
+            // Relaxed: the thread is joined after that, and nothing else is shared.
+            while !is_renewed && !until.load(Ordering::Relaxed) {
+                thread::sleep(LOOK);
+                is_renewed = sampler.read()?.is_known();
+            }
+            Ok(Found { sampler, is_renewed })
+        };
+        Ok(Self(State::Waiting { thread: thread::spawn(wait), is_over }))
+    }
+
+    /// The metrics since the last reading or, for the first one, since the counters were renewed.
+    ///
+    /// # Errors
+    /// As [`GpmSampler::read`]; [`Error::NoReading`] where they were not renewed in between.
+    ///
+    /// # Panics
+    /// Where the thread has panicked.
+    pub fn read(&mut self) -> Result<GpmMetrics> {
+        let lost = State::Lost(Error::NoReading { what: "GPM counters after an error" });
+        let (mut sampler, has_begun) = match mem::replace(&mut self.0, lost) {
+            State::Waiting { thread, is_over } => {
+                is_over.store(true, Ordering::Relaxed);
+                let found = thread.join().expect("bug: reading counters has panicked")?;
+                (found.sampler, found.is_renewed)
+            }
+            State::Begun(sampler) => (sampler, true),
+            State::Lost(error) => return Err(error),
+        };
+        let metrics = sampler.read()?;
+        self.0 = State::Begun(sampler);
+        if has_begun && metrics.is_known() {
+            Ok(metrics)
+        } else {
+            Err(Error::NoReading { what: "GPM counters of so short a time" })
+        }
+    }
+}
+
 impl GpmMetrics {
+    /// Whether the counters were renewed in between: otherwise rates of the memory are not known, and the rest is 0.
+    fn is_known(&self) -> bool {
+        self.dram_utilisation.is_ok() || self.sm_utilisation.as_ref().is_ok_and(|it| *it > 0.0)
+    }
+
     fn new(api: &NvmlApi, metrics: &[GpmMetric]) -> Self {
         let value = |index: usize, what| value(api, &metrics[index], what);
         let fraction = |index, what| value(index, what).map(|percent| percent / 100.0);

@@ -27,7 +27,7 @@ use crate::places::Places;
 
 use api::{DeviceHandle, NvmlApi};
 
-pub use gpm::{GpmMetrics, GpmSampler};
+pub use gpm::{GpmMetrics, GpmSampler, RenewedGpm};
 pub use processes::ProcessOnDevice;
 pub use state::{ClockState, DeviceState, ThrottleReason};
 

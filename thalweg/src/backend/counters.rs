@@ -11,6 +11,12 @@ pub trait Observer: Send {
     /// Starts a new stretch.
     fn start(&mut self);
 
+    /// How long it may take from a start until counters begin. They are started so much before what is measured, or with the
+    /// warm-up where that is shorter.
+    fn lead(&self) -> Nanos {
+        Nanos::ZERO
+    }
+
     /// Averages since [`start`](Self::start).
     fn read(&mut self) -> Counters;
 

@@ -130,7 +130,8 @@ impl<'a> Observation<'a> {
             readable: response.readable(),
         };
         self.windows.push(record);
-        if self.windows.started().is_some() && !self.is_observing {
+        let lead = self.observer.as_ref().map_or(Nanos::ZERO, |observer| observer.lead());
+        if !self.is_observing && self.clock.now() + lead >= self.windows.first_start() {
             self.start_observer();
         }
         if self.windows.started().is_some() && self.at_start.is_none() {

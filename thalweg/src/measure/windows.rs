@@ -105,6 +105,11 @@ impl WindowCutter {
         self.windows.first().map(|window| window.start).or(self.start)
     }
 
+    /// When the first window started or, before that, when it should.
+    pub(super) fn first_start(&self) -> Nanos {
+        self.started().unwrap_or(self.nominal_end)
+    }
+
     /// The verdict on the last windows so far.
     pub(super) fn stability(&self) -> Stability {
         let Some(from) = self.windows.len().checked_sub(STABLE_WINDOWS) else {

@@ -78,8 +78,8 @@ enum Whom {
     Everybody,
     /// Those that have woken the submitter.
     WhoWoke,
-    /// They, and the one that is likely to finish next, and as long as it has, the one after that.
-    WhoseTurnItIs,
+    /// They, and this one, which was waited for.
+    WhoWokeAnd(usize),
 }
 
 /// What a submitter knows of the pool besides its scheduler's part.
@@ -202,11 +202,7 @@ impl Submitter {
         // To ask a device costs about a microsecond.
         match whom {
             Whom::Everybody => self.woken.fill(true),
-            Whom::WhoseTurnItIs => {
-                while let Some(executor) = self.running.next()
-                    && self.collect(executor)
-                {}
-            }
+            Whom::WhoWokeAnd(executor) => _ = self.collect(executor),
             Whom::WhoWoke => {}
         }
         for executor in 0..self.executors.len() {
@@ -265,9 +261,10 @@ impl Submitter {
             return Whom::WhoWoke;
         }
         if self.has_only_the_device_to_wait_for()
-            && self.running.next().is_some_and(|executor| self.executors[executor].wait())
+            && let Some(executor) = self.running.next()
+            && self.executors[executor].wait()
         {
-            return Whom::WhoseTurnItIs;
+            return Whom::WhoWokeAnd(executor);
         }
         self.executors.iter_mut().for_each(|executor| executor.expect_sleep());
         let due = self.scheduler.deadline().map(|deadline| (deadline - self.links.clock.now()).to_duration());

@@ -32,6 +32,9 @@ impl Trial {
 /// Shortest slice: below it, starting the threads and the timer's jitter are more than 1 % of it.
 const SHORTEST_SLICE: Duration = Duration::from_millis(150);
 
+/// The same where predictions rest on counters that a GPU renews every 100 ms: a slice has to see them renewed twice.
+const SHORTEST_SLICE_WITH_COUNTERS: Duration = Duration::from_millis(240);
+
 /// Longest slice: above it, more and shorter slices average the drift of the machine better.
 const LONGEST_SLICE: Duration = Duration::from_secs(2);
 
@@ -149,6 +152,11 @@ pub(super) fn last_look(slice: Trial, left: Duration) -> Trial {
 /// Length of one window of the last measurement, where the network is not slow.
 pub(super) fn last_look_window(reserve: Duration) -> Duration {
     share(last_part(reserve), LAST_LOOK_WINDOWS)
+}
+
+/// A slice in which counters can be read.
+pub(super) fn long_enough_for_counters(length: Duration) -> Duration {
+    length.max(SHORTEST_SLICE_WITH_COUNTERS)
 }
 
 fn share(time: Duration, count: usize) -> Duration {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use thalweg_nvidia::cuda::{DeviceBuffer, EventClock, EventWait, PinnedBuffer, PinnedMemory};
 use thalweg_nvidia::execution::{
-    Compute, ExecutionTimes, GraphScope, HostBuffers, Interval, Job, JobId, Lane, LaneSpec, LaneStreams,
-    StageIntervals, StageMarks,
+    Compute, ExecutionTimes, Finished, GraphScope, HostBuffers, Interval, Job, JobId, Lane, LaneSpec,
+    LaneStreams, StageIntervals, StageMarks,
 };
 
 use super::engine::{TensorRtEngine, byte_counts};
@@ -42,6 +42,8 @@ pub(super) struct TensorRtExecutor {
     residency: Residency,
     /// `None` where the submitter never sleeps while something runs.
     waiter: Option<Waiter>,
+    /// How the oldest slot that runs has ended, where that was waited for.
+    waited: Option<Finished>,
     /// The running slot that the waiter was last asked to watch.
     watched: Option<usize>,
     /// When times of stages are to be taken again; `None` where they always are.
@@ -91,6 +93,7 @@ impl TensorRtExecutor {
             remark,
             residency: Residency::new(spec),
             waiter: (spec.wait != Wait::Spin).then(|| Waiter::start(stream, spec.depth)).transpose()?,
+            waited: None,
             watched: None,
             sampling: (spec.stage_times == TimesTaken::Some).then(Instant::now),
             engine,
@@ -163,13 +166,17 @@ impl TensorRtExecutor {
         self.watched = Some(index);
     }
 
-    fn complete(&mut self, index: usize) -> Option<Completion> {
+    fn keep_clock(&mut self) {
         if self.event_clock.is_stale() {
             // Where it cannot be renewed the old reading goes on: only the offset of times gets worse.
             let _ = self.event_clock.renew();
         }
+    }
+
+    fn complete(&mut self, index: usize) -> Option<Completion> {
+        self.keep_clock();
         let lane = &mut self.lanes[index];
-        let finished = lane.lane.poll(&self.event_clock)?;
+        let finished = self.waited.take().or_else(|| lane.lane.poll(&self.event_clock))?;
         let mut slot = lane.shell.take().expect("bug: a lane ran without its slot");
         put_buffers(&mut slot, finished.host, &mut lane.lists);
         let (outcome, times) = match finished.outcome {
@@ -233,8 +240,10 @@ impl Executor for TensorRtExecutor {
 
     fn wait(&mut self) -> bool {
         let Some(&oldest) = self.running.front() else { return false };
-        // A failure is reported by `poll`; here it only means that the wait is over.
-        let _ = self.lanes[oldest].lane.finish_event().wait();
+        if self.waited.is_none() {
+            self.keep_clock();
+            self.waited = self.lanes[oldest].lane.wait(&self.event_clock);
+        }
         true
     }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use thalweg_nvidia::Places;
 use thalweg_nvidia::cupti::{Cupti, PmMetrics, PmSampler};
-use thalweg_nvidia::nvml::{GpmMetrics, GpmSampler, NvmlDevice};
+use thalweg_nvidia::nvml::{GpmMetrics, NvmlDevice, RenewedGpm};
 
 use crate::backend::{ClockReading, CounterChoice, CounterSource, Counters, Observer};
 use crate::units::Nanos;
@@ -44,7 +44,7 @@ pub(super) struct Meter {
 }
 
 enum Sampler {
-    Gpm(GpmSampler),
+    Gpm(RenewedGpm),
     Pm(PmSampler),
 }
 
@@ -56,7 +56,7 @@ impl Meter {
     /// Takes the first source that can be had.
     fn find_sampler(&mut self) -> Option<Sampler> {
         let CounterAccess { nvml, sampling, choice } = &self.access;
-        let gpm = || nvml.clone().and_then(|device| GpmSampler::start(&device)).map(Sampler::Gpm);
+        let gpm = || nvml.clone().and_then(|device| RenewedGpm::start(&device)).map(Sampler::Gpm);
         let pm = || sampling.as_ref().map(PmSampling::start);
         let attempts = match choice {
             CounterChoice::Off => {
@@ -125,7 +125,14 @@ fn put_sampled(counters: &mut Counters, metrics: &PmMetrics) {
     counters.pcie_tx_bytes_per_s = metrics.pcie_tx_bytes_per_s;
 }
 
+/// How often an H200 renews what NVML's GPM counts (docs/benchmarks.md).
+const GPM_PERIOD: Nanos = Nanos(100_000_000);
+
 impl Observer for Meter {
+    fn lead(&self) -> Nanos {
+        GPM_PERIOD
+    }
+
     fn start(&mut self) {
         // One that runs still gives its place back first.
         self.sampler = None;
