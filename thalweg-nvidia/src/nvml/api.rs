@@ -130,6 +130,7 @@ function_table! {
         "nvmlDeviceGetClockInfo" clock(device: DeviceHandle, kind: c_int, mhz: *mut c_uint);
         "nvmlDeviceGetMaxClockInfo" max_clock(device: DeviceHandle, kind: c_int, mhz: *mut c_uint);
         "nvmlDeviceGetPowerUsage" power(device: DeviceHandle, milliwatts: *mut c_uint);
+        "nvmlDeviceGetTotalEnergyConsumption" energy(device: DeviceHandle, millijoules: *mut c_ulonglong);
         "nvmlDeviceGetEnforcedPowerLimit" power_limit(device: DeviceHandle, milliwatts: *mut c_uint);
         "nvmlDeviceGetTemperature" temperature(device: DeviceHandle, sensor: c_int, celsius: *mut c_uint);
         "nvmlDeviceGetCurrentClocksThrottleReasons" throttle_reasons(device: DeviceHandle, bits: *mut c_ulonglong);

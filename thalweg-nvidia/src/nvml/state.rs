@@ -17,7 +17,7 @@ pub struct DeviceState {
     pub sm_clock_max_mhz: Result<u32>,
     /// Clock of the memory, in MHz.
     pub memory_clock_mhz: Result<u32>,
-    /// What it draws, in watts; on some GPUs the mean of the last second.
+    /// What it draws, in watts; from the Ampere generation on the mean of the last second.
     pub power_watts: Result<f64>,
     /// What it may draw, in watts.
     pub power_limit_watts: Result<f64>,
@@ -134,6 +134,18 @@ impl NvmlDevice {
     fn clock(&self, kind: c_int) -> Result<u32> {
         // SAFETY: the device is NVML's and the number writable.
         self.number(|api, device, mhz| unsafe { api.clock(device, kind, mhz) })
+    }
+
+    /// What it has drawn since its driver was loaded, in joules.
+    ///
+    /// # Errors
+    /// Where it does not count that, as before the Volta generation.
+    #[doc(alias = "nvmlDeviceGetTotalEnergyConsumption")]
+    pub fn energy_joules(&self) -> Result<f64> {
+        let mut millijoules = 0;
+        // SAFETY: the device is NVML's and the number writable.
+        unsafe { self.api().energy(self.handle, &raw mut millijoules) }?;
+        Ok(millijoules as f64 / 1e3)
     }
 
     #[doc(alias = "nvmlDeviceGetMaxClockInfo")]

@@ -1,6 +1,8 @@
 //! NVML over a stand-in of an older driver; see `stand_in/libnvml.rs`.
 
 use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
 
 use super::*;
 use crate::stand_in::Folder;
@@ -18,6 +20,9 @@ fn a_state_has_values_in_their_units_and_reasons_for_those_that_are_missing() {
     assert_eq!((state.sm_clock_mhz, state.memory_clock_mhz), (Ok(1755), Ok(2619)));
     assert_eq!(state.sm_clock_max_mhz, Ok(1980));
     assert_eq!((state.power_watts, state.power_limit_watts), (Ok(112.5), Ok(700.0)));
+    let device = open("nvml-energy").device_by_uuid("GPU-new").unwrap();
+    let before = device.energy_joules().unwrap();
+    assert_eq!(device.energy_joules().unwrap() - before, 0.5);
     assert_eq!((state.memory_used_bytes, state.memory_total_bytes), (Ok(1), Ok(80)));
     assert_eq!((state.pcie_generation, state.gpu_utilisation), (Ok(5), Ok(0.37)));
     let reason = state.temperature_c.unwrap_err().to_string();
@@ -94,6 +99,28 @@ fn gpm_gives_fractions_and_bytes_between_two_readings() {
         assert_eq!(metrics.dram_utilisation, Err(Error::NoReading { what: "DRAM utilisation" }));
         assert!(matches!(metrics.sm_occupancy, Err(Error::Status { code: 3, .. })));
     }
+}
+
+#[test]
+fn counters_are_read_from_one_renewal_on_and_not_before_the_next() {
+    let nvml = open("nvml-gpm-renewed");
+    // SAFETY: the type is that of `libnvml.rs`.
+    let set_period: unsafe extern "C" fn(i32) =
+        unsafe { nvml.session.api.library().function("stand_in_set_gpm_period") }.unwrap();
+    // SAFETY: any number of samples may be set.
+    unsafe { set_period(3) };
+    let device = nvml.device_by_uuid("GPU-new").unwrap();
+    let too_short = Err(Error::NoReading { what: "GPM counters of so short a time" });
+    let dram = |metrics: Result<GpmMetrics>| metrics.map(|metrics| metrics.dram_utilisation);
+    let mut renewed = RenewedGpm::start(&device).unwrap();
+    // The third sample is the first after a renewal, and nobody takes another one then.
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(dram(renewed.read()), too_short);
+    assert_eq!(dram(renewed.read()), too_short);
+    assert_eq!(dram(renewed.read()), Ok(Ok(0.1)), "the sixth");
+    // Who asks at once gets none, though the device was renewed between both samples: there was no first renewal.
+    let mut hasty = RenewedGpm::start(&device).unwrap();
+    assert_eq!(dram(hasty.read()), too_short);
 }
 
 #[test]

@@ -11,9 +11,8 @@ pub trait Observer: Send {
     /// Starts a new stretch.
     fn start(&mut self);
 
-    /// How long it may take from a start until counters begin. They are started so much before what is measured, or with the
-    /// warm-up where that is shorter.
-    fn lead(&self) -> Nanos {
+    /// How old what counters tell may be. They are started so long after the work that they shall tell of.
+    fn lag(&self) -> Nanos {
         Nanos::ZERO
     }
 
@@ -123,7 +122,7 @@ pub struct Counters {
     pub sm_clock_mhz: Option<f64>,
     /// The highest clock of the SMs in MHz.
     pub sm_clock_max_mhz: Option<f64>,
-    /// Power drawn in watts.
+    /// Power drawn in watts; on a GPU the mean of the time, `None` for less than half a second.
     pub power_watts: Option<f64>,
     /// Why clocks were lower than they could be, in the driver's words; empty where nothing held them back.
     pub throttle_reasons: Vec<String>,

@@ -46,6 +46,8 @@ pub(super) struct Observation<'a> {
     experiment: &'a Experiment<'a>,
     clock: Clock,
     windows: WindowCutter,
+    /// When the work began.
+    begun: Nanos,
     verification: Verification,
     verification_time: Nanos,
     verified_slots: Vec<SlotId>,
@@ -74,6 +76,7 @@ impl<'a> Observation<'a> {
         Self {
             experiment,
             windows: windows(experiment, clock.now()),
+            begun: clock.now(),
             clock,
             verification: Verification {
                 batch_difference: experiment
@@ -130,8 +133,9 @@ impl<'a> Observation<'a> {
             readable: response.readable(),
         };
         self.windows.push(record);
-        let lead = self.observer.as_ref().map_or(Nanos::ZERO, |observer| observer.lead());
-        if !self.is_observing && self.clock.now() + lead >= self.windows.first_start() {
+        let lag = self.observer.as_ref().map_or(Nanos::ZERO, |observer| observer.lag());
+        let is_late_enough = || self.clock.now() >= self.begun + lag;
+        if self.windows.started().is_some() && !self.is_observing && is_late_enough() {
             self.start_observer();
         }
         if self.windows.started().is_some() && self.at_start.is_none() {
@@ -149,6 +153,7 @@ impl<'a> Observation<'a> {
         let stall = (self.clock.now() - before).as_seconds();
         if stall > MOST_STALL * self.experiment.pacing.window.as_secs_f64() {
             self.windows = windows(self.experiment, self.clock.now());
+            self.at_start = None;
         }
     }
 
@@ -205,10 +210,14 @@ impl<'a> Observation<'a> {
         }
         let first_sample = usize::try_from(response.tag()).expect("bug: a tag is a sample's index");
         let error = self.experiment.workload.reference.check(response, first_sample, &mut self.compared)?;
+        let taken = self.clock.now() - now;
         if is_new_slot {
             self.verified_slots.push(response.slot());
+            // Whoever compares may be who drives the executors. Of a large output that takes longer than a short slice warms up,
+            // and what counts would begin with a device that has run dry.
+            self.windows.prolong_warm_up(taken);
         }
-        self.verification_time += self.clock.now() - now;
+        self.verification_time += taken;
         self.verification.verified_samples += samples;
         self.verification.verified_slots = self.verified_slots.len();
         self.verification.worst_relative_error = self.verification.worst_relative_error.max(error);

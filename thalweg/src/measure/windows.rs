@@ -49,6 +49,13 @@ impl WindowCutter {
         }
     }
 
+    /// Lets the warm-up last so much longer; nothing where it is over.
+    pub(super) fn prolong_warm_up(&mut self, time: Nanos) {
+        if self.start.is_none() {
+            self.nominal_end += time;
+        }
+    }
+
     /// Takes in the next record, and closes the window that it is too late for.
     pub(super) fn push(&mut self, record: Record) {
         let is_new_completion = record.readable > self.latest;
@@ -103,11 +110,6 @@ impl WindowCutter {
     /// When the first window started, if it has.
     pub(super) fn started(&self) -> Option<Nanos> {
         self.windows.first().map(|window| window.start).or(self.start)
-    }
-
-    /// When the first window started or, before that, when it should.
-    pub(super) fn first_start(&self) -> Nanos {
-        self.started().unwrap_or(self.nominal_end)
     }
 
     /// The verdict on the last windows so far.
@@ -178,6 +180,22 @@ mod tests {
         assert_eq!(windows[1].start, windows[0].end);
         assert_eq!(used, 3);
         assert_eq!(records.len() as u64, windows.iter().map(|window| window.inferences).sum::<u64>());
+    }
+
+    #[test]
+    fn a_warm_up_lasts_longer_until_it_is_over() {
+        let mut cutter = WindowCutter::new(Nanos(1000), Nanos(1000));
+        let push = |cutter: &mut WindowCutter, from: u64, to: u64| {
+            (from..to).for_each(|i| cutter.push(record(i * 100, 50)));
+        };
+        push(&mut cutter, 1, 5);
+        cutter.prolong_warm_up(Nanos(500));
+        assert_eq!(cutter.started(), None);
+        push(&mut cutter, 5, 20);
+        assert_eq!(cutter.started(), Some(Nanos(1400)));
+        cutter.prolong_warm_up(Nanos(500));
+        push(&mut cutter, 20, 26);
+        assert_eq!(cutter.window_count(), 1, "a window is as long as it was meant to be");
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub(super) struct Exploration {
     usual: Usual,
     /// Candidates to measure before predictions count, next one last.
     probes: Vec<usize>,
+    /// Which of them was chosen last.
+    chosen_probe: Option<usize>,
     /// How many were measured for their latency.
     calmer_count: usize,
     is_measured: Vec<bool>,
@@ -137,6 +139,7 @@ impl Exploration {
             predictor: Predictor::new(),
             usual,
             probes,
+            chosen_probe: None,
             calmer_count: 0,
             is_measured: vec![false; count],
             left_out: BTreeSet::new(),
@@ -214,12 +217,18 @@ impl Exploration {
         !self.is_refused(candidate.cuda_graph) && !self.left_out.contains(candidate)
     }
 
+    /// Whether predictions wait for the first slice of this candidate.
+    pub fn is_probe(&self, candidate: usize) -> bool {
+        self.chosen_probe == Some(candidate) && !self.is_measured[candidate]
+    }
+
     /// The candidate to measure next, with this as the best one known; `None` where none is worth it, or enough were
     /// measured in this round. Without anything to predict from, each is worth it.
     pub fn choose(&mut self, candidates: &[Configuration], leader: Option<Leader>) -> Option<usize> {
         while let Some(probe) = self.probes.pop() {
             if !self.is_measured[probe] {
                 self.predict(probe, candidates);
+                self.chosen_probe = Some(probe);
                 return Some(probe);
             }
         }

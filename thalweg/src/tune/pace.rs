@@ -32,8 +32,9 @@ impl Trial {
 /// Shortest slice: below it, starting the threads and the timer's jitter are more than 1 % of it.
 const SHORTEST_SLICE: Duration = Duration::from_millis(150);
 
-/// The same where predictions rest on counters that a GPU renews every 100 ms: a slice has to see them renewed twice.
-const SHORTEST_SLICE_WITH_COUNTERS: Duration = Duration::from_millis(240);
+/// The same where predictions rest on what a GPU's counters say of it: they are renewed every 100 ms and tell of one renewal
+/// before, so from the warm-up on two have to pass, and each may have to be waited for.
+const SHORTEST_SLICE_WITH_COUNTERS: Duration = Duration::from_millis(330);
 
 /// Longest slice: above it, more and shorter slices average the drift of the machine better.
 const LONGEST_SLICE: Duration = Duration::from_secs(2);

@@ -81,6 +81,9 @@ impl<'a, 'i> Run<'a, 'i> {
                 _ => self.slice_length(left),
             };
             paced = Some((self.search.round(), length));
+            // In virtual time counters tell at any moment.
+            let rests_on_counters = self.search.is_probe(candidate) && !self.job.device.is_simulated();
+            let length = if rests_on_counters { pace::long_enough_for_counters(length) } else { length };
             // Predictions are learnt from every slice, so none may be too short to be true.
             let most = pace::longest_slice(if self.search.is_guided() { end } else { left });
             let trial = self.trial(candidate, length, most);
@@ -96,16 +99,13 @@ impl<'a, 'i> Run<'a, 'i> {
     }
 
     fn slice_length(&self, left: Duration) -> Duration {
-        let length = if self.search.round() == 0 {
+        if self.search.round() == 0 {
             pace::first_round_slice(self.job.budget, self.search.candidates().len())
         } else if self.search.is_guided() {
             pace::halving_round_slice(left, self.search.queued_count())
         } else {
             pace::later_round_slice(left, self.search.queued_count())
-        };
-        // In virtual time counters tell at any moment.
-        let has_real_counters = self.search.is_guided() && !self.job.device.is_simulated();
-        if has_real_counters { pace::long_enough_for_counters(length) } else { length }
+        }
     }
 
     /// When a slice of the race has to be over. What predictions ask for first matters more than long finals do, or a

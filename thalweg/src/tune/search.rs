@@ -212,6 +212,11 @@ impl Search {
         self.exploration.is_some()
     }
 
+    /// Whether predictions wait for the first slice of this candidate.
+    pub fn is_probe(&self, candidate: usize) -> bool {
+        self.exploration.as_ref().is_some_and(|exploration| exploration.is_probe(candidate))
+    }
+
     /// What was predicted for a candidate before it was measured, or else last.
     pub fn prediction(&self, candidate: usize) -> Option<&Prediction> {
         self.exploration.as_ref()?.prediction(candidate)

@@ -283,6 +283,8 @@ impl Gauges {
         counters.window = Nanos::from_duration(elapsed);
         self.start = Instant::now();
         let state = self.device.state();
+        // Whoever looks on does not mind what the last second had in it.
+        counters.power_watts = counters.power_watts.or(state.power_watts.clone().ok());
         let later_than = std::mem::replace(&mut self.last_us, unix_now().0 / 1000);
         let processes = self.device.compute_processes().unwrap_or_default();
         let process = |it: &thalweg_nvidia::nvml::ProcessOnDevice| ProcessReading {

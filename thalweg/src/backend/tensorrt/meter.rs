@@ -1,6 +1,6 @@
 //! What a GPU says about itself: NVML's state, and counters of NVML's GPM or of CUPTI's PM sampling.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thalweg_nvidia::Places;
 use thalweg_nvidia::cupti::{Cupti, PmMetrics, PmSampler};
@@ -8,6 +8,13 @@ use thalweg_nvidia::nvml::{GpmMetrics, NvmlDevice, RenewedGpm};
 
 use crate::backend::{ClockReading, CounterChoice, CounterSource, Counters, Observer};
 use crate::units::Nanos;
+
+/// What NVML's GPM gives is of so long ago: an H200 renews its counters every 100 ms, and gives out those that it had one
+/// renewal before (docs/benchmarks.md, "What GPM's readings are of").
+const GPM_LAG: Nanos = Nanos(100_000_000);
+
+/// Over less time than this the energy that was drawn says nothing of the power: it is counted in steps.
+const LEAST_TIME_OF_POWER: Duration = Duration::from_millis(500);
 
 /// How one GPU can be asked.
 #[derive(Clone)]
@@ -41,6 +48,29 @@ pub(super) struct Meter {
     /// Why there are no counters, or not the better ones.
     reasons: Vec<String>,
     start: Instant,
+    energy: Energy,
+}
+
+/// What was drawn until a moment, where the device counts that.
+#[derive(Clone, Copy)]
+struct Energy {
+    at: Instant,
+    joules: Option<f64>,
+}
+
+impl Energy {
+    fn now(access: &CounterAccess) -> Self {
+        let joules = access.nvml.as_ref().ok().and_then(|device| device.energy_joules().ok());
+        Self { at: Instant::now(), joules }
+    }
+
+    /// The mean power since then, unless that was just now. What NVML calls power is a mean as well, but of the last second,
+    /// whatever ran then.
+    fn power_since(&self, earlier: &Self) -> Option<f64> {
+        let time = self.at.saturating_duration_since(earlier.at);
+        let joules = self.joules? - earlier.joules?;
+        (time >= LEAST_TIME_OF_POWER).then(|| joules / time.as_secs_f64())
+    }
 }
 
 enum Sampler {
@@ -50,7 +80,9 @@ enum Sampler {
 
 impl Meter {
     pub fn new(access: CounterAccess) -> Self {
-        Self { access, sampler: None, reasons: Vec::new(), start: Instant::now() }
+        let energy = Energy { at: Instant::now(), joules: None };
+        let reasons = vec!["what was measured was too short for counters".to_owned()];
+        Self { access, sampler: None, reasons, start: Instant::now(), energy }
     }
 
     /// Takes the first source that can be had.
@@ -125,12 +157,9 @@ fn put_sampled(counters: &mut Counters, metrics: &PmMetrics) {
     counters.pcie_tx_bytes_per_s = metrics.pcie_tx_bytes_per_s;
 }
 
-/// How often an H200 renews what NVML's GPM counts (docs/benchmarks.md).
-const GPM_PERIOD: Nanos = Nanos(100_000_000);
-
 impl Observer for Meter {
-    fn lead(&self) -> Nanos {
-        GPM_PERIOD
+    fn lag(&self) -> Nanos {
+        if self.access.choice == CounterChoice::PmSampling { Nanos::ZERO } else { GPM_LAG }
     }
 
     fn start(&mut self) {
@@ -139,6 +168,7 @@ impl Observer for Meter {
         self.reasons.clear();
         self.sampler = self.find_sampler();
         self.start = Instant::now();
+        self.energy = Energy::now(&self.access);
     }
 
     fn read(&mut self) -> Counters {
@@ -161,7 +191,8 @@ impl Observer for Meter {
         let Ok(state) = state else { return counters };
         counters.sm_clock_mhz = state.sm_clock_mhz.ok().map(f64::from);
         counters.sm_clock_max_mhz = state.sm_clock_max_mhz.ok().map(f64::from);
-        counters.power_watts = state.power_watts.ok();
+        let energy = Energy::now(&self.access);
+        counters.power_watts = energy.power_since(&std::mem::replace(&mut self.energy, energy));
         let reasons = state.throttle_reasons.unwrap_or_default();
         counters.throttle_reasons = reasons.iter().map(|reason| format!("{reason:?}")).collect();
         counters
