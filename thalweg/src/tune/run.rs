@@ -16,6 +16,7 @@ use crate::backend::DeviceSpec;
 use crate::capacity::{Curve, power_limit_watts};
 use crate::error::{Error, Result};
 use crate::measure::Measurement;
+use crate::pool::Configuration;
 use crate::units::Nanos;
 
 /// How often the finals are held again because they showed that the winner breaks a limit.
@@ -32,8 +33,8 @@ pub(super) struct Run<'a, 'i> {
     journal: Journal,
     /// Time of earlier sessions.
     earlier: Duration,
-    /// What the last measurement took beyond its own length: making a pool, comparing outputs.
-    overhead: Duration,
+    /// What the last measurement took beyond its own length, for each slot: making it, comparing its outputs.
+    setup_of_slot: Duration,
     first_failure: Option<Error>,
 }
 
@@ -62,7 +63,7 @@ impl<'a, 'i> Run<'a, 'i> {
             baseline,
             journal,
             earlier,
-            overhead: Duration::ZERO,
+            setup_of_slot: Duration::ZERO,
             first_failure: None,
         })
     }
@@ -88,7 +89,7 @@ impl<'a, 'i> Run<'a, 'i> {
             let most = pace::longest_slice(if self.search.is_guided() { end } else { left });
             let trial = self.trial(candidate, length, most);
             // The first slice is taken in any case, or there would be nothing to report.
-            if left < trial.duration() && self.has_slices() {
+            if left < self.time_of(&trial) && self.has_slices() {
                 return self.ended(Ending::TimeUp);
             }
             if !self.race_once(candidate, &trial)? {
@@ -224,11 +225,13 @@ impl<'a, 'i> Run<'a, 'i> {
         let rounds = pace::final_rounds(time, finalists.len());
         let schedule = Finals::schedule(&finalists, rounds, self.job.policy.seed);
         let step_count = schedule.len();
-        let length = pace::final_slice(time, step_count, self.overhead);
+        let setups = finalists.iter().map(|finalist| self.setup_of(&self.search.candidates()[*finalist]));
+        let setup = setups.sum::<Duration>() / u32::try_from(finalists.len()).unwrap_or(u32::MAX);
+        let length = pace::final_slice(time, step_count, setup);
         for (step, (round, finalist)) in schedule.into_iter().enumerate() {
             let left = end.saturating_sub(self.elapsed());
             let trial = self.final_trial(finalist, length);
-            if trial.duration() > left {
+            if self.time_of(&trial) > left {
                 break;
             }
             (self.progress)(Progress::Confirming { configuration: &trial.configuration, step, step_count });
@@ -302,7 +305,8 @@ impl<'a, 'i> Run<'a, 'i> {
     fn measure_once(&mut self, trial: &Trial) -> Result<Option<(Slice, Option<Measurement>)>> {
         let start = self.elapsed();
         let measured = (self.instruments.measure)(trial);
-        self.overhead = self.elapsed().saturating_sub(start + trial.duration());
+        let overhead = self.elapsed().saturating_sub(start + trial.duration());
+        self.setup_of_slot = overhead / slots(&trial.configuration);
         match measured {
             Ok(measurement) => Ok(Some((Slice::of(&measurement, &self.job.limits), Some(measurement)))),
             Err(Error::Interrupted) => Ok(None),
@@ -316,6 +320,15 @@ impl<'a, 'i> Run<'a, 'i> {
                 Ok(Some((slice, None)))
             }
         }
+    }
+
+    /// How long it will take, with what it takes to make the pool: as much for each slot as the last one took.
+    fn time_of(&self, trial: &Trial) -> Duration {
+        trial.duration() + self.setup_of(&trial.configuration)
+    }
+
+    fn setup_of(&self, configuration: &Configuration) -> Duration {
+        self.setup_of_slot * slots(configuration)
     }
 
     /// As long as it takes: a slice that is too short would flatter whoever has many streams.
@@ -463,6 +476,10 @@ fn leave_out_the_large(
     Ok(())
 }
 
+fn slots(configuration: &Configuration) -> u32 {
+    u32::try_from(configuration.streams * configuration.depth).unwrap_or(u32::MAX)
+}
+
 /// Whether measurements on this device say what predictions need. On the `cpu` backend streams share cores, caches
 /// and a memory bus with threads of their own, which the model of a GPU does not describe.
 fn predicts(device: &DeviceSpec) -> bool {
@@ -523,5 +540,7 @@ fn replay(search: &mut Search, entries: Vec<Entry>, path: &std::path::Path) -> R
     Ok((slice_count, elapsed))
 }
 
+#[cfg(test)]
+mod recorded;
 #[cfg(test)]
 mod tests;

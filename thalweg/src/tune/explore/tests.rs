@@ -96,7 +96,7 @@ fn without_stage_times_every_candidate_is_measured() {
 fn a_latency_far_above_the_limit_is_not_measured_beyond_the_probes() {
     let limits = Limits { p99: Some(Nanos(3_000_000)), memory_bytes: None };
     let (_, order) = explore(full_device, limits);
-    let beyond = order.iter().skip(6).map(|index| space()[*index].batch_size);
+    let beyond = order.iter().skip(7).map(|index| space()[*index].batch_size);
     assert!(beyond.clone().all(|batch_size| batch_size < 64), "{:?}", beyond.collect::<Vec<_>>());
 }
 
@@ -104,7 +104,8 @@ fn a_latency_far_above_the_limit_is_not_measured_beyond_the_probes() {
 fn the_best_one_is_measured_with_every_kind_of_graph() {
     let (_, order) = explore(full_device, Limits::default());
     let throughput = |index: &usize| full_device(&space()[*index]).throughput_inferences_per_s.value;
-    let best = *order.iter().max_by(|a, b| throughput(a).total_cmp(&throughput(b))).unwrap();
+    // Of several that are alike the first one leads.
+    let best = *order.iter().rev().max_by(|a, b| throughput(a).total_cmp(&throughput(b))).unwrap();
     let Configuration { streams, batch_size, .. } = space()[best];
     for cuda_graph in CudaGraph::ALL {
         let wanted = Configuration { streams, batch_size, cuda_graph, ..Configuration::default() };

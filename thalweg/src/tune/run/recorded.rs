@@ -1,0 +1,156 @@
+//! The search over sweeps of a real GPU (docs/benchmarks.md, "At the limit of the machine"): what it picks is held against
+//! the best of the 48 configurations that were measured there. A slice gives what the sweep had, with noise.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::super::synthetic::{Folder, measurement, model, normal, signature};
+use super::super::{Policy, Space, Sweep, SweepPoint, tune_with};
+use super::*;
+use crate::backend::{CudaGraph, TimesTaken, Wait};
+use crate::measure::Estimate;
+use crate::random::Random;
+
+/// Standard deviation of the noise of a slice of 150 ms; longer ones have less.
+const NOISE: f64 = 0.012;
+
+/// Counters of a shorter slice are not known.
+const LEAST_TIME_OF_COUNTERS: Duration = Duration::from_millis(320);
+
+const SEEDS: u64 = 5;
+
+/// One network at one batch size in every configuration of a space.
+struct Recorded {
+    name: String,
+    device: DeviceSpec,
+    batch_size: usize,
+    points: BTreeMap<Configuration, SweepPoint>,
+    /// What it took to make a pool, for each of its slots.
+    setup_of_slot: Duration,
+}
+
+impl Recorded {
+    fn of(name: &str, cell: &Value) -> Self {
+        let sweep: Sweep = serde_json::from_value(cell["sweep"].clone()).unwrap();
+        let slots = |it: &SweepPoint| f64::from(slots(&it.configuration));
+        // A point took half a second or, as in `pace`, so many executions of each slot.
+        let length = |point: &SweepPoint| {
+            let batch_size = point.configuration.batch_size as f64;
+            (3.2 * slots(point) * batch_size / throughput(point)).max(0.5)
+        };
+        let setups = sweep.time.as_seconds() - sweep.points.iter().map(length).sum::<f64>();
+        Self {
+            name: name.replace(',', "-"),
+            device: serde_json::from_value(cell["device"].clone()).unwrap(),
+            batch_size: sweep.choice.batch_size,
+            setup_of_slot: Duration::from_secs_f64(setups / sweep.points.iter().map(slots).sum::<f64>()),
+            points: sweep.points.into_iter().map(|point| (shape(&point.configuration), point)).collect(),
+        }
+    }
+
+    /// What the search picks in an eighth of the time of the sweep, over the best.
+    fn picked(&self, seed: u64) -> f64 {
+        let folder = Folder::new(&format!("recorded-{}-{seed}", self.name));
+        let job = self.job(&folder, seed);
+        let (clock, random) = (Cell::new(Duration::ZERO), RefCell::new(Random::new(seed)));
+        let mut measure = |trial: &Trial| {
+            let setup = self.setup_of_slot * slots(&trial.configuration);
+            clock.set(clock.get() + trial.duration() + setup);
+            Ok(self.measure(trial, &mut random.borrow_mut()))
+        };
+        let instruments = &mut Instruments {
+            measure: &mut measure,
+            memory: &|_| Ok(None),
+            elapsed: &|| clock.get(),
+            is_stopped: &|| false,
+        };
+        let outcome = tune_with(&job, instruments, &mut |_| {}).unwrap();
+        assert!(clock.get() < job.budget.mul_f64(1.25), "{}: {:?}", self.name, clock.get());
+        let best = self.points.values().map(throughput).fold(0.0, f64::max);
+        let winner = &outcome.candidates[outcome.winner.unwrap()].configuration;
+        throughput(&self.points[&shape(winner)]) / best
+    }
+
+    fn job(&self, folder: &Folder, seed: u64) -> TuneJob {
+        let signature = signature(self.batch_size);
+        let slots: u32 = self.points.keys().map(slots).sum();
+        let sweep = Duration::from_millis(500) * self.points.len() as u32 + self.setup_of_slot * slots;
+        TuneJob {
+            model: model(),
+            engine: None,
+            device: self.device.clone(),
+            space: Space {
+                streams: vec![1, 2, 4, 8],
+                batch_sizes: vec![self.batch_size],
+                depths: vec![2, 3],
+                submitters: vec![1],
+                cuda_graphs: CudaGraph::ALL.to_vec(),
+                waits: vec![Wait::Block, Wait::Spin],
+                ..Space::for_device(&self.device, &signature)
+            },
+            signature,
+            limits: Limits::default(),
+            samples_per_request: None,
+            budget: sweep / 8,
+            sample_time: None,
+            policy: Policy { seed, ..Policy::default() },
+            folder: folder.claim(),
+            earlier: Earlier::Refuse,
+        }
+    }
+
+    fn measure(&self, trial: &Trial, random: &mut Random) -> Measurement {
+        // The baseline is not in the sweep, and wins nothing.
+        let Some(point) = self.points.get(&shape(&trial.configuration)) else {
+            return measurement(trial, 1.0);
+        };
+        let noise = NOISE * (0.15 / trial.duration().as_secs_f64()).sqrt();
+        let value = throughput(point) * (noise * normal(random)).exp();
+        let (lower, upper) = (value * (1.0 - 2.0 * noise), value * (1.0 + 2.0 * noise));
+        Measurement {
+            throughput_inferences_per_s: Estimate { value, lower, upper },
+            stages: point.stages,
+            counters: point.counters.clone().filter(|_| trial.duration() >= LEAST_TIME_OF_COUNTERS),
+            device: self.device.clone(),
+            ..measurement(trial, value)
+        }
+    }
+}
+
+fn throughput(point: &SweepPoint) -> f64 {
+    point.throughput_inferences_per_s.value
+}
+
+/// Whatever times were taken of it.
+fn shape(configuration: &Configuration) -> Configuration {
+    Configuration { stage_times: TimesTaken::Each, ..*configuration }
+}
+
+/// How many searches pick what reaches 97 % of the best, of how many.
+fn hits(file: &str) -> (usize, usize) {
+    let path = format!("{}/../docs/data/{file}", env!("CARGO_MANIFEST_DIR"));
+    let data: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let cells = data["tune"].as_object().unwrap();
+    let recorded = cells.iter().map(|(name, cell)| Recorded::of(name, cell));
+    let picked = |recorded: Recorded| (0..SEEDS).map(move |seed| recorded.picked(seed)).collect::<Vec<_>>();
+    let parts: Vec<f64> = recorded.flat_map(picked).collect();
+    (parts.iter().filter(|part| **part >= 0.97).count(), parts.len())
+}
+
+/// That two streams are among the probes was decided on these, so they hold it: 83 of 140 before, with 20 seeds, and 139
+/// then.
+#[test]
+fn an_eighth_of_the_time_is_enough_to_find_what_is_nearly_the_best_of_seven_real_sweeps() {
+    let (hits, count) = hits("limit-2026-11-29-reserve.json");
+    assert!(hits >= 34 && count == 35, "{hits} of {count}");
+}
+
+/// These are of another machine. Where one point of a sweep was lucky, nothing comes within three per cent of it.
+#[test]
+fn so_it_is_mostly_on_four_sweeps_that_nothing_was_decided_on() {
+    let (hits, count) = hits("limit-2026-11-29.json");
+    assert!(hits >= 16 && count == 20, "{hits} of {count}");
+}
