@@ -55,8 +55,11 @@ pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
     Ok(measurement.check_streams()?)
 }
 
-/// Turns of `--overhead` and `--beside`: the fewest that give an interval.
-const TURNS: usize = 3;
+/// Turns of `--overhead`: CPU times differ by a third from one to the next, so they are judged by ranks.
+const OVERHEAD_TURNS: usize = 7;
+
+/// Turns of `--beside`: the fewest that give an interval.
+const BESIDE_TURNS: usize = 3;
 
 /// What the pool costs; the time of a run is that of all its turns.
 fn show_overhead(
@@ -67,7 +70,8 @@ fn show_overhead(
 ) -> anyhow::Result<()> {
     let what = (bench.configuration, bench.load());
     let bar = Bar::spin(format!("measuring {} beside a bare loop", bench.configuration), output);
-    let overhead = measure::overhead(workload, what, bench.turn(2), TURNS, &interrupts.stop);
+    let overhead =
+        measure::overhead(workload, what, bench.part(OVERHEAD_TURNS), OVERHEAD_TURNS, &interrupts.stop);
     bar.clear();
     let overhead = overhead?;
     output.result(|| serde_json::to_value(&overhead), |style| report::text_of_overhead(&overhead, style))
@@ -91,7 +95,7 @@ fn show_neighbours(
         Neighbour { workload: &other, configuration: tuned.configuration, load: tuned.load },
     ];
     let bar = Bar::spin("measuring each alone and both at once".to_owned(), output);
-    let neighbours = measure::neighbours(pools, bench.turn(3), TURNS, &interrupts.stop);
+    let neighbours = measure::neighbours(pools, bench.part(BESIDE_TURNS), BESIDE_TURNS, &interrupts.stop);
     bar.clear();
     let neighbours = neighbours?;
     output
@@ -203,9 +207,9 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// How long a part of a turn lasts, so that all turns take the time of a run.
-    fn turn(&self, parts: usize) -> Duration {
-        self.args.duration.div_f64((TURNS * parts) as f64)
+    /// How long each of the three parts of a turn lasts, so that so many turns take the time of a run.
+    fn part(&self, turns: usize) -> Duration {
+        self.args.duration.div_f64((3 * turns) as f64)
     }
 
     /// What the command line lets the builder do.

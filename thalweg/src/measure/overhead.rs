@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::host_use::HostUse;
-use super::stats::paired_ratio;
+use super::stats::{paired_ratio, paired_ratio_by_ranks};
 use super::{Estimate, Load, Pacing, StopSignal, Workload};
 use crate::backend::{Counters, DeviceSpec, Timing};
 use crate::error::{Error, Result};
@@ -92,7 +92,11 @@ pub fn overhead(
         Ok(OverheadTurn { pool, bare, timed, counters: measured.counters })
     };
     let turns = (0..turns).map(turn).collect::<Result<Vec<_>>>()?;
-    let ratio = |of: fn(&OverheadTurn) -> (f64, f64)| paired_ratio(&turns.iter().map(of).collect::<Vec<_>>());
+    let ratio = |of: fn(&OverheadTurn) -> (f64, f64)| {
+        let pairs: Vec<_> = turns.iter().map(of).collect();
+        // A turn on a host that others use may say nothing; ranks need six.
+        paired_ratio_by_ranks(&pairs).or_else(|| paired_ratio(&pairs))
+    };
     Ok(Overhead {
         model: workload.model.clone(),
         device: workload.device.clone(),

@@ -76,8 +76,8 @@ impl Recorded {
 
     fn job(&self, folder: &Folder, seed: u64) -> TuneJob {
         let signature = signature(self.batch_size);
-        let slots: u32 = self.points.keys().map(slots).sum();
-        let sweep = Duration::from_millis(500) * self.points.len() as u32 + self.setup_of_slot * slots;
+        let of_point = |it| Duration::from_millis(500) + self.setup_of_slot * slots(it);
+        let sweep: Duration = self.points.keys().map(of_point).sum();
         TuneJob {
             model: model(),
             engine: None,
