@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::{Doubler, workload};
+use support::{Doubler, TestCounters, workload};
 use thalweg::Error;
 use thalweg::backend::PlantedFault;
 use thalweg::measure::{
@@ -167,8 +167,34 @@ fn counters_that_take_long_to_start_are_no_part_of_a_window() {
         run.unwrap().throughput_inferences_per_s.value
     };
     let plain = measure(Doubler::new(1));
-    let observed = measure(Doubler::new(1).with_counters_that_take(Duration::from_millis(600)));
+    let slow = TestCounters { start_takes: Duration::from_millis(600), ..TestCounters::default() };
+    let observed = measure(Doubler::new(1).with_counters(slow));
     assert!(observed > 0.5 * plain, "{observed} beside {plain}");
+}
+
+#[test]
+fn counters_begin_once_the_work_is_as_old_as_what_they_tell_and_not_where_no_time_is_left() {
+    let configuration = Configuration { depth: 2, ..Configuration::default() };
+    let load = saturating_load(&configuration, None);
+    let ms = Duration::from_millis;
+    let pacing = Pacing { warm_up: ms(20), window: ms(50), max_windows: 6 };
+    let starts = |lag, least_time| {
+        let (lag, least_time) = (Nanos::from_duration(ms(lag)), Nanos::from_duration(ms(least_time)));
+        let counters = TestCounters { lag, least_time, ..TestCounters::default() };
+        let started = Arc::clone(&counters.starts);
+        let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION]).with_counters(counters)));
+        let begun = Instant::now();
+        let experiment = workload.experiment(configuration, load, Pacing { ..pacing });
+        let measurement = experiment.run(&StopSignal::default()).unwrap();
+        assert!(measurement.counters.is_some(), "whatever they say");
+        let started = started.lock().unwrap();
+        started.iter().map(|start| start.duration_since(begun)).collect::<Vec<_>>()
+    };
+    let at_once = starts(0, 0);
+    assert!(at_once.len() == 1 && at_once[0] >= ms(20), "{at_once:?}");
+    let later = starts(100, 0);
+    assert!(later.len() == 1 && later[0] >= ms(100), "{later:?}");
+    assert_eq!(starts(0, 10_000), [], "no window lasts so long");
 }
 
 #[test]

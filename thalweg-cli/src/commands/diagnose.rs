@@ -3,7 +3,8 @@
 use std::env;
 use std::path::Path;
 
-use thalweg::backend::{BuildSpec, CounterChoice, Precision};
+use thalweg::Error;
+use thalweg::backend::{BuildSpec, CounterChoice, Precision, TimesTaken};
 use thalweg::diagnose::{Case, Diagnosis, EngineVariant, Progress, ROUNDS, Rebuild, Setup};
 use thalweg::engine::{EngineSource, MaxBatch};
 use thalweg::export::builder_options;
@@ -24,6 +25,10 @@ use crate::progress::{Bar, Interrupts};
 const ROOM: usize = 4;
 
 pub fn run(args: &DiagnoseArgs, output: &Output) -> anyhow::Result<()> {
+    if args.run.stage_times == Some(TimesTaken::Some) {
+        let reason = "a diagnosis rests on the times of each execution: leave it out".to_owned();
+        return Err(Error::InvalidSetting { name: "stage-times", value: "some".to_owned(), reason }.into());
+    }
     let folder = args.out.as_deref().map(OutputFolder::claim).transpose()?;
     let interrupts = Interrupts::catch()?;
     // What PM sampling does to other work was never measured, so only who asks for reasons takes it unasked.

@@ -145,19 +145,22 @@ impl PinnedReserve {
         Arc::new(Self { context: Arc::clone(context), spare: Mutex::default(), limit })
     }
 
-    /// So many bytes, with zeros in them or what a buffer before has left there.
+    /// So many bytes, filled with zeros: what another network has left there may be anything.
     ///
     /// # Errors
     /// `CUDA_ERROR_OUT_OF_MEMORY` where the host cannot lock so many pages, also without those that are kept.
     pub fn take(self: &Arc<Self>, byte_count: usize, kind: PinnedMemory) -> Result<PinnedBuffer> {
-        let block = match self.spare(byte_count, kind) {
-            Some(block) => block,
-            None => PinnedBlock::new(&self.context, byte_count, kind).or_else(|_| {
-                self.blocks().clear();
-                PinnedBlock::new(&self.context, byte_count, kind)
-            })?,
-        };
-        Ok(PinnedBuffer { block: Some(block), byte_count, reserve: Arc::downgrade(self) })
+        let reserve = Arc::downgrade(self);
+        if let Some(block) = self.spare(byte_count, kind) {
+            let mut buffer = PinnedBuffer { block: Some(block), byte_count, reserve };
+            buffer.fill(0);
+            return Ok(buffer);
+        }
+        let block = PinnedBlock::new(&self.context, byte_count, kind).or_else(|_| {
+            self.blocks().clear();
+            PinnedBlock::new(&self.context, byte_count, kind)
+        })?;
+        Ok(PinnedBuffer { block: Some(block), byte_count, reserve })
     }
 
     /// The smallest one that is large enough, unless less than half of it would be used.
@@ -168,14 +171,19 @@ impl PinnedReserve {
         };
         let fitting = spare.iter().enumerate().filter(|(_, block)| fits(block));
         let (index, _) = fitting.min_by_key(|(_, block)| block.byte_count)?;
-        Some(spare.swap_remove(index))
+        Some(spare.remove(index))
     }
 
+    /// In place of those that nobody has wanted for longest. Ordinary memory is cheap to have again.
     fn keep(&self, block: PinnedBlock) {
+        if block.kind == PinnedMemory::Pageable || block.byte_count > self.limit {
+            return;
+        }
         let mut spare = self.blocks();
-        let kept: usize = spare.iter().map(|block| block.byte_count).sum();
-        if kept + block.byte_count <= self.limit {
-            spare.push(block);
+        spare.push(block);
+        let mut kept: usize = spare.iter().map(|block| block.byte_count).sum();
+        while kept > self.limit {
+            kept -= spare.remove(0).byte_count;
         }
     }
 

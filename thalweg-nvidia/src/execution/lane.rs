@@ -79,18 +79,16 @@ impl Lane {
         })
     }
 
-    /// Host buffers that fit it, filled with zeros.
+    /// Host buffers that fit it, filled with zeros. Outputs are read on the host, so they are never write-combined.
     ///
     /// # Errors
     /// Where the host cannot lock so much memory.
     pub fn host_buffers(&self, input_memory: PinnedMemory) -> Result<HostBuffers> {
-        // One that is gone when the buffers are dropped keeps nothing.
-        self.host_buffers_of(&PinnedReserve::new(self.streams.compute.context(), 0), input_memory)
+        let context = self.streams.compute.context();
+        self.host_buffers_by(input_memory, |byte_count, kind| PinnedBuffer::new(context, byte_count, kind))
     }
 
-    /// As [`host_buffers`](Self::host_buffers), from a reserve. Inputs may have in them what was there before. Outputs are
-    /// read on the host, so they are never write-combined, and have zeros in them, so that nobody takes what was there for
-    /// what was computed.
+    /// As [`host_buffers`](Self::host_buffers), from a reserve.
     ///
     /// # Errors
     /// As there.
@@ -99,17 +97,25 @@ impl Lane {
         reserve: &Arc<PinnedReserve>,
         input_memory: PinnedMemory,
     ) -> Result<HostBuffers> {
+        self.host_buffers_by(input_memory, |byte_count, kind| reserve.take(byte_count, kind))
+    }
+
+    fn host_buffers_by(
+        &self,
+        input_memory: PinnedMemory,
+        take: impl Fn(usize, PinnedMemory) -> Result<PinnedBuffer>,
+    ) -> Result<HostBuffers> {
         let output_memory = match input_memory {
             PinnedMemory::Pageable => PinnedMemory::Pageable,
             PinnedMemory::Cached | PinnedMemory::WriteCombined => PinnedMemory::Cached,
         };
         let pinned = |buffers: &[Arc<DeviceBuffer>], memory| -> Result<Vec<_>> {
-            buffers.iter().map(|buffer| reserve.take(buffer.byte_count(), memory)).collect()
+            buffers.iter().map(|buffer| take(buffer.byte_count(), memory)).collect()
         };
-        let inputs = pinned(&self.inputs, input_memory)?;
-        let mut outputs = pinned(&self.outputs, output_memory)?;
-        outputs.iter_mut().for_each(|output| output.fill(0));
-        Ok(HostBuffers { inputs, outputs })
+        Ok(HostBuffers {
+            inputs: pinned(&self.inputs, input_memory)?,
+            outputs: pinned(&self.outputs, output_memory)?,
+        })
     }
 
     /// The inputs on the device.

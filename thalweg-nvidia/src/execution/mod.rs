@@ -60,11 +60,11 @@ pub struct Finished {
     /// The buffers, without inputs that were taken before. Where the device could not be waited for, the outputs
     /// are missing: it might still write to them, so that memory is given up.
     pub host: HostBuffers,
-    /// When each stage ran, or why the job failed.
+    /// When it ran, or why the job failed.
     pub outcome: Result<ExecutionTimes>,
 }
 
-/// When each stage of one execution ran, on the host's clock.
+/// When one execution ran, on the host's clock, and each of its stages where that was taken.
 ///
 /// The device's intervals are placed with the [`EventClock`](crate::cuda::EventClock)'s uncertainty; how long they
 /// are, and how they lie to each other, is exact to about half a microsecond.

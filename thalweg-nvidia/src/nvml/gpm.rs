@@ -95,14 +95,18 @@ pub struct RenewedGpm(State);
 
 #[derive(Debug)]
 enum State {
-    /// A thread of its own looks for it.
-    Waiting {
-        thread: JoinHandle<Result<Found>>,
-        is_over: Arc<AtomicBool>,
-    },
+    Waiting(Search),
     Begun(GpmSampler),
     /// A reading has failed.
     Lost(Error),
+}
+
+/// A thread of its own that looks for a renewal. It ends with this.
+#[derive(Debug)]
+struct Search {
+    /// `None` once it was joined.
+    thread: Option<JoinHandle<Result<Found>>>,
+    is_over: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -115,12 +119,12 @@ impl RenewedGpm {
     /// Begins to wait.
     ///
     /// # Errors
-    /// As [`GpmSampler::start`].
+    /// As [`GpmSampler::start`]; [`Error::NoThread`] where the system has no thread for it.
     pub fn start(device: &NvmlDevice) -> Result<Self> {
         let mut sampler = GpmSampler::start(device)?;
         let is_over = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&is_over);
-        let wait = move || {
+        let look = move || {
             let mut is_renewed = false;
             // Relaxed: the thread is joined after that, and nothing else is shared.
             while !is_renewed && !until.load(Ordering::Relaxed) {
@@ -129,7 +133,9 @@ impl RenewedGpm {
             }
             Ok(Found { sampler, is_renewed })
         };
-        Ok(Self(State::Waiting { thread: thread::spawn(wait), is_over }))
+        let thread = thread::Builder::new().name("thalweg-gpm".to_owned()).spawn(look);
+        let thread = thread.map_err(|error| Error::NoThread { reason: error.to_string() })?;
+        Ok(Self(State::Waiting(Search { thread: Some(thread), is_over })))
     }
 
     /// The metrics since the last reading or, for the first one, since the counters were renewed.
@@ -142,9 +148,9 @@ impl RenewedGpm {
     pub fn read(&mut self) -> Result<GpmMetrics> {
         let lost = State::Lost(Error::NoReading { what: "GPM counters after an error" });
         let (mut sampler, has_begun) = match mem::replace(&mut self.0, lost) {
-            State::Waiting { thread, is_over } => {
-                is_over.store(true, Ordering::Relaxed);
-                let found = thread.join().expect("bug: reading counters has panicked")?;
+            State::Waiting(mut search) => {
+                let found = search.end().expect("bug: it was not ended before");
+                let found = found.expect("bug: reading counters has panicked")?;
                 (found.sampler, found.is_renewed)
             }
             State::Begun(sampler) => (sampler, true),
@@ -157,6 +163,21 @@ impl RenewedGpm {
         } else {
             Err(Error::NoReading { what: "GPM counters of so short a time" })
         }
+    }
+}
+
+impl Search {
+    /// Waits for the thread; `None` where that has been done.
+    fn end(&mut self) -> Option<thread::Result<Result<Found>>> {
+        self.is_over.store(true, Ordering::Relaxed);
+        Some(self.thread.take()?.join())
+    }
+}
+
+impl Drop for Search {
+    fn drop(&mut self) {
+        // What it found or why it ended is of no use any more.
+        drop(self.end());
     }
 }
 

@@ -118,7 +118,10 @@ fn counters_are_read_from_one_renewal_on_and_not_before_the_next() {
     assert_eq!(dram(renewed.read()), too_short);
     assert_eq!(dram(renewed.read()), too_short);
     assert_eq!(dram(renewed.read()), Ok(Ok(0.1)), "the sixth");
-    // Who asks at once gets none, though the device was renewed between both samples: there was no first renewal.
+    // Who asks at once gets none, though the device was renewed between both samples: there was no first renewal. The
+    // seventh sample is the last one before that.
+    // SAFETY: as above.
+    unsafe { set_period(8) };
     let mut hasty = RenewedGpm::start(&device).unwrap();
     assert_eq!(dram(hasty.read()), too_short);
 }

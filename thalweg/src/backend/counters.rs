@@ -16,6 +16,11 @@ pub trait Observer: Send {
         Nanos::ZERO
     }
 
+    /// How long a stretch has to be before they can tell anything of it.
+    fn least_time(&self) -> Nanos {
+        Nanos::ZERO
+    }
+
     /// Averages since [`start`](Self::start).
     fn read(&mut self) -> Counters;
 
@@ -99,7 +104,7 @@ impl fmt::Display for CounterSource {
 /// the device, its driver or the right to read it is missing; [`unavailable`](Self::unavailable) says why.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counters {
-    /// How long the stretch was.
+    /// How long the stretch was, at the start of which counters may have had to be waited for.
     #[serde(rename = "window_ns")]
     pub window: Nanos,
     /// Where the counters of the SMs, the DRAM and PCIe come from; `None` where there are none, or the device is simulated.

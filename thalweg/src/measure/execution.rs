@@ -29,6 +29,11 @@ pub(crate) fn executions(records: &[Record]) -> Vec<Execution> {
     records.iter().filter(is_first).map(execution).collect()
 }
 
+/// Whether the times of all executions were taken.
+pub(crate) fn has_all_times(records: &[Record]) -> bool {
+    records.iter().all(|record| took_place(record.stages.compute))
+}
+
 /// Whether a stage took place: copies on a CPU, for example, do not.
 pub(crate) fn took_place(span: Span) -> bool {
     span.end > span.start

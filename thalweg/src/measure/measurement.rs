@@ -228,8 +228,8 @@ pub struct Measurement {
     /// Device memory of the engine and its executors as predicted, in bytes; `None` where the device has none of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_memory_bytes: Option<u64>,
-    /// What the device said about itself from the first window on, or from the warm-up before it where its counters took
-    /// long to start, with the reasons of each window's throttling; `None` where it says nothing.
+    /// What the device said about itself from the first window on, or from a little later where its counters lag behind, with
+    /// the reasons of each window's throttling; `None` where it says nothing.
     #[serde(default)]
     pub counters: Option<Counters>,
     /// The clock at the end of each window, in the order of `windows`; empty where nobody tells it.

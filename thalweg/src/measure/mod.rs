@@ -26,7 +26,7 @@ mod windows;
 mod workload;
 
 pub use comparison::{Comparison, Difference, Objection, ObjectionKind};
-pub(crate) use execution::{Execution, executions, took_place};
+pub(crate) use execution::{Execution, executions, has_all_times, took_place};
 pub use experiment::{Experiment, Observing, Pacing, StopSignal};
 pub use feed::{FeedSummary, Feeding};
 pub use load::{Arrival, Load};

@@ -133,15 +133,23 @@ impl<'a> Observation<'a> {
             readable: response.readable(),
         };
         self.windows.push(record);
-        let lag = self.observer.as_ref().map_or(Nanos::ZERO, |observer| observer.lag());
-        let is_late_enough = || self.clock.now() >= self.begun + lag;
-        if self.windows.started().is_some() && !self.is_observing && is_late_enough() {
+        if !self.is_observing && self.windows.started().is_some_and(|start| self.may_observe(start)) {
             self.start_observer();
         }
         if self.windows.started().is_some() && self.at_start.is_none() {
             self.at_start = Some(situation());
         }
         Ok(())
+    }
+
+    /// Whether counters that begin now tell of this work alone, and can tell before the last window has ended, where the first
+    /// started at that time.
+    fn may_observe(&self, start: Nanos) -> bool {
+        let Some(observer) = &self.observer else { return true };
+        let (now, pacing) = (self.clock.now(), self.experiment.pacing);
+        let windows = u32::try_from(pacing.max_windows).unwrap_or(u32::MAX);
+        let end = start + Nanos::from_duration(pacing.window.saturating_mul(windows));
+        now >= self.begun + observer.lag() && now + observer.least_time() <= end
     }
 
     /// Starts the counters. Some take so long for it that the device runs dry meanwhile: then it is warmed up again.
@@ -154,6 +162,8 @@ impl<'a> Observation<'a> {
         if stall > MOST_STALL * self.experiment.pacing.window.as_secs_f64() {
             self.windows = windows(self.experiment, self.clock.now());
             self.at_start = None;
+            self.clocks.clear();
+            self.clocked_windows = 0;
         }
     }
 

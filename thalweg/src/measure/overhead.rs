@@ -3,7 +3,7 @@
 //! In: a workload and a configuration. Out: an [`Overhead`]. The loop ([`Engine::replay`](crate::backend::Engine::replay))
 //! launches executions on one thread as soon as the ones before have ended; it has no requests, fills no inputs, compares
 //! no outputs and takes no times, so it is the most that any pool can reach. A second loop takes the times of stages by
-//! events and does nothing else: what that costs, which a pool cannot leave out, is the ratio of the two.
+//! events and does nothing else: the ratio of the two is what that costs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Record, executions, took_place};
+use super::{Record, executions, has_all_times, took_place};
 use crate::backend::StageTimes;
 use crate::units::Nanos;
 
@@ -25,7 +25,7 @@ impl Overlap {
     /// An execution's own copies never lie under its own computation, so a copy beside any computation is one beside
     /// another execution's.
     pub fn of(records: &[Record]) -> Option<Self> {
-        if records.iter().any(|record| !took_place(record.stages.compute)) {
+        if !has_all_times(records) {
             return None;
         }
         let (mut copy_time, mut hidden_copy_time, mut any_time, mut several_time) = (0, 0, 0, 0);

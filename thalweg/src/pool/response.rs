@@ -133,7 +133,7 @@ impl Response {
         self.request.submitted
     }
 
-    /// When each stage of its execution ran.
+    /// When each stage of its execution ran, as far as [`TimesTaken`](crate::backend::TimesTaken) asks for it.
     pub fn stages(&self) -> StageTimes {
         self.execution().times
     }

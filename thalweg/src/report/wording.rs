@@ -1,6 +1,6 @@
 //! Numbers and sentences that the text and the HTML report share.
 
-use crate::backend::{ClockReading, CudaGraph, TimesTaken, Transfers};
+use crate::backend::{ClockReading, CudaGraph, Transfers};
 use crate::measure::{
     Estimate, FeedSummary, Feeding, LatencySummary, Measurement, Overlap, Stability, StageSummary,
     Verification,
@@ -231,9 +231,8 @@ fn relative_error(error: f64) -> String {
     }
 }
 
-/// `enqueue 12.0 us, H2D 41.0 us, compute 6.20 ms, D2H 3.10 us (medians)`, without copies that take no
-/// time.
-pub(super) fn stages(stages: &StageSummary, taken: TimesTaken) -> String {
+/// `enqueue 12.0 us, H2D 41.0 us, compute 6.20 ms, D2H 3.10 us (medians)`, without copies that take no time.
+pub(super) fn stages(stages: &StageSummary, has_all_times: bool) -> String {
     let named =
         [("enqueue", stages.enqueue), ("H2D", stages.h2d), ("compute", stages.compute), ("D2H", stages.d2h)];
     let shown: Vec<_> = named
@@ -241,9 +240,10 @@ pub(super) fn stages(stages: &StageSummary, taken: TimesTaken) -> String {
         .filter(|(name, span)| *span > Nanos::ZERO || *name == "compute")
         .map(|(name, span)| format!("{name} {span}"))
         .collect();
-    let of = match taken {
-        TimesTaken::Each => "medians",
-        TimesTaken::Some => "medians of some executions; a timeline needs --stage-times each",
+    let of = if has_all_times {
+        "medians"
+    } else {
+        "medians of some executions; a timeline needs --stage-times each"
     };
     format!("{} ({of})", shown.join(", "))
 }

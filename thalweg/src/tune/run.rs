@@ -12,7 +12,7 @@ use super::{
     Earlier, Ending, Finals, Instruments, Limits, OUTCOME_VERSION, Progress, Search, Slice, Standing, Trial,
     TuneJob, TuneOutcome, baseline, pace, saturating_load,
 };
-use crate::backend::DeviceSpec;
+use crate::backend::{DeviceSpec, TimesTaken};
 use crate::capacity::{Curve, power_limit_watts};
 use crate::error::{Error, Result};
 use crate::measure::Measurement;
@@ -33,8 +33,8 @@ pub(super) struct Run<'a, 'i> {
     journal: Journal,
     /// Time of earlier sessions.
     earlier: Duration,
-    /// What the last measurement took beyond its own length, for each slot: making it, comparing its outputs.
-    setup_of_slot: Duration,
+    /// What measurements took beyond their own length, to make pools and compare their outputs, and how many slots those had.
+    setup: (Duration, u32),
     first_failure: Option<Error>,
 }
 
@@ -63,7 +63,7 @@ impl<'a, 'i> Run<'a, 'i> {
             baseline,
             journal,
             earlier,
-            setup_of_slot: Duration::ZERO,
+            setup: (Duration::ZERO, 0),
             first_failure: None,
         })
     }
@@ -188,7 +188,7 @@ impl<'a, 'i> Run<'a, 'i> {
             // Where the race was decided early, its time is there for the finals too.
             let last_look = roles
                 .winner
-                .map_or(Duration::ZERO, |winner| self.final_trial(winner, Duration::ZERO).duration());
+                .map_or(Duration::ZERO, |winner| self.time_of(&self.final_trial(winner, Duration::ZERO)));
             let least = pace::reserve(self.job.budget);
             let end = self.job.budget.max(self.elapsed() + least).saturating_sub(last_look);
             held = (roles, self.final_rounds(roles, end)?);
@@ -270,7 +270,9 @@ impl<'a, 'i> Run<'a, 'i> {
         let left = self.job.budget.saturating_sub(self.elapsed());
         let length = pace::last_look_window(reserve);
         let slice = self.trial(winner, length, left.max(length));
-        let trial = pace::last_look(slice, left);
+        let mut trial = pace::last_look(slice, left.saturating_sub(self.setup_of(&slice.configuration)));
+        // It is there to be looked at, also as a timeline.
+        trial.configuration.stage_times = TimesTaken::Each;
         (self.progress)(Progress::LastLook { configuration: &trial.configuration });
         let measured = self.measure_finalist(winner, &trial)?;
         Ok(measured.and_then(|(_, measurement)| measurement))
@@ -306,9 +308,12 @@ impl<'a, 'i> Run<'a, 'i> {
         let start = self.elapsed();
         let measured = (self.instruments.measure)(trial);
         let overhead = self.elapsed().saturating_sub(start + trial.duration());
-        self.setup_of_slot = overhead / slots(&trial.configuration);
         match measured {
-            Ok(measurement) => Ok(Some((Slice::of(&measurement, &self.job.limits), Some(measurement)))),
+            Ok(measurement) => {
+                let (time, count) = self.setup;
+                self.setup = (time + overhead, count + slots(&trial.configuration));
+                Ok(Some((Slice::of(&measurement, &self.job.limits), Some(measurement))))
+            }
             Err(Error::Interrupted) => Ok(None),
             Err(error @ Error::Bug(_)) => Err(error),
             // Nothing can run after a device was lost: that is no fault of the candidates to come, which a new
@@ -322,13 +327,14 @@ impl<'a, 'i> Run<'a, 'i> {
         }
     }
 
-    /// How long it will take, with what it takes to make the pool: as much for each slot as the last one took.
+    /// How long it will take, with what it takes to make the pool: as much for each slot as those before.
     fn time_of(&self, trial: &Trial) -> Duration {
         trial.duration() + self.setup_of(&trial.configuration)
     }
 
     fn setup_of(&self, configuration: &Configuration) -> Duration {
-        self.setup_of_slot * slots(configuration)
+        let (time, count) = self.setup;
+        time / count.max(1) * slots(configuration)
     }
 
     /// As long as it takes: a slice that is too short would flatter whoever has many streams.

@@ -3,11 +3,11 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thalweg::backend::{
     ClockReading, Completion, Counters, CudaGraph, DeviceSpec, Engine, Executor, ExecutorSpec, HostTensor,
@@ -15,7 +15,7 @@ use thalweg::backend::{
 };
 use thalweg::measure::{Feeding, Reference, SampleSet, Workload};
 use thalweg::model::{DataType, ModelIdentity, Signature, TensorSpec};
-use thalweg::units::Clock;
+use thalweg::units::{Clock, Nanos};
 use thalweg::{Error, Room};
 
 /// A sample with this value makes its execution fail.
@@ -64,7 +64,7 @@ pub struct Doubler {
     /// What every stream says where a CUDA graph is asked for, and runs without one.
     refusal: Option<String>,
     /// How long whoever starts its counters has to wait.
-    counters_take: Option<Duration>,
+    counters: Option<TestCounters>,
 }
 
 impl Doubler {
@@ -97,7 +97,7 @@ impl Doubler {
             room: usize::MAX,
             remark: None,
             refusal: None,
-            counters_take: None,
+            counters: None,
         }
     }
 
@@ -127,8 +127,8 @@ impl Doubler {
     }
 
     /// Has counters, and whoever starts them has to wait for so long.
-    pub fn with_counters_that_take(self, time: Duration) -> Self {
-        Self { counters_take: Some(time), ..self }
+    pub fn with_counters(self, counters: TestCounters) -> Self {
+        Self { counters: Some(counters), ..self }
     }
 
     pub fn rounding_batches(self, relative_error: f32) -> Self {
@@ -173,7 +173,7 @@ impl Engine for Doubler {
             let refusal = self.refusal.clone().filter(|_| spec.cuda_graph != CudaGraph::Off);
             let mut executor = DoublingExecutor::new(stream, &self.signature, spec, script);
             executor.remark = remark.or(refusal);
-            executor.counters_take = self.counters_take;
+            executor.counters = self.counters.clone();
             Box::new(executor)
         };
         Ok((0..spec.streams).map(executor).collect())
@@ -200,7 +200,7 @@ struct DoublingExecutor {
     waker: Sender<Waker>,
     thread: Option<JoinHandle<()>>,
     remark: Option<String>,
-    counters_take: Option<Duration>,
+    counters: Option<TestCounters>,
 }
 
 impl DoublingExecutor {
@@ -228,7 +228,7 @@ impl DoublingExecutor {
             waker,
             thread: Some(thread),
             remark: None,
-            counters_take: None,
+            counters: None,
         }
     }
 }
@@ -316,7 +316,7 @@ impl Executor for DoublingExecutor {
     }
 
     fn observer(&self) -> Option<Box<dyn Observer>> {
-        self.counters_take.map(|time| -> Box<dyn Observer> { Box::new(SlowCounters(time)) })
+        self.counters.clone().map(|counters| -> Box<dyn Observer> { Box::new(counters) })
     }
 
     fn remark(&self) -> Option<&str> {
@@ -335,12 +335,29 @@ impl Drop for DoublingExecutor {
     }
 }
 
-/// Counters that say nothing, and take long to start.
-struct SlowCounters(Duration);
+/// Counters that say nothing.
+#[derive(Clone, Default)]
+pub struct TestCounters {
+    /// What starting them takes.
+    pub start_takes: Duration,
+    pub lag: Nanos,
+    pub least_time: Nanos,
+    /// When they were started.
+    pub starts: Arc<Mutex<Vec<Instant>>>,
+}
 
-impl Observer for SlowCounters {
+impl Observer for TestCounters {
+    fn lag(&self) -> Nanos {
+        self.lag
+    }
+
+    fn least_time(&self) -> Nanos {
+        self.least_time
+    }
+
     fn start(&mut self) {
-        std::thread::sleep(self.0);
+        self.starts.lock().unwrap().push(Instant::now());
+        std::thread::sleep(self.start_takes);
     }
 
     fn read(&mut self) -> Counters {

@@ -76,7 +76,7 @@ fn only_the_last_mark_of_an_execution_may_interrupt_the_host() {
 }
 
 #[test]
-fn outputs_from_a_reserve_hold_nothing_that_an_earlier_execution_has_computed() {
+fn buffers_from_a_reserve_hold_nothing_that_was_there_before() {
     let bench = Bench::new("lane-reserve", &Streams::One);
     let reserve = PinnedReserve::new(&bench.context, 1 << 20);
     let buffers = || bench.lane.host_buffers_of(&reserve, PinnedMemory::Cached).unwrap();
@@ -87,5 +87,5 @@ fn outputs_from_a_reserve_hold_nothing_that_an_earlier_execution_has_computed() 
     let count = bench.stand_in.live().host_buffers;
     let host = buffers();
     assert_eq!(bench.stand_in.live().host_buffers, count, "nothing new was locked");
-    assert_eq!(host.outputs[0][..], [0; BYTE_COUNT]);
+    assert_eq!((&host.inputs[0][..], &host.outputs[0][..]), (&[0; BYTE_COUNT][..], &[0; BYTE_COUNT][..]));
 }

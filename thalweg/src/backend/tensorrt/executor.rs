@@ -46,8 +46,31 @@ pub(super) struct TensorRtExecutor {
     waited: Option<Finished>,
     /// The running slot that the waiter was last asked to watch.
     watched: Option<usize>,
-    /// When times of stages are to be taken again; `None` where they always are.
-    sampling: Option<Instant>,
+    sampling: Sampling,
+}
+
+/// Which executions tell the times of their stages.
+struct Sampling {
+    /// When they are to be taken again; `None` where they always are.
+    due: Option<Instant>,
+}
+
+impl Sampling {
+    fn new(taken: TimesTaken, now: Instant) -> Self {
+        Self { due: (taken == TimesTaken::Some).then_some(now) }
+    }
+
+    /// The marks of an execution that starts now.
+    fn marks(&mut self, now: Instant) -> StageMarks {
+        match &mut self.due {
+            Some(due) if now < *due => StageMarks::Last,
+            Some(due) => {
+                *due = now + SAMPLING;
+                StageMarks::All
+            }
+            None => StageMarks::All,
+        }
+    }
 }
 
 /// Where the times of stages are taken of some executions only: of one in this time. At eight streams that is 1.6 % of a
@@ -95,7 +118,7 @@ impl TensorRtExecutor {
             waiter: (spec.wait != Wait::Spin).then(|| Waiter::start(stream, spec.depth)).transpose()?,
             waited: None,
             watched: None,
-            sampling: (spec.stage_times == TimesTaken::Some).then(Instant::now),
+            sampling: Sampling::new(spec.stage_times, Instant::now()),
             engine,
         })
     }
@@ -119,9 +142,8 @@ impl TensorRtExecutor {
     }
 
     fn launch(&mut self, slot: &mut Slot) -> Result<()> {
-        let stage_marks = self.stage_marks();
         let lane = &mut self.lanes[slot.id.index];
-        lane.lane.set_stage_marks(stage_marks);
+        lane.lane.set_stage_marks(self.sampling.marks(Instant::now()));
         let job = lane.job(&self.engine, slot)?;
         let host = take_buffers(slot, &mut lane.lists);
         let launched = if self.residency.must_copy(slot) {
@@ -136,17 +158,6 @@ impl TensorRtExecutor {
                 Err(self.refusal(slot.id, refused.error))
             }
         }
-    }
-
-    /// Whether the next execution tells its times.
-    fn stage_marks(&mut self) -> StageMarks {
-        let Some(due) = &mut self.sampling else { return StageMarks::All };
-        let now = Instant::now();
-        if now < *due {
-            return StageMarks::Last;
-        }
-        *due = now + SAMPLING;
-        StageMarks::All
     }
 
     /// TensorRT tells a failure of the device in words only, so the device itself is asked.
@@ -385,12 +396,28 @@ fn put_buffers(slot: &mut Slot, mut host: HostBuffers, lists: &mut HostBuffers) 
 
 fn stage_times(clock: &Clock, times: &ExecutionTimes) -> StageTimes {
     let span = |interval: Interval| Span { start: clock.at(interval.start), end: clock.at(interval.end) };
-    let of_stage = |stage: fn(&StageIntervals) -> Interval| times.stages.as_ref().map(|it| span(stage(it)));
-    StageTimes {
-        enqueue: span(times.enqueue),
-        copy_calls: Nanos::from_duration(times.copy_calls),
-        h2d: of_stage(|it| it.h2d).unwrap_or_default(),
-        compute: of_stage(|it| it.compute).unwrap_or_default(),
-        d2h: of_stage(|it| it.d2h).unwrap_or_default(),
+    let (enqueue, copy_calls) = (span(times.enqueue), Nanos::from_duration(times.copy_calls));
+    match times.stages {
+        Some(StageIntervals { h2d, compute, d2h }) => {
+            StageTimes { enqueue, copy_calls, h2d: span(h2d), compute: span(compute), d2h: span(d2h) }
+        }
+        None => StageTimes { enqueue, copy_calls, ..StageTimes::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_taken_of_one_execution_in_ten_milliseconds_or_of_all() {
+        let start = Instant::now();
+        let taken = |taken| {
+            let mut sampling = Sampling::new(taken, start);
+            let marks = |ms| sampling.marks(start + Duration::from_millis(ms)) == StageMarks::All;
+            [0, 1, 9, 10, 11, 25, 34, 36].map(marks)
+        };
+        assert_eq!(taken(TimesTaken::Some), [true, false, false, true, false, true, false, true]);
+        assert_eq!(taken(TimesTaken::Each), [true; 8]);
     }
 }

@@ -9,9 +9,12 @@ use thalweg_nvidia::nvml::{GpmMetrics, NvmlDevice, RenewedGpm};
 use crate::backend::{ClockReading, CounterChoice, CounterSource, Counters, Observer};
 use crate::units::Nanos;
 
-/// What NVML's GPM gives is of so long ago: an H200 renews its counters every 100 ms, and gives out those that it had one
-/// renewal before (docs/benchmarks.md, "What GPM's readings are of").
-const GPM_LAG: Nanos = Nanos(100_000_000);
+/// An H200 renews the counters of NVML's GPM so often, and gives out those that it had one renewal before
+/// (docs/benchmarks.md, "What GPM's readings are of").
+const GPM_PERIOD: Nanos = Nanos(100_000_000);
+
+/// What NVML calls power is the mean of so long.
+const TIME_OF_NVMLS_POWER: Duration = Duration::from_secs(1);
 
 /// Over less time than this the energy that was drawn says nothing of the power: it is counted in steps.
 const LEAST_TIME_OF_POWER: Duration = Duration::from_millis(500);
@@ -64,8 +67,8 @@ impl Energy {
         Self { at: Instant::now(), joules }
     }
 
-    /// The mean power since then, unless that was just now. What NVML calls power is a mean as well, but of the last second,
-    /// whatever ran then.
+    /// The mean power since then, unless that was just now. What NVML calls power is the mean of the last second, whatever ran
+    /// then.
     fn power_since(&self, earlier: &Self) -> Option<f64> {
         let time = self.at.saturating_duration_since(earlier.at);
         let joules = self.joules? - earlier.joules?;
@@ -83,6 +86,11 @@ impl Meter {
         let energy = Energy { at: Instant::now(), joules: None };
         let reasons = vec!["what was measured was too short for counters".to_owned()];
         Self { access, sampler: None, reasons, start: Instant::now(), energy }
+    }
+
+    fn may_be_gpm(&self) -> bool {
+        let is_wanted = matches!(self.access.choice, CounterChoice::Auto | CounterChoice::Gpm);
+        is_wanted && self.access.nvml.is_ok()
     }
 
     /// Takes the first source that can be had.
@@ -159,7 +167,11 @@ fn put_sampled(counters: &mut Counters, metrics: &PmMetrics) {
 
 impl Observer for Meter {
     fn lag(&self) -> Nanos {
-        if self.access.choice == CounterChoice::PmSampling { Nanos::ZERO } else { GPM_LAG }
+        if self.may_be_gpm() { GPM_PERIOD } else { Nanos::ZERO }
+    }
+
+    fn least_time(&self) -> Nanos {
+        self.lag()
     }
 
     fn start(&mut self) {
@@ -192,7 +204,10 @@ impl Observer for Meter {
         counters.sm_clock_mhz = state.sm_clock_mhz.ok().map(f64::from);
         counters.sm_clock_max_mhz = state.sm_clock_max_mhz.ok().map(f64::from);
         let energy = Energy::now(&self.access);
-        counters.power_watts = energy.power_since(&std::mem::replace(&mut self.energy, energy));
+        let before = std::mem::replace(&mut self.energy, energy);
+        let is_nvmls_enough = energy.at.duration_since(before.at) >= TIME_OF_NVMLS_POWER;
+        let power = || state.power_watts.ok().filter(|_| is_nvmls_enough);
+        counters.power_watts = energy.power_since(&before).or_else(power);
         let reasons = state.throttle_reasons.unwrap_or_default();
         counters.throttle_reasons = reasons.iter().map(|reason| format!("{reason:?}")).collect();
         counters

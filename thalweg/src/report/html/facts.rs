@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::backend::DeviceSpec;
 use crate::diagnose::Diagnosis;
-use crate::measure::Measurement;
+use crate::measure::{Measurement, has_all_times};
 use crate::model::ModelIdentity;
 use crate::precision::LossReport;
 use crate::report::{verdicts, watching, wording};
@@ -124,7 +124,7 @@ fn measurement(heading: &'static str, measurement: &Measurement) -> FactGroup {
             format!("{} inferences/s, {executions} executions/s", wording::with_half_width(throughput)),
         ),
         fact("latency", latency(measurement)),
-        fact("stages", wording::stages(&measurement.stages, measurement.configuration.stage_times)),
+        fact("stages", wording::stages(&measurement.stages, has_all_times(&measurement.records))),
     ];
     facts.extend(measurement.overlap.as_ref().map(|it| fact("overlap", wording::overlap(it))));
     facts.extend(wording::clocks(measurement).map(|text| fact("clocks", text)));

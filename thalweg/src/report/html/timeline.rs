@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::svg::{Scale, tick_labels};
-use crate::backend::{Span, TimesTaken};
-use crate::measure::{Execution, Measurement, Running, executions, sweep, took_place};
+use crate::backend::Span;
+use crate::measure::{Execution, Measurement, Running, executions, has_all_times, sweep, took_place};
 use crate::report::wording;
 use crate::units::Nanos;
 
@@ -76,7 +76,7 @@ fn extent(execution: &Execution) -> Span {
 
 /// The timeline of the last executions; `None` where there are no records of any, or where times were taken of some only.
 pub(super) fn timeline(measurement: &Measurement) -> Option<Timeline> {
-    if measurement.configuration.stage_times == TimesTaken::Some {
+    if !has_all_times(&measurement.records) {
         return None;
     }
     let executions = last_executions(measurement);

@@ -1,7 +1,7 @@
 //! The text for one measured configuration.
 
 use super::{Fact, Style, Tone, bare_table, facts, lines_of, simulated, wrap};
-use crate::measure::{LatencySummary, Measurement};
+use crate::measure::{LatencySummary, Measurement, has_all_times};
 use crate::report::wording;
 use crate::units::Bytes;
 
@@ -62,7 +62,7 @@ fn measurement_facts(measurement: &Measurement) -> Vec<Fact> {
     let tone = if wording::is_stable(measurement) { Tone::Good } else { Tone::Warning };
     let mut facts = vec![
         Fact::new("throughput", format!("{inferences} inferences/s, {executions} executions/s")),
-        Fact::new("stages", wording::stages(&measurement.stages, measurement.configuration.stage_times)),
+        Fact::new("stages", wording::stages(&measurement.stages, has_all_times(&measurement.records))),
     ];
     facts.extend(measurement.overlap.as_ref().map(|it| Fact::new("overlap", wording::overlap(it))));
     facts.extend(wording::clocks(measurement).map(|text| Fact::new("clocks", text)));

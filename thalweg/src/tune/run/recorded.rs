@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::super::synthetic::{Folder, measurement, model, normal, signature};
 use super::super::{Policy, Space, Sweep, SweepPoint, tune_with};
 use super::*;
-use crate::backend::{CudaGraph, TimesTaken, Wait};
+use crate::backend::{Counters, CudaGraph, TimesTaken, Wait};
 use crate::measure::Estimate;
 use crate::random::Random;
 
@@ -19,6 +19,9 @@ const NOISE: f64 = 0.012;
 
 /// Counters of a shorter slice are not known.
 const LEAST_TIME_OF_COUNTERS: Duration = Duration::from_millis(320);
+
+/// The warm-up of such a slice and half a second.
+const LEAST_TIME_OF_POWER: Duration = Duration::from_millis(770);
 
 const SEEDS: u64 = 5;
 
@@ -113,11 +116,18 @@ impl Recorded {
         Measurement {
             throughput_inferences_per_s: Estimate { value, lower, upper },
             stages: point.stages,
-            counters: point.counters.clone().filter(|_| trial.duration() >= LEAST_TIME_OF_COUNTERS),
+            counters: counters_of(point, trial.duration()),
             device: self.device.clone(),
             ..measurement(trial, value)
         }
     }
+}
+
+/// Of a slice that is too short for them there are none, and power takes half a second longer than what comes before it.
+fn counters_of(point: &SweepPoint, time: Duration) -> Option<Counters> {
+    let counters = point.counters.clone().filter(|_| time >= LEAST_TIME_OF_COUNTERS)?;
+    let power_watts = counters.power_watts.filter(|_| time >= LEAST_TIME_OF_POWER);
+    Some(Counters { power_watts, ..counters })
 }
 
 fn throughput(point: &SweepPoint) -> f64 {
