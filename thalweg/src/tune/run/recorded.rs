@@ -36,7 +36,8 @@ struct Recorded {
 }
 
 impl Recorded {
-    fn of(name: &str, cell: &Value) -> Self {
+    /// The cell of that name; names are for folders, so no two tests may share one.
+    fn of(name: String, cell: &Value) -> Self {
         let sweep: Sweep = serde_json::from_value(cell["sweep"].clone()).unwrap();
         let slots = |it: &SweepPoint| f64::from(slots(&it.configuration));
         // A point took half a second or, as in `pace`, so many executions of each slot.
@@ -46,7 +47,7 @@ impl Recorded {
         };
         let setups = sweep.time.as_seconds() - sweep.points.iter().map(length).sum::<f64>();
         Self {
-            name: name.replace(',', "-"),
+            name,
             device: serde_json::from_value(cell["device"].clone()).unwrap(),
             batch_size: sweep.choice.batch_size,
             setup_of_slot: Duration::from_secs_f64(setups / sweep.points.iter().map(slots).sum::<f64>()),
@@ -144,7 +145,7 @@ fn hits(file: &str) -> (usize, usize) {
     let path = format!("{}/../docs/data/{file}", env!("CARGO_MANIFEST_DIR"));
     let data: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let cells = data["tune"].as_object().unwrap();
-    let recorded = cells.iter().map(|(name, cell)| Recorded::of(name, cell));
+    let recorded = cells.iter().map(|(name, cell)| Recorded::of(format!("{file}-{name}"), cell));
     let picked = |recorded: Recorded| (0..SEEDS).map(move |seed| recorded.picked(seed)).collect::<Vec<_>>();
     let parts: Vec<f64> = recorded.flat_map(picked).collect();
     (parts.iter().filter(|part| **part >= 0.97).count(), parts.len())
