@@ -6,13 +6,14 @@ Usage: precision.py [--thalweg PATH] [--engines DIR] [--timing-cache FILE] [--sa
 
 Speed: ResNet-50 with seeded weights, INT8 by Q and DQ beside the calibrator's at batch 256, computation alone and with
 transfers, and FP16 by types beside FP16 by flag at batch 1, 32 and 128, computation alone. In each round every cell is
-measured once in both ways, in turns; a ratio is the geometric mean over the rounds, with its 95 % interval (Student's t).
+measured in both ways, in turns, once and with transfers three times; a ratio is the geometric mean over all pairs, with its
+95 % interval (Student's t).
 Accuracy: open-nsfw, whose weights are trained, each way beside FP32 without TF32, on photographs.
 
 NAME picks engines by the start of their names (resnet50-int8, open-nsfw, ...); all without it. Engines are built one after
 the other where --engines does not have them yet: about 190 s for ResNet-50 in INT8 by flags, 75 to 120 s for the other three,
 10 to 40 s each for the five of open-nsfw. With --build-only nothing is measured, so that they can be built in several calls.
-Measuring takes 4 minutes with 5 rounds. Ends with 1 where a ratio's mean is below its target or accuracy is lost.
+Measuring takes 2 to 5 minutes with 5 rounds. Ends with 1 where a ratio's mean is below its target or accuracy is lost.
 
 Needs: TensorRT 8 or 10 on the loader's path, numpy; for open-nsfw scripts/fetch-models.py and --samples with calibrate.npy
 and test.npy (scripts/photographs.py --layout nhwc-caffe).

@@ -184,7 +184,7 @@ fn counters_begin_once_the_work_is_as_old_as_what_they_tell_and_not_where_no_tim
         let started = Arc::clone(&counters.starts);
         let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION]).with_counters(counters)));
         let begun = Instant::now();
-        let experiment = workload.experiment(configuration, load, Pacing { ..pacing });
+        let experiment = workload.experiment(configuration, load, pacing);
         let measurement = experiment.run(&StopSignal::default()).unwrap();
         assert!(measurement.counters.is_some(), "whatever they say");
         let started = started.lock().unwrap();

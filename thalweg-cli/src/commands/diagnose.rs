@@ -27,7 +27,12 @@ const ROOM: usize = 4;
 pub fn run(args: &DiagnoseArgs, output: &Output) -> anyhow::Result<()> {
     if args.run.stage_times == Some(TimesTaken::Some) {
         let reason = "a diagnosis rests on the times of each execution: leave it out".to_owned();
-        return Err(Error::InvalidSetting { name: "stage-times", value: "some".to_owned(), reason }.into());
+        return Err(Error::InvalidSetting {
+            name: "stage-times",
+            value: TimesTaken::Some.to_string(),
+            reason,
+        }
+        .into());
     }
     let folder = args.out.as_deref().map(OutputFolder::claim).transpose()?;
     let interrupts = Interrupts::catch()?;

@@ -286,9 +286,16 @@ impl Lane {
     }
 
     fn joins(&self, flight: &Flight) -> Joins {
-        match (self.jobs[flight.job.0].job.graph, flight.copies) {
-            (GraphScope::Copies, _) | (_, Copies::LeftOut) => Joins::ALL,
-            (GraphScope::Off | GraphScope::Compute, Copies::Made) => self.streams.joins(),
+        match flight.copies {
+            Copies::LeftOut => Joins::ALL,
+            Copies::Made => self.joins_with_copies(flight.job),
+        }
+    }
+
+    fn joins_with_copies(&self, id: JobId) -> Joins {
+        match self.jobs[id.0].job.graph {
+            GraphScope::Copies => Joins::ALL,
+            GraphScope::Off | GraphScope::Compute => self.streams.joins(),
         }
     }
 
@@ -347,9 +354,7 @@ impl Lane {
 
     /// Reads all marks of an execution of the job that has ended, for the time that it takes.
     pub(super) fn read_marks(&self, id: JobId) -> Result<()> {
-        let is_one_graph = self.jobs[id.0].job.graph == GraphScope::Copies;
-        let joins = if is_one_graph { Joins::ALL } else { self.streams.joins() };
-        self.marks.read(joins).map(drop)
+        self.marks.read(self.joins_with_copies(id)).map(drop)
     }
 
     /// Waits for everything on the lane's streams.

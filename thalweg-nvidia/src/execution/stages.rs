@@ -54,12 +54,11 @@ impl Joins {
 }
 
 /// Whether the times of stages are taken. Each mark and each reading is a call of the driver of some microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StageMarks {
     /// There is one mark behind each execution, which somebody has to wait for, those that stages wait for, and no times.
     Last,
     /// All marks around the stages are made and read. A graph of copies has its marks inside either way.
-    #[default]
     All,
 }
 

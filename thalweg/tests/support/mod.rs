@@ -63,7 +63,7 @@ pub struct Doubler {
     remark: Option<(usize, String)>,
     /// What every stream says where a CUDA graph is asked for, and runs without one.
     refusal: Option<String>,
-    /// How long whoever starts its counters has to wait.
+    /// What its streams' counters are like; `None` where they have none.
     counters: Option<TestCounters>,
 }
 
@@ -126,7 +126,7 @@ impl Doubler {
         Self { refusal: Some(remark.to_owned()), ..self }
     }
 
-    /// Has counters, and whoever starts them has to wait for so long.
+    /// Has counters.
     pub fn with_counters(self, counters: TestCounters) -> Self {
         Self { counters: Some(counters), ..self }
     }

@@ -61,15 +61,14 @@ impl Sampling {
     }
 
     /// The marks of an execution that starts now.
-    fn marks(&mut self, now: Instant) -> StageMarks {
-        match &mut self.due {
-            Some(due) if now < *due => StageMarks::Last,
-            Some(due) => {
-                *due = now + SAMPLING;
-                StageMarks::All
-            }
-            None => StageMarks::All,
+    fn marks(&mut self, now: impl FnOnce() -> Instant) -> StageMarks {
+        let Some(due) = &mut self.due else { return StageMarks::All };
+        let now = now();
+        if now < *due {
+            return StageMarks::Last;
         }
+        *due = now + SAMPLING;
+        StageMarks::All
     }
 }
 
@@ -143,7 +142,7 @@ impl TensorRtExecutor {
 
     fn launch(&mut self, slot: &mut Slot) -> Result<()> {
         let lane = &mut self.lanes[slot.id.index];
-        lane.lane.set_stage_marks(self.sampling.marks(Instant::now()));
+        lane.lane.set_stage_marks(self.sampling.marks(Instant::now));
         let job = lane.job(&self.engine, slot)?;
         let host = take_buffers(slot, &mut lane.lists);
         let launched = if self.residency.must_copy(slot) {
@@ -414,7 +413,7 @@ mod tests {
         let start = Instant::now();
         let taken = |taken| {
             let mut sampling = Sampling::new(taken, start);
-            let marks = |ms| sampling.marks(start + Duration::from_millis(ms)) == StageMarks::All;
+            let marks = |ms| sampling.marks(|| start + Duration::from_millis(ms)) == StageMarks::All;
             [0, 1, 9, 10, 11, 25, 34, 36].map(marks)
         };
         assert_eq!(taken(TimesTaken::Some), [true, false, false, true, false, true, false, true]);
