@@ -55,18 +55,25 @@ impl GpmSampler {
     ///
     /// # Errors
     /// [`Error::NoGpm`] where the device has no GPM; [`Error::MissingSymbol`] where the driver is older than GPM.
-    #[doc(alias = "nvmlGpmQueryDeviceSupport")]
     pub fn start(device: &NvmlDevice) -> Result<Self> {
+        let mut sampler = Self::new(device)?;
+        sampler.begin()?;
+        Ok(sampler)
+    }
+
+    #[doc(alias = "nvmlGpmQueryDeviceSupport")]
+    fn new(device: &NvmlDevice) -> Result<Self> {
         let mut support = GpmSupport { version: GPM_VERSION, is_supported: 0 };
         // SAFETY: the device is NVML's; the structure is writable and says its version.
         unsafe { device.api().gpm_support(device.handle, &raw mut support) }?;
         if support.is_supported == 0 {
             return Err(Error::NoGpm { device: device.uuid.clone() });
         }
-        let mut sampler =
-            Self { earlier: Sample::new(device)?, later: Sample::new(device)?, device: device.clone() };
-        sampler.earlier.take(&sampler.device)?;
-        Ok(sampler)
+        Ok(Self { earlier: Sample::new(device)?, later: Sample::new(device)?, device: device.clone() })
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.earlier.take(&self.device)
     }
 
     /// The metrics since the last reading or the start, or rather between the last times before both at which the device
@@ -116,15 +123,16 @@ struct Found {
 }
 
 impl RenewedGpm {
-    /// Begins to wait.
+    /// Begins to wait. No sample is taken before it returns, since whoever starts this may be who keeps the device busy.
     ///
     /// # Errors
     /// As [`GpmSampler::start`]; [`Error::NoThread`] where the system has no thread for it.
     pub fn start(device: &NvmlDevice) -> Result<Self> {
-        let mut sampler = GpmSampler::start(device)?;
+        let mut sampler = GpmSampler::new(device)?;
         let is_over = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&is_over);
         let look = move || {
+            sampler.begin()?;
             let mut is_renewed = false;
             // Relaxed: the thread is joined after that, and nothing else is shared.
             while !is_renewed && !until.load(Ordering::Relaxed) {

@@ -1,5 +1,6 @@
 //! What a GPU says about itself: NVML's state, and counters of NVML's GPM or of CUPTI's PM sampling.
 
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use thalweg_nvidia::Places;
@@ -51,7 +52,7 @@ pub(super) struct Meter {
     /// Why there are no counters, or not the better ones.
     reasons: Vec<String>,
     start: Instant,
-    energy: Energy,
+    energy: EnergyBefore,
 }
 
 /// What was drawn until a moment, where the device counts that.
@@ -62,6 +63,10 @@ struct Energy {
 }
 
 impl Energy {
+    fn unknown() -> Self {
+        Self { at: Instant::now(), joules: None }
+    }
+
     fn now(access: &CounterAccess) -> Self {
         let joules = access.nvml.as_ref().ok().and_then(|device| device.energy_joules().ok());
         Self { at: Instant::now(), joules }
@@ -76,6 +81,29 @@ impl Energy {
     }
 }
 
+/// What was drawn until the start or the last reading. The first is asked for by a thread of its own: the answer takes
+/// milliseconds, and whoever starts the meter may be who keeps the device busy.
+enum EnergyBefore {
+    Asked(JoinHandle<Energy>),
+    Known(Energy),
+}
+
+impl EnergyBefore {
+    fn ask(access: &CounterAccess) -> Self {
+        let of_thread = access.clone();
+        let thread = thread::Builder::new().name("thalweg-energy".to_owned());
+        let asked = thread.spawn(move || Energy::now(&of_thread));
+        asked.map_or_else(|_| Self::Known(Energy::unknown()), Self::Asked)
+    }
+
+    fn known(self) -> Energy {
+        match self {
+            Self::Asked(thread) => thread.join().unwrap_or_else(|_| Energy::unknown()),
+            Self::Known(energy) => energy,
+        }
+    }
+}
+
 enum Sampler {
     Gpm(RenewedGpm),
     Pm(PmSampler),
@@ -83,7 +111,7 @@ enum Sampler {
 
 impl Meter {
     pub fn new(access: CounterAccess) -> Self {
-        let energy = Energy { at: Instant::now(), joules: None };
+        let energy = EnergyBefore::Known(Energy::unknown());
         let reasons = vec!["what was measured was too short for counters".to_owned()];
         Self { access, sampler: None, reasons, start: Instant::now(), energy }
     }
@@ -180,7 +208,7 @@ impl Observer for Meter {
         self.reasons.clear();
         self.sampler = self.find_sampler();
         self.start = Instant::now();
-        self.energy = Energy::now(&self.access);
+        self.energy = EnergyBefore::ask(&self.access);
     }
 
     fn read(&mut self) -> Counters {
@@ -204,7 +232,7 @@ impl Observer for Meter {
         counters.sm_clock_mhz = state.sm_clock_mhz.ok().map(f64::from);
         counters.sm_clock_max_mhz = state.sm_clock_max_mhz.ok().map(f64::from);
         let energy = Energy::now(&self.access);
-        let before = std::mem::replace(&mut self.energy, energy);
+        let before = std::mem::replace(&mut self.energy, EnergyBefore::Known(energy)).known();
         let is_nvmls_enough = energy.at.duration_since(before.at) >= TIME_OF_NVMLS_POWER;
         let power = || state.power_watts.ok().filter(|_| is_nvmls_enough);
         counters.power_watts = energy.power_since(&before).or_else(power);
