@@ -11,6 +11,12 @@ const BENDS: [f64; 6] = [1.0, 1.3, 1.7, 2.2, 3.0, 5.0];
 /// The bend where fewer were: what ResNet-50 in FP16 on an H100 shows at batches of 1, 8, 32 and 128.
 const USUAL_BEND: f64 = 1.7;
 
+/// How work grows with the batch where a single one was measured: by this power. The time that kernels hold SMs grows by 0.82,
+/// 0.87 and 0.94 between batches of 1, 8, 32 and 128 of ResNet-50 with one stream, by 0.85, 0.75 and 0.88 with eight, and
+/// by 0.67 between 1 and 16 of BERT-base (FP16 on an H200, docs/data/limit-2026-11-29-reserve.json): a larger batch uses
+/// weights again and has fewer tiles that are half empty.
+const USUAL_GROWTH: f64 = 0.8;
+
 /// Time of one stage over the batch size.
 #[derive(Clone, Debug)]
 pub(super) struct BatchCurve {
@@ -19,6 +25,8 @@ pub(super) struct BatchCurve {
     /// Seconds that each further sample takes on a full device.
     per_sample: f64,
     bend: f64,
+    /// What is held against the batch: `per_sample x batch^growth`.
+    growth: f64,
     /// Logarithms of batch size and of measured over fitted, by rising batch.
     corrections: Vec<(f64, f64)>,
 }
@@ -48,13 +56,15 @@ impl BatchCurve {
     /// The part of the time that would remain if the device were full all the time: a lower estimate of how full
     /// it is, since large batches also reuse weights better.
     pub fn work_share(&self, batch_size: usize) -> f64 {
-        (self.per_sample * batch_size as f64 / self.at(batch_size)).clamp(0.0, 1.0)
+        (self.work(batch_size as f64) / self.at(batch_size)).clamp(0.0, 1.0)
     }
 
     fn of_one(batch: f64, time: f64, work_share: f64) -> Self {
         let bend = USUAL_BEND;
         let latency = time * (1.0 - work_share.powf(bend)).powf(bend.recip());
-        Self { latency, per_sample: work_share * time / batch, bend, corrections: Vec::new() }
+        let growth = USUAL_GROWTH;
+        let per_sample = work_share * time / batch.powf(growth);
+        Self { latency, per_sample, bend, growth, corrections: Vec::new() }
     }
 
     fn best_bend(points: &[(f64, f64)]) -> Self {
@@ -87,12 +97,16 @@ impl BatchCurve {
             _ => (u1 / uu, 0.0),
         };
         let root = |value: f64| value.powf(bend.recip());
-        Self { latency: root(x), per_sample: root(y), bend, corrections: Vec::new() }
+        Self { latency: root(x), per_sample: root(y), bend, growth: 1.0, corrections: Vec::new() }
     }
 
     fn fit(&self, batch: f64) -> f64 {
-        let (latency, work) = (self.latency.powf(self.bend), (self.per_sample * batch).powf(self.bend));
+        let (latency, work) = (self.latency.powf(self.bend), self.work(batch).powf(self.bend));
         (latency + work).powf(self.bend.recip())
+    }
+
+    fn work(&self, batch: f64) -> f64 {
+        self.per_sample * batch.powf(self.growth)
     }
 }
 
@@ -139,9 +153,20 @@ mod tests {
         let curve = BatchCurve::through(&[(4, 2.0)], 0.5).unwrap();
         close(curve.at(4), 2.0, 1e-12);
         close(curve.work_share(4), 0.5, 1e-12);
-        // Proportional where all of it is work, constant where none is.
-        close(BatchCurve::through(&[(4, 2.0)], 1.0).unwrap().at(8), 4.0, 1e-12);
+        // As work grows where all of it is work, constant where none is.
+        close(BatchCurve::through(&[(4, 2.0)], 1.0).unwrap().at(8), 2.0 * 2.0_f64.powf(USUAL_GROWTH), 1e-12);
         close(BatchCurve::through(&[(4, 2.0)], 0.0).unwrap().at(8), 2.0, 1e-12);
+    }
+
+    /// Milliseconds of one stream with a graph of compute, and how full it makes the SMs (docs/data/limit-2026-11-29-reserve.json).
+    #[test]
+    fn larger_batches_follow_from_one_and_its_fill() {
+        let resnet = BatchCurve::through(&[(1, 0.567)], 0.08).unwrap();
+        close(resnet.at(8), 0.653, 0.05);
+        let bert = BatchCurve::through(&[(1, 0.802)], 0.21).unwrap();
+        close(bert.at(16), 1.514, 0.2);
+        let resnet = BatchCurve::through(&[(8, 0.653)], 0.38).unwrap();
+        close(resnet.at(32), 1.12, 0.15);
     }
 
     #[test]

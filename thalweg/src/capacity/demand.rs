@@ -16,6 +16,10 @@ use super::Observation;
 /// rest goes to refreshing and to turning between reads and writes.
 pub const DRAM_CEILING: f64 = 0.84;
 
+/// SM activity at which SMs are full: what eight streams read on an H200 (GPM, 2026-11-29) that gain nothing over four,
+/// 0.97 to 0.995 with ResNet-50 at batches 8 to 128 and 0.94 with BERT-base at 16. The rest is where kernels begin and end.
+pub const SM_CEILING: f64 = 0.97;
+
 /// What a stage's median is worth: two measurements of the same configuration differ by about as much.
 const MEASURED_UNCERTAINTY: f64 = 0.03;
 
@@ -165,6 +169,12 @@ const CAUSE: f64 = 0.85;
 /// How full DRAM was, 1 being what it can really move.
 pub(super) fn dram_fill(counters: &crate::backend::Counters) -> Option<f64> {
     counters.dram_utilisation.map(|utilisation| utilisation / DRAM_CEILING)
+}
+
+/// How full the SMs were, 1 being what kernels of several streams can fill. A simulated device counts without a source.
+pub(super) fn sm_fill(counters: &crate::backend::Counters) -> Option<f64> {
+    let ceiling = counters.source.map_or(1.0, |_| SM_CEILING);
+    counters.sm_activity.map(|activity| activity / ceiling)
 }
 
 /// A demand that was measured.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::batch_curve::{BatchCurve, interpolate};
 use super::clocks::{Clocks, clock, stretch};
 use super::contention::{Calibration, Contention, FillRange, SeenSlowDown};
-use super::demand::{Demand, dram_fill, estimated, measured};
+use super::demand::{Demand, dram_fill, estimated, measured, sm_fill};
 use super::events::ExecutionTimes;
 use super::{Observation, ServiceDemands};
 use crate::backend::{Counters, CudaGraph};
@@ -292,7 +292,7 @@ impl DeviceShares {
         // alone, and 41 with two, four and eight streams. Where they share SMs each seems to take less.
         let most: Pick = |alone, several| alone.into_iter().chain(several).reduce(f64::max);
         Self {
-            resident: share(|counters| counters.sm_activity, most),
+            resident: share(sm_fill, most),
             tensor_pipes: share(|counters| counters.tensor_activity, Option::or),
             dram: share(dram_fill, Option::or),
         }

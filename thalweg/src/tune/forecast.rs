@@ -134,6 +134,7 @@ fn observation(point: &SweepPoint, device: &DeviceSpec) -> Observation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::CudaGraph;
     use crate::measure::{Estimate, StageSummary};
     use crate::tune::Compliance;
     use crate::tune::sweep::Sweep;
@@ -194,22 +195,75 @@ mod tests {
         assert!(!forecast_of((1, 1.0), (2, 1.2)).is_no_gain());
     }
 
-    /// Sweeps of ResNet-50 on an H200 (docs/benchmarks.md, "At the limit of the machine"). What executions take in company
-    /// was changed on them, so they hold it and are no evidence for it.
+    /// Sweeps that were recorded on H200s (docs/benchmarks.md, "At the limit of the machine"), with the network of each.
+    fn recorded(file: &str) -> Vec<(String, Sweep, DeviceSpec)> {
+        let path = format!("{}/../docs/data/{file}", env!("CARGO_MANIFEST_DIR"));
+        let data: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let of_cell = |(cell, tuned): (&String, &serde_json::Value)| {
+            let network = cell.split(',').next().unwrap().to_owned();
+            let sweep = serde_json::from_value(tuned["sweep"].clone()).unwrap();
+            (network, sweep, serde_json::from_value(tuned["device"].clone()).unwrap())
+        };
+        data["tune"].as_object().unwrap().iter().map(of_cell).collect()
+    }
+
+    fn hits(pairs: &[(f64, f64)]) -> usize {
+        pairs.iter().filter(|(predicted, measured)| is_hit(*predicted, *measured)).count()
+    }
+
+    /// The constants of the model were chosen on the first two files, so these hold it and are no evidence for it; the third
+    /// was measured before they were chosen, but not looked at.
     #[test]
     fn one_stream_and_two_of_a_real_gpu_tell_what_eight_gain() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/data/limit-2026-11-29.json");
-        let data: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-        let mut all = Vec::new();
-        for tuned in data["tune"].as_object().unwrap().values() {
-            let sweep: Sweep = serde_json::from_value(tuned["sweep"].clone()).unwrap();
-            let device: DeviceSpec = serde_json::from_value(tuned["device"].clone()).unwrap();
-            all.extend(forecasts(&sweep.points, &device));
+        let right = [
+            ("limit-2026-11-29.json", 47, 34, 45),
+            ("limit-2026-11-29-reserve.json", 73, 58, 80),
+            ("limit-2026-11-30.json", 72, 59, 80),
+        ];
+        for (file, of_all, of_large, of_streams) in right {
+            let sweeps = recorded(file);
+            let all: Vec<_> =
+                sweeps.iter().flat_map(|(_, sweep, device)| forecasts(&sweep.points, device)).collect();
+            let gains: Vec<_> = all.iter().map(|it| (it.predicted.gain, it.measured.gain)).collect();
+            let large: Vec<_> = gains.iter().copied().filter(|(_, measured)| *measured >= 1.2).collect();
+            let streams = all.iter().filter(|it| it.has_the_streams()).count();
+            let found = (hits(&gains), hits(&large), streams);
+            assert!(
+                found.0 >= of_all && found.1 >= of_large && found.2 >= of_streams,
+                "{file}: {found:?} of {}",
+                all.len()
+            );
         }
-        let gaining: Vec<_> = all.iter().filter(|it| it.measured.gain >= 1.2).collect();
-        let hits = gaining.iter().filter(|it| it.has_the_gain()).count();
-        assert_eq!((all.len(), gaining.len()), (48, 35));
-        assert!(hits >= 34 && all.iter().filter(|it| it.has_the_gain()).count() >= 47, "{hits} of the gains");
-        assert!(all.iter().filter(|it| it.has_the_streams()).count() >= 45);
+    }
+
+    /// From one stream and as many as ask, at one batch size, to those that are four to sixteen times as large. With work
+    /// that grows as the batch does it was 7 and 6 of 40, all but one promised too little.
+    #[test]
+    fn one_batch_of_a_real_gpu_tells_what_larger_ones_gain() {
+        for (file, least) in [("limit-2026-11-29-reserve.json", 29), ("limit-2026-11-30.json", 30)] {
+            let sweeps = recorded(file);
+            let all = sweeps.iter().flat_map(|(network, sweep, device)| {
+                sweep.points.iter().map(move |point| (network, point, device))
+            });
+            let with_graph = |it: &(&String, &SweepPoint, &DeviceSpec)| {
+                it.1.configuration.cuda_graph == CudaGraph::Compute && it.1.configuration.depth == 2
+            };
+            let points: BTreeMap<_, _> =
+                all.filter(with_graph).map(|it| ((it.0, it.1.configuration), (it.1, it.2))).collect();
+            let mut gains = Vec::new();
+            for ((network, from), (point, device)) in &points {
+                let alone = points[&(*network, Configuration { streams: 1, ..*from })].0;
+                let mut predictor = Predictor::new();
+                predictor.learn_all([alone, point].map(|point| observation(point, device)));
+                let predicted = |it: &Configuration| predictor.predict(it).unwrap().throughput.value;
+                for times in [4, 8, 16] {
+                    let to = Configuration { batch_size: times * from.batch_size, ..*from };
+                    let Some((larger, _)) = points.get(&(*network, to)) else { continue };
+                    let measured = |it: &SweepPoint| it.throughput_inferences_per_s.value;
+                    gains.push((predicted(&to) / predicted(from), measured(larger) / measured(point)));
+                }
+            }
+            assert!(hits(&gains) >= least, "{file}: {} of {}: {gains:.2?}", hits(&gains), gains.len());
+        }
     }
 }
