@@ -17,12 +17,13 @@ use crate::units::Nanos;
 /// A finished execution, shared by the responses of all its requests. Its slot goes back to the pool
 /// when the last of them is dropped, and with it the memory for the next one's.
 pub(super) struct Execution {
-    slot: Option<Slot>,
+    /// The slot and its way home; `None` in memory that waits for the next one. That travels on the same way, which
+    /// would hold on to itself if it had the other end.
+    slot: Option<(Slot, Sender<Message>)>,
     outcome: Outcome,
     times: StageTimes,
     readable: Nanos,
     remark: Option<Arc<str>>,
-    submitter: Sender<Message>,
 }
 
 impl Execution {
@@ -33,7 +34,7 @@ impl Execution {
         submitter: Sender<Message>,
     ) -> Self {
         let Completion { slot, outcome, times } = completion;
-        Self { slot: Some(slot), outcome, times, readable, remark, submitter }
+        Self { slot: Some((slot, submitter)), outcome, times, readable, remark }
     }
 
     /// What a finished execution is put into, in memory that another one had where there is some.
@@ -46,23 +47,22 @@ impl Execution {
     /// Gives up one share. The last one sends the slot home.
     fn let_go(mut execution: Arc<Self>) {
         let Some(last) = Arc::get_mut(&mut execution) else { return };
-        if let Some(slot) = last.slot.take() {
-            let home = last.submitter.clone();
+        if let Some((slot, home)) = last.slot.take() {
             // After a stop the submitter is gone, and the slot with it.
             drop(home.send(Message::Release { slot, shell: Some(execution) }));
         }
     }
 
     fn slot(&self) -> &Slot {
-        self.slot.as_ref().expect("bug: the slot leaves when the execution is dropped")
+        &self.slot.as_ref().expect("bug: the slot leaves when the execution is dropped").0
     }
 }
 
 /// Where two threads give up the last shares at once, neither of them was the last one to look.
 impl Drop for Execution {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            drop(self.submitter.send(Message::Release { slot, shell: None }));
+        if let Some((slot, home)) = self.slot.take() {
+            drop(home.send(Message::Release { slot, shell: None }));
         }
     }
 }
@@ -85,13 +85,13 @@ impl Response {
 
     /// Whether it ran on an executor of this submitter.
     pub(super) fn is_from(&self, submitter: &Sender<Message>) -> bool {
-        self.execution().submitter.same_channel(submitter)
+        self.execution().slot.as_ref().is_some_and(|(_, home)| home.same_channel(submitter))
     }
 
     /// The slot, and the memory for its next execution; `None`, and gives up its share, where others have one too.
     pub(super) fn into_slot(mut self) -> Option<(Slot, Arc<Execution>)> {
         let mut execution = self.execution.take()?;
-        let Some(slot) = Arc::get_mut(&mut execution).and_then(|last| last.slot.take()) else {
+        let Some((slot, _)) = Arc::get_mut(&mut execution).and_then(|last| last.slot.take()) else {
             Execution::let_go(execution);
             return None;
         };
@@ -283,6 +283,36 @@ mod tests {
     use crate::model::zoo::Network;
     use crate::pool::{Configuration, ExecutionPool};
     use crate::units::Clock;
+
+    /// A way home holds on to what is on it, so nothing on it may hold on to the way: whoever should have taken it in may
+    /// be gone.
+    #[test]
+    fn what_is_on_a_way_home_that_nobody_has_any_more_is_dropped() {
+        for is_refilled in [false, true] {
+            let (home, inbox) = bounded(1);
+            let remark: Arc<str> = Arc::from("it goes with the execution");
+            let slot = Slot {
+                id: SlotId { executor: 0, index: 0 },
+                batch_size: 1,
+                inputs: Vec::new(),
+                outputs: Vec::new(),
+            };
+            let completion = Completion { slot, outcome: Outcome::Done, times: StageTimes::default() };
+            let time = Nanos::ZERO;
+            let execution = Execution::new(completion, time, Some(Arc::clone(&remark)), home.clone());
+            let request = Request { sequence: 0, tag: 0, samples: 0..1, intended: time, submitted: time };
+            let response = Response::new(request, Arc::new(execution));
+            if is_refilled {
+                let (slot, shell) = response.into_slot().unwrap();
+                home.send(Message::Refill { id: slot.id, shell }).unwrap();
+            } else {
+                drop(response);
+            }
+            assert_eq!((inbox.len(), Arc::strong_count(&remark)), (1, 2), "it is on its way");
+            drop((home, inbox));
+            assert_eq!(Arc::strong_count(&remark), 1);
+        }
+    }
 
     #[test]
     fn in_order_of_submission_answers_behind_one_that_never_comes_come_at_the_end() {
