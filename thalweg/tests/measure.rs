@@ -198,6 +198,21 @@ fn counters_begin_once_the_work_is_as_old_as_what_they_tell_and_not_where_no_tim
 }
 
 #[test]
+fn windows_that_agree_do_not_end_a_measurement_before_its_counters_can_tell() {
+    let configuration = Configuration { depth: 2, ..Configuration::default() };
+    let load = saturating_load(&configuration, None);
+    let ms = Duration::from_millis;
+    let pacing = Pacing { warm_up: ms(20), window: ms(100), max_windows: 12 };
+    let least_time = Nanos::from_duration(ms(400));
+    let counters = TestCounters { least_time, ..TestCounters::default() };
+    let starts = Arc::clone(&counters.starts);
+    let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION]).with_counters(counters)));
+    workload.experiment(configuration, load, pacing).run(&StopSignal::default()).unwrap();
+    let started = starts.lock().unwrap()[0];
+    assert!(started.elapsed() >= ms(800), "{:?}", started.elapsed());
+}
+
+#[test]
 fn a_measurement_ends_when_all_streams_are_lost() {
     let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION]).breaking_after(20)));
     let configuration = Configuration { streams: 2, ..Configuration::default() };

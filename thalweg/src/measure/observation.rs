@@ -60,7 +60,8 @@ pub(super) struct Observation<'a> {
     at_start: Option<Situation>,
     at_end: Situation,
     observer: Option<Box<dyn Observer>>,
-    is_observing: bool,
+    /// When the counters were started.
+    observing_since: Option<Nanos>,
     counters: Option<Counters>,
     /// The clock at the end of each window.
     clocks: Vec<ClockReading>,
@@ -94,7 +95,7 @@ impl<'a> Observation<'a> {
             at_start: None,
             at_end: Situation::default(),
             observer,
-            is_observing: false,
+            observing_since: None,
             counters: None,
             clocks: Vec::new(),
             clocked_windows: 0,
@@ -106,7 +107,20 @@ impl<'a> Observation<'a> {
         let count = self.windows.window_count();
         let is_stable = matches!(self.windows.stability(), Stability::Stable { .. });
         let all_failed = self.failures.count >= FAILURES_TO_GIVE_UP && self.verification.samples == 0;
-        count >= self.experiment.pacing.max_windows || (count >= STABLE_WINDOWS && is_stable) || all_failed
+        let may_end_early = count >= STABLE_WINDOWS && is_stable && self.counters_can_tell();
+        count >= self.experiment.pacing.max_windows || may_end_early || all_failed
+    }
+
+    /// Whether counters have run for so long that they surely tell something, or never will.
+    fn counters_can_tell(&self) -> bool {
+        let Some(observer) = &self.observer else { return true };
+        let (now, least_time) = (self.clock.now(), observer.least_time());
+        match (self.observing_since, self.windows.started()) {
+            // They may be renewed just after the start and just before the end.
+            (Some(since), _) => now >= since + least_time + least_time,
+            (None, Some(start)) => now + least_time > self.last_end(start),
+            (None, None) => false,
+        }
     }
 
     /// Takes in a response: compares its outputs and keeps its record.
@@ -133,7 +147,9 @@ impl<'a> Observation<'a> {
             readable: response.readable(),
         };
         self.windows.push(record);
-        if !self.is_observing && self.windows.started().is_some_and(|start| self.may_observe(start)) {
+        if self.observing_since.is_none()
+            && self.windows.started().is_some_and(|start| self.may_observe(start))
+        {
             self.start_observer();
         }
         if self.windows.started().is_some() && self.at_start.is_none() {
@@ -146,17 +162,22 @@ impl<'a> Observation<'a> {
     /// started at that time.
     fn may_observe(&self, start: Nanos) -> bool {
         let Some(observer) = &self.observer else { return true };
-        let (now, pacing) = (self.clock.now(), self.experiment.pacing);
+        let now = self.clock.now();
+        now >= self.begun + observer.lag() && now + observer.least_time() <= self.last_end(start)
+    }
+
+    /// When the last window that there may be ends, where the first started at that time.
+    fn last_end(&self, start: Nanos) -> Nanos {
+        let pacing = self.experiment.pacing;
         let windows = u32::try_from(pacing.max_windows).unwrap_or(u32::MAX);
-        let end = start + Nanos::from_duration(pacing.window.saturating_mul(windows));
-        now >= self.begun + observer.lag() && now + observer.least_time() <= end
+        start + Nanos::from_duration(pacing.window.saturating_mul(windows))
     }
 
     /// Starts the counters. Some take so long for it that the device runs dry meanwhile: then it is warmed up again.
     fn start_observer(&mut self) {
-        self.is_observing = true;
-        let Some(observer) = &mut self.observer else { return };
         let before = self.clock.now();
+        self.observing_since = Some(before);
+        let Some(observer) = &mut self.observer else { return };
         observer.start();
         let stall = (self.clock.now() - before).as_seconds();
         if stall > MOST_STALL * self.experiment.pacing.window.as_secs_f64() {
