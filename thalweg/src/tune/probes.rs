@@ -5,6 +5,9 @@
 use crate::backend::CudaGraph;
 use crate::pool::Configuration;
 
+/// So many streams are many: more of them take longer to make than they tell, and their gain follows from these.
+const MANY: usize = 8;
+
 /// What tells most, in this order: one stream at a medium, the smallest and the largest batch; many streams at the
 /// medium and, since a small batch may fit into caches that a larger one does not, at the smallest; and one stream
 /// without a graph. Where there is a single batch size, two streams come before many, which may lose what those gain
@@ -20,7 +23,8 @@ pub(super) fn probes(candidates: &[Configuration], may_run: impl Fn(&Configurati
     batches.dedup();
     let (Some(&smallest), Some(&largest)) = (batches.first(), batches.last()) else { return Vec::new() };
     let medium = batches[batches.len() / 2];
-    let streams = all().map(|candidate| candidate.streams).max().unwrap_or(1);
+    let streams = all().map(|candidate| candidate.streams).filter(|streams| *streams <= MANY).max();
+    let streams = streams.unwrap_or(MANY);
     let graphs = [CudaGraph::Compute, CudaGraph::Copies, CudaGraph::Off];
     let has = |kind: &CudaGraph| all().any(|candidate| candidate.cuda_graph == *kind);
     let graph = graphs.into_iter().find(has).unwrap_or_default();
@@ -86,6 +90,18 @@ mod tests {
         let graph = CudaGraph::Compute;
         let wanted = [(1, 16, graph), (2, 16, graph), (8, 16, graph), (1, 16, CudaGraph::Off)];
         assert_eq!(probed(|candidate| candidate.batch_size == 16), wanted);
+    }
+
+    #[test]
+    fn many_are_eight_where_more_may_be_asked_for_and_the_most_where_there_are_fewer() {
+        let most = |streams: &[usize]| {
+            let of = |streams: &usize| Configuration { streams: *streams, ..Configuration::default() };
+            let space: Vec<_> = streams.iter().map(of).collect();
+            probes(&space, |_| true).into_iter().map(|index| space[index].streams).max()
+        };
+        assert_eq!(most(&[1, 2, 4, 8, 16, 32]), Some(8));
+        assert_eq!(most(&[1, 2, 4]), Some(4));
+        assert_eq!(most(&[16, 32]), Some(16), "none is so few");
     }
 
     #[test]
