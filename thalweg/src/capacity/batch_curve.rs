@@ -2,7 +2,8 @@
 //!
 //! A stage takes a least time, however small the batch, and a time per sample once the device is full; between
 //! the two the larger one rules. The curve is `(latency^q + (per_sample x batch)^q)^(1/q)`: `q = 1` adds both
-//! up, a larger `q` has a sharper bend. What the curve misses at the measured points is interpolated between
+//! up, a larger `q` has a sharper bend. Where a single batch was measured, work grows by less than the batch does, as
+//! it usually is; several tell that themselves. What the curve misses at the measured points is interpolated between
 //! them, so it goes through every one.
 
 /// Bends that are tried where three or more batches were measured; 1 is a straight line.

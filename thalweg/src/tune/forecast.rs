@@ -211,8 +211,8 @@ mod tests {
         pairs.iter().filter(|(predicted, measured)| is_hit(*predicted, *measured)).count()
     }
 
-    /// The constants of the model were chosen on the first two files, so these hold it and are no evidence for it; the third
-    /// was measured before they were chosen, but not looked at.
+    /// How executions bend and when SMs are full was chosen on the first two files, so these hold the model and are no
+    /// evidence for it; the third was not looked at for that.
     #[test]
     fn one_stream_and_two_of_a_real_gpu_tell_what_eight_gain() {
         let right = [
@@ -237,7 +237,7 @@ mod tests {
     }
 
     /// From one stream and as many as ask, at one batch size, to those that are four to sixteen times as large. With work
-    /// that grows as the batch does it was 7 and 6 of 40, all but one promised too little.
+    /// that grows as the batch does it was 7 and 6 of 40, each miss promised too little.
     #[test]
     fn one_batch_of_a_real_gpu_tells_what_larger_ones_gain() {
         for (file, least) in [("limit-2026-11-29-reserve.json", 29), ("limit-2026-11-30.json", 30)] {
