@@ -18,6 +18,10 @@ const USUAL_BEND: f64 = 1.7;
 /// weights again and has fewer tiles that are half empty.
 const USUAL_GROWTH: f64 = 0.8;
 
+/// Times that rise by less than this from the smallest batch to the largest may not rise at all: with a sharp bend that much
+/// noise looks like a device that is an eighth full.
+const VISIBLE: f64 = 1.02;
+
 /// Time of one stage over the batch size.
 #[derive(Clone, Debug)]
 pub(super) struct BatchCurve {
@@ -98,7 +102,10 @@ impl BatchCurve {
             _ => (u1 / uu, 0.0),
         };
         let root = |value: f64| value.powf(bend.recip());
-        Self { latency: root(x), per_sample: root(y), bend, growth: 1.0, corrections: Vec::new() }
+        let curve =
+            Self { latency: root(x), per_sample: root(y), bend, growth: 1.0, corrections: Vec::new() };
+        let largest = points.last().map_or(1.0, |(batch, _)| *batch);
+        if curve.fit(largest) < VISIBLE * curve.latency { Self { per_sample: 0.0, ..curve } } else { curve }
     }
 
     fn fit(&self, batch: f64) -> f64 {
@@ -147,6 +154,13 @@ mod tests {
             close(curve.at(batch), line(batch), 1e-6);
         }
         close(curve.work_share(12), 0.75, 1e-6);
+    }
+
+    #[test]
+    fn times_that_hardly_rise_are_no_work() {
+        let curve = BatchCurve::through(&[(1, 2.37), (2, 2.36), (4, 2.375)], 0.5).unwrap();
+        assert_eq!(curve.work_share(4), 0.0);
+        assert!(BatchCurve::through(&[(1, 2.3), (2, 2.36), (4, 2.5)], 0.5).unwrap().work_share(4) > 0.05);
     }
 
     #[test]
