@@ -172,8 +172,14 @@ pub fn judge(evidence: &Evidence, configuration: &Configuration) -> Judgement {
             gain_if_doubled: known.gain(limit),
         })
         .collect();
-    let most = limits.iter().map(|it| it.gain_if_doubled).fold(1.0, f64::max);
-    let first = limits.iter().position(|it| it.gain_if_doubled > most * (1.0 - SAME_GAIN)).unwrap_or(0);
+    let ahead = limits.iter().max_by(|a, b| a.gain_if_doubled.total_cmp(&b.gain_if_doubled));
+    let ahead = *ahead.expect("bug: there is a list of limits");
+    let most = ahead.gain_if_doubled.max(1.0);
+    let is_first = |it: &LimitReading| {
+        it.gain_if_doubled >= most
+            || it.gain_if_doubled > most * (1.0 - SAME_GAIN) && ahead.limit.follows_from(it.limit)
+    };
+    let first = limits.iter().position(is_first).unwrap_or(0);
     let first = limits.remove(first);
     limits.sort_by(|a, b| b.gain_if_doubled.total_cmp(&a.gain_if_doubled));
     limits.insert(0, first);

@@ -258,3 +258,19 @@ fn grids_that_fill_the_sms_and_pinned_copies_are_no_finding() {
     assert_eq!(found(0.9, 0.0), [""; 0]);
     assert_eq!(found(0.3, 0.5).len(), 2);
 }
+
+#[test]
+fn of_gains_that_are_alike_a_cause_is_named_and_between_resources_the_larger() {
+    let kept = include_str!("../../../../docs/data/real-cases-2026-11-30.json");
+    let kept: serde_json::Value = serde_json::from_str(kept).unwrap();
+    let cases = kept["cases"].as_array().unwrap();
+    let case = cases.iter().find(|case| case["name"] == "transfer-fp16 1x1").unwrap();
+    let seen: Evidence = serde_json::from_value(case["evidence"].clone()).unwrap();
+    let judgement = judge(&seen, &pool(1, 1, CudaGraph::Off));
+    let gains = [Limit::Input, Limit::Copies, Limit::Slots].map(|limit| gain(&judgement, limit));
+    let alike = |a: usize, b: usize| (gains[a] / gains[b] - 1.0).abs() < SAME_GAIN;
+    assert!(alike(0, 1) && alike(1, 2) && gains[1] > gains[0], "{gains:?}");
+    assert_eq!(judgement.verdict, Verdict::TransferBound, "its label");
+    assert!(!Limit::Copies.follows_from(Limit::Input) && !Limit::Input.follows_from(Limit::Slots));
+    assert!(Limit::Slots.follows_from(Limit::Copies) && Limit::Sms.follows_from(Limit::Dram));
+}
