@@ -76,7 +76,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// All of them, causes before what follows from them.
+    /// All of them, in their order: causes before what follows from them.
     pub const ALL: [Self; 9] = [
         Self::Input,
         Self::Submission,
@@ -92,9 +92,7 @@ impl Limit {
     /// Whether this one may be near only because another one is: of two that would gain alike that is named. Slots and streams
     /// wait for whatever comes before them, and SMs for DRAM and their clock; two resources do not wait for each other.
     pub(super) fn follows_from(self, other: Self) -> bool {
-        let comes_later = Self::ALL.iter().skip_while(|it| **it != other).any(|it| *it == self);
-        let waits = matches!(self, Self::Barriers | Self::Slots | Self::Sms | Self::Streams);
-        waits && comes_later
+        matches!(self, Self::Barriers | Self::Slots | Self::Sms | Self::Streams) && other < self
     }
 }
 

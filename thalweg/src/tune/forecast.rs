@@ -137,8 +137,7 @@ mod tests {
     use crate::backend::CudaGraph;
     use crate::measure::{Estimate, StageSummary};
     use crate::tune::Compliance;
-    use crate::tune::sweep::Sweep;
-    use crate::tune::synthetic::cpu;
+    use crate::tune::synthetic::{cpu, recorded_sweeps};
     use crate::units::Nanos;
 
     fn forecast_of(predicted: (usize, f64), measured: (usize, f64)) -> Forecast {
@@ -195,18 +194,6 @@ mod tests {
         assert!(!forecast_of((1, 1.0), (2, 1.2)).is_no_gain());
     }
 
-    /// Sweeps that were recorded on H200s (docs/benchmarks.md, "At the limit of the machine"), with the network of each.
-    fn recorded(file: &str) -> Vec<(String, Sweep, DeviceSpec)> {
-        let path = format!("{}/../docs/data/{file}", env!("CARGO_MANIFEST_DIR"));
-        let data: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        let of_cell = |(cell, tuned): (&String, &serde_json::Value)| {
-            let network = cell.split(',').next().unwrap().to_owned();
-            let sweep = serde_json::from_value(tuned["sweep"].clone()).unwrap();
-            (network, sweep, serde_json::from_value(tuned["device"].clone()).unwrap())
-        };
-        data["tune"].as_object().unwrap().iter().map(of_cell).collect()
-    }
-
     fn hits(pairs: &[(f64, f64)]) -> usize {
         pairs.iter().filter(|(predicted, measured)| is_hit(*predicted, *measured)).count()
     }
@@ -216,22 +203,22 @@ mod tests {
     #[test]
     fn one_stream_and_two_of_a_real_gpu_tell_what_eight_gain() {
         let right = [
-            ("limit-2026-11-29.json", 47, 34, 45),
-            ("limit-2026-11-29-reserve.json", 73, 58, 80),
-            ("limit-2026-11-30.json", 72, 59, 80),
+            ("limit-2026-11-29.json", (48, 35), (47, 34, 45)),
+            ("limit-2026-11-29-reserve.json", (84, 69), (74, 59, 81)),
+            ("limit-2026-11-30.json", (84, 71), (72, 59, 80)),
         ];
-        for (file, of_all, of_large, of_streams) in right {
-            let sweeps = recorded(file);
+        for (file, counts, (of_all, of_large, of_streams)) in right {
+            let sweeps = recorded_sweeps(file);
             let all: Vec<_> =
                 sweeps.iter().flat_map(|(_, sweep, device)| forecasts(&sweep.points, device)).collect();
             let gains: Vec<_> = all.iter().map(|it| (it.predicted.gain, it.measured.gain)).collect();
             let large: Vec<_> = gains.iter().copied().filter(|(_, measured)| *measured >= 1.2).collect();
             let streams = all.iter().filter(|it| it.has_the_streams()).count();
+            assert_eq!((all.len(), large.len()), counts);
             let found = (hits(&gains), hits(&large), streams);
             assert!(
                 found.0 >= of_all && found.1 >= of_large && found.2 >= of_streams,
-                "{file}: {found:?} of {}",
-                all.len()
+                "{file}: {found:?} of {counts:?}"
             );
         }
     }
@@ -241,11 +228,12 @@ mod tests {
     #[test]
     fn one_batch_of_a_real_gpu_tells_what_larger_ones_gain() {
         for (file, least) in [("limit-2026-11-29-reserve.json", 29), ("limit-2026-11-30.json", 30)] {
-            let sweeps = recorded(file);
-            let all = sweeps.iter().flat_map(|(network, sweep, device)| {
+            let sweeps = recorded_sweeps(file);
+            let all = sweeps.iter().flat_map(|(cell, sweep, device)| {
+                let network = cell.split(',').next();
                 sweep.points.iter().map(move |point| (network, point, device))
             });
-            let with_graph = |it: &(&String, &SweepPoint, &DeviceSpec)| {
+            let with_graph = |it: &(Option<&str>, &SweepPoint, &DeviceSpec)| {
                 it.1.configuration.cuda_graph == CudaGraph::Compute && it.1.configuration.depth == 2
             };
             let points: BTreeMap<_, _> =
@@ -263,6 +251,7 @@ mod tests {
                     gains.push((predicted(&to) / predicted(from), measured(larger) / measured(point)));
                 }
             }
+            assert_eq!(gains.len(), 40);
             assert!(hits(&gains) >= least, "{file}: {} of {}: {gains:.2?}", hits(&gains), gains.len());
         }
     }

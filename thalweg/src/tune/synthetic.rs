@@ -1,11 +1,14 @@
-//! Synthetic devices and measurements with a known truth, for the tests of this module.
+//! Synthetic devices and measurements with a known truth, and sweeps that were recorded, for the tests of this module.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::journal::{Header, JOURNAL_VERSION, Reading};
 use super::{
-    BuildCandidate, Candidate, Compliance, Limits, Slice, Space, Standing, TUNED_VERSION, Trial, TunedConfig,
+    BuildCandidate, Candidate, Compliance, Limits, Slice, Space, Standing, Sweep, TUNED_VERSION, Trial,
+    TunedConfig,
 };
 use crate::backend::{BuildOptions, DeviceSpec, SlotId, StageTimes};
 use crate::files::OutputFolder;
@@ -17,6 +20,18 @@ use crate::model::{DataType, ModelIdentity, Signature, TensorSpec};
 use crate::pool::Configuration;
 use crate::random::Random;
 use crate::units::Nanos;
+
+/// The sweeps of a file in docs/data, by the names of their cells: `resnet50,128`. They were recorded on H200s
+/// (docs/benchmarks.md, "At the limit of the machine").
+pub fn recorded_sweeps(file: &str) -> Vec<(String, Sweep, DeviceSpec)> {
+    let path = format!("{}/../docs/data/{file}", env!("CARGO_MANIFEST_DIR"));
+    let data: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let of_cell = |(cell, tuned): (&String, &Value)| {
+        let sweep = serde_json::from_value(tuned["sweep"].clone()).unwrap();
+        (cell.clone(), sweep, serde_json::from_value(tuned["device"].clone()).unwrap())
+    };
+    data["tune"].as_object().unwrap().iter().map(of_cell).collect()
+}
 
 /// Standard deviation of the noise of one slice.
 pub const NOISE: f64 = 0.02;

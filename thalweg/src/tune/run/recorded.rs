@@ -5,9 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
-
-use super::super::synthetic::{Folder, measurement, model, normal, signature};
+use super::super::synthetic::{Folder, measurement, model, normal, recorded_sweeps, signature};
 use super::super::{Policy, Space, Sweep, SweepPoint, tune_with};
 use super::*;
 use crate::backend::{Counters, CudaGraph, TimesTaken, Wait};
@@ -36,9 +34,8 @@ struct Recorded {
 }
 
 impl Recorded {
-    /// The cell of that name; names are for folders, so no two tests may share one.
-    fn of(name: String, cell: &Value) -> Self {
-        let sweep: Sweep = serde_json::from_value(cell["sweep"].clone()).unwrap();
+    /// Names are for folders, so no two tests may share one.
+    fn of(name: String, sweep: Sweep, device: DeviceSpec) -> Self {
         let slots = |it: &SweepPoint| f64::from(slots(&it.configuration));
         // A point took half a second or, as in `pace`, so many executions of each slot.
         let length = |point: &SweepPoint| {
@@ -48,7 +45,7 @@ impl Recorded {
         let setups = sweep.time.as_seconds() - sweep.points.iter().map(length).sum::<f64>();
         Self {
             name,
-            device: serde_json::from_value(cell["device"].clone()).unwrap(),
+            device,
             batch_size: sweep.choice.batch_size,
             setup_of_slot: Duration::from_secs_f64(setups / sweep.points.iter().map(slots).sum::<f64>()),
             points: sweep.points.into_iter().map(|point| (shape(&point.configuration), point)).collect(),
@@ -142,10 +139,8 @@ fn shape(configuration: &Configuration) -> Configuration {
 
 /// How many searches pick what reaches 97 % of the best, of how many.
 fn hits(file: &str) -> (usize, usize) {
-    let path = format!("{}/../docs/data/{file}", env!("CARGO_MANIFEST_DIR"));
-    let data: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let cells = data["tune"].as_object().unwrap();
-    let recorded = cells.iter().map(|(name, cell)| Recorded::of(format!("{file}-{name}"), cell));
+    let sweeps = recorded_sweeps(file).into_iter();
+    let recorded = sweeps.map(|(cell, sweep, device)| Recorded::of(format!("{file}-{cell}"), sweep, device));
     let picked = |recorded: Recorded| (0..SEEDS).map(move |seed| recorded.picked(seed)).collect::<Vec<_>>();
     let parts: Vec<f64> = recorded.flat_map(picked).collect();
     (parts.iter().filter(|part| **part >= 0.97).count(), parts.len())
