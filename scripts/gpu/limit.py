@@ -6,7 +6,7 @@ Usage: limit.py --engine NAME=FILE... [--thalweg PATH] [--backend NAME] [--slice
 
 PART is one of these, all without it:
   tune         searches, then measures all 60 configurations for half a second each, then both winners in turns: the
-               winner of the search reaches 97 % with 15 % of the time; what one stream and two predict of sixteen
+               winner of the search reaches 97 % with 15 % of the time; what one stream and a probe predict of sixteen
   end-to-end   ResNet-50 at batch 128: FP32 input within 5 % of the smaller of its computation alone and the copies
                alone, UINT8 input within 3 % of its computation alone
   launch       the `launch` network: the pool reaches 90 % of the same graphs in a bare loop, with 1.2 times the CPU time
@@ -183,14 +183,14 @@ class Limit:
         if not forecasts:
             return
         streams = [within_two(it["predicted"]["streams"], it["measured"]["streams"]) for it in forecasts]
-        self.table.add("one stream and two: how many to take", *part(streams), "all", all(streams))
+        self.table.add("one stream and a probe: how many to take", *part(streams), "all", all(streams))
         gains = [(it["predicted"]["gain"], it["measured"]["gain"]) for it in forecasts]
         for name, chosen in (("gains", gains), ("gains of 1.2 or more", [it for it in gains if it[1] >= 1.2])):
             hits = [is_hit(*gain) for gain in chosen]
             ones = sum(is_hit(1.0, measured) for _, measured in chosen)
             remark = f"always 1.0: {ones}"
             # A cell where more streams gain nothing is no test of a prediction: those that gain are told apart.
-            self.table.add(f"one stream and two: {name}", *part(hits), "all", all(hits), remark)
+            self.table.add(f"one stream and a probe: {name}", *part(hits), "all", all(hits), remark)
 
     def end_to_end(self):
         tuned = json.loads(self.tuned("resnet50", 128).read_text())["configuration"]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Prediction, Resource};
+use super::{Bounds, Prediction, Resource};
 use crate::units::three_digits;
 
 /// Predictions for one configuration with several numbers of streams.
@@ -28,6 +28,14 @@ impl Curve {
     pub fn saturation(&self) -> Option<(usize, Resource)> {
         let full = self.points.iter().find(|point| point.prediction.is_saturated())?;
         Some((full.streams, full.prediction.first_saturating))
+    }
+
+    /// The first number of streams that would keep the busiest resource at work all the time if no execution waited for
+    /// another: where the two bounds cross that hold for few streams and for many (N* in Lazowska et al., chapter 5).
+    /// Beyond it more streams wait rather than work.
+    pub fn knee(&self) -> Option<usize> {
+        let is_beyond = |bounds: &Bounds| bounds.resources.is_some_and(|most| bounds.streams >= most);
+        self.points.iter().find(|point| is_beyond(&point.prediction.bounds)).map(|point| point.streams)
     }
 
     /// The highest point over the first one.
@@ -63,7 +71,6 @@ fn counted(streams: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capacity::Bounds;
     use crate::measure::Estimate;
     use crate::units::Nanos;
 
@@ -94,5 +101,21 @@ mod tests {
             "nothing is full up to 8 streams (DRAM is 48 % busy); 4.80 times one stream"
         );
         assert_eq!(curve(&[]).sentence(), None);
+    }
+
+    #[test]
+    fn the_knee_is_where_streams_that_never_wait_would_fill_the_busiest_resource() {
+        let mut curve = curve(&[(1, 100.0, 0.4), (2, 190.0, 0.7), (4, 240.0, 0.9), (8, 250.0, 1.0)]);
+        assert_eq!(curve.knee(), None, "no resource's demand is known");
+        let mut with_resources = |most| {
+            for point in &mut curve.points {
+                point.prediction.bounds.streams = 100.0 * point.streams as f64;
+                point.prediction.bounds.resources = Some(most);
+            }
+            curve.knee()
+        };
+        assert_eq!(with_resources(250.0), Some(4));
+        assert_eq!(with_resources(200.0), Some(2));
+        assert_eq!(with_resources(900.0), None, "eight are too few");
     }
 }

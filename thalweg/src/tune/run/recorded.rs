@@ -1,8 +1,8 @@
 //! The search over sweeps of a real GPU (docs/benchmarks.md, "At the limit of the machine"): what it picks is held against
-//! the best of the 48 configurations that were measured there. A slice gives what the sweep had, with noise.
+//! the best of the 48 or 60 configurations that were measured there. A slice gives what the sweep had, with noise.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::synthetic::{Folder, measurement, model, normal, recorded_sweeps, signature};
@@ -79,12 +79,13 @@ impl Recorded {
         let signature = signature(self.batch_size);
         let of_point = |it| Duration::from_millis(500) + self.setup_of_slot * slots(it);
         let sweep: Duration = self.points.keys().map(of_point).sum();
+        let streams: BTreeSet<usize> = self.points.keys().map(|it| it.streams).collect();
         TuneJob {
             model: model(),
             engine: None,
             device: self.device.clone(),
             space: Space {
-                streams: vec![1, 2, 4, 8],
+                streams: streams.into_iter().collect(),
                 batch_sizes: vec![self.batch_size],
                 depths: vec![2, 3],
                 submitters: vec![1],
