@@ -132,7 +132,7 @@ class Limit:
         done = subprocess.run(words, capture_output=True, text=True, timeout=300, cwd=ROOT)
         self.commands.keep(log, done.stderr)
         if done.returncode != 0:
-            raise Failed(f"{log}: {last_line(done.stderr)}")
+            raise Failed(f"{log}: ended with {done.returncode}, {last_line(done.stderr)}")
         return json.loads(done.stdout)
 
     def keep(self, part, key, value):

@@ -7,8 +7,8 @@ use std::ffi::c_uint;
 use std::fmt;
 use std::mem;
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -19,6 +19,16 @@ use crate::version;
 
 /// Values of `nvmlGpmMetricId_t` in nvml.h, in the order of [`GpmMetrics`].
 const METRIC_IDS: [c_uint; 7] = [1, 2, 3, 5, 10, 21, 20];
+
+/// Whoever takes a sample or reads two has this. NVML calls itself thread-safe, and samples of several threads crash inside it
+/// at times, even those of several devices: seen with driver 580.159.04 and two pools side by side, and by others
+/// (<https://github.com/DataDog/datadog-agent/pull/54458>).
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    // Nothing is kept behind the lock, so whoever panicked has left nothing half done.
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// NVML counts PCIe traffic in MiB/s.
 const BYTES_PER_MIB: f64 = 1_048_576.0;
@@ -85,8 +95,10 @@ impl GpmSampler {
     pub fn read(&mut self) -> Result<GpmMetrics> {
         self.later.take(&self.device)?;
         let mut request = GpmMetricsRequest::new(self.earlier.handle, self.later.handle, METRIC_IDS);
+        let turn = turn();
         // SAFETY: both samples were taken and live; the request says its version and how many metrics it asks for.
         unsafe { self.device.api().gpm_metrics(&raw mut *request) }?;
+        drop(turn);
         mem::swap(&mut self.earlier, &mut self.later);
         Ok(GpmMetrics::new(self.device.api(), request.metrics()))
     }
@@ -228,7 +240,7 @@ struct Sample {
     device: NvmlDevice,
 }
 
-// SAFETY: NVML is thread-safe (see `NvmlDevice`), and a sample is written through `&mut` only.
+// SAFETY: a sample is written through `&mut` only, and calls that NVML does not take at once have their turns.
 unsafe impl Send for Sample {}
 // SAFETY: as above.
 unsafe impl Sync for Sample {}
@@ -244,6 +256,7 @@ impl Sample {
 
     #[doc(alias = "nvmlGpmSampleGet")]
     fn take(&mut self, device: &NvmlDevice) -> Result<()> {
+        let _turn = turn();
         // SAFETY: the device and the sample are NVML's, and nobody else uses the sample.
         unsafe { device.api().gpm_sample_take(device.handle, self.handle) }
     }

@@ -137,7 +137,8 @@ pub struct NvmlDevice {
 }
 
 // SAFETY: "NVML is thread-safe so it is safe to make simultaneous NVML calls from multiple threads",
-// <https://docs.nvidia.com/deploy/nvml-api/nvml-api-reference.html>; the handle is only passed to it.
+// <https://docs.nvidia.com/deploy/nvml-api/nvml-api-reference.html>; the handle is only passed to it. Samples of GPM are an
+// exception, which `gpm.rs` sees to.
 unsafe impl Send for NvmlDevice {}
 // SAFETY: as above.
 unsafe impl Sync for NvmlDevice {}

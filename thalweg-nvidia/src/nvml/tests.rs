@@ -127,6 +127,23 @@ fn counters_are_read_from_one_renewal_on_and_not_before_the_next() {
 }
 
 #[test]
+fn samples_of_several_threads_are_taken_in_turns() {
+    let nvml = open("nvml-gpm-threads");
+    // SAFETY: the type is that of `libnvml.rs`.
+    let overlaps: unsafe extern "C" fn() -> i32 =
+        unsafe { nvml.session.api.library().function("stand_in_gpm_overlaps") }.unwrap();
+    let device = nvml.device_by_uuid("GPU-new").unwrap();
+    let samplers = [0; 2].map(|_| GpmSampler::start(&device).unwrap());
+    thread::scope(|scope| {
+        for mut sampler in samplers {
+            scope.spawn(move || (0..50).for_each(|_| drop(sampler.read().unwrap())));
+        }
+    });
+    // SAFETY: it only counts.
+    assert_eq!(unsafe { overlaps() }, 0);
+}
+
+#[test]
 fn a_device_without_gpm_says_which_devices_have_it() {
     let device = open("nvml-no-gpm").device_by_uuid("GPU-old").unwrap();
     let error = GpmSampler::start(&device).err().unwrap().to_string();

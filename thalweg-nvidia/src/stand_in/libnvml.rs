@@ -212,6 +212,32 @@ pub extern "C" fn stand_in_set_gpm_period(samples: c_int) {
     GPM_PERIOD.store(samples, SeqCst);
 }
 
+static CALLS_UNDER_WAY: AtomicI32 = AtomicI32::new(0);
+static OVERLAPS: AtomicI32 = AtomicI32::new(0);
+
+/// A call that takes a while and notes whether another was under way when it began.
+struct Call;
+
+impl Call {
+    fn begin() -> Self {
+        OVERLAPS.fetch_add(i32::from(CALLS_UNDER_WAY.fetch_add(1, SeqCst) > 0), SeqCst);
+        std::thread::sleep(std::time::Duration::from_micros(200));
+        Self
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        CALLS_UNDER_WAY.fetch_sub(1, SeqCst);
+    }
+}
+
+/// How often a sample was taken or read while another was.
+#[no_mangle]
+pub extern "C" fn stand_in_gpm_overlaps() -> c_int {
+    OVERLAPS.load(SeqCst)
+}
+
 #[no_mangle]
 pub unsafe extern "C" fn nvmlGpmQueryDeviceSupport(device: Handle, support: *mut [c_uint; 2]) -> c_int {
     if (*support)[0] != 1 {
@@ -237,6 +263,7 @@ pub unsafe extern "C" fn nvmlGpmSampleFree(sample: Handle) -> c_int {
 
 #[no_mangle]
 pub unsafe extern "C" fn nvmlGpmSampleGet(_device: Handle, sample: Handle) -> c_int {
+    let _call = Call::begin();
     *sample.cast::<i32>() = SAMPLE_NUMBER.fetch_add(1, SeqCst) + 1;
     0
 }
@@ -262,6 +289,7 @@ pub struct Request {
 /// graphics utilisation tells how many samples lie between the two.
 #[no_mangle]
 pub unsafe extern "C" fn nvmlGpmMetricsGet(request: *mut Request) -> c_int {
+    let _call = Call::begin();
     let request = &mut *request;
     if request.version != 1 {
         return 25;
