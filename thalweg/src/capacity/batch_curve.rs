@@ -12,7 +12,7 @@ const BENDS: [f64; 6] = [1.0, 1.3, 1.7, 2.2, 3.0, 5.0];
 /// The bend where fewer were: what ResNet-50 in FP16 on an H100 shows at batches of 1, 8, 32 and 128.
 const USUAL_BEND: f64 = 1.7;
 
-/// How work grows with the batch where a single one was measured: by this power. The time that kernels hold SMs grows by 0.82,
+/// How the work of kernels grows with the batch where a single one was measured: by this power. The time that kernels hold SMs grows by 0.82,
 /// 0.87 and 0.94 between batches of 1, 8, 32 and 128 of ResNet-50 with one stream, by 0.85, 0.75 and 0.88 with eight, and
 /// by 0.67 between 1 and 16 of BERT-base (FP16 on an H200, docs/data/limit-2026-11-29-reserve.json): a larger batch uses
 /// weights again and has fewer tiles that are half empty.
@@ -37,13 +37,23 @@ pub(super) struct BatchCurve {
 }
 
 impl BatchCurve {
-    /// Through these batch sizes and seconds, by rising batch and each batch once. A single point does not tell
-    /// the two parts apart: then the time per sample is `work_share` of it. `None` without points.
-    pub fn through(points: &[(usize, f64)], work_share: f64) -> Option<Self> {
+    /// Of kernels, through these batch sizes and seconds, by rising batch and each batch once. A single point does not
+    /// tell the two parts apart: then what the samples take is `work_share` of it. `None` without points.
+    pub fn of_kernels(points: &[(usize, f64)], work_share: f64) -> Option<Self> {
+        Self::through(points, work_share, USUAL_GROWTH)
+    }
+
+    /// Of copies, in the same way. Where a single batch was measured, each byte takes as long as it did there.
+    pub fn of_copies(points: &[(usize, f64)]) -> Option<Self> {
+        Self::through(points, 1.0, 1.0)
+    }
+
+    /// A single point's work grows by this power of the batch.
+    fn through(points: &[(usize, f64)], work_share: f64, growth: f64) -> Option<Self> {
         let points: Vec<(f64, f64)> = points.iter().map(|(batch, time)| (*batch as f64, *time)).collect();
         let mut curve = match points.as_slice() {
             [] => return None,
-            [(batch, time)] => Self::of_one(*batch, *time, work_share.clamp(0.0, 1.0)),
+            [(batch, time)] => Self::of_one(*batch, *time, work_share.clamp(0.0, 1.0), growth),
             [_, _] => Self::fitted(&points, USUAL_BEND),
             _ => Self::best_bend(&points),
         };
@@ -64,10 +74,9 @@ impl BatchCurve {
         (self.work(batch_size as f64) / self.at(batch_size)).clamp(0.0, 1.0)
     }
 
-    fn of_one(batch: f64, time: f64, work_share: f64) -> Self {
+    fn of_one(batch: f64, time: f64, work_share: f64, growth: f64) -> Self {
         let bend = USUAL_BEND;
         let latency = time * (1.0 - work_share.powf(bend)).powf(bend.recip());
-        let growth = USUAL_GROWTH;
         let per_sample = work_share * time / batch.powf(growth);
         Self { latency, per_sample, bend, growth, corrections: Vec::new() }
     }
@@ -142,14 +151,14 @@ mod tests {
     #[test]
     fn it_goes_through_every_point() {
         let points = [(1, 0.526), (8, 0.622), (32, 1.2095), (128, 4.009)];
-        let curve = BatchCurve::through(&points, 0.5).unwrap();
+        let curve = BatchCurve::of_kernels(&points, 0.5).unwrap();
         points.iter().for_each(|(batch, time)| close(curve.at(*batch), *time, 1e-9));
     }
 
     #[test]
     fn a_straight_line_is_found_from_three_points_and_continued() {
         let line = |batch: usize| 1.0 + 0.25 * batch as f64;
-        let curve = BatchCurve::through(&[1, 8, 64].map(|batch| (batch, line(batch))), 0.5).unwrap();
+        let curve = BatchCurve::of_kernels(&[1, 8, 64].map(|batch| (batch, line(batch))), 0.5).unwrap();
         for batch in [2, 16, 256] {
             close(curve.at(batch), line(batch), 1e-6);
         }
@@ -158,38 +167,51 @@ mod tests {
 
     #[test]
     fn times_that_hardly_rise_are_no_work() {
-        let curve = BatchCurve::through(&[(1, 2.37), (2, 2.36), (4, 2.375)], 0.5).unwrap();
+        let curve = BatchCurve::of_kernels(&[(1, 2.37), (2, 2.36), (4, 2.375)], 0.5).unwrap();
         assert_eq!(curve.work_share(4), 0.0);
-        assert!(BatchCurve::through(&[(1, 2.3), (2, 2.36), (4, 2.5)], 0.5).unwrap().work_share(4) > 0.05);
+        assert!(BatchCurve::of_kernels(&[(1, 2.3), (2, 2.36), (4, 2.5)], 0.5).unwrap().work_share(4) > 0.05);
     }
 
     #[test]
     fn one_point_is_split_by_the_work_share() {
-        let curve = BatchCurve::through(&[(4, 2.0)], 0.5).unwrap();
+        let curve = BatchCurve::of_kernels(&[(4, 2.0)], 0.5).unwrap();
         close(curve.at(4), 2.0, 1e-12);
         close(curve.work_share(4), 0.5, 1e-12);
         // As work grows where all of it is work, constant where none is.
-        close(BatchCurve::through(&[(4, 2.0)], 1.0).unwrap().at(8), 2.0 * 2.0_f64.powf(USUAL_GROWTH), 1e-12);
-        close(BatchCurve::through(&[(4, 2.0)], 0.0).unwrap().at(8), 2.0, 1e-12);
+        close(
+            BatchCurve::of_kernels(&[(4, 2.0)], 1.0).unwrap().at(8),
+            2.0 * 2.0_f64.powf(USUAL_GROWTH),
+            1e-12,
+        );
+        close(BatchCurve::of_kernels(&[(4, 2.0)], 0.0).unwrap().at(8), 2.0, 1e-12);
+    }
+
+    #[test]
+    fn copies_take_as_long_for_each_byte_unless_several_batches_say_otherwise() {
+        let curve = BatchCurve::of_copies(&[(4, 0.5)]).unwrap();
+        close(curve.at(16), 2.0, 1e-12);
+        close(curve.at(1), 0.125, 1e-12);
+        let curve = BatchCurve::of_copies(&[(1, 0.3), (4, 0.5)]).unwrap();
+        assert!(curve.at(16) < 2.0, "each copy takes a while of its own: {}", curve.at(16));
     }
 
     /// Milliseconds of one stream with a graph of compute, and how full it makes the SMs (docs/data/limit-2026-11-29-reserve.json).
     #[test]
     fn larger_batches_follow_from_one_and_its_fill() {
-        let resnet = BatchCurve::through(&[(1, 0.567)], 0.08).unwrap();
+        let resnet = BatchCurve::of_kernels(&[(1, 0.567)], 0.08).unwrap();
         close(resnet.at(8), 0.653, 0.05);
-        let bert = BatchCurve::through(&[(1, 0.802)], 0.21).unwrap();
+        let bert = BatchCurve::of_kernels(&[(1, 0.802)], 0.21).unwrap();
         close(bert.at(16), 1.514, 0.2);
-        let resnet = BatchCurve::through(&[(8, 0.653)], 0.38).unwrap();
+        let resnet = BatchCurve::of_kernels(&[(8, 0.653)], 0.38).unwrap();
         close(resnet.at(32), 1.12, 0.15);
     }
 
     #[test]
     fn batches_of_resnet_that_were_left_out_are_met_within_six_per_cent() {
         // Milliseconds on an H100, FP16, one stream with a CUDA graph.
-        let curve = BatchCurve::through(&[(1, 0.526), (8, 0.622), (128, 4.009)], 0.5).unwrap();
+        let curve = BatchCurve::of_kernels(&[(1, 0.526), (8, 0.622), (128, 4.009)], 0.5).unwrap();
         close(curve.at(32), 1.2095, 0.06);
-        let curve = BatchCurve::through(&[(1, 0.526), (32, 1.2095), (128, 4.009)], 0.5).unwrap();
+        let curve = BatchCurve::of_kernels(&[(1, 0.526), (32, 1.2095), (128, 4.009)], 0.5).unwrap();
         close(curve.at(8), 0.622, 0.06);
     }
 }

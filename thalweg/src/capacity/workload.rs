@@ -59,9 +59,9 @@ impl WorkloadModel {
         // The largest batch is where a single point is known to be closest to pure work.
         let device = DeviceShares::of(observations, &times);
         let largest = *times.last()?;
-        let compute = BatchCurve::through(&times, device.range(largest.0, 0.0).upper)?;
-        let h2d = BatchCurve::through(&copy_times(observations, |stages| stages.h2d), 1.0)?;
-        let d2h = BatchCurve::through(&copy_times(observations, |stages| stages.d2h), 1.0)?;
+        let compute = BatchCurve::of_kernels(&times, device.range(largest.0, 0.0).upper)?;
+        let h2d = BatchCurve::of_copies(&copy_times(observations, |stages| stages.h2d))?;
+        let d2h = BatchCurve::of_copies(&copy_times(observations, |stages| stages.d2h))?;
         let host = HostCosts::of(observations);
         let clocks = Clocks::of(observations);
         let mut model = Self { compute, h2d, d2h, host, device, clocks, calibration: Calibration::to(&[]) };
