@@ -238,7 +238,7 @@ impl Exploration {
         let best = leader.map(|leader| leader.throughput);
         self.predict_all(candidates, best);
         let is_enough = best.is_some() && self.measured_count() >= self.allowed;
-        let faster = if is_enough { None } else { self.most_promising(candidates, best) };
+        let faster = if is_enough { None } else { self.most_promising(candidates, best, |_| true) };
         let other = || self.other_kind(candidates, leader?);
         let known = faster.or_else(other).or_else(|| self.calmer(candidates, leader?));
         let chosen = known.or_else(|| self.other_driving(candidates, leader?))?;
@@ -248,7 +248,7 @@ impl Exploration {
 
     /// Whether a candidate that was not measured has a chance to be noticeably faster than the best one known.
     pub fn has_more(&self, candidates: &[Configuration], leader: Leader) -> bool {
-        let faster = || self.most_promising(candidates, Some(leader.throughput));
+        let faster = || self.most_promising(candidates, Some(leader.throughput), |_| true);
         let driving = || self.other_driving(candidates, leader);
         self.other_kind(candidates, leader).or_else(faster).or_else(driving).is_some()
     }
@@ -288,10 +288,16 @@ impl Exploration {
         (0..self.is_measured.len()).find(is_wanted)
     }
 
-    /// The candidate with the most to hope for.
-    fn most_promising(&self, candidates: &[Configuration], best: Option<f64>) -> Option<usize> {
+    /// The candidate with the most to hope for of those that `fits` holds for.
+    pub fn most_promising(
+        &self,
+        candidates: &[Configuration],
+        best: Option<f64>,
+        fits: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
         let worth = |candidate: usize| self.worth(candidate, best).map(|worth| (worth, candidate));
-        let chosen = self.unmeasured(candidates).filter_map(worth).max_by(|a, b| {
+        let unmeasured = self.unmeasured(candidates).filter(|candidate| fits(*candidate));
+        let chosen = unmeasured.filter_map(worth).max_by(|a, b| {
             let ((fits_a, gain_a), (fits_b, gain_b)) = (a.0, b.0);
             fits_a.cmp(&fits_b).then(gain_a.total_cmp(&gain_b)).then(b.1.cmp(&a.1))
         });

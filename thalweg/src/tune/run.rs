@@ -1,6 +1,6 @@
 //! One session of `tune`: asks the search, measures, keeps the journal, tells the progress.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::journal::{Entry, Header, JOURNAL_FILE, JOURNAL_VERSION, Journal, Reading};
@@ -90,6 +90,9 @@ impl<'a, 'i> Run<'a, 'i> {
             let trial = self.trial(candidate, length, most);
             // The first slice is taken in any case, or there would be nothing to report.
             if left < self.time_of(&trial) && self.has_slices() {
+                if self.pass_over(&trial.configuration, left, length)? {
+                    continue;
+                }
                 return self.ended(Ending::TimeUp);
             }
             if !self.race_once(candidate, &trial)? {
@@ -97,6 +100,18 @@ impl<'a, 'i> Run<'a, 'i> {
             }
         }
         self.ended(Ending::Decided)
+    }
+
+    /// Looks for a candidate that there is time for where the next one takes too long, mostly to make its pool.
+    fn pass_over(&mut self, next: &Configuration, left: Duration, length: Duration) -> Result<bool> {
+        let fits = |candidate: &usize| self.time_of(&self.trial(*candidate, length, left)) <= left;
+        let fitting: BTreeSet<usize> = (0..self.search.candidates().len()).filter(fits).collect();
+        let found = self.search.pass_over(|candidate| fitting.contains(&candidate));
+        if found.is_some() {
+            let text = format!("{next}: passed over, there is no time left for it");
+            self.journal.add(&Entry::Note { text })?;
+        }
+        Ok(found.is_some())
     }
 
     fn slice_length(&self, left: Duration) -> Duration {
@@ -508,6 +523,11 @@ fn open_journal(job: &TuneJob) -> Result<(Journal, Vec<Entry>)> {
     }
 }
 
+/// Whether a search asks for this candidate, or did once others were passed over for which there was no time.
+fn asks_for(search: &mut Search, candidate: usize) -> bool {
+    search.next() == Some(candidate) || search.pass_over(|other| other == candidate).is_some()
+}
+
 /// Feeds a journal to a fresh search, which then decides as it would have then. Gives the number of slices
 /// and the time they took.
 fn replay(search: &mut Search, entries: Vec<Entry>, path: &std::path::Path) -> Result<(usize, Nanos)> {
@@ -523,7 +543,7 @@ fn replay(search: &mut Search, entries: Vec<Entry>, path: &std::path::Path) -> R
     }
     for entry in entries {
         match entry {
-            Entry::Slice(reading) if search.next() == Some(reading.candidate) => {
+            Entry::Slice(reading) if asks_for(search, reading.candidate) => {
                 elapsed = reading.elapsed;
                 search.record(reading.candidate, reading.slice);
             }

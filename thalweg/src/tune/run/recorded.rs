@@ -31,6 +31,8 @@ struct Recorded {
     points: BTreeMap<Configuration, SweepPoint>,
     /// What it took to make a pool, for each of its slots.
     setup_of_slot: Duration,
+    /// How many times as long it takes in the search.
+    setup_in_search: f64,
 }
 
 impl Recorded {
@@ -48,6 +50,7 @@ impl Recorded {
             device,
             batch_size: sweep.choice.batch_size,
             setup_of_slot: Duration::from_secs_f64(setups / sweep.points.iter().map(slots).sum::<f64>()),
+            setup_in_search: 1.0,
             points: sweep.points.into_iter().map(|point| (shape(&point.configuration), point)).collect(),
         }
     }
@@ -58,7 +61,7 @@ impl Recorded {
         let job = self.job(&folder, seed);
         let (clock, random) = (Cell::new(Duration::ZERO), RefCell::new(Random::new(seed)));
         let mut measure = |trial: &Trial| {
-            let setup = self.setup_of_slot * slots(&trial.configuration);
+            let setup = self.setup_of_slot.mul_f64(self.setup_in_search) * slots(&trial.configuration);
             clock.set(clock.get() + trial.duration() + setup);
             Ok(self.measure(trial, &mut random.borrow_mut()))
         };
@@ -138,26 +141,53 @@ fn shape(configuration: &Configuration) -> Configuration {
     Configuration { stage_times: TimesTaken::Each, ..*configuration }
 }
 
+/// The sweeps in a file, by the names of their cells.
+fn recorded(file: &str) -> BTreeMap<String, Recorded> {
+    let of_cell = |(cell, sweep, device): (String, Sweep, DeviceSpec)| {
+        (cell.clone(), Recorded::of(format!("{file}-{cell}"), sweep, device))
+    };
+    recorded_sweeps(file).into_iter().map(of_cell).collect()
+}
+
 /// How many searches pick what reaches 97 % of the best, of how many.
-fn hits(file: &str) -> (usize, usize) {
-    let sweeps = recorded_sweeps(file).into_iter();
-    let recorded = sweeps.map(|(cell, sweep, device)| Recorded::of(format!("{file}-{cell}"), sweep, device));
-    let picked = |recorded: Recorded| (0..SEEDS).map(move |seed| recorded.picked(seed)).collect::<Vec<_>>();
-    let parts: Vec<f64> = recorded.flat_map(picked).collect();
+fn hits(recorded: &Recorded) -> (usize, usize) {
+    let parts: Vec<f64> = (0..SEEDS).map(|seed| recorded.picked(seed)).collect();
     (parts.iter().filter(|part| **part >= 0.97).count(), parts.len())
+}
+
+fn hits_of(file: &str) -> (usize, usize) {
+    let all = recorded(file);
+    all.values().map(hits).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
 /// That two streams are among the probes was decided on these, so they hold it: 79 of 140 before, with 20 seeds, and 138
 /// then.
 #[test]
 fn an_eighth_of_the_time_is_enough_to_find_what_is_nearly_the_best_of_seven_real_sweeps() {
-    let (hits, count) = hits("limit-2026-11-29-reserve.json");
+    let (hits, count) = hits_of("limit-2026-11-29-reserve.json");
     assert!(hits >= 34 && count == 35, "{hits} of {count}");
 }
 
 /// These are of another machine. Where one point of a sweep was lucky, nothing comes within three per cent of it.
 #[test]
 fn so_it_is_mostly_on_four_sweeps_that_nothing_was_decided_on() {
-    let (hits, count) = hits("limit-2026-11-29.json");
+    let (hits, count) = hits_of("limit-2026-11-29.json");
     assert!(hits >= 16 && count == 20, "{hits} of {count}");
+}
+
+#[test]
+fn so_it_is_with_up_to_sixteen_streams() {
+    let (hits, count) = hits_of("limit-2026-11-30-sixteen.json");
+    assert!(hits >= 33 && count == 35, "{hits} of {count}");
+}
+
+/// Pools of BERT-base took half as long again in that search as in the sweep behind it. What was to be measured next had no
+/// time for its 48 slots, and the search ended with eight streams, 5 % below the sixteen that there was time for (3 of 20
+/// seeds then).
+#[test]
+fn where_there_is_no_time_for_what_promises_most_something_shorter_is_measured() {
+    let mut all = recorded("limit-2026-11-30-sixteen.json");
+    let mut recorded = all.remove("bert_base,1").unwrap();
+    recorded.setup_in_search = 1.5;
+    assert_eq!(hits(&recorded), (5, 5));
 }
