@@ -90,7 +90,9 @@ impl<'a, 'i> Run<'a, 'i> {
             let trial = self.trial(candidate, length, most);
             // The first slice is taken in any case, or there would be nothing to report.
             if left < self.time_of(&trial) && self.has_slices() {
-                if self.pass_over(&trial.configuration, left, length)? {
+                let fits = |other: &usize| self.time_of(&self.trial(*other, length, most)) <= left;
+                let fitting: BTreeSet<usize> = (0..self.search.candidates().len()).filter(fits).collect();
+                if self.pass_over(candidate, &fitting)? {
                     continue;
                 }
                 return self.ended(Ending::TimeUp);
@@ -102,13 +104,13 @@ impl<'a, 'i> Run<'a, 'i> {
         self.ended(Ending::Decided)
     }
 
-    /// Looks for a candidate that there is time for where the next one takes too long, mostly to make its pool.
-    fn pass_over(&mut self, next: &Configuration, left: Duration, length: Duration) -> Result<bool> {
-        let fits = |candidate: &usize| self.time_of(&self.trial(*candidate, length, left)) <= left;
-        let fitting: BTreeSet<usize> = (0..self.search.candidates().len()).filter(fits).collect();
+    /// Turns to one of these, for which there is time, instead of the next candidate, mostly because its pool would take too
+    /// long to make; false where none of them is worth it.
+    fn pass_over(&mut self, next: usize, fitting: &BTreeSet<usize>) -> Result<bool> {
         let found = self.search.pass_over(|candidate| fitting.contains(&candidate));
         if found.is_some() {
-            let text = format!("{next}: passed over, there is no time left for it");
+            let configuration = &self.search.candidates()[next];
+            let text = format!("{configuration}: passed over, there is no time left for it");
             self.journal.add(&Entry::Note { text })?;
         }
         Ok(found.is_some())

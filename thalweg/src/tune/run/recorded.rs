@@ -58,8 +58,14 @@ impl Recorded {
     /// What the search picks in an eighth of the time of the sweep, over the best.
     fn picked(&self, seed: u64) -> f64 {
         let folder = Folder::new(&format!("recorded-{}-{seed}", self.name));
-        let job = self.job(&folder, seed);
-        let (clock, random) = (Cell::new(Duration::ZERO), RefCell::new(Random::new(seed)));
+        let outcome = self.search(&self.job(&folder, seed));
+        let best = self.points.values().map(throughput).fold(0.0, f64::max);
+        let winner = &outcome.candidates[outcome.winner.unwrap()].configuration;
+        throughput(&self.points[&shape(winner)]) / best
+    }
+
+    fn search(&self, job: &TuneJob) -> TuneOutcome {
+        let (clock, random) = (Cell::new(Duration::ZERO), RefCell::new(Random::new(job.policy.seed)));
         let mut measure = |trial: &Trial| {
             let setup = self.setup_of_slot.mul_f64(self.setup_in_search) * slots(&trial.configuration);
             clock.set(clock.get() + trial.duration() + setup);
@@ -71,11 +77,9 @@ impl Recorded {
             elapsed: &|| clock.get(),
             is_stopped: &|| false,
         };
-        let outcome = tune_with(&job, instruments, &mut |_| {}).unwrap();
+        let outcome = tune_with(job, instruments, &mut |_| {}).unwrap();
         assert!(clock.get() < job.budget.mul_f64(1.25), "{}: {:?}", self.name, clock.get());
-        let best = self.points.values().map(throughput).fold(0.0, f64::max);
-        let winner = &outcome.candidates[outcome.winner.unwrap()].configuration;
-        throughput(&self.points[&shape(winner)]) / best
+        outcome
     }
 
     fn job(&self, folder: &Folder, seed: u64) -> TuneJob {
@@ -190,4 +194,19 @@ fn where_there_is_no_time_for_what_promises_most_something_shorter_is_measured()
     let mut recorded = all.remove("bert_base,1").unwrap();
     recorded.setup_in_search = 1.5;
     assert_eq!(hits(&recorded), (5, 5));
+}
+
+#[test]
+fn a_search_that_has_passed_something_over_is_continued() {
+    let mut all = recorded("limit-2026-11-30-sixteen.json");
+    let mut recorded = all.remove("bert_base,1").unwrap();
+    recorded.setup_in_search = 1.5;
+    let folder = Folder::new("recorded-passed-over");
+    recorded.search(&recorded.job(&folder, 0));
+    let journal = std::fs::read_to_string(folder.path().join(JOURNAL_FILE)).unwrap();
+    assert_eq!(journal.matches("3: passed over, there is no time left for it").count(), 1, "{journal}");
+    let job = recorded.job(&folder, 0);
+    let outcome = recorded.search(&TuneJob { earlier: Earlier::Resume, budget: 2 * job.budget, ..job });
+    let winner = outcome.candidates[outcome.winner.unwrap()].configuration;
+    assert_eq!(winner.streams, 16, "{winner}");
 }
