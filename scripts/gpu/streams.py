@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures ResNet-50 FP16 on a GPU over batch sizes, streams and CUDA graphs, Thalweg and trtexec in turn on one plan.
+"""Measures an engine on a GPU over batch sizes, streams and CUDA graphs, Thalweg and trtexec in turn on one plan.
 
 Usage: streams.py [--thalweg PATH] [--trtexec PATH] [--engine FILE] [--rounds N] [--seconds S] [--warm-up S]
                   [--cell BATCH,STREAMS,GRAPH...] [--variant NAME=OPTIONS...] [--json FILE]
@@ -8,10 +8,11 @@ Thalweg copies each request's samples into its slot and compares outputs; trtexe
 again. A variant is Thalweg with options of `bench`, such as `--variant 'spin=--depth=3 --wait=spin'` or
 `--variant resident=--feed=resident`, and each is measured in every cell. A cell's ratio is paired by round: geometric
 mean and the lower end of its 95 % interval (Student's t). trtexec knows one kind of graph, which both of Thalweg's
-stand beside. `--json` adds this run's rounds to the file's, so that several calls of a few minutes make one table. SM
+stand beside; without `--trtexec` variants stand beside the first of them. `--json` adds this run's rounds to the file's, so that several calls of a few minutes make one table. SM
 clock and what held it back are NVML's at the end of each run, the lowest and all of them.
 
-Needs: TensorRT on the loader's path. Builds the engine (batch 1 to 128) where the file is not there yet.
+Needs: TensorRT on the loader's path. Builds ResNet-50 in FP16 (batch 1 to 128) where the file is not there yet; trtexec is
+asked for its inputs.
 """
 
 import argparse
@@ -117,15 +118,19 @@ def device():
 
 
 def print_table(cells):
+    """What is compared with: trtexec, or where that was not run the first variant."""
+    names = [key.split(",")[0] for key in cells]
+    other = "trtexec" if "trtexec" in names else names[0]
     median = lambda runs: statistics.median([one["value"] for one in runs if one] or [math.nan])  # noqa: E731
-    heads = f"{'thalweg':>9} {'trtexec':>9} {'ratio':>6} {'lower':>6} {'feed':>5}   MHz"
+    heads = f"{'thalweg':>9} {other:>9} {'ratio':>6} {'lower':>6} {'feed':>5}   MHz"
     print(f"{'variant':10} {'batch':>5} {'streams':>7} {'graph':>8} {heads}")
     best = {}
     for key, ours in cells.items():
         name, batch, streams, graph = key.split(",")
-        if name == "trtexec" or not any(ours):
+        if name == other or not any(ours):
             continue
-        theirs = cells.get(f"trtexec,{batch},{streams},{'off' if graph == 'off' else 'graph'}", [])
+        kind = graph if graph == "off" or other != "trtexec" else "graph"
+        theirs = cells.get(f"{other},{batch},{streams},{kind}", [])
         middle, lower = ratio(ours, theirs) if theirs else (math.nan, math.nan)
         best.setdefault((name, batch), []).append((ours, theirs))
         feed = statistics.median(one["feed"]["busy_share"] for one in ours if one)
