@@ -154,8 +154,8 @@ def print_matrix(matrix):
 
 def interval(logs):
     """Ratio with a 95 % interval by ranks, as `paired_ratio_by_ranks` of thalweg/src/measure/stats.rs, with the normal
-    distribution for the ranks (there are dozens). A mean would count a case that is known to a half as one that is known
-    to a thousandth: without a graph a pool has one of two speeds by chance."""
+    distribution for the ranks (there are dozens). Without a graph a pool has one of two speeds by chance: one such case
+    moves a mean by as much as it is off, and ranks by no more than any other."""
     if len(logs) < 6:
         return None
     means = sorted((one + other) / 2 for index, one in enumerate(logs) for other in logs[index:])

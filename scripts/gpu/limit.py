@@ -184,11 +184,11 @@ class Limit:
             return
         streams = [within_two(it["predicted"]["streams"], it["measured"]["streams"]) for it in forecasts]
         self.table.add("one stream and a probe: how many to take", *part(streams), "all", all(streams))
-        gains = [(it["predicted"]["gain"], it["measured"]["gain"]) for it in forecasts]
+        gains = [(it["predicted"]["gain"], it["measured"]["gain"], it["shown"]) for it in forecasts]
         for name, chosen in (("gains", gains), ("gains of 1.2 or more", [it for it in gains if it[1] >= 1.2])):
-            hits = [is_hit(*gain) for gain in chosen]
-            ones = sum(is_hit(1.0, measured) for _, measured in chosen)
-            remark = f"always 1.0: {ones}"
+            hits = [is_hit(predicted, measured) for predicted, measured, _ in chosen]
+            ones = sum(is_hit(1.0, measured) for _, measured, _ in chosen)
+            remark = f"always 1.0: {ones}; no more than the probe shows: {sum(is_hit(shown, it) for _, it, shown in chosen)}"
             # A cell where more streams gain nothing is no test of a prediction: those that gain are told apart.
             self.table.add(f"one stream and a probe: {name}", *part(hits), "all", all(hits), remark)
 

@@ -2,8 +2,8 @@
 //!
 //! A stage takes a least time, however small the batch, and a time per sample once the device is full; between
 //! the two the larger one rules. The curve is `(latency^q + work(batch)^q)^(1/q)`: `q = 1` adds both up, a larger `q` has
-//! a sharper bend. Where a single batch was measured, that part of the work grows as the batch does in which a unit of
-//! the device is at work, and the rest by less; several batches tell that themselves. What the curve misses at the measured
+//! a sharper bend. Where a single batch was measured, the useful part of the work grows as the batch does, which is that in
+//! which tensor pipes or DRAM are busy, and the rest by less; several batches tell that themselves. What the curve misses at the measured
 //! points is interpolated between them, so it goes through every one.
 
 /// Bends that are tried where three or more batches were measured; 1 is a straight line.
@@ -12,7 +12,7 @@ const BENDS: [f64; 6] = [1.0, 1.3, 1.7, 2.2, 3.0, 5.0];
 /// The bend where fewer were: what ResNet-50 in FP16 on an H100 shows at batches of 1, 8, 32 and 128.
 const USUAL_BEND: f64 = 1.7;
 
-/// How the time that kernels hold SMs without a unit at work grows with the batch where a single one was measured: by this
+/// How the time that kernels hold SMs to no use grows with the batch where a single one was measured: by this
 /// power. A larger batch reads weights once all the same and has fewer tiles that are half empty. Of steps from one batch
 /// of ResNet-50 and BERT-base (FP16, one to sixteen streams, H200s) to one that is 4 to 16 times as large, 140 of 162 are
 /// met within 15 % with it, without a tendency (docs/benchmarks.md, "Prediction from one batch").
@@ -38,7 +38,7 @@ pub(super) struct BatchCurve {
 struct Work {
     seconds: f64,
     batch: f64,
-    /// The part of it in which a unit is at work.
+    /// The part of it that grows as the batch does.
     useful: f64,
 }
 

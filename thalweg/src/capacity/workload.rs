@@ -37,9 +37,12 @@ const LOCK_SHARE: f64 = 1.0;
 /// Concurrency from which on executions can have slowed each other down enough to tell.
 const LEAST_CONCURRENCY: f64 = 1.1;
 
-/// Kernels of inference hold SMs for this part of the time with tensor pipes active at most: the `compute` network reads 0.57
+/// Kernels of inference keep tensor pipes active for this part of their time on SMs at most: the `compute` network reads 0.57
 /// where four times the batch gains no more than 1.07 (H200, TensorRT 8.6). Matrices of thousands reach 0.9.
 const TENSOR_CEILING: f64 = 0.6;
+
+/// Below this part kernels use other pipes, which are not read: FP32 ones, and many depthwise convolutions.
+const LEAST_TENSOR_PART: f64 = 0.02;
 
 /// The useful part of the time of SMs where no counter tells it: between a third (ResNet-50 and BERT-base at batch 8) and nearly
 /// all of it.
@@ -315,10 +318,11 @@ impl DeviceShares {
     /// The part of the time of SMs in which tensor pipes or DRAM are as busy as they come to be.
     fn useful(&self, batch_size: usize) -> f64 {
         let at = |points: &[(f64, f64)]| interpolate(points, (batch_size as f64).ln());
-        let tensor_pipes = at(&self.tensor_pipes).map(|busy| busy / TENSOR_CEILING);
-        let busy = tensor_pipes.into_iter().chain(at(&self.dram)).reduce(f64::max);
-        let resident = at(&self.resident).unwrap_or(1.0);
-        busy.filter(|_| resident > 0.0).map_or(USUALLY_USEFUL, |busy| busy / resident)
+        let resident = at(&self.resident).filter(|resident| *resident > 0.0).unwrap_or(1.0);
+        let part = |points| at(points).map(|busy| busy / resident);
+        let tensor_pipes = part(&self.tensor_pipes).filter(|part| *part >= LEAST_TENSOR_PART);
+        let tensor_pipes = tensor_pipes.map_or(USUALLY_USEFUL, |part| part / TENSOR_CEILING);
+        tensor_pipes.max(part(&self.dram).unwrap_or(0.0))
     }
 
     /// Where the fill lies, if large batches prove that at least `work_share` of the time is work.

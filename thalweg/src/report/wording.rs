@@ -499,14 +499,13 @@ pub(super) fn opset(before: i64, after: i64) -> String {
 /// How often one stream and a probe would have told what more streams bring; `None` where there was nothing to tell.
 pub(super) fn forecasts(forecasts: &[Forecast]) -> Option<String> {
     let hits = |is_hit: fn(&Forecast) -> bool| forecasts.iter().filter(|forecast| is_hit(forecast)).count();
+    let (streams, gain) = (hits(Forecast::has_the_streams), hits(Forecast::has_the_gain));
+    let (nothing, shown) = (hits(Forecast::is_no_gain), hits(Forecast::is_shown));
     (!forecasts.is_empty()).then(|| {
         format!(
-            "from one stream and a probe the number of streams is right within a factor of two for {} of {} shapes, \
-             what they gain within 15 % for {} (without a gain it would be for {})",
-            hits(Forecast::has_the_streams),
-            forecasts.len(),
-            hits(Forecast::has_the_gain),
-            hits(Forecast::is_no_gain)
+            "from one stream and a probe the number of streams is right within a factor of two for {streams} of {} shapes, \
+             what they gain within 15 % for {gain} (with no gain it would be for {nothing}, with what the probe shows for {shown})",
+            forecasts.len()
         )
     })
 }

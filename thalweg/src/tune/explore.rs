@@ -246,6 +246,24 @@ impl Exploration {
         Some(chosen)
     }
 
+    /// The candidate to measure next of those that are wanted: a probe, or the most promising.
+    pub fn choose_instead(
+        &mut self,
+        candidates: &[Configuration],
+        best: Option<f64>,
+        is_wanted: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let is_left = |probe: &usize| !self.is_measured[*probe] && is_wanted(*probe);
+        if let Some(place) = self.probes.iter().rposition(is_left) {
+            let probe = self.probes.remove(place);
+            self.predict(probe, candidates);
+            self.chosen_probe = Some(probe);
+            return Some(probe);
+        }
+        self.predict_all(candidates, best);
+        self.most_promising(candidates, best, is_wanted)
+    }
+
     /// Whether a candidate that was not measured has a chance to be noticeably faster than the best one known.
     pub fn has_more(&self, candidates: &[Configuration], leader: Leader) -> bool {
         let faster = || self.most_promising(candidates, Some(leader.throughput), |_| true);
@@ -288,15 +306,15 @@ impl Exploration {
         (0..self.is_measured.len()).find(is_wanted)
     }
 
-    /// The candidate with the most to hope for of those that `fits` holds for.
-    pub fn most_promising(
+    /// The candidate with the most to hope for of those that are wanted.
+    fn most_promising(
         &self,
         candidates: &[Configuration],
         best: Option<f64>,
-        fits: impl Fn(usize) -> bool,
+        is_wanted: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         let worth = |candidate: usize| self.worth(candidate, best).map(|worth| (worth, candidate));
-        let unmeasured = self.unmeasured(candidates).filter(|candidate| fits(*candidate));
+        let unmeasured = self.unmeasured(candidates).filter(|candidate| is_wanted(*candidate));
         let chosen = unmeasured.filter_map(worth).max_by(|a, b| {
             let ((fits_a, gain_a), (fits_b, gain_b)) = (a.0, b.0);
             fits_a.cmp(&fits_b).then(gain_a.total_cmp(&gain_b)).then(b.1.cmp(&a.1))

@@ -21,7 +21,7 @@ use crate::model::ModelIdentity;
 use crate::units::Nanos;
 
 /// Version of the journal's format.
-pub const JOURNAL_VERSION: u32 = 1;
+pub const JOURNAL_VERSION: u32 = 2;
 
 /// Name of the journal in its folder.
 pub const JOURNAL_FILE: &str = "journal.jsonl";
@@ -61,6 +61,15 @@ pub enum Entry {
         /// What it needs and what there is.
         reason: String,
     },
+    /// The next slice is of this candidate, since there was no time for the one that was to be measured.
+    Instead {
+        /// The candidate.
+        candidate: usize,
+        /// Its configuration, for a reader of the journal.
+        configuration: String,
+        /// What was passed over, for a reader of the journal.
+        of: String,
+    },
     /// A slice of the race.
     Slice(Reading),
     /// A slice that was measured to compare finalists.
@@ -92,6 +101,18 @@ pub struct Reading {
     /// Time that the search had taken when this slice ended, earlier sessions included.
     #[serde(rename = "elapsed_ns")]
     pub elapsed: Nanos,
+    /// The part of that which no measurement took.
+    pub setup: SetupTime,
+}
+
+/// What measurements took beyond their own length, to make pools and to compare their outputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SetupTime {
+    /// All of it.
+    #[serde(rename = "time_ns")]
+    pub time: Nanos,
+    /// How many slots these pools had together.
+    pub slots: u32,
 }
 
 /// An open journal.
@@ -235,7 +256,7 @@ impl Stored {
     fn readings(&self) -> impl Iterator<Item = &Reading> {
         self.entries.iter().filter_map(|entry| match entry {
             Entry::Slice(reading) | Entry::Final(reading) => Some(reading),
-            Entry::LeftOut { .. } | Entry::Note { .. } | Entry::Ended { .. } => None,
+            Entry::LeftOut { .. } | Entry::Instead { .. } | Entry::Note { .. } | Entry::Ended { .. } => None,
         })
     }
 

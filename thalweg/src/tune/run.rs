@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::journal::{Entry, Header, JOURNAL_FILE, JOURNAL_VERSION, Journal, Reading};
+use super::journal::{Entry, Header, JOURNAL_FILE, JOURNAL_VERSION, Journal, Reading, SetupTime};
 use super::room::lack_of_room;
 use super::settle::{is_out, settle};
 use super::summary::{Roles, pareto, rank};
@@ -33,8 +33,8 @@ pub(super) struct Run<'a, 'i> {
     journal: Journal,
     /// Time of earlier sessions.
     earlier: Duration,
-    /// What measurements took beyond their own length, to make pools and compare their outputs, and how many slots those had.
-    setup: (Duration, u32),
+    /// In earlier sessions too.
+    setup: SetupTime,
     first_failure: Option<Error>,
 }
 
@@ -52,9 +52,8 @@ impl<'a, 'i> Run<'a, 'i> {
         if entries.is_empty() {
             leave_out_the_large((&mut search, baseline), job, instruments, &mut journal)?;
         }
-        let (resumed_slices, elapsed) = replay(&mut search, entries, &job.folder.path().join(JOURNAL_FILE))?;
-        progress(Progress::Started { candidate_count, resumed_slices });
-        let earlier = elapsed.to_duration();
+        let replayed = replay(&mut search, entries, &job.folder.path().join(JOURNAL_FILE))?;
+        progress(Progress::Started { candidate_count, resumed_slices: replayed.slice_count });
         Ok(Self {
             job,
             instruments,
@@ -62,8 +61,8 @@ impl<'a, 'i> Run<'a, 'i> {
             search,
             baseline,
             journal,
-            earlier,
-            setup: (Duration::ZERO, 0),
+            earlier: replayed.elapsed.to_duration(),
+            setup: replayed.setup,
             first_failure: None,
         })
     }
@@ -82,17 +81,10 @@ impl<'a, 'i> Run<'a, 'i> {
                 _ => self.slice_length(left),
             };
             paced = Some((self.search.round(), length));
-            // In virtual time counters tell at any moment.
-            let rests_on_counters = self.search.is_probe(candidate) && !self.job.device.is_simulated();
-            let length = if rests_on_counters { pace::long_enough_for_counters(length) } else { length };
-            // Predictions are learnt from every slice, so none may be too short to be true.
-            let most = pace::longest_slice(if self.search.is_guided() { end } else { left });
-            let trial = self.trial(candidate, length, most);
+            let trial = self.race_trial(candidate, length, left);
             // The first slice is taken in any case, or there would be nothing to report.
             if left < self.time_of(&trial) && self.has_slices() {
-                let fits = |other: &usize| self.time_of(&self.trial(*other, length, most)) <= left;
-                let fitting: BTreeSet<usize> = (0..self.search.candidates().len()).filter(fits).collect();
-                if self.pass_over(candidate, &fitting)? {
+                if self.pass_over(candidate, length, left)? {
                     continue;
                 }
                 return self.ended(Ending::TimeUp);
@@ -104,14 +96,26 @@ impl<'a, 'i> Run<'a, 'i> {
         self.ended(Ending::Decided)
     }
 
-    /// Turns to one of these, for which there is time, instead of the next candidate, mostly because its pool would take too
-    /// long to make; false where none of them is worth it.
-    fn pass_over(&mut self, next: usize, fitting: &BTreeSet<usize>) -> Result<bool> {
+    /// What a slice of the race would be, of this length if all is well.
+    fn race_trial(&self, candidate: usize, length: Duration, left: Duration) -> Trial {
+        // In virtual time counters tell at any moment.
+        let rests_on_counters = self.search.is_probe(candidate) && !self.job.device.is_simulated();
+        let length = if rests_on_counters { pace::long_enough_for_counters(length) } else { length };
+        // Predictions are learnt from every slice, so none may be too short to be true.
+        let time = if self.search.is_guided() { self.race_end() } else { left };
+        self.trial(candidate, length, pace::longest_slice(time))
+    }
+
+    /// Turns to a candidate for which there is time instead of the next one, mostly because its pool would take too long to
+    /// make; false where there is none that is worth it.
+    fn pass_over(&mut self, next: usize, length: Duration, left: Duration) -> Result<bool> {
+        let fits = |candidate: &usize| self.time_of(&self.race_trial(*candidate, length, left)) <= left;
+        let fitting: BTreeSet<usize> = (0..self.search.candidates().len()).filter(fits).collect();
         let found = self.search.pass_over(|candidate| fitting.contains(&candidate));
-        if found.is_some() {
-            let configuration = &self.search.candidates()[next];
-            let text = format!("{configuration}: passed over, there is no time left for it");
-            self.journal.add(&Entry::Note { text })?;
+        if let Some(candidate) = found {
+            let text = |candidate: usize| self.search.candidates()[candidate].to_string();
+            let (configuration, of) = (text(candidate), text(next));
+            self.journal.add(&Entry::Instead { candidate, configuration, of })?;
         }
         Ok(found.is_some())
     }
@@ -327,8 +331,8 @@ impl<'a, 'i> Run<'a, 'i> {
         let overhead = self.elapsed().saturating_sub(start + trial.duration());
         match measured {
             Ok(measurement) => {
-                let (time, count) = self.setup;
-                self.setup = (time + overhead, count + slots(&trial.configuration));
+                self.setup.time += Nanos::from_duration(overhead);
+                self.setup.slots += slots(&trial.configuration);
                 Ok(Some((Slice::of(&measurement, &self.job.limits), Some(measurement))))
             }
             Err(Error::Interrupted) => Ok(None),
@@ -350,8 +354,7 @@ impl<'a, 'i> Run<'a, 'i> {
     }
 
     fn setup_of(&self, configuration: &Configuration) -> Duration {
-        let (time, count) = self.setup;
-        time / count.max(1) * slots(configuration)
+        self.setup.time.to_duration() / self.setup.slots.max(1) * slots(configuration)
     }
 
     /// As long as it takes: a slice that is too short would flatter whoever has many streams.
@@ -396,7 +399,7 @@ impl<'a, 'i> Run<'a, 'i> {
         let configuration = self.search.candidates()[candidate].to_string();
         let elapsed = Nanos::from_duration(self.elapsed());
         let predicted = self.search.prediction(candidate).copied();
-        Reading { candidate, configuration, predicted, slice: slice.clone(), elapsed }
+        Reading { candidate, configuration, predicted, slice: slice.clone(), elapsed, setup: self.setup }
     }
 
     fn standings(&self) -> Vec<Standing> {
@@ -525,15 +528,24 @@ fn open_journal(job: &TuneJob) -> Result<(Journal, Vec<Entry>)> {
     }
 }
 
-/// Whether a search asks for this candidate, or did once others were passed over for which there was no time.
-fn asks_for(search: &mut Search, candidate: usize) -> bool {
-    search.next() == Some(candidate) || search.pass_over(|other| other == candidate).is_some()
+/// What earlier sessions left behind, but for what the search learnt.
+#[derive(Default)]
+struct Replayed {
+    slice_count: usize,
+    elapsed: Nanos,
+    setup: SetupTime,
 }
 
-/// Feeds a journal to a fresh search, which then decides as it would have then. Gives the number of slices
-/// and the time they took.
-fn replay(search: &mut Search, entries: Vec<Entry>, path: &std::path::Path) -> Result<(usize, Nanos)> {
-    let (mut slice_count, mut elapsed) = (0, Nanos::ZERO);
+impl Replayed {
+    fn note(&mut self, reading: &Reading) {
+        self.slice_count += 1;
+        (self.elapsed, self.setup) = (reading.elapsed, reading.setup);
+    }
+}
+
+/// Feeds a journal to a fresh search, which then decides as it would have then.
+fn replay(search: &mut Search, entries: Vec<Entry>, path: &std::path::Path) -> Result<Replayed> {
+    let mut replayed = Replayed::default();
     let left_out = entries.iter().filter_map(|entry| match entry {
         Entry::LeftOut { candidate, reason, .. } => Some((*candidate, reason.clone())),
         _ => None,
@@ -545,27 +557,28 @@ fn replay(search: &mut Search, entries: Vec<Entry>, path: &std::path::Path) -> R
     }
     for entry in entries {
         match entry {
-            Entry::Slice(reading) if asks_for(search, reading.candidate) => {
-                elapsed = reading.elapsed;
+            // Where it is not found worth it any more, the slice that follows is refused.
+            Entry::Instead { candidate, .. } => _ = search.pass_over(|other| other == candidate),
+            Entry::Slice(reading) if search.next() == Some(reading.candidate) => {
+                replayed.note(&reading);
                 search.record(reading.candidate, reading.slice);
             }
             Entry::Final(reading) if reading.candidate < search.candidates().len() => {
-                elapsed = reading.elapsed;
+                replayed.note(&reading);
                 search.record_aside(reading.candidate, reading.slice);
             }
             Entry::Slice(reading) | Entry::Final(reading) => {
                 let reason = format!(
-                    "measurement {slice_count} is of candidate {}, where the search asks for another: \
+                    "measurement {} is of candidate {}, where the search asks for another: \
                      it was written by another version, choose another --out",
-                    reading.candidate
+                    replayed.slice_count, reading.candidate
                 );
                 return Err(Error::Mismatch { path: path.to_owned(), reason });
             }
-            Entry::LeftOut { .. } | Entry::Note { .. } | Entry::Ended { .. } => continue,
+            Entry::LeftOut { .. } | Entry::Note { .. } | Entry::Ended { .. } => {}
         }
-        slice_count += 1;
     }
-    Ok((slice_count, elapsed))
+    Ok(replayed)
 }
 
 #[cfg(test)]

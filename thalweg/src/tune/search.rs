@@ -172,13 +172,13 @@ impl Search {
         self.queue.last().copied()
     }
 
-    /// Asks for another candidate instead of the next one, which there is no time for: the most promising of those that
-    /// `fits` holds for. `None` where there is none, or where the next one is not there because predictions say so.
+    /// Asks for another candidate instead of the next one, which there is no time for: one that `fits` holds for, and that
+    /// predictions wait for or think worth a slice. `None` where there is none, and where the next one was measured before.
     pub fn pass_over(&mut self, fits: impl Fn(usize) -> bool) -> Option<usize> {
         let next = self.next().filter(|next| self.slices[*next].is_empty())?;
         let best = self.leader().map(|leader| leader.throughput);
         let is_other = |candidate| candidate != next && fits(candidate);
-        let other = self.exploration.as_ref()?.most_promising(&self.candidates, best, is_other)?;
+        let other = self.exploration.as_mut()?.choose_instead(&self.candidates, best, is_other)?;
         self.queue.pop();
         self.queue.push(other);
         Some(other)

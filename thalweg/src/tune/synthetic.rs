@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::journal::{Header, JOURNAL_VERSION, Reading};
+use super::journal::{Header, JOURNAL_VERSION, Reading, SetupTime};
 use super::{
     BuildCandidate, Candidate, Compliance, Limits, Slice, Space, Standing, Sweep, TUNED_VERSION, Trial,
     TunedConfig,
@@ -142,6 +142,7 @@ pub fn reading(candidate: usize, throughput: f64) -> Reading {
         slice: slice(throughput),
         elapsed: Nanos(5),
         predicted: None,
+        setup: SetupTime::default(),
     }
 }
 

@@ -465,7 +465,7 @@ fn a_guided_search_decides_the_same_from_its_journal_line_by_line() {
                 slice_count += 1;
             }
             Entry::Final(reading) => search.record_aside(reading.candidate, reading.slice),
-            Entry::LeftOut { .. } | Entry::Note { .. } | Entry::Ended { .. } => {}
+            Entry::LeftOut { .. } | Entry::Instead { .. } | Entry::Note { .. } | Entry::Ended { .. } => {}
         }
     }
     assert!(search.is_decided() && slice_count >= 10, "{slice_count}");
