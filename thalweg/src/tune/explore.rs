@@ -246,7 +246,8 @@ impl Exploration {
         Some(chosen)
     }
 
-    /// The candidate to measure next of those that are wanted: a probe, or the most promising.
+    /// The candidate to measure next of those that are wanted: a probe, or the most promising of those that are more likely
+    /// than not to be noticeably faster than the best one known. Less is not worth the time of the finals.
     pub fn choose_instead(
         &mut self,
         candidates: &[Configuration],
@@ -261,7 +262,11 @@ impl Exploration {
             return Some(probe);
         }
         self.predict_all(candidates, best);
-        self.most_promising(candidates, best, is_wanted)
+        let enough = best.map_or(0.0, |best| (1.0 + NOTICEABLE) * best);
+        let is_likely = |candidate: usize| {
+            self.predictions[candidate].is_some_and(|prediction| prediction.throughput.value >= enough)
+        };
+        self.most_promising(candidates, best, |candidate| is_wanted(candidate) && is_likely(candidate))
     }
 
     /// Whether a candidate that was not measured has a chance to be noticeably faster than the best one known.
