@@ -2,9 +2,9 @@
 //!
 //! A stage takes a least time, however small the batch, and a time per sample once the device is full; between
 //! the two the larger one rules. The curve is `(latency^q + work(batch)^q)^(1/q)`: `q = 1` adds both up, a larger `q` has
-//! a sharper bend. Where a single batch was measured, the useful part of the work grows as the batch does, which is that in
-//! which tensor pipes or DRAM are busy, and the rest by less; several batches tell that themselves. What the curve misses at the measured
-//! points is interpolated between them, so it goes through every one.
+//! a sharper bend. Where a single batch was measured, the useful part of the work grows as the batch does, which is that
+//! in which tensor pipes or DRAM are busy, and the rest by less; several batches tell that themselves. What the curve
+//! misses at the measured points is interpolated between them, so it goes through every one.
 
 /// Bends that are tried where three or more batches were measured; 1 is a straight line.
 const BENDS: [f64; 6] = [1.0, 1.3, 1.7, 2.2, 3.0, 5.0];
