@@ -8,8 +8,9 @@ Thalweg copies each request's samples into its slot and compares outputs; trtexe
 again. A variant is Thalweg with options of `bench`, such as `--variant 'spin=--depth=3 --wait=spin'` or
 `--variant resident=--feed=resident`, and each is measured in every cell. A cell's ratio is paired by round: geometric
 mean and the lower end of its 95 % interval (Student's t). trtexec knows one kind of graph, which both of Thalweg's
-stand beside; without `--trtexec` variants stand beside the first of them. `--json` adds this run's rounds to the file's, so that several calls of a few minutes make one table. SM
-clock and what held it back are NVML's at the end of each run, the lowest and all of them.
+stand beside; without `--trtexec` variants stand beside the first of them. `--json` adds this run's rounds to the file's,
+so that several calls of a few minutes make one table. SM clock and what held it back are NVML's at the end of each run,
+the lowest and all of them.
 
 Needs: TensorRT on the loader's path. Builds ResNet-50 in FP16 (batch 1 to 128) where the file is not there yet; trtexec is
 asked for its inputs.
@@ -118,7 +119,7 @@ def device():
 
 
 def print_table(cells):
-    """What is compared with: trtexec, or where that was not run the first variant."""
+    # What is compared with: trtexec, or where that was not run the first variant.
     names = [key.split(",")[0] for key in cells]
     other = "trtexec" if "trtexec" in names else names[0]
     median = lambda runs: statistics.median([one["value"] for one in runs if one] or [math.nan])  # noqa: E731

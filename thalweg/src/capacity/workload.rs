@@ -123,9 +123,8 @@ impl WorkloadModel {
         let times = self.times(configuration);
         let per_inference = |seconds: f64| seconds / batch_size as f64;
         let known = |seconds: f64| Some(measured(per_inference(seconds), CURVE_UNCERTAINTY));
-        let counted = |points: &[(f64, f64)]| -> Option<Demand> {
-            known(interpolate(points, (batch_size as f64).ln())? * times.compute)
-        };
+        let counted =
+            |points: &[(f64, f64)]| -> Option<Demand> { known(at(points, batch_size)? * times.compute) };
         let compute = self.times_at(configuration, clock).compute;
         ServiceDemands {
             submitting_thread: known(times.enqueue / configuration.submitters as f64),
@@ -275,6 +274,11 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
+/// What lies at a batch size between points over its logarithm.
+fn at(points: &[(f64, f64)], batch_size: usize) -> Option<f64> {
+    interpolate(points, (batch_size as f64).ln())
+}
+
 /// Which part of each resource one execution uses while it computes, over the logarithm of the batch size.
 #[derive(Clone, Debug, Default)]
 struct DeviceShares {
@@ -313,12 +317,12 @@ impl DeviceShares {
 
     /// The part of the kernels' time in which DRAM is full, at their highest clock.
     fn dram_at(&self, batch_size: usize) -> f64 {
-        interpolate(&self.dram, (batch_size as f64).ln()).unwrap_or(0.0)
+        at(&self.dram, batch_size).unwrap_or(0.0)
     }
 
     /// The part of the time of SMs in which tensor pipes or DRAM are as busy as they come to be.
     fn useful(&self, batch_size: usize) -> f64 {
-        let at = |points: &[(f64, f64)]| interpolate(points, (batch_size as f64).ln());
+        let at = |points: &[(f64, f64)]| at(points, batch_size);
         let resident = at(&self.resident).filter(|resident| *resident > 0.0).unwrap_or(1.0);
         let part = |points| at(points).map(|busy| busy / resident);
         let tensor_pipes = part(&self.tensor_pipes).filter(|part| *part >= LEAST_TENSOR_PART);
@@ -328,7 +332,7 @@ impl DeviceShares {
 
     /// Where the fill lies, if large batches prove that at least `work_share` of the time is work.
     fn range(&self, batch_size: usize, work_share: f64) -> FillRange {
-        let at = |points: &[(f64, f64)]| interpolate(points, (batch_size as f64).ln());
+        let at = |points: &[(f64, f64)]| at(points, batch_size);
         let used = at(&self.tensor_pipes).unwrap_or(0.0).max(at(&self.dram).unwrap_or(0.0));
         let lower = used.max(work_share);
         FillRange { lower, upper: at(&self.resident).unwrap_or(1.0).max(lower) }

@@ -225,12 +225,8 @@ impl Exploration {
     /// The candidate to measure next, with this as the best one known; `None` where none is worth it, or enough were
     /// measured in this round. Without anything to predict from, each is worth it.
     pub fn choose(&mut self, candidates: &[Configuration], leader: Option<Leader>) -> Option<usize> {
-        while let Some(probe) = self.probes.pop() {
-            if !self.is_measured[probe] {
-                self.predict(probe, candidates);
-                self.chosen_probe = Some(probe);
-                return Some(probe);
-            }
+        if let Some(probe) = self.choose_probe(candidates, |_| true) {
+            return Some(probe);
         }
         if self.predictor.configuration_count() == 0 {
             return self.unmeasured(candidates).next();
@@ -254,11 +250,7 @@ impl Exploration {
         best: Option<f64>,
         is_wanted: impl Fn(usize) -> bool,
     ) -> Option<usize> {
-        let is_left = |probe: &usize| !self.is_measured[*probe] && is_wanted(*probe);
-        if let Some(place) = self.probes.iter().rposition(is_left) {
-            let probe = self.probes.remove(place);
-            self.predict(probe, candidates);
-            self.chosen_probe = Some(probe);
+        if let Some(probe) = self.choose_probe(candidates, &is_wanted) {
             return Some(probe);
         }
         self.predict_all(candidates, best);
@@ -267,6 +259,19 @@ impl Exploration {
             self.predictions[candidate].is_some_and(|prediction| prediction.throughput.value >= enough)
         };
         self.most_promising(candidates, best, |candidate| is_wanted(candidate) && is_likely(candidate))
+    }
+
+    /// The next probe of those that are wanted.
+    fn choose_probe(
+        &mut self,
+        candidates: &[Configuration],
+        is_wanted: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let is_left = |probe: &usize| !self.is_measured[*probe] && is_wanted(*probe);
+        let probe = self.probes.remove(self.probes.iter().rposition(is_left)?);
+        self.predict(probe, candidates);
+        self.chosen_probe = Some(probe);
+        Some(probe)
     }
 
     /// Whether a candidate that was not measured has a chance to be noticeably faster than the best one known.
