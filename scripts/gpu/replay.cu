@@ -16,7 +16,9 @@
 //   used      with `spare`: the first run's graph has run once on them, before it ran for long
 //   stepN     N contexts, each with streams of its own, in step as in trtexec: one launch on each, then a wait for each
 //   freeN     the same, but whichever has finished is launched again at once
-// Networks of one input of FP32, `[batch, 3, 224, 224]`, and one output.
+//   zero      with `stepN` or `freeN`: kernels read the input from page-locked memory of the host, and nothing is copied there
+//   priority  with `stepN` or `freeN`: every other context's streams have the highest priority, the others the lowest
+// Networks of one input and one output, both of FP32.
 #include <NvInfer.h>
 #include <cuda_runtime.h>
 #include <nvml.h>
@@ -53,6 +55,7 @@ struct Streams {
 struct Lane {
   IExecutionContext *context;
   void *input, *output, *host_input, *host_output;
+  size_t input_bytes, output_bytes;
   cudaGraphExec_t graph;
 };
 
@@ -64,15 +67,25 @@ static bool has(const std::string &how, const char *what) { return ("+" + how + 
 
 static bool has_start(const std::string &how, const char *what) { return ("+" + how).find("+" + std::string(what)) != std::string::npos; }
 
+static size_t bytes_of(const Dims &dims) {
+  size_t bytes = 4;
+  for (int i = 0; i < dims.nbDims; ++i) bytes *= size_t(dims.d[i]);
+  return bytes;
+}
+
 static Streams streams_of(const std::string &how) {
   Streams made;
+  int lowest, highest;
+  static int made_before = 0;
+  CHECK(cudaDeviceGetStreamPriorityRange(&lowest, &highest));
+  const int priority = !has(how, "priority") ? 0 : made_before++ % 2 ? lowest : highest;
   const size_t late = how.find("late");
   for (int i = late == std::string::npos ? 0 : std::atoi(how.c_str() + late + 4); i > 0; --i) {
     cudaStream_t other;
     CHECK(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
   }
   for (cudaStream_t *stream : {&made.h2d, &made.compute, &made.d2h, &made.other})
-    CHECK(cudaStreamCreateWithFlags(stream, has(how, "blocking") ? cudaStreamDefault : cudaStreamNonBlocking));
+    CHECK(cudaStreamCreateWithPriority(stream, has(how, "blocking") ? cudaStreamDefault : cudaStreamNonBlocking, priority));
   return made;
 }
 
@@ -82,18 +95,20 @@ static Lane lane_of(ICudaEngine *engine, int batch, const std::string &how, cons
   if (memory) lane.context->setDeviceMemory(memory);
   lane.context->setOptimizationProfileAsync(0, streams.compute);
   CHECK(cudaStreamSynchronize(streams.compute));
-  const size_t input_bytes = size_t(batch) * 3 * 224 * 224 * 4, output_bytes = size_t(batch) * 1000 * 4;
-  CHECK(cudaMalloc(&lane.input, input_bytes));
-  CHECK(cudaMalloc(&lane.output, output_bytes));
-  CHECK(cudaMallocHost(&lane.host_input, input_bytes));
-  CHECK(cudaMallocHost(&lane.host_output, output_bytes));
-  for (size_t i = 0; i < input_bytes / 4; ++i) static_cast<float *>(lane.host_input)[i] = (std::rand() % 1000) / 1000.f;
-  for (int i = 0; i < engine->getNbIOTensors(); ++i) {
-    const char *name = engine->getIOTensorName(i);
-    const bool is_input = engine->getTensorIOMode(name) == TensorIOMode::kINPUT;
-    if (is_input) lane.context->setInputShape(name, Dims4{batch, 3, 224, 224});
-    lane.context->setTensorAddress(name, is_input ? lane.input : lane.output);
-  }
+  const char *input = engine->getIOTensorName(0), *output = engine->getIOTensorName(1);
+  if (engine->getTensorIOMode(input) != TensorIOMode::kINPUT) std::swap(input, output);
+  Dims dims = engine->getTensorShape(input);
+  dims.d[0] = batch;
+  lane.context->setInputShape(input, dims);
+  lane.input_bytes = bytes_of(dims);
+  lane.output_bytes = bytes_of(lane.context->getTensorShape(output));
+  CHECK(cudaMalloc(&lane.input, lane.input_bytes));
+  CHECK(cudaMalloc(&lane.output, lane.output_bytes));
+  CHECK(cudaMallocHost(&lane.host_input, lane.input_bytes));
+  CHECK(cudaMallocHost(&lane.host_output, lane.output_bytes));
+  for (size_t i = 0; i < lane.input_bytes / 4; ++i) static_cast<float *>(lane.host_input)[i] = (std::rand() % 1000) / 1000.f;
+  lane.context->setTensorAddress(input, has(how, "zero") ? lane.host_input : lane.input);
+  lane.context->setTensorAddress(output, lane.output);
   // TensorRT asks for an execution before the capture.
   lane.context->enqueueV3(streams.compute);
   CHECK(cudaStreamSynchronize(streams.compute));
@@ -119,7 +134,6 @@ static int number_behind(const std::string &how, const char *what) {
 static void run_several(ICudaEngine *engine, int batch, const std::string &how) {
   const bool in_step = has_start(how, "step");
   const int count = number_behind(how, in_step ? "step" : "free");
-  const size_t input_bytes = size_t(batch) * 3 * 224 * 224 * 4, output_bytes = size_t(batch) * 1000 * 4;
   struct One {
     Streams streams;
     Lane lane;
@@ -135,14 +149,16 @@ static void run_several(ICudaEngine *engine, int batch, const std::string &how) 
   }
   auto enqueue = [&](One &one) {
     auto &mark = one.marks[one.enqueued++ % 2];
-    cudaMemcpyAsync(one.lane.input, one.lane.host_input, input_bytes, cudaMemcpyHostToDevice, one.streams.h2d);
-    cudaEventRecord(mark[0], one.streams.h2d);
-    cudaStreamWaitEvent(one.streams.compute, mark[0], 0);
+    if (!has(how, "zero")) {
+      cudaMemcpyAsync(one.lane.input, one.lane.host_input, one.lane.input_bytes, cudaMemcpyHostToDevice, one.streams.h2d);
+      cudaEventRecord(mark[0], one.streams.h2d);
+      cudaStreamWaitEvent(one.streams.compute, mark[0], 0);
+    }
     cudaEventRecord(mark[0], one.streams.compute);
     CHECK(cudaGraphLaunch(one.lane.graph, one.streams.compute));
     cudaEventRecord(mark[1], one.streams.compute);
     cudaStreamWaitEvent(one.streams.d2h, mark[1], 0);
-    cudaMemcpyAsync(one.lane.host_output, one.lane.output, output_bytes, cudaMemcpyDeviceToHost, one.streams.d2h);
+    cudaMemcpyAsync(one.lane.host_output, one.lane.output, one.lane.output_bytes, cudaMemcpyDeviceToHost, one.streams.d2h);
     cudaEventRecord(mark[2], one.streams.d2h);
   };
   std::vector<float> times;
@@ -208,14 +224,13 @@ static void run(ICudaEngine *engine, int batch, const std::string &how, nvmlDevi
   cudaEvent_t marks[2][6];
   for (auto &set : marks)
     for (auto &mark : set) CHECK(cudaEventCreateWithFlags(&mark, cudaEventBlockingSync));
-  const size_t input_bytes = size_t(batch) * 3 * 224 * 224 * 4, output_bytes = size_t(batch) * 1000 * 4;
   const bool copies = !has(how, "bare");
   auto enqueue = [&](int number) {
     Lane &lane = lanes[number % lanes.size()];
     auto &mark = marks[number % 2];
     if (copies) {
       cudaEventRecord(mark[0], streams.h2d);
-      cudaMemcpyAsync(lane.input, lane.host_input, input_bytes, cudaMemcpyHostToDevice, streams.h2d);
+      cudaMemcpyAsync(lane.input, lane.host_input, lane.input_bytes, cudaMemcpyHostToDevice, streams.h2d);
       cudaEventRecord(mark[1], streams.h2d);
       cudaStreamWaitEvent(streams.compute, mark[1], 0);
     }
@@ -225,7 +240,7 @@ static void run(ICudaEngine *engine, int batch, const std::string &how, nvmlDevi
     if (copies) {
       cudaStreamWaitEvent(streams.d2h, mark[3], 0);
       cudaEventRecord(mark[4], streams.d2h);
-      cudaMemcpyAsync(lane.host_output, lane.output, output_bytes, cudaMemcpyDeviceToHost, streams.d2h);
+      cudaMemcpyAsync(lane.host_output, lane.output, lane.output_bytes, cudaMemcpyDeviceToHost, streams.d2h);
       cudaEventRecord(mark[5], streams.d2h);
     }
   };

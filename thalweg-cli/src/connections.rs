@@ -123,7 +123,7 @@ fn most_aux_streams(args: &BuilderArgs) -> usize {
 }
 
 fn of_tune(args: &TuneArgs) -> usize {
-    // Where nobody names numbers of streams the tuner tries up to eight.
+    // Where nobody names numbers of streams the tuner tries up to 32, for which there are never enough.
     let streams = match &args.streams {
         Counts::Auto => DEFAULT,
         Counts::These(counts) => counts.iter().copied().max().unwrap_or(0),

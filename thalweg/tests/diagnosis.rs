@@ -287,6 +287,30 @@ fn rebuilt(network: Network, variant: EngineVariant, batch: usize) -> Result<Wor
     Workload::prepare(&backend, &model, &spec).map_err(|error| error.to_string())
 }
 
+#[test]
+fn a_diagnosis_says_what_each_resource_is_asked_for_and_what_other_numbers_of_streams_reach() {
+    let one_stream = Configuration { cuda_graph: CudaGraph::Compute, ..Configuration::default() };
+    let diagnosis = diagnosed(&workload(Network::Underfilled), one_stream, 1);
+    let outlook = diagnosis.outlook.unwrap();
+    let copies = diagnosis.measurement.stages.h2d.as_seconds();
+    let asked = outlook.demands.h2d_engine.unwrap().seconds;
+    assert!((asked / copies - 1.0).abs() < 0.01, "{asked} {copies}");
+    assert_eq!(outlook.curve.points.iter().map(|it| it.streams).collect::<Vec<_>>(), [1, 2, 4, 8, 16, 32]);
+    let reached = |streams: usize| {
+        let point = outlook.curve.points.iter().find(|it| it.streams == streams).unwrap();
+        point.prediction.throughput.value
+    };
+    let measured = diagnosis.measurement.throughput_inferences_per_s.value;
+    assert!((reached(1) / measured - 1.0).abs() < 0.05, "{} {measured}", reached(1));
+    // What twice the streams were tried to gain is no surprise to it.
+    let twice = diagnosis.remedies.iter().find(|it| it.knob == Knob::Streams).unwrap();
+    if let Some(ratio) = twice.ratio() {
+        let (predicted, tried) = (reached(2) / reached(1), ratio.value);
+        assert!((predicted / tried - 1.0).abs() < 0.15, "{predicted} {tried}");
+    }
+    assert!(reached(8) > 2.0 * reached(1), "an empty device has room");
+}
+
 /// Diagnoses with other engines at hand, or none.
 fn diagnosed_with_engines(network: Network, batch_size: usize, has_model: bool) -> Diagnosis {
     let model = Model::from_proto(network.generate(0), "network.onnx").unwrap();

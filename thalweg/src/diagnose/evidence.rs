@@ -66,6 +66,8 @@ pub enum Quantity {
     TurnaroundTime,
     /// How full the device is: SMs with a resident warp, or busy cores on the `cpu` backend.
     DeviceFill,
+    /// Resident warps over the most that fit: how many there are to hide a wait behind.
+    Occupancy,
     /// Share of cycles in which a tensor pipe was busy.
     TensorActivity,
     /// DRAM traffic over the most that a copy reaches.
@@ -81,6 +83,8 @@ pub enum Quantity {
     PcieTx,
     /// Clock of the SMs over the highest one.
     ClockShare,
+    /// Power drawn.
+    Power,
     /// Cores of the host that the process kept busy.
     HostCores,
     /// Kernels of one execution. This and all below are of a short window in which each of them was recorded.
@@ -122,6 +126,7 @@ impl Quantity {
             | Self::LaunchTime
             | Self::GraphRunTime => "s",
             Self::PcieRx | Self::PcieTx => "bytes/s",
+            Self::Power => "W",
             Self::HostCores => "cores",
             Self::Senders => "threads",
             Self::KernelsPerExecution => "kernels",
@@ -156,6 +161,7 @@ impl fmt::Display for Quantity {
             Self::D2hTime => "D2H",
             Self::TurnaroundTime => "turnaround",
             Self::DeviceFill => "device fill",
+            Self::Occupancy => "occupancy",
             Self::TensorActivity => "tensor pipes",
             Self::DramFill => "DRAM",
             Self::PaperArithmetic => "arithmetic, on paper",
@@ -163,6 +169,7 @@ impl fmt::Display for Quantity {
             Self::PcieRx => "PCIe to device",
             Self::PcieTx => "PCIe to host",
             Self::ClockShare => "SM clock",
+            Self::Power => "power",
             Self::HostCores => "host cores",
             Self::KernelsPerExecution => "kernels in an execution",
             Self::KernelsRunning => "any kernel running",
@@ -379,6 +386,7 @@ impl Evidence {
         } else {
             self.put_counter(counters, Quantity::DeviceFill, |counters| counters.sm_activity);
         }
+        self.put_counter(counters, Quantity::Occupancy, |counters| counters.sm_occupancy);
         self.put_counter(counters, Quantity::TensorActivity, |counters| counters.tensor_activity);
         self.put_counter(counters, Quantity::DramFill, |counters| {
             counters.dram_utilisation.map(|utilisation| (utilisation / DRAM_CEILING).min(1.0))
@@ -388,6 +396,10 @@ impl Evidence {
         self.put_counter(counters, Quantity::ClockShare, |counters| {
             Some((counters.sm_clock_mhz? / counters.sm_clock_max_mhz?).min(1.0))
         });
+        self.put_counter(counters, Quantity::Power, |counters| counters.power_watts);
+        if counters.is_some_and(|it| it.power_watts.is_none() && it.sm_clock_mhz.is_some()) {
+            self.put_missing(Quantity::Power, "the driver tells no mean of so short a time");
+        }
     }
 
     fn put_counter(
@@ -401,8 +413,9 @@ impl Evidence {
         };
         match counter(counters) {
             Some(value) => {
-                // NVML shows the clock, wherever counters come from.
-                let source = counters.source.filter(|_| quantity != Quantity::ClockShare);
+                // NVML shows clock and power, wherever counters come from.
+                let is_nvml = matches!(quantity, Quantity::ClockShare | Quantity::Power);
+                let source = counters.source.filter(|_| !is_nvml);
                 let source = source.map(|source| source.to_string());
                 self.put(quantity, value, source.as_deref().unwrap_or("the device's counters"));
             }

@@ -13,6 +13,7 @@ mod engines;
 mod evidence;
 mod kernels;
 mod limits;
+mod outlook;
 mod remedies;
 mod rules;
 mod trial;
@@ -34,6 +35,7 @@ pub use engines::{EngineVariant, Rebuild};
 pub use evidence::{Evidence, Quantity, Reading};
 pub use kernels::{KernelReading, KernelSummary, KernelWindow};
 pub use limits::{Limit, Limits};
+pub use outlook::Outlook;
 pub use remedies::{Knob, Remedy, Setup, Tried, advice, remedies};
 pub use rules::{Confidence, HEALTHY_GAIN, Judgement, LimitReading, Verdict, judge, trtexec_verdict, weigh};
 pub use trial::ROUNDS;
@@ -105,6 +107,9 @@ pub struct Diagnosis {
     pub judgement: Judgement,
     /// What it rests on.
     pub evidence: Evidence,
+    /// What it asks each resource for, and what other numbers of streams would reach; `None` on a host.
+    #[serde(default)]
+    pub outlook: Option<Outlook>,
     /// What may help, the most promising first.
     pub remedies: Vec<Remedy>,
     /// The best that was tried; `None` where nothing that was tried helped.
@@ -170,10 +175,12 @@ pub fn diagnose(
     let pace = kernels.as_ref().map_or(1.0, |kernels: &KernelSummary| kernels.pace);
     judgement.findings.extend(kernel_findings(&evidence, &setup.configuration, pace));
     let advice = advice(judgement.verdict, &measurement.device);
+    let outlook = Outlook::of(&measurement, alone.as_ref());
     let measurement = Measurement { records: Vec::new(), ..measurement };
     Ok(Diagnosis {
         judgement,
         evidence,
+        outlook,
         remedies,
         gained,
         observing,

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::Verdict;
 use super::engines::EngineVariant;
 use super::limits::{Limit, Limits};
+use super::outlook::learnt;
 use crate::backend::{CudaGraph, DeviceSpec};
-use crate::capacity::{Observation, Predictor};
+use crate::capacity::Predictor;
 use crate::measure::{Arrival, Estimate, Feeding, Load, Measurement};
 use crate::pool::Configuration;
 use crate::units::Nanos;
@@ -137,8 +138,7 @@ pub fn remedies(
     limits: &Limits,
 ) -> Vec<Remedy> {
     let base = Setup::new(measurement.configuration, feeding, measurement.load);
-    let mut predictor = Predictor::new();
-    predictor.learn_all(alone.into_iter().chain([measurement]).map(Observation::of));
+    let predictor = learnt(measurement, alone);
     let is_host = measurement.device.is_host();
     let forecast = Forecast { predictor, limits, base, is_host };
     let mut remedies: Vec<Remedy> = changes(&base, &measurement.device)

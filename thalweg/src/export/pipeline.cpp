@@ -122,8 +122,9 @@ static void prepare(nvinfer1::ICudaEngine &engine, Lane &lane, Slot &slot) {
     check(slot.context->setTensorAddress(name, tensor.device), "TensorRT took no address");
     slot.tensors.push_back(tensor);
   }
-  const unsigned flags = cudaEventDisableTiming | (kSpin ? 0u : cudaEventBlockingSync);
-  for (cudaEvent_t *event : {&slot.copied_in, &slot.computed, &slot.done}) check(cudaEventCreateWithFlags(event, flags));
+  for (cudaEvent_t *event : {&slot.copied_in, &slot.computed}) check(cudaEventCreateWithFlags(event, cudaEventDisableTiming));
+  // Only what the host waits for may interrupt it.
+  check(cudaEventCreateWithFlags(&slot.done, cudaEventDisableTiming | (kSpin ? 0u : cudaEventBlockingSync)));
   // TensorRT finishes its preparations in the first call, which therefore must not be captured.
   compute(slot, lane.compute);
   check(cudaStreamSynchronize(lane.compute));
@@ -173,6 +174,7 @@ static void submit(std::vector<Lane> &lanes, int first, const std::atomic<bool> 
 }
 
 int main(int argc, char **argv) {
+@QUEUES@
   const char *path = argc > 1 ? argv[1] : "@ENGINE@";
   const double seconds = argc > 2 ? std::atof(argv[2]) : 10;
   std::ifstream file(path, std::ios::binary);

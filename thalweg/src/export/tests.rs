@@ -150,6 +150,21 @@ fn shared_copy_lanes_are_in_the_program_and_else_in_a_comment() {
 }
 
 #[test]
+fn streams_that_need_more_queues_than_cuda_has_get_them() {
+    let many = winner();
+    let mut few = winner();
+    few.configuration.streams = 2;
+    for (format, line) in [
+        (Format::Triton, "# Start the server with CUDA_DEVICE_MAX_CONNECTIONS=32: "),
+        (Format::Trtexec, "export CUDA_DEVICE_MAX_CONNECTIONS=\"${CUDA_DEVICE_MAX_CONNECTIONS:-32}\""),
+        (Format::Cpp, "  setenv(\"CUDA_DEVICE_MAX_CONNECTIONS\", \"32\", 0);"),
+    ] {
+        let told = |tuned| export(tuned, format).unwrap().lines().any(|it| it.starts_with(line));
+        assert!(told(&many) && !told(&few), "{format}");
+    }
+}
+
+#[test]
 fn the_program_has_the_configuration_and_no_place_is_left_open() {
     let mut tuned = winner();
     tuned.device.name = "a device\n#error".to_owned();

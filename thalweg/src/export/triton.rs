@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::{ENGINE_FILE, origin, sizes};
+use super::{ENGINE_FILE, origin, queues, sizes};
 use crate::backend::{CudaGraph, Transfers, Wait};
 use crate::model::{DataType, Signature, TensorSpec};
 use crate::tune::TunedConfig;
@@ -103,6 +103,11 @@ fn remarks(tuned: &TunedConfig) -> Vec<String> {
             configuration.depth
         ),
     ];
+    if let Some((variable, count)) = queues(tuned) {
+        remarks.push(format!(
+            "Start the server with {variable}={count}: with CUDA's own 8 queues streams wait for each other."
+        ));
+    }
     if configuration.submitters < configuration.streams {
         remarks.push(format!(
             "Tuned were {} submitting threads for {} streams; without graphs more threads launch more slowly.",

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{ENGINE_FILE, origin, sizes};
+use super::{ENGINE_FILE, origin, queues, sizes};
 use crate::backend::{CudaGraph, Transfers, Wait};
 use crate::model::Signature;
 use crate::tune::TunedConfig;
@@ -29,6 +29,9 @@ pub(super) fn command(tuned: &TunedConfig, signature: &Signature) -> String {
     for remark in remarks(tuned) {
         let _ = writeln!(text, "# {remark}");
     }
+    if let Some((variable, count)) = queues(tuned) {
+        let _ = writeln!(text, "export {variable}=\"${{{variable}:-{count}}}\"");
+    }
     text + "exec trtexec " + &words.join(" \\\n  ") + " \"$@\"\n"
 }
 
@@ -45,6 +48,9 @@ fn remarks(tuned: &TunedConfig) -> Vec<String> {
             "It keeps two executions of each stream in flight; the tuned depth of {} has no option.",
             configuration.depth
         ));
+    }
+    if queues(tuned).is_some() {
+        remarks.push("Its streams would wait for each other in CUDA's eight queues, so it gets as many as there can be.".to_owned());
     }
     if configuration.cuda_graph == CudaGraph::Copies {
         remarks.push("Its graph has the computation only; the tuned one has the copies too.".to_owned());

@@ -341,6 +341,7 @@ pub(super) fn diagnosis() -> Diagnosis {
     Diagnosis {
         judgement,
         evidence,
+        outlook: None,
         remedies,
         gained,
         observing,

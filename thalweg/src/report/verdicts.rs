@@ -1,15 +1,19 @@
 //! What a diagnosis and a loss are in sentences, for the text and the HTML report.
 
 use super::wording::{self, NONE};
+use crate::capacity::{CurvePoint, Demand, DemandSource, Resource};
 use crate::diagnose::{Diagnosis, HEALTHY_GAIN, KernelReading, Limit, Quantity, Remedy, Tried, Verdict};
 use crate::precision::{LayerErrors, LossReport};
-use crate::units::Nanos;
+use crate::units::{Nanos, three_digits};
+
+/// Two directions of which the one is busy for so much of the time of the other are named together.
+const BOTH_WAYS: f64 = 0.9;
 
 /// `Underfilled: nothing is full, too little work is on the device at once. If that limit (streams) were …`
 pub(super) fn verdict(diagnosis: &Diagnosis) -> String {
     let judgement = &diagnosis.judgement;
     let name = capitalised(&judgement.verdict.to_string());
-    let meaning = meaning(judgement.verdict, diagnosis.measurement.device.is_host());
+    let meaning = meaning(diagnosis);
     let Some(first) = judgement.limits.first() else { return format!("{name}: {meaning}.") };
     let gain = wording::number(first.gain_if_doubled);
     let limit = limit(diagnosis, first.limit);
@@ -17,12 +21,12 @@ pub(super) fn verdict(diagnosis: &Diagnosis) -> String {
     format!("{name}: {meaning}. If {which} ({limit}) were twice as far, it would run {gain} times as fast.")
 }
 
-fn meaning(verdict: Verdict, is_host: bool) -> &'static str {
-    match verdict {
-        Verdict::ComputeBound if is_host => "the cores are full",
+fn meaning(diagnosis: &Diagnosis) -> &'static str {
+    match diagnosis.judgement.verdict {
+        Verdict::ComputeBound if diagnosis.measurement.device.is_host() => "the cores are full",
         Verdict::ComputeBound => "the SMs are full",
         Verdict::MemoryBound => "the device's DRAM is full",
-        Verdict::TransferBound => "copies between host and device fill the bus",
+        Verdict::TransferBound => copying(diagnosis),
         Verdict::EnqueueBound => "the threads that submit work are the limit, not the device",
         Verdict::Underfilled => "nothing is full, too little work is on the device at once",
         Verdict::SynchronisationBound => "streams wait for the host, or for each other, between executions",
@@ -30,6 +34,36 @@ fn meaning(verdict: Verdict, is_host: bool) -> &'static str {
         Verdict::Throttled => "clocks are held back",
         Verdict::Healthy => "it runs close to its limits, and no single one is worth moving",
     }
+}
+
+/// Which way it copies more: each has an engine of its own.
+fn copying(diagnosis: &Diagnosis) -> &'static str {
+    let busy = |quantity| diagnosis.evidence.value(quantity).unwrap_or(0.0);
+    let (to_device, to_host) = (busy(Quantity::H2dBusy), busy(Quantity::D2hBusy));
+    match to_device.min(to_host) / to_device.max(to_host).max(f64::MIN_POSITIVE) {
+        share if share >= BOTH_WAYS => "copies to the device and back both fill the bus",
+        _ if to_device > to_host => "copies to the device fill the bus",
+        _ => "copies to the host fill the bus",
+    }
+}
+
+/// What each resource is asked for: `H2D copy engine 12.0 us, SMs 31.0 us (estimated) of an inference`.
+pub(super) fn demands(diagnosis: &Diagnosis) -> Option<String> {
+    let demand = |(resource, demand): (Resource, Demand)| {
+        let source = if demand.source == DemandSource::Estimated { " (estimated)" } else { "" };
+        format!("{resource} {}{source}", Nanos::from_seconds(demand.seconds))
+    };
+    let demands: Vec<String> = diagnosis.outlook.as_ref()?.demands.all().map(demand).collect();
+    Some(format!("{} for each inference", demands.join(", ")))
+}
+
+/// What other numbers of streams would reach, by the model that `tune` predicts with.
+pub(super) fn streams(diagnosis: &Diagnosis) -> Option<String> {
+    let curve = &diagnosis.outlook.as_ref()?.curve;
+    let point =
+        |it: &CurvePoint| format!("{} reach {}", it.streams, three_digits(it.prediction.throughput.value));
+    let points: Vec<String> = curve.points.iter().map(point).collect();
+    Some(format!("{} inferences/s (predicted, all slots at work); {}", points.join(", "), curve.sentence()?))
 }
 
 /// A limit by name; on the `cpu` backend the device is its cores.

@@ -15,6 +15,12 @@ use crate::pool::Configuration;
 /// and which of several equal ones is ahead in a short slice is chance.
 const ENOUGH: f64 = 0.97;
 
+/// Streams to take over those that would keep the busiest resource at work if no execution waited for another. They do
+/// wait, and others run meanwhile; how long the rise beyond that is, the model knows less well. Over the four sweeps of
+/// the test below it is right within a factor of two for 298 of 300 shapes; where the model says that its own curve
+/// reaches 97 %, for 283.
+const OVER_KNEE: usize = 2;
+
 /// An error of a gain below this part of it, or below the other, is a hit.
 const ALLOWED_ERROR: (f64, f64) = (0.15, 0.05);
 
@@ -37,7 +43,8 @@ pub struct Forecast {
 /// What more streams bring.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gain {
-    /// The fewest streams that reach 97 % of the best.
+    /// The fewest streams that reach 97 % of the best; predicted are twice those of the probe, or one where more gain
+    /// nothing.
     pub streams: usize,
     /// The best over one stream.
     pub gain: f64,
@@ -124,7 +131,11 @@ fn forecast(
     let measured: Vec<f64> = curve.values().map(|point| point.throughput_inferences_per_s.value).collect();
     let throughput = |streams| curve[&streams].throughput_inferences_per_s.value;
     let shown = (throughput(probe_streams) / throughput(1)).max(1.0);
-    let (predicted, measured) = (Gain::of(&streams, &predicted)?, Gain::of(&streams, &measured)?);
+    let (mut predicted, measured) = (Gain::of(&streams, &predicted)?, Gain::of(&streams, &measured)?);
+    if predicted.streams > 1 {
+        let enough = streams.iter().find(|it| **it >= OVER_KNEE * probe_streams);
+        predicted.streams = *enough.or(streams.last())?;
+    }
     Some(Forecast { configuration, probe_streams, predicted, measured, shown })
 }
 
@@ -218,14 +229,15 @@ mod tests {
     }
 
     /// How executions bend and when SMs are full was chosen on the first two files, and where the probe is on the first three,
-    /// so these hold the model and are no evidence for it. The last, of up to sixteen streams, is.
+    /// so these hold the model and are no evidence for it. The gains of the last, of up to sixteen streams, are; how many streams to
+    /// take was chosen on all four.
     #[test]
     fn one_stream_and_a_probe_of_a_real_gpu_tell_what_more_gain() {
         let right = [
-            ("limit-2026-11-29.json", (48, 35), (47, 34, 46)),
-            ("limit-2026-11-29-reserve.json", (84, 69), (78, 63, 81)),
-            ("limit-2026-11-30.json", (84, 71), (80, 67, 80)),
-            ("limit-2026-11-30-sixteen.json", (84, 72), (80, 68, 76)),
+            ("limit-2026-11-29.json", (48, 35), (47, 34, 48)),
+            ("limit-2026-11-29-reserve.json", (84, 69), (78, 63, 84)),
+            ("limit-2026-11-30.json", (84, 71), (80, 67, 83)),
+            ("limit-2026-11-30-sixteen.json", (84, 72), (80, 68, 83)),
         ];
         for (file, counts, (of_all, of_large, of_streams)) in right {
             let sweeps = recorded_sweeps(file);

@@ -440,6 +440,7 @@ impl<'a, 'i> Run<'a, 'i> {
         let disturbed_slices = slices.filter(|slice| slice.disturbance().is_some()).count();
         let ranking = rank(&self.search, &finals, roles);
         let curve = roles.winner.and_then(|winner| self.curve(winner));
+        let confirmed = confirmation.as_ref().map(|it| it.throughput_inferences_per_s);
         TuneOutcome {
             schema_version: OUTCOME_VERSION,
             model: self.job.model.clone(),
@@ -454,7 +455,7 @@ impl<'a, 'i> Run<'a, 'i> {
             runner_up: ranking.runner_up,
             baseline: ranking.baseline,
             pareto: pareto(&ranking.candidates),
-            verdict: verdict(&ranking, &self.job.limits, curve.as_ref()),
+            verdict: verdict(&ranking, &self.job.limits, curve.as_ref(), confirmed),
             curve,
             confirmation,
             sweep: None,

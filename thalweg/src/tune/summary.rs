@@ -187,7 +187,7 @@ mod tests {
         let ranking = rank(&search, &finals, roles);
         let order: Vec<_> = ranking.candidates.iter().map(|it| it.configuration).collect();
         assert_eq!(order, [with(2, 4), with(1, 1), with(1, 8)]);
-        let text = verdict(&ranking, &Limits::default(), None);
+        let text = verdict(&ranking, &Limits::default(), None, None);
         assert!(text.contains("the best with 1 stream reaches 72 %, at batch 1 reaches 72 %"), "{text}");
     }
 

@@ -16,13 +16,18 @@ const AS_FAST: f64 = 0.01;
 const SHOWN: f64 = 0.03;
 
 /// What won, by how much, whether it keeps the limits, what the other values of its knobs reach, and what keeps
-/// more streams from being faster.
-pub(super) fn verdict(ranking: &Ranking, limits: &Limits, curve: Option<&Curve>) -> String {
+/// more streams from being faster. Its throughput is the confirmed one where there is one, in inferences per second.
+pub(super) fn verdict(
+    ranking: &Ranking,
+    limits: &Limits,
+    curve: Option<&Curve>,
+    confirmed: Option<Estimate>,
+) -> String {
     let Some(winner) = ranking.winner.map(|index| &ranking.candidates[index]) else {
         return nobody(ranking, limits);
     };
     let clauses = [
-        Some(headline(winner, ranking)),
+        Some(headline(winner, ranking, confirmed)),
         limit_clause(winner, limits),
         runner_up_clause(ranking),
         alternatives_clause(ranking),
@@ -32,9 +37,10 @@ pub(super) fn verdict(ranking: &Ranking, limits: &Limits, curve: Option<&Curve>)
     clauses.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
-fn headline(winner: &Candidate, ranking: &Ranking) -> String {
-    let throughput =
-        winner.throughput_inferences_per_s.map_or_else(|| "unknown".to_owned(), |e| three_digits(e.value));
+fn headline(winner: &Candidate, ranking: &Ranking, confirmed: Option<Estimate>) -> String {
+    // The confirmation took no part in the choice, so it is free of the luck that helped to win.
+    let throughput = confirmed.or(winner.throughput_inferences_per_s);
+    let throughput = throughput.map_or_else(|| "unknown".to_owned(), |e| three_digits(e.value));
     let speed = format!("{}: {throughput} inferences/s", winner.configuration);
     match &ranking.baseline {
         Some(baseline) if baseline.ratio.lower == baseline.ratio.upper => {
@@ -220,7 +226,7 @@ mod tests {
     #[test]
     fn the_verdict_compares_and_claims_no_causes() {
         assert_eq!(
-            verdict(&ranking(), &Limits::default(), None),
+            verdict(&ranking(), &Limits::default(), None, None),
             "2 streams x batch 4, 1 thread per stream: 400 inferences/s, 1.60 times (1.57 to 1.63) one stream at the \
              smallest batch; 2 streams x batch 8, 1 thread per stream is as fast within 1 % and takes 9.00 ms for a \
              request instead of 5.00 ms (medians); \
@@ -229,11 +235,21 @@ mod tests {
     }
 
     #[test]
+    fn its_throughput_is_the_confirmed_one() {
+        let confirmed = Estimate { value: 512.0, lower: 500.0, upper: 524.0 };
+        let text = verdict(&ranking(), &Limits::default(), None, Some(confirmed));
+        assert!(
+            text.starts_with("2 streams x batch 4, 1 thread per stream: 512 inferences/s, 1.60 times"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn a_tie_that_noise_hides_is_no_more_than_that() {
         let mut ranking = ranking();
         let ratio = Estimate { value: 0.99, lower: 0.82, upper: 1.18 };
         ranking.runner_up = Some(Comparison { candidate: 1, ratio });
-        let text = verdict(&ranking, &Limits::default(), None);
+        let text = verdict(&ranking, &Limits::default(), None, None);
         let clause = "2 streams x batch 8, 1 thread per stream may be faster or slower (85 % to 122 % of it) and takes \
                       9.00 ms for a request instead of 5.00 ms (medians)";
         assert!(text.contains(clause), "{text}");
@@ -243,7 +259,7 @@ mod tests {
     fn a_runner_up_that_is_no_slower_to_answer_cannot_be_told_apart() {
         let mut ranking = ranking();
         ranking.candidates[1].latency = ranking.candidates[0].latency;
-        let text = verdict(&ranking, &Limits::default(), None);
+        let text = verdict(&ranking, &Limits::default(), None, None);
         assert!(text.contains("batch 8, 1 thread per stream cannot be told apart from it"), "{text}");
     }
 
@@ -251,10 +267,10 @@ mod tests {
     fn the_verdict_says_whether_the_limit_is_kept() {
         let limits = Limits { p99: Some(Nanos(20_000_000)), memory_bytes: None };
         let mut ranking = ranking();
-        let text = verdict(&ranking, &limits, None);
+        let text = verdict(&ranking, &limits, None, None);
         assert!(text.contains("it keeps the p99 limit of 20.0 ms, 100 records"), "{text}");
         ranking.candidates[0].compliance = Compliance::Unproven;
-        let text = verdict(&ranking, &limits, None);
+        let text = verdict(&ranking, &limits, None, None);
         assert!(text.contains("that it keeps the p99 limit of 20.0 ms is not proven, 100 records"), "{text}");
     }
 
@@ -267,7 +283,7 @@ mod tests {
         }
         let limits = Limits { p99: Some(Nanos(1_000_000)), memory_bytes: None };
         assert_eq!(
-            verdict(&ranking, &limits, None),
+            verdict(&ranking, &limits, None, None),
             "no configuration keeps the p99 limit of 1.00 ms; 1 stream x batch 1, \
              1 thread per stream comes closest with latencies up to 2.00 ms"
         );

@@ -48,6 +48,8 @@ pub(super) fn of_diagnosis(diagnosis: &Diagnosis) -> Vec<FactGroup> {
     let mut facts = vec![fact("verdict", judgement.verdict.to_string())];
     facts.extend(sentences("also", &judgement.findings));
     facts.extend(sentences("advice", &diagnosis.advice));
+    facts.extend(verdicts::demands(diagnosis).map(|it| fact("demands", it)));
+    facts.extend(verdicts::streams(diagnosis).map(|it| fact("streams", it)));
     facts.extend(verdicts::predictions(diagnosis).map(|it| fact("predicted", it)));
     facts.extend(verdicts::observing(diagnosis).map(|it| fact("observing", it)));
     facts.extend(verdicts::recording(diagnosis).map(|it| fact("recording", it)));

@@ -54,6 +54,8 @@ fn summary(diagnosis: &Diagnosis) -> Vec<Fact> {
     facts.extend(caveats);
     facts.extend(judgement.findings.iter().map(|it| Fact::new("also", wording::printable(it))));
     facts.extend(diagnosis.advice.iter().map(|it| Fact::new("advice", it.as_str())));
+    facts.extend(verdicts::demands(diagnosis).map(|it| Fact::new("demands", it)));
+    facts.extend(verdicts::streams(diagnosis).map(|it| Fact::new("streams", it)));
     facts.extend(verdicts::predictions(diagnosis).map(|it| Fact::new("predicted", it)));
     facts.extend(verdicts::observing(diagnosis).map(|it| Fact::new("observing", it)));
     facts.extend(verdicts::recording(diagnosis).map(|it| Fact::new("recording", it)));
@@ -141,6 +143,37 @@ mod tests {
         assert!(text.contains(cost), "{text}");
         assert!(text.contains("DRAM") && text.contains("14.3 %"), "{text}");
         assert!(text.contains("1.52 times (1.50 to 1.54)") && text.contains("Gained 1.52 times"), "{text}");
+    }
+
+    #[test]
+    fn demands_other_numbers_of_streams_and_the_way_of_the_copies_are_told() {
+        use crate::capacity::{Observation, Predictor};
+        use crate::diagnose::{Outlook, Verdict};
+        let mut diagnosis = samples::diagnosis();
+        let mut predictor = Predictor::new();
+        predictor.learn(Observation::of(&diagnosis.measurement));
+        let configuration = diagnosis.setup.configuration;
+        let demands = predictor.demands(&configuration).unwrap();
+        diagnosis.outlook =
+            Some(Outlook { demands, curve: predictor.curve(&configuration, &[1, 4]).unwrap() });
+        let text = text_of_diagnosis(&diagnosis, Style::Plain);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(
+            text.contains("demands     submitting thread ") && text.contains("for each inference"),
+            "{text}"
+        );
+        assert!(text.contains("streams     1 reach ") && text.contains("(predicted, all slots"), "{text}");
+        diagnosis.judgement.verdict = Verdict::TransferBound;
+        for (h2d, d2h, says) in [
+            (0.95, 0.2, "copies to the device fill the bus"),
+            (0.2, 0.95, "copies to the host fill the bus"),
+            (0.93, 0.95, "copies to the device and back both fill the bus"),
+        ] {
+            diagnosis.evidence.put(Quantity::H2dBusy, h2d, "events");
+            diagnosis.evidence.put(Quantity::D2hBusy, d2h, "events");
+            let text = text_of_diagnosis(&diagnosis, Style::Plain);
+            assert!(text.starts_with(&format!("Transfer-bound: {says}.")), "{text}");
+        }
     }
 
     #[test]

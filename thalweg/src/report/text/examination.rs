@@ -36,7 +36,7 @@ fn queues(examination: &Examination) -> Option<Fact> {
     let text = match set {
         Some(value) => format!("CUDA_DEVICE_MAX_CONNECTIONS is {}", wording::printable(value)),
         None => {
-            "8, as CUDA_DEVICE_MAX_CONNECTIONS is not set; bench and tune take 32 where streams need more"
+            "8, as CUDA_DEVICE_MAX_CONNECTIONS is not set; bench, tune and diagnose take 32 where streams need more"
                 .to_owned()
         }
     };
