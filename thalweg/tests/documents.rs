@@ -1,4 +1,4 @@
-//! Every file and folder that the documents name is there.
+//! Every file and folder that the documents name is there, and every link leads somewhere.
 //!
 //! A name is text in backticks that ends like a source or text file, or that starts with a folder of ours. It
 //! may be given from any folder: `pool/scheduler.rs` is `thalweg/src/pool/scheduler.rs`. Blocks of code, patterns
@@ -48,6 +48,25 @@ impl Tree {
         is_ours || first.is_some_and(|first| !first.is_empty() && self.has(first))
     }
 
+    /// Links of a document, which lies in this folder, to files and headings that are not there. Those to the web are
+    /// left alone.
+    fn broken_links(&self, folder: &Path, document: &str) -> Vec<String> {
+        let is_broken = |target: &&str| {
+            let (path, heading) = target.split_once('#').unwrap_or((target, ""));
+            if path.is_empty() {
+                !anchors(document).contains(heading)
+            } else {
+                !self.paths.contains(&folder.join(path))
+            }
+        };
+        links(document)
+            .into_iter()
+            .filter(|it| !it.contains("://"))
+            .filter(is_broken)
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// The names in a document that are not there.
     fn missing(&self, document: &str) -> Vec<String> {
         let claims = spans(document).into_iter().filter(|text| self.is_claim(text));
@@ -55,18 +74,37 @@ impl Tree {
     }
 }
 
-/// Text in single backticks, outside blocks of code.
-fn spans(document: &str) -> Vec<&str> {
+/// Lines outside blocks of code.
+fn prose(document: &str) -> impl Iterator<Item = &str> {
     let mut is_code = false;
-    let mut spans = Vec::new();
-    for line in document.lines() {
-        if line.trim_start().starts_with("```") {
-            is_code = !is_code;
-        } else if !is_code {
-            spans.extend(line.split('`').skip(1).step_by(2));
-        }
-    }
-    spans
+    document.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    })
+}
+
+/// Text in single backticks.
+fn spans(document: &str) -> Vec<&str> {
+    prose(document).flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
+}
+
+/// Where links lead, outside of code.
+fn links(document: &str) -> Vec<&str> {
+    let texts =
+        prose(document).filter(|line| !line.starts_with("    ")).flat_map(|line| line.split('`').step_by(2));
+    let targets = texts.flat_map(|text| text.split("](").skip(1));
+    targets.filter_map(|rest| Some(rest.split_once(')')?.0)).collect()
+}
+
+/// Names of a document's headings, as GitHub makes them: small letters, hyphens for spaces, nothing else but digits.
+fn anchors(document: &str) -> BTreeSet<String> {
+    let name = |heading: &str| -> String {
+        let small = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = small.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    prose(document).filter(|line| line.starts_with('#')).map(name).collect()
 }
 
 #[test]
@@ -81,7 +119,9 @@ fn every_file_that_a_document_names_is_there() {
     let mut found = Vec::new();
     for file in files.iter().filter(|file| is_document(file)) {
         let document = std::fs::read_to_string(root.join(file)).unwrap();
-        found.extend(tree.missing(&document).iter().map(|name| format!("{}: {name}", file.display())));
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let absent = [tree.missing(&document), tree.broken_links(folder, &document)].concat();
+        found.extend(absent.iter().map(|name| format!("{}: {name}", file.display())));
     }
     assert!(found.is_empty(), "named and not there:\n{}", found.join("\n"));
 }
@@ -100,4 +140,18 @@ cat `gone.rs`
 `pool/gone.rs`, `gone.md`, `docs/gone` and `chedduler.rs` are missing.
 ";
     assert_eq!(tree.missing(document), ["pool/gone.rs", "gone.md", "docs/gone", "chedduler.rs"]);
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_found() {
+    let tree = Tree::of(&["README.md", "docs/a.md", "docs/b.png"].map(PathBuf::from));
+    let document = "\
+# What it is: a test
+[a](b.png), [web](https://example.org/gone.md) and [here](#what-it-is-a-test) lead somewhere,
+`table[offset](implementation)` is code,
+    and `so` is table[offset](implementation);
+[up](README.md), ![picture](gone.png) and [there](#what-it-was) do not.
+";
+    let broken = tree.broken_links(Path::new("docs"), document);
+    assert_eq!(broken, ["README.md", "gone.png", "#what-it-was"]);
 }

@@ -20,8 +20,8 @@ use crate::error::{Error, Result};
 use crate::pool::{Came, Producer, Reservation, RoomRequest};
 use crate::units::{Clock, Nanos};
 
-/// Threads that copy for a device of its own memory, where there are cores enough. Eight reach about 50 GB/s, as
-/// much as a PCIe 5.0 x16 link takes.
+/// Threads that copy for a device of its own memory, where there are cores enough. Eight write as fast as a PCIe 5.0 x16
+/// link reads, 55 GB/s, and faster (docs/benchmarks.md, feeding).
 const MOST_COPYING_THREADS: usize = 8;
 
 /// What one thread copies by itself, in about 0.1 ms: to wake others and to wait for them takes as long.

@@ -19,7 +19,7 @@ use crate::units::{Bytes, Nanos};
 /// lose 2 of 130 bits to their encoding).
 const PCIE_LANE_RATES: [f64; 4] = [0.985e9, 1.969e9, 3.938e9, 7.563e9];
 
-/// Share of that rate which a pinned copy reaches: 55.3 of 63 GB/s on an H100 (docs/benchmarks.md).
+/// Share of that rate which a pinned copy reaches: 55.3 of 63 GB/s on an H100 (51.5 GiB/s).
 const COPY_SHARE: f64 = 0.87;
 
 /// Reads one GPU again and again.
