@@ -233,7 +233,9 @@ class Limit:
         ratios = [end / min(own, copies or math.inf) for end, own in zip(ends, alone)]
         least = 0.95 if copies else 0.97
         is_kept = statistics.median(ratios) >= least
-        remark = f"{statistics.median(ends):.0f}/s of {ceiling:.0f}/s; {state(cells[name, 'end to end'])}"
+        feed = cells[name, "end to end"][0]["feed"]
+        filled = f"slots filled at {feed['fill_bytes_per_s'] / 1e9:.0f} GB/s in {feed['busy_share']:.0%} of the time"
+        remark = f"{statistics.median(ends):.0f}/s of {ceiling:.0f}/s; {filled}; {state(cells[name, 'end to end'])}"
         value = f"{statistics.median(ratios):.3f}"
         self.table.add(f"{name}: end to end, {what} input", value, spread(ratios), f"{least}", is_kept, remark)
 

@@ -311,6 +311,39 @@ fn a_diagnosis_says_what_each_resource_is_asked_for_and_what_other_numbers_of_st
     assert!(reached(8) > 2.0 * reached(1), "an empty device has room");
 }
 
+#[test]
+fn what_more_requests_gain_is_known_from_one_stream_that_had_enough() {
+    let workload = workload(Network::Resnet50);
+    let configuration =
+        Configuration { streams: 8, cuda_graph: CudaGraph::Compute, ..Configuration::default() };
+    let full = case(&workload, configuration, 1);
+    let load = Load { arrival: Arrival::Concurrency(2), ..full.setup.load };
+    let few = diagnose::Case { setup: Setup { load, ..full.setup }, ..full };
+    let diagnosis = diagnose::diagnose(&few, &StopSignal::default(), &mut |_| {}).unwrap();
+    assert_eq!(diagnosis.judgement.verdict, Verdict::InputStarved);
+    let more = &diagnosis.remedies[0];
+    assert_eq!(more.knob, Knob::Load);
+    assert_near(more);
+    // What was measured is no pool of eight streams that all have work, and is not taken for one.
+    let outlook = diagnosis.outlook.as_ref().unwrap();
+    let of_eight = outlook.curve.points.iter().find(|it| it.streams == 8).unwrap();
+    let gained =
+        of_eight.prediction.throughput.value / diagnosis.measurement.throughput_inferences_per_s.value;
+    assert!((gained / more.predicted.value - 1.0).abs() < 0.05, "{gained} {:?}", more.predicted);
+}
+
+#[test]
+fn a_feed_that_is_too_slow_hides_what_streams_would_reach() {
+    let workload = workload(Network::Resnet50);
+    let one_stream = Configuration { cuda_graph: CudaGraph::Compute, ..Configuration::default() };
+    let full = case(&workload, one_stream, 0);
+    let load = Load { arrival: Arrival::ConstantRate(50.0), ..full.setup.load };
+    let slow = diagnose::Case { setup: Setup { load, ..full.setup }, ..full };
+    let diagnosis = diagnose::diagnose(&slow, &StopSignal::default(), &mut |_| {}).unwrap();
+    assert_eq!(diagnosis.judgement.verdict, Verdict::InputStarved);
+    assert!(diagnosis.outlook.is_none(), "{:?}", diagnosis.outlook);
+}
+
 /// Diagnoses with other engines at hand, or none.
 fn diagnosed_with_engines(network: Network, batch_size: usize, has_model: bool) -> Diagnosis {
     let model = Model::from_proto(network.generate(0), "network.onnx").unwrap();

@@ -39,6 +39,10 @@ const ROOM: usize = 4;
 /// Part of the time that may go into labels: what is left is for the rules.
 const LABELLING: f64 = 0.6;
 
+/// Windows of a slice in which a case is measured before anything is judged: GPM's counters change every 100 ms, and power is
+/// unknown of less than half a second. `thalweg diagnose` takes longer.
+const WINDOWS: usize = 5;
+
 /// Rounds in which a remedy and its baseline take turns: the fewest that give a ratio.
 const ROUNDS: usize = 3;
 
@@ -258,7 +262,12 @@ impl Bench<'_> {
         let case = diagnose::Case {
             workload: &loaded.workload,
             setup,
-            pacing: Pacing { warm_up: self.options.slice / 2, window: self.options.slice, max_windows: 1 },
+            // As long as counters and the mean of the power need; trials take turns of a window each.
+            pacing: Pacing {
+                warm_up: self.options.slice / 2,
+                window: self.options.slice,
+                max_windows: WINDOWS,
+            },
             tries: 1,
             rounds: ROUNDS,
             seed: 0,

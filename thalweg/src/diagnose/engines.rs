@@ -127,6 +127,7 @@ fn of_precision(
     evidence: &Evidence,
     limits: &Limits,
 ) -> (Estimate, String) {
+    // Half of the bits are moved and computed in half of the time at best.
     const LEAST: f64 = 0.5;
     let sheet = DataSheet::of_device(&measured.device.name);
     let roofline = model.zip(sheet).map(|(model, sheet)| model.time_ratio(&sheet, from, to));

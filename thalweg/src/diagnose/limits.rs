@@ -309,6 +309,11 @@ impl Limits {
         self.reach(&self.requests(factor)) / self.reach(&NOTHING)
     }
 
+    /// How many times as much those who fill slots could deliver if nothing else held them up.
+    pub(super) fn gain_of_feeding(&self) -> f64 {
+        self.feed.max(f64::MIN_POSITIVE).recip()
+    }
+
     fn requests(&self, factor: f64) -> Change {
         Change { input: factor.recip(), compute: self.more_company_of_requests(factor), ..NOTHING }
     }

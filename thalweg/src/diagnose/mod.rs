@@ -175,7 +175,7 @@ pub fn diagnose(
     let pace = kernels.as_ref().map_or(1.0, |kernels: &KernelSummary| kernels.pace);
     judgement.findings.extend(kernel_findings(&evidence, &setup.configuration, pace));
     let advice = advice(judgement.verdict, &measurement.device);
-    let outlook = Outlook::of(&measurement, alone.as_ref());
+    let outlook = Outlook::of(&measurement, alone.as_ref(), judgement.verdict);
     let measurement = Measurement { records: Vec::new(), ..measurement };
     Ok(Diagnosis {
         judgement,

@@ -2,11 +2,14 @@
 //! other numbers of streams would reach.
 //!
 //! In: a measurement, and one of a single stream where there is one. Out: an [`Outlook`]. No verdict rests on it.
+//!
+//! The model knows pools whose slots all have work. What was measured while slots were empty teaches it nothing.
 
 use serde::{Deserialize, Serialize};
 
+use super::Verdict;
 use crate::capacity::{Curve, Observation, Predictor, ServiceDemands};
-use crate::measure::Measurement;
+use crate::measure::{Arrival, Measurement};
 
 /// Numbers of streams that are looked at, besides that of the workload: those that a search looks at.
 const STREAMS: [usize; 6] = [1, 2, 4, 8, 16, 32];
@@ -21,18 +24,40 @@ pub struct Outlook {
 }
 
 impl Outlook {
-    /// `None` where nothing usable was measured, and on a host, where streams share the cores.
-    pub(super) fn of(measurement: &Measurement, alone: Option<&Measurement>) -> Option<Self> {
-        if measurement.device.is_host() {
+    /// `None` where nothing was measured with work for every slot, and on a host, where streams share the cores.
+    pub(super) fn of(
+        measurement: &Measurement,
+        alone: Option<&Measurement>,
+        verdict: Verdict,
+    ) -> Option<Self> {
+        // Slots that are asked for and come too slowly are empty with one stream too.
+        let is_fed = verdict != Verdict::InputStarved;
+        if measurement.device.is_host() || !(is_fed || alone.is_some_and(asks_for_all_slots)) {
             return None;
         }
-        let predictor = learnt(measurement, alone);
+        let predictor = if is_fed { learnt(measurement, alone) } else { supplied(measurement, alone)? };
         let mut streams = [&STREAMS[..], &[measurement.configuration.streams]].concat();
         streams.sort_unstable();
         streams.dedup();
         let demands = predictor.demands(&measurement.configuration)?;
         Some(Self { demands, curve: predictor.curve(&measurement.configuration, &streams)? })
     }
+}
+
+/// What one stream alone tells of all others, where it had work for every slot and the setup as it is has not.
+pub(super) fn supplied(measurement: &Measurement, alone: Option<&Measurement>) -> Option<Predictor> {
+    let alone = alone.filter(|alone| asks_for_all_slots(alone) && !asks_for_all_slots(measurement))?;
+    let mut predictor = Predictor::new();
+    predictor.learn(Observation::of(alone));
+    Some(predictor)
+}
+
+/// Whether a closed loop keeps enough requests outstanding for every slot.
+fn asks_for_all_slots(measurement: &Measurement) -> bool {
+    let slots = measurement.configuration.streams * measurement.configuration.depth;
+    let samples = slots * measurement.configuration.batch_size;
+    let load = measurement.load;
+    matches!(load.arrival, Arrival::Concurrency(count) if count * load.samples_per_request >= samples)
 }
 
 /// What one stream alone and the setup as it is tell of all others.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Verdict;
 use super::engines::EngineVariant;
 use super::limits::{Limit, Limits};
-use super::outlook::learnt;
+use super::outlook::{learnt, supplied};
 use crate::backend::{CudaGraph, DeviceSpec};
 use crate::capacity::Predictor;
 use crate::measure::{Arrival, Estimate, Feeding, Load, Measurement};
@@ -140,7 +140,9 @@ pub fn remedies(
     let base = Setup::new(measurement.configuration, feeding, measurement.load);
     let predictor = learnt(measurement, alone);
     let is_host = measurement.device.is_host();
-    let forecast = Forecast { predictor, limits, base, is_host };
+    let supplied = supplied(measurement, alone);
+    let throughput = measurement.throughput_inferences_per_s.value;
+    let forecast = Forecast { predictor, supplied, throughput, limits, base, is_host };
     let mut remedies: Vec<Remedy> = changes(&base, &measurement.device)
         .into_iter()
         .filter_map(|(knob, setup)| {
@@ -292,6 +294,10 @@ pub(super) fn around(value: f64) -> Estimate {
 /// What predicts gains.
 struct Forecast<'a> {
     predictor: Predictor,
+    /// One that has only seen a stream whose slots all had work, where those of the setup have not.
+    supplied: Option<Predictor>,
+    /// Inferences per second of the setup as it is.
+    throughput: f64,
     limits: &'a Limits,
     base: Setup,
     /// Streams share cores there, and limits do not know how.
@@ -301,7 +307,8 @@ struct Forecast<'a> {
 impl Forecast<'_> {
     fn gain(&self, knob: Knob, setup: &Setup) -> Option<Estimate> {
         let gain = match knob {
-            Knob::Feed | Knob::Load => around(self.limits.gain_of_requests(self.more_requests(setup))),
+            Knob::Load => self.of_load(setup),
+            Knob::Feed => self.of_requests(setup),
             Knob::Depth => self.below_input(self.of_limits(Limit::Slots)),
             Knob::CudaGraph if self.base.configuration.cuda_graph == CudaGraph::Off => {
                 self.below_input(self.limits.gain_of_graph())
@@ -333,6 +340,24 @@ impl Forecast<'_> {
             }
             _ => by_limits,
         }
+    }
+
+    /// Where one stream has shown what slots do that all have work, capacity knows what all streams do; who fills the slots
+    /// has to keep pace. Limits know how few executions disturb each other, and not how many will.
+    fn of_load(&self, setup: &Setup) -> Estimate {
+        let is_fuller = setup.load.outstanding().is_some();
+        let by_capacity =
+            self.supplied.as_ref().filter(|_| is_fuller && !self.is_host).and_then(|supplied| {
+                let Estimate { value, lower, upper } = supplied.predict(&setup.configuration)?.throughput;
+                let gain =
+                    |throughput: f64| (throughput / self.throughput).min(self.limits.gain_of_feeding());
+                Some(Estimate { value: gain(value), lower: gain(lower), upper: gain(upper) })
+            });
+        by_capacity.unwrap_or_else(|| self.of_requests(setup))
+    }
+
+    fn of_requests(&self, setup: &Setup) -> Estimate {
+        around(self.limits.gain_of_requests(self.more_requests(setup)))
     }
 
     /// How many times the requests, or the threads that send them, another setup has.

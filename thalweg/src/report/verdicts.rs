@@ -4,7 +4,7 @@ use super::wording::{self, NONE};
 use crate::capacity::{CurvePoint, Demand, DemandSource, Resource};
 use crate::diagnose::{Diagnosis, HEALTHY_GAIN, KernelReading, Limit, Quantity, Remedy, Tried, Verdict};
 use crate::precision::{LayerErrors, LossReport};
-use crate::units::{Nanos, three_digits};
+use crate::units::Nanos;
 
 /// Two directions of which the one is busy for so much of the time of the other are named together.
 const BOTH_WAYS: f64 = 0.9;
@@ -61,9 +61,10 @@ pub(super) fn demands(diagnosis: &Diagnosis) -> Option<String> {
 pub(super) fn streams(diagnosis: &Diagnosis) -> Option<String> {
     let curve = &diagnosis.outlook.as_ref()?.curve;
     let point =
-        |it: &CurvePoint| format!("{} reach {}", it.streams, three_digits(it.prediction.throughput.value));
+        |it: &CurvePoint| format!("{} with {}", wording::number(it.prediction.throughput.value), it.streams);
     let points: Vec<String> = curve.points.iter().map(point).collect();
-    Some(format!("{} inferences/s (predicted, all slots at work); {}", points.join(", "), curve.sentence()?))
+    let (points, sentence) = (points.join(", "), curve.sentence()?);
+    Some(format!("{points} inferences/s, predicted for all slots at work; {sentence}"))
 }
 
 /// A limit by name; on the `cpu` backend the device is its cores.

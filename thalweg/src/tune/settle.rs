@@ -6,10 +6,12 @@
 use super::outcome::is_calmer;
 use super::summary::Roles;
 use super::{Compliance, Finals, Search, Standing};
+use crate::backend::Wait;
 use crate::measure::stats::mean;
 
 /// The runner-up takes over where it was faster, and then whoever is as fast as the winner for all that matters
-/// (`indifference` is the part that does not) and answers sooner. Who takes over keeps the limits no less surely.
+/// (`indifference` is the part that does not) and answers sooner, or leaves the core free that asking all the time takes. Who
+/// takes over keeps the limits no less surely.
 ///
 /// The ratio in the middle decides, however wide its interval is: readings of the finals are the longest there are,
 /// and nobody became a finalist by them. Where they are too noisy to tell two candidates apart, no throughput is known
@@ -31,11 +33,13 @@ fn after_comparison(search: &Search, finals: &Finals, roles: Roles) -> Roles {
 fn after_ties(search: &Search, finals: &Finals, roles: Roles, indifference: f64) -> Roles {
     let Some(winner) = roles.winner else { return roles };
     let p50 = |candidate| search.latency(candidate).map(|latency| latency.p50);
+    let sleeps = |candidate: usize| search.candidates()[candidate].wait == Wait::Block;
     let is_wanted = |candidate: &usize| {
         let is_soon = p50(*candidate).zip(p50(winner)).is_some_and(|(own, other)| is_calmer(own, other));
+        let is_better = is_soon || (sleeps(*candidate) && !sleeps(winner));
         let ratio = ratio(search, finals, *candidate, winner);
         let is_tie = ratio.is_some_and(|ratio| ratio >= 1.0 - indifference);
-        is_soon && is_tie && may_replace(search, *candidate, winner)
+        is_better && is_tie && may_replace(search, *candidate, winner)
     };
     let others = [roles.calmer, roles.runner_up].into_iter().flatten().filter(is_wanted);
     match others.min_by_key(|candidate| p50(*candidate)) {
@@ -111,6 +115,24 @@ mod tests {
     #[test]
     fn a_runner_up_that_is_slower_does_not_win_by_its_latency() {
         assert_eq!(settled(&[(98.0, 100.0); 5], LED_BY_THE_LARGE), (Some(2), Some(1)));
+    }
+
+    #[test]
+    fn one_that_sleeps_wins_a_tie_with_one_that_asks_all_the_time() {
+        let with = |wait| Configuration { wait, ..Configuration::default() };
+        let candidates = [Wait::Hybrid, Wait::Block, Wait::Spin].map(with).to_vec();
+        let mut search = Search::new(candidates, Limits::default(), Policy::default());
+        (0..3).for_each(|candidate| search.record(candidate, slice(100.0)));
+        let winner = |asleep: f64, asking: f64| {
+            let mut finals = Finals::default();
+            for round in 0..3 {
+                finals.record(round, 1, asleep);
+                finals.record(round, 2, asking);
+            }
+            settle(&search, &finals, LED_BY_THE_LARGE, 0.01).winner
+        };
+        assert_eq!(winner(99.5, 100.0), Some(1));
+        assert_eq!(winner(98.0, 100.0), Some(2));
     }
 
     #[test]

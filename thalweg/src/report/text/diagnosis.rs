@@ -162,7 +162,7 @@ mod tests {
             text.contains("demands     submitting thread ") && text.contains("for each inference"),
             "{text}"
         );
-        assert!(text.contains("streams     1 reach ") && text.contains("(predicted, all slots"), "{text}");
+        assert!(text.contains("\nstreams     ") && text.contains(" with 1, "), "{text}");
         diagnosis.judgement.verdict = Verdict::TransferBound;
         for (h2d, d2h, says) in [
             (0.95, 0.2, "copies to the device fill the bus"),

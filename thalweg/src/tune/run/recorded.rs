@@ -185,6 +185,16 @@ fn so_it_is_with_up_to_sixteen_streams() {
     assert!(hits >= 33 && count == 35, "{hits} of {count}");
 }
 
+/// Those that sleep are up to a quarter slower here with MobileNetV2, which no search found while predictions were made for
+/// them. Of ResNet-50 at batch 32 one point in sixty was lucky.
+#[test]
+fn so_it_is_where_other_machines_keep_the_hosts_cores_busy() {
+    let mut all = recorded("limit-2026-11-30-busy.json");
+    all.remove("resnet50,32");
+    let (hits, count) = all.values().map(hits).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    assert!(hits >= 24 && count == 25, "{hits} of {count}");
+}
+
 /// BERT-base, whose pools took half as long again in its search as in the sweep behind it.
 fn with_slow_pools() -> Recorded {
     let mut recorded = recorded("limit-2026-11-30-sixteen.json").remove("bert_base,1").unwrap();
