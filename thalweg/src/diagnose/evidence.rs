@@ -60,6 +60,9 @@ pub enum Quantity {
     H2dTime,
     /// Kernels of one execution.
     ComputeTime,
+    /// What the kernels of one execution take at most when none waits to be launched: each has one SM at least, so they cannot
+    /// have run for longer than SMs were at work.
+    KernelsAtMost,
     /// Copy of the outputs of one execution.
     D2hTime,
     /// What the host adds to a slot's round: seeing the end of an execution, and starting the next.
@@ -121,6 +124,7 @@ impl Quantity {
             | Self::CopyCallTime
             | Self::H2dTime
             | Self::ComputeTime
+            | Self::KernelsAtMost
             | Self::D2hTime
             | Self::TurnaroundTime
             | Self::LaunchTime
@@ -158,6 +162,7 @@ impl fmt::Display for Quantity {
             Self::CopyCallTime => "calls for copies",
             Self::H2dTime => "H2D",
             Self::ComputeTime => "compute",
+            Self::KernelsAtMost => "kernels, at most",
             Self::D2hTime => "D2H",
             Self::TurnaroundTime => "turnaround",
             Self::DeviceFill => "device fill",
@@ -386,6 +391,7 @@ impl Evidence {
         } else {
             self.put_counter(counters, Quantity::DeviceFill, |counters| counters.sm_activity);
         }
+        self.read_kernels_at_most(measurement);
         self.put_counter(counters, Quantity::Occupancy, |counters| counters.sm_occupancy);
         self.put_counter(counters, Quantity::TensorActivity, |counters| counters.tensor_activity);
         self.put_counter(counters, Quantity::DramFill, |counters| {
@@ -399,6 +405,17 @@ impl Evidence {
         self.put_counter(counters, Quantity::Power, |counters| counters.power_watts);
         if counters.is_some_and(|it| it.power_watts.is_none() && it.sm_clock_mhz.is_some()) {
             self.put_missing(Quantity::Power, "the driver tells no mean of so short a time");
+        }
+    }
+
+    /// It says something where kernels are tiny: launching them one by one takes longer than they run.
+    fn read_kernels_at_most(&mut self, measurement: &Measurement) {
+        let fill = measurement.counters.as_ref().and_then(|counters| counters.sm_activity);
+        let sheet = DataSheet::of_device(&measurement.device.name);
+        let (Some(fill), Some(sheet)) = (fill, sheet) else { return };
+        let seconds = fill * f64::from(sheet.sm_count) / measurement.executions_per_s;
+        if seconds < measurement.stages.compute.as_seconds() {
+            self.put(Quantity::KernelsAtMost, seconds, "SMs at work, one for each kernel");
         }
     }
 

@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Evidence, Quantity};
+use super::{Evidence, HEALTHY_GAIN, Quantity};
 use crate::backend::CudaGraph;
 use crate::capacity::held_by_copies;
 use crate::measure::Estimate;
@@ -42,8 +42,11 @@ const LAUNCHED_LATE: f64 = 1.1;
 const DISTURBANCE: f64 = 0.5;
 
 /// What a CUDA graph leaves of the time of submitting: some tens of microseconds where ResNet-50 takes 0.48 to 0.85 ms
-/// without (TensorRT 8.6 on an H100).
+/// without (TensorRT 8.6 on an H100), ...
 const GRAPH_LEAVES: f64 = 0.1;
+/// ... and no more than this, in seconds, however many kernels it has: 20 to 47 us for 58 and for 200 of them, whose calls take
+/// 0.3 and 1.2 to 2 ms (H200, five runs of the real cases).
+const GRAPH_LAUNCH: f64 = 35e-6;
 
 /// Executions run one after the other where so much of the time only one is on the device ...
 const SERIAL: f64 = 0.9;
@@ -193,6 +196,8 @@ pub struct Limits {
     enqueue: f64,
     /// Part of it in which copies hold the thread up, 0..1.
     blocked_by_copies: f64,
+    /// What the kernels take at most when none waits to be launched.
+    kernels_at_most: f64,
     h2d: f64,
     compute: f64,
     d2h: f64,
@@ -228,6 +233,7 @@ impl Limits {
             turnaround: value(Quantity::TurnaroundTime),
             enqueue,
             blocked_by_copies: blocked / enqueue.max(f64::MIN_POSITIVE),
+            kernels_at_most: evidence.value(Quantity::KernelsAtMost).unwrap_or(f64::INFINITY),
             order: Order::of(evidence),
             between: 0.0,
             h2d: value(Quantity::H2dTime),
@@ -281,14 +287,16 @@ impl Limits {
     }
 
     /// The same with a CUDA graph in place of launches. How long the kernels themselves take is not known where they
-    /// waited to be launched, so the interval is wide there.
+    /// waited to be launched, so the interval is wide there. Where the SMs' time bounds it, the middle is taken of that and of
+    /// half of the time: between the kernels of a graph there are gaps too.
     pub fn gain_of_graph(&self) -> Estimate {
         let late = self.launch_share();
-        let gain = |waiting: f64| {
-            let change = Change { enqueue: GRAPH_LEAVES, compute: 1.0 - late * waiting, ..NOTHING };
-            self.reach(&change) / self.reach(&NOTHING)
-        };
-        Estimate { value: gain(0.5), lower: gain(0.0), upper: gain(1.0 - GRAPH_LEAVES) }
+        let at_most = if late > 0.0 { self.kernels_at_most / self.compute } else { 1.0 };
+        let enqueue = GRAPH_LEAVES.min(GRAPH_LAUNCH / self.enqueue.max(f64::MIN_POSITIVE));
+        let gain = |compute: f64| self.reach(&Change { enqueue, compute, ..NOTHING }) / self.reach(&NOTHING);
+        let half = 1.0 - 0.5 * late;
+        let value = gain((half * half.min(at_most)).sqrt());
+        Estimate { value, lower: gain(1.0), upper: gain(1.0 - late * (1.0 - GRAPH_LEAVES)) }
     }
 
     /// The same with inputs of so many times the bytes, and all else as it is.
@@ -307,6 +315,22 @@ impl Limits {
     /// The same with so many times the requests, or the threads that send them.
     pub fn gain_of_requests(&self, factor: f64) -> f64 {
         self.reach(&self.requests(factor)) / self.reach(&NOTHING)
+    }
+
+    /// The same with so many times the batch, where filling slots is what holds it back: a part of the time of a fill is the
+    /// same whatever it fills, the rest grows with it. All work of the device grows too, which is the worst case.
+    pub(super) fn gain_of_larger_fills(&self, factor: f64, fixed: f64) -> f64 {
+        let input = fixed + (1.0 - fixed) * factor;
+        let grown =
+            Change { input, h2d: factor, d2h: factor, compute: factor, sms: factor, dram: factor, ..NOTHING };
+        factor * self.reach(&grown) / self.reach(&NOTHING)
+    }
+
+    /// Whether filling slots is what holds it back, and not too few requests.
+    pub(super) fn is_fed_too_slowly(&self) -> bool {
+        let most = Limit::ALL.into_iter().map(|limit| self.gain(limit)).fold(1.0, f64::max);
+        let is_input = self.gain(Limit::Input) >= most.max(HEALTHY_GAIN);
+        is_input && self.served.is_none() && self.asked >= 1.0
     }
 
     /// How many times as much those who fill slots could deliver if nothing else held them up.

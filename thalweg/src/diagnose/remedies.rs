@@ -21,6 +21,10 @@ use crate::units::Nanos;
 /// Most threads that are worth filling slots: eight write as fast as a PCIe 5.0 link reads.
 const MOST_FEEDING_THREADS: usize = 8;
 
+/// Bytes per second from which on the time of a fill is that of its bytes: one thread copies so many (`measure/feed.rs`). What
+/// is slower takes its time whatever it fills: a wait, a wake-up.
+const BYTES_PER_S_OF_A_COPY: f64 = 10e9;
+
 /// Relative half-width of gains that only the limits tell.
 const LIMITS_UNCERTAINTY: f64 = 0.15;
 
@@ -142,7 +146,9 @@ pub fn remedies(
     let is_host = measurement.device.is_host();
     let supplied = supplied(measurement, alone);
     let throughput = measurement.throughput_inferences_per_s.value;
-    let forecast = Forecast { predictor, supplied, throughput, limits, base, is_host };
+    let copying = measurement.feed.map_or(1.0, |feed| feed.fill_bytes_per_s / BYTES_PER_S_OF_A_COPY);
+    let fixed_fill = 1.0 - copying.clamp(0.0, 1.0);
+    let forecast = Forecast { predictor, supplied, throughput, fixed_fill, limits, base, is_host };
     let mut remedies: Vec<Remedy> = changes(&base, &measurement.device)
         .into_iter()
         .filter_map(|(knob, setup)| {
@@ -298,6 +304,8 @@ struct Forecast<'a> {
     supplied: Option<Predictor>,
     /// Inferences per second of the setup as it is.
     throughput: f64,
+    /// Part of the time of filling a slot that does not grow with what is filled in, 0..1.
+    fixed_fill: f64,
     limits: &'a Limits,
     base: Setup,
     /// Streams share cores there, and limits do not know how.
@@ -315,11 +323,10 @@ impl Forecast<'_> {
             }
             Knob::Streams if !self.is_host => self.below_input(self.of_streams(&setup.configuration)),
             Knob::Submitters => self.below_input(self.of_submitters()),
+            Knob::Batch => self.of_batch(setup)?,
             // Other engines are no business of the pool's.
             Knob::InputType | Knob::Precision => return None,
-            Knob::Streams | Knob::Batch | Knob::CudaGraph => {
-                self.below_input(self.of_capacity(&setup.configuration)?)
-            }
+            Knob::Streams | Knob::CudaGraph => self.below_input(self.of_capacity(&setup.configuration)?),
         };
         Some(gain)
     }
@@ -342,8 +349,22 @@ impl Forecast<'_> {
         }
     }
 
+    /// An execution of more samples takes no less time.
+    fn of_batch(&self, setup: &Setup) -> Option<Estimate> {
+        let factor = setup.configuration.batch_size as f64 / self.base.configuration.batch_size as f64;
+        if self.limits.is_fed_too_slowly() {
+            // Requests that stay as they are only become more for each execution.
+            let is_larger = setup.load.samples_per_request > self.base.load.samples_per_request;
+            let fixed = if is_larger { self.fixed_fill } else { 0.0 };
+            return Some(around(self.limits.gain_of_larger_fills(factor, fixed)));
+        }
+        let Estimate { value, lower, upper } = self.below_input(self.of_capacity(&setup.configuration)?);
+        Some(Estimate { value: value.min(factor), lower: lower.min(factor), upper: upper.min(factor) })
+    }
+
     /// Where one stream has shown what slots do that all have work, capacity knows what all streams do; who fills the slots
-    /// has to keep pace. Limits know how few executions disturb each other, and not how many will.
+    /// has to keep pace. Limits know of a few executions how they disturb each other, and promise less of many than comes;
+    /// capacity of one stream does not see what a second one saves of the host's time. So the larger gain is promised.
     fn of_load(&self, setup: &Setup) -> Estimate {
         let is_fuller = setup.load.outstanding().is_some();
         let by_capacity =
@@ -353,7 +374,8 @@ impl Forecast<'_> {
                     |throughput: f64| (throughput / self.throughput).min(self.limits.gain_of_feeding());
                 Some(Estimate { value: gain(value), lower: gain(lower), upper: gain(upper) })
             });
-        by_capacity.unwrap_or_else(|| self.of_requests(setup))
+        let by_limits = self.of_requests(setup);
+        by_capacity.filter(|it| it.value > by_limits.value).unwrap_or(by_limits)
     }
 
     fn of_requests(&self, setup: &Setup) -> Estimate {
