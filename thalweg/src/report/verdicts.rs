@@ -9,6 +9,9 @@ use crate::units::Nanos;
 /// Two directions of which the one is busy for so much of the time of the other are named together.
 const BOTH_WAYS: f64 = 0.9;
 
+/// Seconds of a resource that are as good as none.
+const NOTHING_S: f64 = 1e-9;
+
 /// `Underfilled: nothing is full, too little work is on the device at once. If that limit (streams) were …`
 pub(super) fn verdict(diagnosis: &Diagnosis) -> String {
     let judgement = &diagnosis.judgement;
@@ -53,7 +56,8 @@ pub(super) fn demands(diagnosis: &Diagnosis) -> Option<String> {
         let source = if demand.source == DemandSource::Estimated { " (estimated)" } else { "" };
         format!("{resource} {}{source}", Nanos::from_seconds(demand.seconds))
     };
-    let demands: Vec<String> = diagnosis.outlook.as_ref()?.demands.all().map(demand).collect();
+    let all = diagnosis.outlook.as_ref()?.demands.all();
+    let demands: Vec<String> = all.filter(|(_, it)| it.seconds >= NOTHING_S).map(demand).collect();
     Some(format!("{} for each inference", demands.join(", ")))
 }
 
