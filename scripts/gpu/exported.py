@@ -52,7 +52,10 @@ def measured(tuned, arguments, folder):
     pairs = []
     for _ in range(arguments.rounds):
         printed = run([program, engine, arguments.seconds])
-        own = float(re.search(r"^(\d+) inferences/s", printed, re.MULTILINE)[1])
+        found = re.search(r"^(\d+) inferences/s", printed, re.MULTILINE)
+        if not found:
+            raise RuntimeError(f"the program printed {printed.strip()[-200:]}")
+        own = float(found[1])
         pairs.append((own, json.loads(run(bench))["throughput_inferences_per_s"]["value"]))
     return pairs
 
@@ -69,7 +72,7 @@ def main():
     arguments = parser.parse_args()
     kept, bad = {}, 0
     for tuned in arguments.tuned:
-        name = tuned.resolve().parent.name
+        name = str(tuned)
         try:
             with tempfile.TemporaryDirectory(prefix="thalweg-exported-") as folder:
                 pairs = measured(tuned.resolve(), arguments, Path(folder))

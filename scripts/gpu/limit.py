@@ -19,7 +19,7 @@ configurations, which `end-to-end` and `neighbours` take. It fails where a promi
 
 Takes about 60 s for each of the eight cells of `tune`, BERT-base 140, 70 s for `end-to-end`, 90 s for `launch`, 15 s for `neighbours`.
 Needs: TensorRT on the loader's path, gcc, PyTorch. The engines are built before, FP16, for batches up to 128 (ResNet-50),
-16 (BERT) and 1, from `thalweg model NAME`; that of bytes from `thalweg inputs resnet50.onnx --to u8 -o resnet50-u8.onnx`.
+16 (BERT, MobileNetV2) and 1, from `thalweg model NAME`; that of bytes from `thalweg inputs resnet50.onnx --to u8 -o resnet50-u8.onnx`.
 """
 
 import argparse
@@ -394,7 +394,9 @@ def main():
             except (Failed, RuntimeError, subprocess.TimeoutExpired) as failure:
                 limit.table.add(name, "-", "", "", False, str(failure)[-200:])
             if arguments.json:
-                rows = {"table": {row["what"]: row for row in limit.table.rows}}
+                # Forecasts are counted over the cells of one call, and can be counted again from what is kept.
+                told = [row for row in limit.table.rows if not row["what"].startswith("one stream and a probe")]
+                rows = {"table": {row["what"]: row for row in told}}
                 write(arguments.json, limit.kept | rows)
     sys.exit(0 if limit.table.show() else 1)
 

@@ -290,7 +290,7 @@ fn rebuilt(network: Network, variant: EngineVariant, batch: usize) -> Result<Wor
 #[test]
 fn a_diagnosis_says_what_each_resource_is_asked_for_and_what_other_numbers_of_streams_reach() {
     let one_stream = Configuration { cuda_graph: CudaGraph::Compute, ..Configuration::default() };
-    let diagnosis = diagnosed(&workload(Network::Underfilled), one_stream, 1);
+    let diagnosis = diagnosed(&workload(Network::Underfilled), one_stream, 3);
     let outlook = diagnosis.outlook.unwrap();
     let copies = diagnosis.measurement.stages.h2d.as_seconds();
     let asked = outlook.demands.h2d_engine.unwrap().seconds;
@@ -304,10 +304,8 @@ fn a_diagnosis_says_what_each_resource_is_asked_for_and_what_other_numbers_of_st
     assert!((reached(1) / measured - 1.0).abs() < 0.05, "{} {measured}", reached(1));
     // What twice the streams were tried to gain is no surprise to it.
     let twice = diagnosis.remedies.iter().find(|it| it.knob == Knob::Streams).unwrap();
-    if let Some(ratio) = twice.ratio() {
-        let (predicted, tried) = (reached(2) / reached(1), ratio.value);
-        assert!((predicted / tried - 1.0).abs() < 0.15, "{predicted} {tried}");
-    }
+    let (predicted, tried) = (reached(2) / reached(1), twice.ratio().unwrap().value);
+    assert!((predicted / tried - 1.0).abs() < 0.15, "{predicted} {tried}");
     assert!(reached(8) > 2.0 * reached(1), "an empty device has room");
 }
 
@@ -335,13 +333,29 @@ fn what_more_requests_gain_is_known_from_one_stream_that_had_enough() {
 #[test]
 fn a_feed_that_is_too_slow_hides_what_streams_would_reach() {
     let workload = workload(Network::Resnet50);
-    let one_stream = Configuration { cuda_graph: CudaGraph::Compute, ..Configuration::default() };
-    let full = case(&workload, one_stream, 0);
-    let load = Load { arrival: Arrival::ConstantRate(50.0), ..full.setup.load };
-    let slow = diagnose::Case { setup: Setup { load, ..full.setup }, ..full };
-    let diagnosis = diagnose::diagnose(&slow, &StopSignal::default(), &mut |_| {}).unwrap();
-    assert_eq!(diagnosis.judgement.verdict, Verdict::InputStarved);
-    assert!(diagnosis.outlook.is_none(), "{:?}", diagnosis.outlook);
+    let slow = |outstanding: Option<usize>| {
+        let configuration = Configuration {
+            streams: 4,
+            cuda_graph: CudaGraph::Compute,
+            fault: Some(PlantedFault::SlowFeed(Nanos(5_000_000))),
+            ..Configuration::default()
+        };
+        let full = case(&workload, configuration, 1);
+        let arrival = outstanding.map_or(full.setup.load.arrival, Arrival::Concurrency);
+        let load = Load { arrival, ..full.setup.load };
+        let slow = diagnose::Case { setup: Setup { load, ..full.setup }, ..full };
+        diagnose::diagnose(&slow, &StopSignal::default(), &mut |_| {}).unwrap()
+    };
+    // With two requests outstanding one stream asks for both of its slots, and has no work for them either.
+    for outstanding in [None, Some(2)] {
+        let diagnosis = slow(outstanding);
+        assert_eq!(diagnosis.judgement.verdict, Verdict::InputStarved);
+        assert!(diagnosis.outlook.is_none(), "{:?}", diagnosis.outlook);
+    }
+    // What takes 5 ms whatever it holds gains all of a larger batch.
+    let diagnosis = slow(None);
+    let batch = diagnosis.remedies.iter().find(|it| it.knob == Knob::Batch && it.ratio().is_some());
+    assert_near(batch.unwrap());
 }
 
 /// Diagnoses with other engines at hand, or none.

@@ -48,8 +48,8 @@ impl Tree {
         is_ours || first.is_some_and(|first| !first.is_empty() && self.has(first))
     }
 
-    /// Links of a document, which lies in this folder, to files and headings that are not there. Those to the web are
-    /// left alone.
+    /// Links of a document, which lies in this folder, to files below it and to headings of its own that are not there. Those
+    /// to the web are left alone.
     fn broken_links(&self, folder: &Path, document: &str) -> Vec<String> {
         let is_broken = |target: &&str| {
             let (path, heading) = target.split_once('#').unwrap_or((target, ""));

@@ -13,6 +13,9 @@ use crate::measure::stats::percentile;
 use crate::measure::{Arrival, Measurement, Record, executions, took_place};
 use crate::units::Nanos;
 
+/// Over less time the energy that was drawn says nothing of the power.
+const LEAST_TIME_OF_POWER: Nanos = Nanos(500_000_000);
+
 /// What a [`Reading`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -403,7 +406,8 @@ impl Evidence {
             Some((counters.sm_clock_mhz? / counters.sm_clock_max_mhz?).min(1.0))
         });
         self.put_counter(counters, Quantity::Power, |counters| counters.power_watts);
-        if counters.is_some_and(|it| it.power_watts.is_none() && it.sm_clock_mhz.is_some()) {
+        let is_short = |it: &Counters| it.power_watts.is_none() && it.window < LEAST_TIME_OF_POWER;
+        if counters.is_some_and(is_short) {
             self.put_missing(Quantity::Power, "the driver tells no mean of so short a time");
         }
     }

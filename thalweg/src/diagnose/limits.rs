@@ -291,12 +291,14 @@ impl Limits {
     /// half of the time: between the kernels of a graph there are gaps too.
     pub fn gain_of_graph(&self) -> Estimate {
         let late = self.launch_share();
-        let at_most = if late > 0.0 { self.kernels_at_most / self.compute } else { 1.0 };
+        // It tells as much as kernels wait to be launched.
+        let at_most = 1.0 - late * (1.0 - (self.kernels_at_most / self.compute).min(1.0));
         let enqueue = GRAPH_LEAVES.min(GRAPH_LAUNCH / self.enqueue.max(f64::MIN_POSITIVE));
         let gain = |compute: f64| self.reach(&Change { enqueue, compute, ..NOTHING }) / self.reach(&NOTHING);
         let half = 1.0 - 0.5 * late;
-        let value = gain((half * half.min(at_most)).sqrt());
-        Estimate { value, lower: gain(1.0), upper: gain(1.0 - late * (1.0 - GRAPH_LEAVES)) }
+        let middle = (half * half.min(at_most)).sqrt();
+        let least = 1.0 - late * (1.0 - GRAPH_LEAVES);
+        Estimate { value: gain(middle), lower: gain(1.0), upper: gain(least.min(middle)) }
     }
 
     /// The same with inputs of so many times the bytes, and all else as it is.
@@ -333,7 +335,7 @@ impl Limits {
         is_input && self.served.is_none() && self.asked >= 1.0
     }
 
-    /// How many times as much those who fill slots could deliver if nothing else held them up.
+    /// How many times as much those who fill slots now could deliver if nothing else held them up.
     pub(super) fn gain_of_feeding(&self) -> f64 {
         self.feed.max(f64::MIN_POSITIVE).recip()
     }

@@ -107,7 +107,7 @@ pub struct Diagnosis {
     pub judgement: Judgement,
     /// What it rests on.
     pub evidence: Evidence,
-    /// What it asks each resource for, and what other numbers of streams would reach; `None` on a host.
+    /// What it asks each resource for, and what other numbers of streams would reach, where that can be told.
     #[serde(default)]
     pub outlook: Option<Outlook>,
     /// What may help, the most promising first.
@@ -175,7 +175,7 @@ pub fn diagnose(
     let pace = kernels.as_ref().map_or(1.0, |kernels: &KernelSummary| kernels.pace);
     judgement.findings.extend(kernel_findings(&evidence, &setup.configuration, pace));
     let advice = advice(judgement.verdict, &measurement.device);
-    let outlook = Outlook::of(&measurement, alone.as_ref(), judgement.verdict);
+    let outlook = Outlook::of(&measurement, alone.as_ref(), &limits);
     let measurement = Measurement { records: Vec::new(), ..measurement };
     Ok(Diagnosis {
         judgement,

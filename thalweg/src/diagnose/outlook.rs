@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Verdict;
+use super::Limits;
 use crate::capacity::{Curve, Observation, Predictor, ServiceDemands};
 use crate::measure::{Arrival, Measurement};
 
@@ -24,18 +24,18 @@ pub struct Outlook {
 }
 
 impl Outlook {
-    /// `None` where nothing was measured with work for every slot, and on a host, where streams share the cores.
+    /// `None` where nothing was measured with work for every slot, where executions run one by one whatever there is, and on a
+    /// host, where streams share the cores.
     pub(super) fn of(
         measurement: &Measurement,
         alone: Option<&Measurement>,
-        verdict: Verdict,
+        limits: &Limits,
     ) -> Option<Self> {
-        // Slots that are asked for and come too slowly are empty with one stream too.
-        let is_fed = verdict != Verdict::InputStarved;
-        if measurement.device.is_host() || !(is_fed || alone.is_some_and(asks_for_all_slots)) {
+        if measurement.device.is_host() || limits.runs_one_by_one() {
             return None;
         }
-        let predictor = if is_fed { learnt(measurement, alone) } else { supplied(measurement, alone)? };
+        let is_supplied = has_work_for_all_slots(measurement);
+        let predictor = if is_supplied { learnt(measurement, alone) } else { supplied(measurement, alone)? };
         let mut streams = [&STREAMS[..], &[measurement.configuration.streams]].concat();
         streams.sort_unstable();
         streams.dedup();
@@ -46,18 +46,20 @@ impl Outlook {
 
 /// What one stream alone tells of all others, where it had work for every slot and the setup as it is has not.
 pub(super) fn supplied(measurement: &Measurement, alone: Option<&Measurement>) -> Option<Predictor> {
-    let alone = alone.filter(|alone| asks_for_all_slots(alone) && !asks_for_all_slots(measurement))?;
+    let alone = alone.filter(|it| has_work_for_all_slots(it) && !has_work_for_all_slots(measurement))?;
     let mut predictor = Predictor::new();
     predictor.learn(Observation::of(alone));
     Some(predictor)
 }
 
-/// Whether a closed loop keeps enough requests outstanding for every slot.
-fn asks_for_all_slots(measurement: &Measurement) -> bool {
+/// Whether a closed loop keeps enough requests outstanding for every slot, and who fills them is not the limit.
+fn has_work_for_all_slots(measurement: &Measurement) -> bool {
     let slots = measurement.configuration.streams * measurement.configuration.depth;
     let samples = slots * measurement.configuration.batch_size;
     let load = measurement.load;
-    matches!(load.arrival, Arrival::Concurrency(count) if count * load.samples_per_request >= samples)
+    let is_fed = !measurement.feed.is_some_and(|feed| feed.is_limiting());
+    is_fed
+        && matches!(load.arrival, Arrival::Concurrency(count) if count * load.samples_per_request >= samples)
 }
 
 /// What one stream alone and the setup as it is tell of all others.

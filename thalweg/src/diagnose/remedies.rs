@@ -21,10 +21,6 @@ use crate::units::Nanos;
 /// Most threads that are worth filling slots: eight write as fast as a PCIe 5.0 link reads.
 const MOST_FEEDING_THREADS: usize = 8;
 
-/// Bytes per second from which on the time of a fill is that of its bytes: one thread copies so many (`measure/feed.rs`). What
-/// is slower takes its time whatever it fills: a wait, a wake-up.
-const BYTES_PER_S_OF_A_COPY: f64 = 10e9;
-
 /// Relative half-width of gains that only the limits tell.
 const LIMITS_UNCERTAINTY: f64 = 0.15;
 
@@ -146,8 +142,7 @@ pub fn remedies(
     let is_host = measurement.device.is_host();
     let supplied = supplied(measurement, alone);
     let throughput = measurement.throughput_inferences_per_s.value;
-    let copying = measurement.feed.map_or(1.0, |feed| feed.fill_bytes_per_s / BYTES_PER_S_OF_A_COPY);
-    let fixed_fill = 1.0 - copying.clamp(0.0, 1.0);
+    let fixed_fill = measurement.feed.map_or(0.0, |feed| feed.fixed_share());
     let forecast = Forecast { predictor, supplied, throughput, fixed_fill, limits, base, is_host };
     let mut remedies: Vec<Remedy> = changes(&base, &measurement.device)
         .into_iter()
@@ -349,7 +344,7 @@ impl Forecast<'_> {
         }
     }
 
-    /// An execution of more samples takes no less time.
+    /// An execution of more samples takes no less time, so executions a second do not become more.
     fn of_batch(&self, setup: &Setup) -> Option<Estimate> {
         let factor = setup.configuration.batch_size as f64 / self.base.configuration.batch_size as f64;
         if self.limits.is_fed_too_slowly() {
@@ -366,15 +361,14 @@ impl Forecast<'_> {
     /// has to keep pace. Limits know of a few executions how they disturb each other, and promise less of many than comes;
     /// capacity of one stream does not see what a second one saves of the host's time. So the larger gain is promised.
     fn of_load(&self, setup: &Setup) -> Estimate {
-        let is_fuller = setup.load.outstanding().is_some();
-        let by_capacity =
-            self.supplied.as_ref().filter(|_| is_fuller && !self.is_host).and_then(|supplied| {
-                let Estimate { value, lower, upper } = supplied.predict(&setup.configuration)?.throughput;
-                let gain =
-                    |throughput: f64| (throughput / self.throughput).min(self.limits.gain_of_feeding());
-                Some(Estimate { value: gain(value), lower: gain(lower), upper: gain(upper) })
-            });
         let by_limits = self.of_requests(setup);
+        let most = self.limits.gain_of_feeding() * self.more_requests(setup);
+        let by_capacity = self.supplied.as_ref().filter(|_| !self.is_host).and_then(|supplied| {
+            let prediction = supplied.predict(&self.as_it_runs(&setup.configuration))?;
+            let Estimate { value, lower, upper } = prediction.throughput;
+            let gain = |throughput: f64| (throughput / self.throughput).min(most);
+            Some(Estimate { value: gain(value), lower: gain(lower), upper: gain(upper) })
+        });
         by_capacity.filter(|it| it.value > by_limits.value).unwrap_or(by_limits)
     }
 

@@ -37,7 +37,7 @@ pub(super) fn program(tuned: &TunedConfig) -> Result<String, String> {
 /// CUDA reads the variable when the process makes its context.
 fn more_queues((variable, count): (&str, &str)) -> String {
     format!(
-        "  // With CUDA's own 8 work queues these streams would wait for each other. What the user has set stays.\n  \
+        "  // With CUDA's own 8 work queues these streams may wait for each other. What the user has set stays.\n  \
          setenv(\"{variable}\", \"{count}\", 0);\n"
     )
 }

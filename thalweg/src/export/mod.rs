@@ -111,8 +111,8 @@ fn engine(tuned: &TunedConfig) -> String {
 }
 
 /// Where CUDA's eight work queues are too few for the streams, which have one for kernels and two for copies each:
-/// `CUDA_DEVICE_MAX_CONNECTIONS=32`. ResNet-50 at batch 1 on eight streams (H200) runs 5,070 executions a second with
-/// eight queues and 9,100 with 32.
+/// `CUDA_DEVICE_MAX_CONNECTIONS=32`. ResNet-50 at batch 1 on eight streams with graphs of copies (H200) runs 5,070
+/// executions a second with eight queues and 9,100 with 32; with graphs of compute little was seen of it.
 fn queues(tuned: &TunedConfig) -> Option<(&'static str, &'static str)> {
     (3 * tuned.configuration.streams > 8).then_some(("CUDA_DEVICE_MAX_CONNECTIONS", "32"))
 }

@@ -105,7 +105,7 @@ fn remarks(tuned: &TunedConfig) -> Vec<String> {
     ];
     if let Some((variable, count)) = queues(tuned) {
         remarks.push(format!(
-            "Start the server with {variable}={count}: with CUDA's own 8 queues streams wait for each other."
+            "Start the server with {variable}={count}: with CUDA's own 8 queues streams may wait for each other."
         ));
     }
     if configuration.submitters < configuration.streams {

@@ -50,7 +50,10 @@ fn remarks(tuned: &TunedConfig) -> Vec<String> {
         ));
     }
     if queues(tuned).is_some() {
-        remarks.push("Its streams would wait for each other in CUDA's eight queues, so it gets as many as there can be.".to_owned());
+        remarks.push(
+            "Its streams may wait for each other in CUDA's eight queues, so it gets as many as there can be."
+                .to_owned(),
+        );
     }
     if configuration.cuda_graph == CudaGraph::Copies {
         remarks.push("Its graph has the computation only; the tuned one has the copies too.".to_owned());

@@ -86,11 +86,25 @@ pub struct FeedSummary {
     /// How many slots may be filled at the same time.
     #[serde(default = "one")]
     pub senders: usize,
-    /// Bytes per second while a slot was being filled.
+    /// Bytes per second while a slot was being filled, by all senders together.
     pub fill_bytes_per_s: f64,
+    /// Part of the time of `busy_share` in which inputs were prepared: as long for each request, whatever it holds.
+    #[serde(default)]
+    pub preparing_share: f64,
 }
 
+/// Bytes per second that a thread copies by itself: [`ONE_THREADS_BYTES`] in about 0.1 ms. What is filled in more slowly takes its
+/// time whatever it is.
+const BYTES_PER_S_OF_A_COPY: f64 = 10e9;
+
 impl FeedSummary {
+    /// Part of the time of a fill that does not grow with what is filled in, 0..1.
+    pub(crate) fn fixed_share(&self) -> f64 {
+        let of_one = self.fill_bytes_per_s / self.senders.max(1) as f64;
+        let waiting = 1.0 - (of_one / BYTES_PER_S_OF_A_COPY).min(1.0);
+        self.preparing_share + (1.0 - self.preparing_share) * waiting
+    }
+
     /// Whether filling slots, not the device, limited the throughput: a sender that fills all the time leaves streams
     /// waiting.
     pub fn is_limiting(&self) -> bool {
@@ -278,6 +292,7 @@ impl Filled {
             senders: self.senders,
             busy_share: busy.as_seconds() / self.wall.as_seconds().max(f64::MIN_POSITIVE),
             fill_bytes_per_s: self.bytes as f64 / self.filling.as_seconds().max(f64::MIN_POSITIVE),
+            preparing_share: self.preparing.as_seconds() / busy.as_seconds().max(f64::MIN_POSITIVE),
         }
     }
 }
@@ -385,5 +400,6 @@ mod tests {
         let summary = filled.summary(Feeding::Copy { threads: 1 });
         assert!((summary.busy_share - 0.9).abs() < 1e-12, "{summary:?}");
         assert!((summary.fill_bytes_per_s - 1e10).abs() < 1.0, "{summary:?}");
+        assert!((summary.preparing_share - 8.0 / 9.0).abs() < 1e-12, "{summary:?}");
     }
 }

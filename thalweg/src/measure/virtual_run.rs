@@ -120,6 +120,7 @@ impl<'a> Sender<'a> {
             busy_share: (prepared / now.as_seconds()).min(1.0),
             senders: 1,
             fill_bytes_per_s: self.sent as f64 * request_bytes as f64 / prepared,
+            preparing_share: 1.0,
         })
     }
 

@@ -43,14 +43,17 @@ fn meaning(diagnosis: &Diagnosis) -> &'static str {
 fn copying(diagnosis: &Diagnosis) -> &'static str {
     let busy = |quantity| diagnosis.evidence.value(quantity).unwrap_or(0.0);
     let (to_device, to_host) = (busy(Quantity::H2dBusy), busy(Quantity::D2hBusy));
-    match to_device.min(to_host) / to_device.max(to_host).max(f64::MIN_POSITIVE) {
+    if to_device.max(to_host) == 0.0 {
+        return "copies between host and device fill the bus";
+    }
+    match to_device.min(to_host) / to_device.max(to_host) {
         share if share >= BOTH_WAYS => "copies to the device and back both fill the bus",
         _ if to_device > to_host => "copies to the device fill the bus",
         _ => "copies to the host fill the bus",
     }
 }
 
-/// What each resource is asked for: `H2D copy engine 12.0 us, SMs 31.0 us (estimated) of an inference`.
+/// What each resource is asked for: `H2D copy engine 12.0 us, SMs 31.0 us (estimated) for each inference`.
 pub(super) fn demands(diagnosis: &Diagnosis) -> Option<String> {
     let demand = |(resource, demand): (Resource, Demand)| {
         let source = if demand.source == DemandSource::Estimated { " (estimated)" } else { "" };

@@ -182,7 +182,7 @@ impl Exploration {
         self.allowed = self.measured_count() + contender_count.div_ceil(2).max(1);
     }
 
-    /// Takes the slice of one of the candidates into account. A baseline outside the list teaches too.
+    /// Takes the slice of one of the candidates into account.
     pub fn learn(&mut self, candidate: usize, candidates: &[Configuration], slice: &Slice) {
         let configuration = candidates[candidate];
         if let Some(is_measured) = self.is_measured.get_mut(candidate) {

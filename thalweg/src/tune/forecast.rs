@@ -44,7 +44,7 @@ pub struct Forecast {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gain {
     /// The fewest streams that reach 97 % of the best; predicted are twice those of the probe, or one where more gain
-    /// nothing.
+    /// nothing. The gain that is predicted is that of the best number by the model's curve, not of this one.
     pub streams: usize,
     /// The best over one stream.
     pub gain: f64,

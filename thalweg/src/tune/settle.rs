@@ -35,8 +35,10 @@ fn after_ties(search: &Search, finals: &Finals, roles: Roles, indifference: f64)
     let p50 = |candidate| search.latency(candidate).map(|latency| latency.p50);
     let sleeps = |candidate: usize| search.candidates()[candidate].wait == Wait::Block;
     let is_wanted = |candidate: &usize| {
-        let is_soon = p50(*candidate).zip(p50(winner)).is_some_and(|(own, other)| is_calmer(own, other));
-        let is_better = is_soon || (sleeps(*candidate) && !sleeps(winner));
+        let both = p50(*candidate).zip(p50(winner));
+        let is_soon = both.is_some_and(|(own, other)| is_calmer(own, other));
+        let is_late = both.is_none_or(|(own, other)| is_calmer(other, own));
+        let is_better = is_soon || (sleeps(*candidate) && !sleeps(winner) && !is_late);
         let ratio = ratio(search, finals, *candidate, winner);
         let is_tie = ratio.is_some_and(|ratio| ratio >= 1.0 - indifference);
         is_better && is_tie && may_replace(search, *candidate, winner)
@@ -121,9 +123,12 @@ mod tests {
     fn one_that_sleeps_wins_a_tie_with_one_that_asks_all_the_time() {
         let with = |wait| Configuration { wait, ..Configuration::default() };
         let candidates = [Wait::Hybrid, Wait::Block, Wait::Spin].map(with).to_vec();
-        let mut search = Search::new(candidates, Limits::default(), Policy::default());
-        (0..3).for_each(|candidate| search.record(candidate, slice(100.0)));
-        let winner = |asleep: f64, asking: f64| {
+        let winner = |asleep: f64, asking: f64, milliseconds_asleep: u64| {
+            let mut search = Search::new(candidates.clone(), Limits::default(), Policy::default());
+            for (candidate, milliseconds) in [4, milliseconds_asleep, 4].into_iter().enumerate() {
+                let latencies_ns = vec![(milliseconds * 1_000_000, 400)];
+                search.record(candidate, Slice { latencies_ns, ..slice(100.0) });
+            }
             let mut finals = Finals::default();
             for round in 0..3 {
                 finals.record(round, 1, asleep);
@@ -131,8 +136,9 @@ mod tests {
             }
             settle(&search, &finals, LED_BY_THE_LARGE, 0.01).winner
         };
-        assert_eq!(winner(99.5, 100.0), Some(1));
-        assert_eq!(winner(98.0, 100.0), Some(2));
+        assert_eq!(winner(99.5, 100.0, 4), Some(1));
+        assert_eq!(winner(98.0, 100.0, 4), Some(2));
+        assert_eq!(winner(99.5, 100.0, 60), Some(2), "an answer that takes so much longer is a price too");
     }
 
     #[test]

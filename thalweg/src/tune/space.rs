@@ -57,7 +57,8 @@ pub struct Space {
     /// lanes as streams are, and what a graph of copies has.
     #[serde(default = "own_lanes", skip_serializing_if = "are_own")]
     pub copy_lanes: Vec<Option<usize>>,
-    /// How submitters wait. The first one is searched; the best one known is measured with the others too.
+    /// How submitters wait. One is searched, on a GPU asking all the time where that is among them, else the first; the best one
+    /// known is measured with the others too.
     #[serde(default = "asleep")]
     pub waits: Vec<Wait>,
     /// How long a slot that is not full waits for more samples.

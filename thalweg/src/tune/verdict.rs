@@ -4,6 +4,7 @@
 use super::outcome::is_calmer;
 use super::summary::{Ranking, closest};
 use super::{Candidate, Compliance, Limits, Standing};
+use crate::backend::Wait;
 use crate::capacity::Curve;
 use crate::measure::Estimate;
 use crate::pool::Configuration;
@@ -38,7 +39,8 @@ pub(super) fn verdict(
 }
 
 fn headline(winner: &Candidate, ranking: &Ranking, confirmed: Option<Estimate>) -> String {
-    // The confirmation took no part in the choice, so it is free of the luck that helped to win.
+    // The confirmation took no part in the choice, so it is free of the luck that helped to win. It takes the times of each
+    // execution, which a search does not.
     let throughput = confirmed.or(winner.throughput_inferences_per_s);
     let throughput = throughput.map_or_else(|| "unknown".to_owned(), |e| three_digits(e.value));
     let speed = format!("{}: {throughput} inferences/s", winner.configuration);
@@ -92,13 +94,17 @@ fn runner_up_clause(ranking: &Ranking) -> Option<String> {
     Some(format!("the runner-up, {configuration}, reaches {share} ({least} to {most}) of it"))
 }
 
-/// Where the winner won by its latency: what it is as fast as, or may be.
+/// Where the winner won by its latency, or since it sleeps: what it is as fast as, or may be.
 fn tie_clause(ranking: &Ranking, ratio: Estimate) -> Option<String> {
     let (winner, runner_up) = (ranking.winner?, ranking.runner_up.as_ref()?.candidate);
     let p50 = |index: usize| Some(ranking.candidates[index].latency.as_ref()?.p50);
     let (own, other) = (p50(winner)?, p50(runner_up)?);
     let configuration = ranking.candidates[runner_up].configuration;
     let is_tie = (1.0 - AS_FAST..=1.0 + AS_FAST).contains(&ratio.value);
+    let sleeps = |index: usize| ranking.candidates[index].configuration.wait == Wait::Block;
+    if is_tie && sleeps(winner) && !sleeps(runner_up) {
+        return Some(format!("{configuration} is about as fast and keeps a core of the host busy"));
+    }
     if !is_tie || !is_calmer(own, other) {
         return None;
     }
@@ -232,6 +238,16 @@ mod tests {
              request instead of 5.00 ms (medians); \
              the best with 1 stream reaches 80 %, at batch 8 is as fast"
         );
+    }
+
+    #[test]
+    fn one_that_sleeps_says_what_it_spares() {
+        let mut ranking = ranking();
+        let runner_up = ranking.runner_up.as_mut().unwrap();
+        runner_up.ratio = Estimate { value: 0.992, lower: 0.989, upper: 0.995 };
+        ranking.candidates[runner_up.candidate].configuration.wait = Wait::Spin;
+        let text = verdict(&ranking, &Limits::default(), None, None);
+        assert!(text.contains("is about as fast and keeps a core of the host busy; "), "{text}");
     }
 
     #[test]

@@ -159,7 +159,7 @@ mod tests {
         let text = text_of_diagnosis(&diagnosis, Style::Plain);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(
-            text.contains("demands     submitting thread ") && text.contains("for each inference"),
+            text.contains("demands     H2D copy engine ") && text.contains("for each inference"),
             "{text}"
         );
         assert!(text.contains("\nstreams     ") && text.contains(" with 1, "), "{text}");

@@ -186,13 +186,14 @@ fn so_it_is_with_up_to_sixteen_streams() {
 }
 
 /// Those that sleep are up to a quarter slower here with MobileNetV2, which no search found while predictions were made for
-/// them. Of ResNet-50 at batch 32 one point in sixty was lucky.
+/// them. Of ResNet-50 at batch 32 one point in sixty was lucky, without a graph: sleepers found it in 15 of 20 searches.
 #[test]
 fn so_it_is_where_other_machines_keep_the_hosts_cores_busy() {
     let mut all = recorded("limit-2026-11-30-busy.json");
-    all.remove("resnet50,32");
+    let lucky = hits(&all.remove("resnet50,32").unwrap());
     let (hits, count) = all.values().map(hits).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     assert!(hits >= 24 && count == 25, "{hits} of {count}");
+    assert!(lucky.0 >= 1, "{lucky:?}");
 }
 
 /// BERT-base, whose pools took half as long again in its search as in the sweep behind it.
