@@ -20,6 +20,7 @@ use super::outcome::is_calmer;
 use super::race::Race;
 use super::slice::{compliance, is_doubtful, latency_of};
 use super::{Compliance, Limits, Slice, Standing};
+use crate::backend::Wait;
 use crate::capacity::{Prediction, Predictor};
 use crate::measure::LatencySummary;
 use crate::measure::stats::CONFIDENCE;
@@ -334,7 +335,7 @@ impl Search {
     }
 
     /// Of the others that look as fast for all that matters, the one with the shortest latency, where that is
-    /// shorter than `winner`'s.
+    /// shorter than `winner`'s, or no longer and it leaves the core free that `winner` asks on all the time.
     pub fn calmer(&self, winner: usize) -> Option<usize> {
         let race = self.race();
         let own = race.score(winner)?;
@@ -342,11 +343,18 @@ impl Search {
         let compliance = self.compliance(winner);
         let is_wanted = |candidate: &usize| {
             let is_fast = race.score(*candidate).is_some_and(|score| score > own + (1.0 - self.tie()).ln());
+            let spares = self.sleeps(*candidate) && !self.sleeps(winner);
+            let is_calm = |latency: Nanos| is_calmer(latency, p50) || (spares && !is_calmer(p50, latency));
             is_fast
                 && self.compliance(*candidate) == compliance
-                && self.latency(*candidate).is_some_and(|latency| is_calmer(latency.p50, p50))
+                && self.latency(*candidate).is_some_and(|latency| is_calm(latency.p50))
         };
         self.possible(&race).into_iter().filter(is_wanted).min_by_key(|candidate| self.simplicity(*candidate))
+    }
+
+    /// Whether its submitters leave the core free while nothing ends.
+    pub fn sleeps(&self, candidate: usize) -> bool {
+        self.candidates[candidate].wait == Wait::Block
     }
 
     /// What may turn out to be a tie: as much noise as there are differences that do not matter.

@@ -6,7 +6,6 @@
 use super::outcome::is_calmer;
 use super::summary::Roles;
 use super::{Compliance, Finals, Search, Standing};
-use crate::backend::Wait;
 use crate::measure::stats::mean;
 
 /// The runner-up takes over where it was faster, and then whoever is as fast as the winner for all that matters
@@ -33,12 +32,11 @@ fn after_comparison(search: &Search, finals: &Finals, roles: Roles) -> Roles {
 fn after_ties(search: &Search, finals: &Finals, roles: Roles, indifference: f64) -> Roles {
     let Some(winner) = roles.winner else { return roles };
     let p50 = |candidate| search.latency(candidate).map(|latency| latency.p50);
-    let sleeps = |candidate: usize| search.candidates()[candidate].wait == Wait::Block;
     let is_wanted = |candidate: &usize| {
         let both = p50(*candidate).zip(p50(winner));
         let is_soon = both.is_some_and(|(own, other)| is_calmer(own, other));
         let is_late = both.is_none_or(|(own, other)| is_calmer(other, own));
-        let is_better = is_soon || (sleeps(*candidate) && !sleeps(winner) && !is_late);
+        let is_better = is_soon || (search.sleeps(*candidate) && !search.sleeps(winner) && !is_late);
         let ratio = ratio(search, finals, *candidate, winner);
         let is_tie = ratio.is_some_and(|ratio| ratio >= 1.0 - indifference);
         is_better && is_tie && may_replace(search, *candidate, winner)
@@ -76,6 +74,7 @@ pub(super) fn is_out(search: &Search, candidate: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Wait;
     use crate::pool::Configuration;
     use crate::tune::synthetic::slice;
     use crate::tune::{Limits, Policy, Slice};
