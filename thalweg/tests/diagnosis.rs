@@ -347,14 +347,13 @@ fn a_feed_that_is_too_slow_hides_what_streams_would_reach() {
         diagnose::diagnose(&slow, &StopSignal::default(), &mut |_| {}).unwrap()
     };
     // With two requests outstanding one stream asks for both of its slots, and has no work for them either.
-    for outstanding in [None, Some(2)] {
-        let diagnosis = slow(outstanding);
+    let [full, few] = [None, Some(2)].map(slow);
+    for diagnosis in [&full, &few] {
         assert_eq!(diagnosis.judgement.verdict, Verdict::InputStarved);
         assert!(diagnosis.outlook.is_none(), "{:?}", diagnosis.outlook);
     }
     // What takes 5 ms whatever it holds gains all of a larger batch.
-    let diagnosis = slow(None);
-    let batch = diagnosis.remedies.iter().find(|it| it.knob == Knob::Batch && it.ratio().is_some());
+    let batch = full.remedies.iter().find(|it| it.knob == Knob::Batch && it.ratio().is_some());
     assert_near(batch.unwrap());
 }
 

@@ -40,7 +40,7 @@ const ROOM: usize = 4;
 const LABELLING: f64 = 0.6;
 
 /// Windows of a slice in which a case is measured before anything is judged: GPM's counters change every 100 ms, and power is
-/// unknown of less than half a second. `thalweg diagnose` takes longer.
+/// unknown of less than half a second. `thalweg diagnose` takes longer. Trials take turns of a window each.
 const WINDOWS: usize = 5;
 
 /// Rounds in which a remedy and its baseline take turns: the fewest that give a ratio.
@@ -262,7 +262,6 @@ impl Bench<'_> {
         let case = diagnose::Case {
             workload: &loaded.workload,
             setup,
-            // As long as counters and the mean of the power need; trials take turns of a window each.
             pacing: Pacing {
                 warm_up: self.options.slice / 2,
                 window: self.options.slice,

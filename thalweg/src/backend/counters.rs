@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::Nanos;
 
+/// Over less time than this the energy that was drawn says nothing of the power: it is counted in steps.
+pub(crate) const LEAST_TIME_OF_POWER: Nanos = Nanos(500_000_000);
+
 /// Reads a device's counters over a stretch of time. Reading disturbs what runs as little as it can.
 pub trait Observer: Send {
     /// Starts a new stretch.

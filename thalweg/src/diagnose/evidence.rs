@@ -7,14 +7,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::waiting::Waiting;
-use crate::backend::{Counters, DataSheet, Span};
+use crate::backend::{Counters, DataSheet, LEAST_TIME_OF_POWER, Span};
 use crate::capacity::{DRAM_CEILING, PaperWorkload};
 use crate::measure::stats::percentile;
 use crate::measure::{Arrival, Measurement, Record, executions, took_place};
 use crate::units::Nanos;
-
-/// Over less time the energy that was drawn says nothing of the power.
-const LEAST_TIME_OF_POWER: Nanos = Nanos(500_000_000);
 
 /// What a [`Reading`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -339,22 +339,22 @@ impl Search {
     pub fn calmer(&self, winner: usize) -> Option<usize> {
         let race = self.race();
         let own = race.score(winner)?;
-        let p50 = self.latency(winner)?.p50;
         let compliance = self.compliance(winner);
         let is_wanted = |candidate: &usize| {
             let is_fast = race.score(*candidate).is_some_and(|score| score > own + (1.0 - self.tie()).ln());
-            let spares = self.sleeps(*candidate) && !self.sleeps(winner);
-            let is_calm = |latency: Nanos| is_calmer(latency, p50) || (spares && !is_calmer(p50, latency));
-            is_fast
-                && self.compliance(*candidate) == compliance
-                && self.latency(*candidate).is_some_and(|latency| is_calm(latency.p50))
+            is_fast && self.compliance(*candidate) == compliance && self.wins_ties(*candidate, winner)
         };
         self.possible(&race).into_iter().filter(is_wanted).min_by_key(|candidate| self.simplicity(*candidate))
     }
 
-    /// Whether its submitters leave the core free while nothing ends.
-    pub fn sleeps(&self, candidate: usize) -> bool {
-        self.candidates[candidate].wait == Wait::Block
+    /// Whether it is to be preferred to another one that is as fast: it answers sooner, or no later and leaves the core free
+    /// that the other one asks on all the time.
+    pub fn wins_ties(&self, candidate: usize, over: usize) -> bool {
+        let latencies = self.latency(candidate).zip(self.latency(over));
+        let Some((own, other)) = latencies.map(|(own, other)| (own.p50, other.p50)) else { return false };
+        let sleeps = |candidate: usize| self.candidates[candidate].wait == Wait::Block;
+        let spares = sleeps(candidate) && !sleeps(over);
+        is_calmer(own, other) || (spares && !is_calmer(other, own))
     }
 
     /// What may turn out to be a tie: as much noise as there are differences that do not matter.

@@ -3,7 +3,6 @@
 //! In: the search, the readings of the finals, and who played which role in them. Out: the roles as they stand then.
 //! Holding the finals is left to `run.rs`.
 
-use super::outcome::is_calmer;
 use super::summary::Roles;
 use super::{Compliance, Finals, Search, Standing};
 use crate::measure::stats::mean;
@@ -33,13 +32,9 @@ fn after_ties(search: &Search, finals: &Finals, roles: Roles, indifference: f64)
     let Some(winner) = roles.winner else { return roles };
     let p50 = |candidate| search.latency(candidate).map(|latency| latency.p50);
     let is_wanted = |candidate: &usize| {
-        let both = p50(*candidate).zip(p50(winner));
-        let is_soon = both.is_some_and(|(own, other)| is_calmer(own, other));
-        let is_late = both.is_none_or(|(own, other)| is_calmer(other, own));
-        let is_better = is_soon || (search.sleeps(*candidate) && !search.sleeps(winner) && !is_late);
         let ratio = ratio(search, finals, *candidate, winner);
         let is_tie = ratio.is_some_and(|ratio| ratio >= 1.0 - indifference);
-        is_better && is_tie && may_replace(search, *candidate, winner)
+        search.wins_ties(*candidate, winner) && is_tie && may_replace(search, *candidate, winner)
     };
     let others = [roles.calmer, roles.runner_up].into_iter().flatten().filter(is_wanted);
     match others.min_by_key(|candidate| p50(*candidate)) {

@@ -7,7 +7,7 @@ use thalweg_nvidia::Places;
 use thalweg_nvidia::cupti::{Cupti, PmMetrics, PmSampler};
 use thalweg_nvidia::nvml::{GpmMetrics, NvmlDevice, RenewedGpm};
 
-use crate::backend::{ClockReading, CounterChoice, CounterSource, Counters, Observer};
+use crate::backend::{ClockReading, CounterChoice, CounterSource, Counters, LEAST_TIME_OF_POWER, Observer};
 use crate::units::Nanos;
 
 /// An H200 renews the counters of NVML's GPM so often, and gives out those that it had one renewal before
@@ -16,9 +16,6 @@ const GPM_PERIOD: Nanos = Nanos(100_000_000);
 
 /// What NVML calls power is the mean of so long.
 const TIME_OF_NVMLS_POWER: Duration = Duration::from_secs(1);
-
-/// Over less time than this the energy that was drawn says nothing of the power: it is counted in steps.
-const LEAST_TIME_OF_POWER: Duration = Duration::from_millis(500);
 
 /// How one GPU can be asked.
 #[derive(Clone)]
@@ -77,7 +74,7 @@ impl Energy {
     fn power_since(&self, earlier: &Self) -> Option<f64> {
         let time = self.at.saturating_duration_since(earlier.at);
         let joules = self.joules? - earlier.joules?;
-        (time >= LEAST_TIME_OF_POWER).then(|| joules / time.as_secs_f64())
+        (Nanos::from_duration(time) >= LEAST_TIME_OF_POWER).then(|| joules / time.as_secs_f64())
     }
 }
 
