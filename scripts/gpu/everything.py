@@ -132,6 +132,15 @@ def jobs_of(arguments):
     command = f"{script('streams.py', *few)} && {script('streams.py', *many)}"
     measure("lanes", command, 90, "resnet50-fp16", "mobilenet_v2-fp16")
 
+    # What choices of the build change, each beside the engine that has none of them.
+    options = {"aux0": "--aux-streams=0", "aux4": "--aux-streams=4", "level1": "--optimization-level=1", "f16": "--input-type=f16"}
+    for name, option in options.items():
+        build(f"resnet50-fp16-{name}", f"--batch=128 --precision=fp16 {option}", 40, ["build resnet50-fp16"])
+    variants = [f"--variant={name}=--engine={engines / f'resnet50-fp16-{name}.plan'}" for name in options]
+    words = ["--thalweg", thalweg, "--engine", plan, "--warm-up", 0.3, "--rounds", 2, "--variant=plain=", *variants]
+    words += ["--json", results / "builds.json", "--cell", "1,1,compute", "1,8,compute", "8,8,compute", "128,2,compute"]
+    measure("builds", script("streams.py", *words), 130, *(f"resnet50-fp16-{name}" for name in options))
+
     bytes_model = [thalweg, "inputs", engines / "resnet50.onnx", "-o", engines / "resnet50-u8.onnx", "--to=u8"]
     bytes_model += ["--scale=0.0171,0.0175,0.0174", "--shift=-2.12,-2.04,-1.8"]
     first = shlex.join(map(str, bytes_model))

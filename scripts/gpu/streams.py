@@ -5,8 +5,8 @@ Usage: streams.py [--thalweg PATH] [--trtexec PATH] [--engine FILE] [--rounds N]
                   [--cell BATCH,STREAMS,GRAPH...] [--variant NAME=OPTIONS...] [--json FILE]
 
 Thalweg copies each request's samples into its slot and compares outputs; trtexec sends one set of buffers again and
-again. A variant is Thalweg with options of `bench`, such as `--variant 'spin=--depth=3 --wait=spin'` or
-`--variant resident=--feed=resident`, and each is measured in every cell. A cell's ratio is paired by round: geometric
+again. A variant is Thalweg with options of `bench`, such as `--variant 'spin=--depth=3 --wait=spin'`, `--variant
+resident=--feed=resident` or, to compare builds, `--variant aux4=--engine=FILE`, and each is measured in every cell. A cell's ratio is paired by round: geometric
 mean and the lower end of its 95 % interval (Student's t). trtexec knows one kind of graph, which both of Thalweg's
 stand beside; without `--trtexec` variants stand beside the first of them. `--json` adds this run's rounds to the file's,
 so that several calls of a few minutes make one table. SM clock and what held it back are NVML's at the end of each run,
@@ -46,7 +46,9 @@ def build(thalweg, engine):
 
 
 def thalweg(arguments, options, batch, streams, graph):
-    command = [arguments.thalweg, "bench", "--backend=tensorrt", f"--engine={arguments.engine}", "--json", *options]
+    has_own = any(option.startswith("--engine=") for option in options)
+    engine = [] if has_own else [f"--engine={arguments.engine}"]
+    command = [arguments.thalweg, "bench", "--backend=tensorrt", *engine, "--json", *options]
     shape = [f"--batch={batch}", f"--streams={streams}", f"--cuda-graph={graph}"]
     one = json.loads(run([*command, *shape, f"--warm-up={arguments.warm_up}", f"--duration={arguments.seconds}"]))
     kept = ("stages", "host_cpu_cores", "feed", "counters", "remarks")

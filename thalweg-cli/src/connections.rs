@@ -1,9 +1,7 @@
 //! CUDA's work queues: as many as the streams of a command need, before CUDA starts.
 //!
-//! The device takes work from a number of queues that the driver reads from `CUDA_DEVICE_MAX_CONNECTIONS` when the
-//! process makes its context; streams beyond that number share queues and wait for each other, though nothing in
-//! them does. A program without `unsafe` cannot change its own environment, so where more are needed the program
-//! starts itself again, as the same process, with the variable set. What the user has set stays.
+//! A program without `unsafe` cannot change its own environment, so where more are needed the program starts itself again,
+//! as the same process, with the variable set. What the user has set stays.
 
 use std::env;
 use std::os::unix::process::CommandExt as _;
@@ -11,22 +9,12 @@ use std::path::Path;
 use std::process;
 
 use thalweg::backend::CudaGraph;
-use thalweg::engine::EngineSource;
+use thalweg::backend::work_queues::{self, DEFAULT, MOST, VARIABLE};
 use thalweg::tune::TunedConfig;
 
 use crate::args::{BuilderArgs, Command, RunArgs, TuneArgs};
 use crate::output::Output;
 use crate::values::{CopyLanes, Counts};
-
-/// What the driver reads (CUDA C++ Programming Guide, "CUDA Environment Variables").
-const VARIABLE: &str = "CUDA_DEVICE_MAX_CONNECTIONS";
-
-/// How many queues there are where nobody says anything, and the most there can be (the same table).
-const DEFAULT: usize = 8;
-const MOST: &str = "32";
-
-/// CUDA streams for copies that a stream, or a copy lane that streams share, has: to the device and back.
-const COPY_STREAMS: usize = 2;
 
 /// What is set, as text.
 pub fn setting() -> Option<String> {
@@ -42,7 +30,9 @@ pub fn raise_if_needed(command: &Command, output: &Output) {
     let mut words = env::args_os();
     let name = words.next().unwrap_or_default();
     let error = match env::current_exe() {
-        Ok(program) => process::Command::new(program).arg0(name).args(words).env(VARIABLE, MOST).exec(),
+        Ok(program) => {
+            process::Command::new(program).arg0(name).args(words).env(VARIABLE, MOST.to_string()).exec()
+        }
         Err(error) => error,
     };
     output.warning(&format!(
@@ -77,19 +67,13 @@ fn may_be_a_gpu(backend: &str) -> bool {
 #[derive(Clone, Copy)]
 struct Shape {
     streams: usize,
-    /// `None` too where the copies are in the graphs. They take queues as well, though no stream of ours: ResNet-50 at batch
-    /// 1 on eight streams (H200) has 5,070 executions a second with eight queues and 9,100 with 32.
     copy_lanes: Option<usize>,
-    /// Streams that each execution may use besides its own. Where the build was not told, TensorRT decides, and they are
-    /// not counted.
     aux_streams: usize,
 }
 
 impl Shape {
     fn queues(self) -> usize {
-        let lanes = self.copy_lanes.unwrap_or(self.streams).min(self.streams);
-        let computing = self.streams.saturating_mul(1 + self.aux_streams);
-        computing.saturating_add(lanes.saturating_mul(COPY_STREAMS))
+        work_queues::needed(self.streams, self.copy_lanes, self.aux_streams)
     }
 }
 
@@ -107,14 +91,11 @@ fn of_run(args: &RunArgs) -> Shape {
 
 fn of_tuned(path: &Path) -> Shape {
     // A file that cannot be read is refused later, with the reason.
-    let Ok(TunedConfig { configuration: it, engine, .. }) = TunedConfig::read(path) else {
+    let Ok(tuned) = TunedConfig::read(path) else {
         return Shape { streams: 0, copy_lanes: None, aux_streams: 0 };
     };
-    let aux_streams = match engine {
-        Some(EngineSource::Built(spec)) => spec.options.aux_streams.unwrap_or(0),
-        Some(EngineSource::File(_)) | None => 0,
-    };
-    Shape { streams: it.streams, copy_lanes: it.copy_lanes, aux_streams: aux_streams.into() }
+    let (streams, copy_lanes) = (tuned.configuration.streams, tuned.configuration.copy_lanes);
+    Shape { streams, copy_lanes, aux_streams: tuned.aux_streams() }
 }
 
 /// The most of those that the builder is asked to try.

@@ -20,6 +20,7 @@ mod recorder;
 mod residency;
 pub mod simulated;
 pub mod tensorrt;
+pub mod work_queues;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,6 +1,7 @@
 //! A C++ program that runs the configuration with nothing but TensorRT and the CUDA runtime.
 
-use super::{ENGINE_FILE, origin, queues};
+use super::{ENGINE_FILE, origin, wants_queues};
+use crate::backend::work_queues::{DEFAULT, MOST, VARIABLE};
 use crate::backend::{CudaGraph, Transfers, Wait};
 use crate::tune::TunedConfig;
 
@@ -28,17 +29,17 @@ pub(super) fn program(tuned: &TunedConfig) -> Result<String, String> {
         ("@COPY_LANES@", configuration.copy_lanes.unwrap_or(configuration.streams).to_string()),
         ("@GRAPH@", graph.to_owned()),
         ("@WAIT@\n", wait_remark(configuration.wait).to_owned()),
-        ("@QUEUES@\n", queues(tuned).map(more_queues).unwrap_or_default()),
+        ("@QUEUES@\n", wants_queues(tuned, configuration.copy_lanes).then(more_queues).unwrap_or_default()),
         ("@SPIN@", (configuration.wait != Wait::Block).to_string()),
     ];
     Ok(values.iter().fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(name, value)))
 }
 
 /// CUDA reads the variable when the process makes its context.
-fn more_queues((variable, count): (&str, &str)) -> String {
+fn more_queues() -> String {
     format!(
-        "  // With CUDA's own 8 work queues these streams may wait for each other. What the user has set stays.\n  \
-         setenv(\"{variable}\", \"{count}\", 0);\n"
+        "  // With CUDA's own {DEFAULT} work queues these streams may wait for each other. What the user has set stays.\n  \
+         setenv(\"{VARIABLE}\", \"{MOST}\", 0);\n"
     )
 }
 

@@ -9,6 +9,7 @@ mod trtexec;
 
 use std::fmt;
 
+use crate::backend::work_queues;
 use crate::engine::EngineSource;
 use crate::error::{Error, Result};
 use crate::report::printable;
@@ -110,11 +111,9 @@ fn engine(tuned: &TunedConfig) -> String {
     format!("The engine is expected as {ENGINE_FILE}, {how}: {build}")
 }
 
-/// Where CUDA's eight work queues are too few for the streams, which have one for kernels and two for copies each:
-/// `CUDA_DEVICE_MAX_CONNECTIONS=32`. ResNet-50 at batch 1 on eight streams with graphs of copies (H200) runs 5,070
-/// executions a second with eight queues and 9,100 with 32; with graphs of compute little was seen of it.
-fn queues(tuned: &TunedConfig) -> Option<(&'static str, &'static str)> {
-    (3 * tuned.configuration.streams > 8).then_some(("CUDA_DEVICE_MAX_CONNECTIONS", "32"))
+/// Whether CUDA's own work queues are too few for the streams, of which each copies by itself where `copy_lanes` is `None`.
+fn wants_queues(tuned: &TunedConfig, copy_lanes: Option<usize>) -> bool {
+    work_queues::needed(tuned.configuration.streams, copy_lanes, tuned.aux_streams()) > work_queues::DEFAULT
 }
 
 /// `1x3x224x224`.

@@ -154,6 +154,13 @@ fn streams_that_need_more_queues_than_cuda_has_get_them() {
     let many = winner();
     let mut few = winner();
     few.configuration.streams = 2;
+    let mut with_aux_streams = few.clone();
+    with_aux_streams.engine = Some(EngineSource::Built(BuildSpec {
+        options: BuildOptions { aux_streams: Some(2), ..BuildOptions::default() },
+        ..BuildSpec::default()
+    }));
+    let mut shared = winner();
+    shared.configuration.copy_lanes = Some(1);
     for (format, line) in [
         (Format::Triton, "# Start the server with CUDA_DEVICE_MAX_CONNECTIONS=32: "),
         (Format::Trtexec, "export CUDA_DEVICE_MAX_CONNECTIONS=\"${CUDA_DEVICE_MAX_CONNECTIONS:-32}\""),
@@ -161,6 +168,9 @@ fn streams_that_need_more_queues_than_cuda_has_get_them() {
     ] {
         let told = |tuned| export(tuned, format).unwrap().lines().any(|it| it.starts_with(line));
         assert!(told(&many) && !told(&few), "{format}");
+        // The other programs have copies of their own for each stream.
+        assert_eq!(told(&shared), format != Format::Cpp, "{format}");
+        assert!(told(&with_aux_streams), "{format}");
     }
 }
 

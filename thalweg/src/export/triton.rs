@@ -5,7 +5,8 @@
 
 use std::fmt::Write as _;
 
-use super::{ENGINE_FILE, origin, queues, sizes};
+use super::{ENGINE_FILE, origin, sizes, wants_queues};
+use crate::backend::work_queues::{DEFAULT, MOST, VARIABLE};
 use crate::backend::{CudaGraph, Transfers, Wait};
 use crate::model::{DataType, Signature, TensorSpec};
 use crate::tune::TunedConfig;
@@ -103,9 +104,9 @@ fn remarks(tuned: &TunedConfig) -> Vec<String> {
             configuration.depth
         ),
     ];
-    if let Some((variable, count)) = queues(tuned) {
+    if wants_queues(tuned, None) {
         remarks.push(format!(
-            "Start the server with {variable}={count}: with CUDA's own 8 queues streams may wait for each other."
+            "Start the server with {VARIABLE}={MOST}: with CUDA's own {DEFAULT} queues streams may wait for each other."
         ));
     }
     if configuration.submitters < configuration.streams {

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{ENGINE_FILE, origin, queues, sizes};
+use super::{ENGINE_FILE, origin, sizes, wants_queues};
+use crate::backend::work_queues::{DEFAULT, MOST, VARIABLE};
 use crate::backend::{CudaGraph, Transfers, Wait};
 use crate::model::Signature;
 use crate::tune::TunedConfig;
@@ -29,8 +30,8 @@ pub(super) fn command(tuned: &TunedConfig, signature: &Signature) -> String {
     for remark in remarks(tuned) {
         let _ = writeln!(text, "# {remark}");
     }
-    if let Some((variable, count)) = queues(tuned) {
-        let _ = writeln!(text, "export {variable}=\"${{{variable}:-{count}}}\"");
+    if wants_queues(tuned, None) {
+        let _ = writeln!(text, "export {VARIABLE}=\"${{{VARIABLE}:-{MOST}}}\"");
     }
     text + "exec trtexec " + &words.join(" \\\n  ") + " \"$@\"\n"
 }
@@ -49,11 +50,10 @@ fn remarks(tuned: &TunedConfig) -> Vec<String> {
             configuration.depth
         ));
     }
-    if queues(tuned).is_some() {
-        remarks.push(
-            "Its streams may wait for each other in CUDA's eight queues, so it gets as many as there can be."
-                .to_owned(),
-        );
+    if wants_queues(tuned, None) {
+        remarks.push(format!(
+            "Its streams may wait for each other in CUDA's own {DEFAULT} queues, so it gets as many as there can be."
+        ));
     }
     if configuration.cuda_graph == CudaGraph::Copies {
         remarks.push("Its graph has the computation only; the tuned one has the copies too.".to_owned());

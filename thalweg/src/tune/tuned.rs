@@ -109,6 +109,14 @@ impl TunedConfig {
         write_whole(path, text.as_bytes())
     }
 
+    /// Streams that each execution of its engine may use besides its own, as far as the build was told.
+    pub fn aux_streams(&self) -> usize {
+        match &self.engine {
+            Some(EngineSource::Built(spec)) => spec.options.aux_streams.unwrap_or(0).into(),
+            Some(EngineSource::File(_)) | None => 0,
+        }
+    }
+
     /// Checks that it belongs to the model with this SHA-256.
     ///
     /// # Errors
