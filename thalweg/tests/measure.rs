@@ -105,6 +105,34 @@ fn batches_of_each_size_are_compared_with_one_stream_at_that_size() {
     assert!(matches!(error, Err(Error::WrongResult { .. })), "{error:?}");
 }
 
+#[test]
+fn small_requests_travel_together_and_wait_since_they_might_have_been_sent() {
+    let workload = workload(Arc::new(Doubler::new(4).with_delays(&[EXECUTION])));
+    let configuration = Configuration { batch_size: 4, ..Configuration::default() };
+    let load = Load { arrival: Arrival::Concurrency(64), samples_per_request: 1 };
+    for threads in [1, 4] {
+        let experiment = workload.experiment(configuration, load, short()).fed(Feeding::Copy { threads });
+        let measured = experiment.run(&StopSignal::default()).unwrap();
+        let throughput = measured.throughput_inferences_per_s.value;
+        let batch = throughput / measured.executions_per_s;
+        assert!(batch > 3.5, "{threads}: {batch} samples travel together");
+        // Little's law, over windows in which the pool had long been full.
+        let there = throughput * measured.latency.mean.as_seconds();
+        assert!((48.0..80.0).contains(&there), "{threads}: {there} of 64");
+    }
+}
+
+#[test]
+fn small_requests_of_an_open_loop_travel_together() {
+    let workload = workload(Arc::new(Doubler::new(4).with_delays(&[EXECUTION])));
+    let configuration = Configuration { batch_size: 4, ..Configuration::default() };
+    // Each alone would come to 500 a second at most.
+    let load = Load { arrival: Arrival::PoissonRate(1_000.0), samples_per_request: 1 };
+    let measured = measure(&workload, configuration, load).unwrap();
+    let throughput = measured.throughput_inferences_per_s.value;
+    assert!(throughput > 700.0, "{throughput}");
+}
+
 /// Measures, and ends what would go on for ever.
 fn ends(doubler: Doubler, configuration: Configuration, load: Load) -> Measurement {
     let (workload, stop) = (workload(Arc::new(doubler)), StopSignal::default());

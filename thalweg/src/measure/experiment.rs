@@ -202,10 +202,20 @@ impl Experiment<'_> {
         let (feeding, refilling) = (self.feeding(), self.refilling());
         let refiller = pool.producer();
         let preparation = self.preparation();
-        let sender = Feed { producer, load, feeding, preparation, inputs, clock, permits };
+        let requests_per_slot = self.requests_per_slot();
+        let sender = Feed {
+            producer,
+            load,
+            requests_per_slot,
+            feeding,
+            preparation,
+            inputs,
+            clock: clock.clone(),
+            permits,
+        };
         let fed = std::thread::scope(|scope| {
             let sender = scope.spawn(|| sender.run());
-            let next = Next { ask, room, left, refiller, refilling };
+            let next = Next { ask, room, left, clock, refiller, refilling };
             let observed = read(&mut observation, &mut pool, next, &|| sender.is_finished(), stop);
             // Stopping refuses the request that the sender may be waiting with, so it ends.
             let stopped = pool.stop();
@@ -213,6 +223,11 @@ impl Experiment<'_> {
             observed.and(stopped).and(sent)
         })?;
         Ok(Measurement { feed: Some(fed), ..observation.summarise(self)? })
+    }
+
+    /// Whole requests that one slot has room for.
+    pub(super) fn requests_per_slot(&self) -> usize {
+        (self.configuration.batch_size / self.load.samples_per_request).max(1)
     }
 
     /// Whether the load always has work for each slot.
@@ -260,10 +275,11 @@ enum Refilling {
 
 /// What follows a response.
 struct Next {
-    ask: Sender<()>,
-    room: Sender<Reservation>,
+    ask: Sender<Nanos>,
+    room: Sender<(Nanos, Reservation)>,
     /// Room that no sender has taken.
-    left: Receiver<Reservation>,
+    left: Receiver<(Nanos, Reservation)>,
+    clock: Clock,
     refiller: Producer,
     refilling: Refilling,
 }
@@ -284,8 +300,8 @@ impl Next {
             Some(room) if self.refilling == Refilling::AsItIs => {
                 room.commit(sample);
             }
-            Some(room) => drop(self.room.send(room)),
-            None => drop(self.ask.send(())),
+            Some(room) => drop(self.room.send((self.clock.now(), room))),
+            None => drop(self.ask.send(self.clock.now())),
         }
     }
 }
@@ -302,7 +318,7 @@ fn read(
     let outstanding = observation.outstanding();
     // The sender lives as long as we do not drop what comes next.
     for _ in 0..outstanding.unwrap_or(0) {
-        let _ = next.ask.send(());
+        let _ = next.ask.send(next.clock.now());
     }
     while !observation.is_complete() && !stop.is_requested() {
         let response = match pool.next_within(STOP_CHECK) {

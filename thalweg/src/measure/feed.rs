@@ -4,13 +4,13 @@
 //! 15,000 ResNet-50 images a second, while a GPU computes twice as many. So several threads do it. Small requests are
 //! sent by all of them, each its own; the copies of a large one are cut into pieces that they share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, after, never, select};
 use rayon::ThreadPoolBuilder;
 use serde::{Deserialize, Serialize};
 
@@ -114,17 +114,19 @@ impl FeedSummary {
 
 /// Leave to send requests.
 pub(super) struct Permits {
-    /// One for each request that asks the pool for room.
-    pub asks: Receiver<()>,
-    /// Room for one more each: slots whose outputs have just been read. A submitter answers nobody while it enqueues, so
-    /// these save a sender the wait for it.
-    pub rooms: Receiver<Reservation>,
+    /// One for each request that asks the pool for room: since when it may be sent.
+    pub asks: Receiver<Nanos>,
+    /// Room for one more each, since then: slots whose outputs have just been read. A submitter answers nobody while it
+    /// enqueues, so these save a sender the wait for it.
+    pub rooms: Receiver<(Nanos, Reservation)>,
 }
 
 /// What the sending thread needs.
 pub(super) struct Feed<'a> {
     pub producer: Producer,
     pub load: Load,
+    /// Requests that one slot has room for. A sender asks for as many at once, or a slot would start with the first of them.
+    pub requests_per_slot: usize,
     pub feeding: Feeding,
     /// What a sender needs for each request before it fills its room; a planted fault, else nothing.
     pub preparation: Nanos,
@@ -189,7 +191,7 @@ impl Feed<'_> {
     /// before another one's turn would lie idle.
     fn send(&self, schedule: &Schedule, mut filler: Filler<'_>) -> Result<Filled> {
         let mut filled = Filled { senders: 1, ..Filled::default() };
-        let mut asked = None;
+        let mut asked = Asked { requests: VecDeque::with_capacity(self.requests_per_slot), due: None };
         while let Some((intended, room)) = self.next_room(schedule, &mut asked) {
             let mut reservation = match room {
                 // The streams may be gone; what they failed with is on its way to the observer.
@@ -217,35 +219,77 @@ impl Feed<'_> {
         self.clock.now() - began
     }
 
-    /// Room for the next request, and when that is meant to be sent, once the time has come; `None` at the end. In a
-    /// closed loop a sender that has asked for room takes what else there is meanwhile: what it waits for may be in the
-    /// slots that lie ready for it.
-    fn next_room(
-        &self,
-        schedule: &Schedule,
-        asked: &mut Option<(Nanos, RoomRequest)>,
-    ) -> Option<(Nanos, Result<Reservation>)> {
+    /// Room for the next request, and when that was meant to be sent; `None` at the end.
+    fn next_room(&self, schedule: &Schedule, asked: &mut Asked) -> Option<(Nanos, Result<Reservation>)> {
+        let is_open = schedule.times.is_some();
+        if is_open { self.room_when_due(schedule, asked) } else { self.room_when_allowed(asked) }
+    }
+
+    /// In a closed loop. A sender that has asked for room takes what else there is meanwhile: what it waits for may be in
+    /// the slots that lie ready for it.
+    fn room_when_allowed(&self, asked: &mut Asked) -> Option<(Nanos, Result<Reservation>)> {
         let Permits { asks, rooms } = &self.permits;
-        if let Some(due) = schedule.next_time() {
-            let patience: Duration = (due - self.clock.now()).to_duration();
-            let is_over = asks.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected);
-            return (!is_over).then(|| (due, self.producer.reserve(self.load.samples_per_request)));
-        }
-        if asked.is_none() {
-            select! {
-                recv(rooms) -> room => return Some((self.clock.now(), Ok(room.ok()?))),
-                recv(asks) -> ask => ask.ok()?,
-            }
-            match self.producer.request(self.load.samples_per_request) {
-                Ok(request) => *asked = Some((self.clock.now(), request)),
-                Err(error) => return Some((self.clock.now(), Err(error))),
+        while asked.requests.len() < self.requests_per_slot {
+            let intended = match asks.try_recv() {
+                Ok(intended) => intended,
+                Err(_) if !asked.requests.is_empty() => break,
+                Err(_) => select! {
+                    recv(rooms) -> room => return room.ok().map(|(intended, room)| (intended, Ok(room))),
+                    recv(asks) -> ask => ask.ok()?,
+                },
+            };
+            if let Err(error) = self.ask(intended, asked) {
+                return Some((intended, Err(error)));
             }
         }
-        match asked.as_ref()?.1.wait_beside(rooms) {
-            Came::Answer(room) => asked.take().map(|(intended, _)| (intended, room)),
-            Came::Other(room) => Some((self.clock.now(), Ok(room?))),
+        match asked.requests.front()?.1.wait_beside(rooms) {
+            Came::Answer(room) => asked.requests.pop_front().map(|(intended, _)| (intended, room)),
+            Came::Other(room) => room.map(|(intended, room)| (intended, Ok(room))),
         }
     }
+
+    /// In an open loop: what becomes due while others wait for room is asked for as well.
+    fn room_when_due(&self, schedule: &Schedule, asked: &mut Asked) -> Option<(Nanos, Result<Reservation>)> {
+        loop {
+            let due = match asked.due {
+                Some(due) => due,
+                None => *asked.due.insert(schedule.next_time()?),
+            };
+            let patience = (due - self.clock.now()).to_duration();
+            let may_ask = asked.requests.len() < self.requests_per_slot;
+            if may_ask && patience == Duration::ZERO {
+                asked.due = None;
+                if let Err(error) = self.ask(due, asked) {
+                    return Some((due, Err(error)));
+                }
+                continue;
+            }
+            let Some((_, first)) = asked.requests.front() else {
+                if self.permits.asks.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected) {
+                    return None;
+                }
+                continue;
+            };
+            let next = if may_ask { after(patience) } else { never() };
+            if let Came::Answer(room) = first.wait_beside(&next) {
+                return asked.requests.pop_front().map(|(intended, _)| (intended, room));
+            }
+        }
+    }
+
+    fn ask(&self, intended: Nanos, asked: &mut Asked) -> Result<()> {
+        let request = self.producer.request(self.load.samples_per_request)?;
+        asked.requests.push_back((intended, request));
+        Ok(())
+    }
+}
+
+/// What one sender has asked the pool for.
+struct Asked {
+    /// What has no room yet, and when each was meant to be sent; the longest first.
+    requests: VecDeque<(Nanos, RoomRequest)>,
+    /// When the next one is due that this sender is to send, in an open loop.
+    due: Option<Nanos>,
 }
 
 /// What is to be sent when, for all threads that send.
@@ -371,6 +415,7 @@ mod tests {
             let feed = Feed {
                 producer: pool.producer(),
                 load: Load { arrival: Arrival::Concurrency(threads), samples_per_request: 1 },
+                requests_per_slot: 1,
                 feeding: Feeding::Copy { threads },
                 preparation: Nanos::ZERO,
                 inputs: &workload.inputs,
@@ -381,7 +426,7 @@ mod tests {
                 let sender = scope.spawn(|| feed.run());
                 // All of them wait before one of them may send.
                 std::thread::sleep(Duration::from_millis(20));
-                (0..slots).for_each(|_| ask.send(()).unwrap());
+                (0..slots).for_each(|_| ask.send(Nanos::ZERO).unwrap());
                 let mut responses = pool.responses(Order::Completion);
                 let patience = Duration::from_secs(20);
                 let answered: Vec<_> = (0..slots).map(|_| responses.next_within(patience).is_ok()).collect();

@@ -29,11 +29,15 @@ pub enum Arrival {
     PoissonRate(f64),
 }
 
+/// Most requests outstanding that are kept account of: no pool has room for a thousandth of them.
+const MOST_OUTSTANDING: usize = 1 << 24;
+
 impl Load {
     /// Checks that requests come at all.
     ///
     /// # Errors
-    /// [`Error::InvalidSetting`] for no requests, no samples, or a rate that is no positive number.
+    /// [`Error::InvalidSetting`] for no requests, no samples, more requests at once than anybody counts, or a rate that is
+    /// no positive number.
     pub fn check(&self) -> Result<()> {
         if self.samples_per_request == 0 {
             let reason = "a request has at least one sample".to_owned();
@@ -48,6 +52,13 @@ impl Load {
         if !is_possible {
             let reason = "must be above zero".to_owned();
             return Err(Error::InvalidSetting { name, value, reason });
+        }
+        if let Arrival::Concurrency(MOST_OUTSTANDING..) = self.arrival {
+            return Err(Error::InvalidSetting {
+                name,
+                value,
+                reason: format!("must be below {MOST_OUTSTANDING}"),
+            });
         }
         Ok(())
     }

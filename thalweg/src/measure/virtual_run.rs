@@ -3,6 +3,7 @@
 //! The same load, the same pool and the same observation as in the world's time; samples lie ready and filling
 //! them takes no time. Each request asks for room, also where a real measurement would keep the slot.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::host_use::HostUse;
@@ -48,21 +49,23 @@ fn read(pool: &VirtualPool, observation: &mut Observation<'_>, sender: &mut Send
     let mut is_busy = false;
     while let Some(response) = pool.try_response() {
         observation.take(&response, &|| situation(pool))?;
-        sender.answered();
+        sender.answered(pool.clock().now());
         observation.note_clock();
         is_busy = true;
     }
     Ok(is_busy)
 }
 
-/// The sending thread's part. Like that thread it asks for one request's room at a time.
+/// The sending thread's part. Like that thread it asks at once for as many requests as a slot has room for.
 struct Sender<'a> {
     samples: &'a SampleSet,
     samples_per_request: usize,
     first_sample: usize,
     pace: Pace,
-    /// A request that has no room yet, and when it was meant to be sent.
-    asked: Option<(RoomRequest, Nanos)>,
+    /// Requests that have no room yet, and when each was meant to be sent; the longest first.
+    asked: VecDeque<(RoomRequest, Nanos)>,
+    /// How many there may be.
+    most_asked: usize,
     /// Requests that were committed and not answered.
     unanswered: usize,
     /// What a planted fault lets each request take before it is sent.
@@ -74,8 +77,8 @@ struct Sender<'a> {
 }
 
 enum Pace {
-    /// So many may be sent now; each answer allows one more.
-    Closed { permits: usize },
+    /// These may be sent, each since then; an answer allows one more.
+    Closed { permits: VecDeque<Nanos> },
     /// At these times.
     Open { next: Nanos, later: Box<dyn Iterator<Item = Nanos>> },
 }
@@ -86,17 +89,23 @@ impl<'a> Sender<'a> {
             (None, Some(mut later)) => {
                 Pace::Open { next: later.next().unwrap_or_default(), later: Box::new(later) }
             }
-            (permits, _) => Pace::Closed { permits: permits.unwrap_or(1) },
+            (permits, _) => {
+                Pace::Closed { permits: std::iter::repeat_n(Nanos::ZERO, permits.unwrap_or(1)).collect() }
+            }
         };
+        let preparation = PlantedFault::preparation(experiment.configuration.fault);
+        // What each is prepared for by itself is asked for by itself.
+        let most_asked = if preparation == Nanos::ZERO { experiment.requests_per_slot() } else { 1 };
         Self {
             samples: &experiment.workload.inputs,
             samples_per_request: experiment.load.samples_per_request,
             first_sample: 0,
             pace,
-            asked: None,
+            asked: VecDeque::with_capacity(most_asked),
+            most_asked,
             unanswered: 0,
-            preparation: PlantedFault::preparation(experiment.configuration.fault),
-            ready: PlantedFault::preparation(experiment.configuration.fault),
+            preparation,
+            ready: preparation,
             sent: 0,
         }
     }
@@ -104,9 +113,11 @@ impl<'a> Sender<'a> {
     /// When the next request is due, where that is known.
     fn next_send(&self) -> Option<Nanos> {
         match &self.pace {
-            _ if self.asked.is_some() => None,
+            _ if self.asked.len() == self.most_asked => None,
             Pace::Open { next, .. } => Some((*next).max(self.ready)),
-            Pace::Closed { permits: 1.. } if self.preparation > Nanos::ZERO => Some(self.ready),
+            Pace::Closed { permits } if !permits.is_empty() && self.preparation > Nanos::ZERO => {
+                Some(self.ready)
+            }
             Pace::Closed { .. } => None,
         }
     }
@@ -124,10 +135,10 @@ impl<'a> Sender<'a> {
         })
     }
 
-    fn answered(&mut self) {
+    fn answered(&mut self, now: Nanos) {
         self.unanswered -= 1;
         if let Pace::Closed { permits } = &mut self.pace {
-            *permits += 1;
+            permits.push_back(now);
         }
     }
 
@@ -135,17 +146,17 @@ impl<'a> Sender<'a> {
     fn act(&mut self, pool: &VirtualPool) -> Result<bool> {
         let now = pool.clock().now();
         let mut is_busy = false;
-        if self.asked.is_none()
+        while self.asked.len() < self.most_asked
             && self.ready <= now
             && let Some(intended) = self.due(now)
         {
-            self.asked = Some((pool.request(self.samples_per_request)?, intended));
+            self.asked.push_back((pool.request(self.samples_per_request)?, intended));
             is_busy = true;
         }
-        let Some((request, intended)) = &self.asked else { return Ok(is_busy) };
+        let Some((request, intended)) = self.asked.front() else { return Ok(is_busy) };
         let Some(granted) = request.try_take() else { return Ok(is_busy) };
         let intended = *intended;
-        self.asked = None;
+        self.asked.pop_front();
         let mut reservation = match granted {
             // The streams are gone; what they failed with is on its way.
             Err(Error::Stopped | Error::NoExecutor { .. }) => return Ok(is_busy),
@@ -163,10 +174,7 @@ impl<'a> Sender<'a> {
     /// When the request that is to be sent now was meant to be sent.
     fn due(&mut self, now: Nanos) -> Option<Nanos> {
         match &mut self.pace {
-            Pace::Closed { permits } => {
-                *permits = permits.checked_sub(1)?;
-                Some(now)
-            }
+            Pace::Closed { permits } => permits.pop_front(),
             Pace::Open { next, later } if *next <= now => {
                 Some(std::mem::replace(next, later.next().unwrap_or(Nanos(u64::MAX))))
             }

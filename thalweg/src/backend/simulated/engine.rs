@@ -278,16 +278,16 @@ fn compute(slot: &mut Slot) {
         let words = tensor.elements::<i64>();
         words[if tensor.spec().is_batched { sample } else { 0 }]
     };
+    // The batch before may have been smaller.
+    for output in slot.outputs.iter_mut().filter(|output| output.spec().is_batched) {
+        output.reshape(&[slot.batch_size]);
+    }
     for sample in 0..slot.batch_size {
         let digest = slot.inputs.iter().fold(0, |digest, input| mixed(digest ^ word(input, sample)));
         for (index, output) in slot.outputs.iter_mut().enumerate() {
             let is_batched = output.spec().is_batched;
             output.elements_mut::<i64>()[if is_batched { sample } else { 0 }] = mixed(digest ^ index as i64);
         }
-    }
-    for output in slot.outputs.iter_mut().filter(|output| output.spec().is_batched) {
-        let batch_size = slot.batch_size;
-        output.reshape(&[batch_size]);
     }
 }
 

@@ -103,6 +103,51 @@ fn a_pool_that_is_asked_little_says_that_it_lacks_input() {
     assert!(little > 0.9 && enough < 0.05, "{little} {enough}");
 }
 
+fn batches_of_eight() -> Configuration {
+    Configuration { batch_size: 8, cuda_graph: CudaGraph::Compute, ..Configuration::default() }
+}
+
+#[test]
+fn a_request_waits_since_it_might_have_been_sent() {
+    let workload = workload(Network::Resnet50);
+    let with = |count| run(&workload, eight_streams(), closed_loop(count), Duration::from_secs(1)).unwrap();
+    for count in [16, 1_000] {
+        // Little's law: what is outstanding is what comes a second times how long each takes.
+        let measured = with(count);
+        let there = measured.throughput_inferences_per_s.value * measured.latency.mean.as_seconds();
+        assert!((there / count as f64 - 1.0).abs() < 0.05, "{there} of {count}");
+    }
+}
+
+#[test]
+fn small_requests_share_slots() {
+    let workload = workload(Network::Resnet50);
+    let with = |load| {
+        let measured = run(&workload, batches_of_eight(), load, Duration::from_millis(500)).unwrap();
+        measured.throughput_inferences_per_s.value
+    };
+    let whole = with(Load { arrival: Arrival::Concurrency(2), samples_per_request: 8 });
+    for samples_per_request in [1, 2, 4] {
+        let count = 16 / samples_per_request;
+        let small = with(Load { arrival: Arrival::Concurrency(count), samples_per_request });
+        assert!(small > 0.97 * whole, "{samples_per_request}: {small} {whole}");
+    }
+    // An open loop of single samples, 0.8 of what whole batches reach.
+    let rate = 0.8 * whole;
+    let kept = with(Load { arrival: Arrival::PoissonRate(rate), samples_per_request: 1 });
+    assert!((kept / rate - 1.0).abs() < 0.05, "{kept} {rate}");
+}
+
+#[test]
+fn a_larger_batch_after_a_smaller_one_has_room_for_its_outputs() {
+    let batching_delay = Nanos(2_000_000);
+    let configuration = Configuration { batching_delay, ..batches_of_eight() };
+    let load = Load { arrival: Arrival::PoissonRate(1_000.0), samples_per_request: 1 };
+    let measured = run(&workload(Network::Resnet50), configuration, load, Duration::from_secs(1)).unwrap();
+    let sizes: Vec<usize> = measured.records.iter().map(|record| record.batch_size).collect();
+    assert!(sizes.iter().min() < sizes.iter().max(), "{sizes:?}");
+}
+
 #[test]
 fn without_transfers_each_slot_copies_once() {
     let workload = workload(Network::Resnet50);
