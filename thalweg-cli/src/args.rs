@@ -493,7 +493,7 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct LoadArgs {
     /// Requests that are always outstanding [default: as many as there are slots]
-    #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = parse_count)]
+    #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = crate::values::parse_outstanding)]
     pub concurrency: Option<usize>,
     /// Requests per second, whether or not the pool keeps up
     #[arg(long, value_name = "PER_S", value_parser = parse_positive, allow_negative_numbers = true)]
@@ -530,7 +530,7 @@ pub struct TuneArgs {
     /// Streams to try
     #[arg(long, value_name = "LIST", default_value = "auto", value_parser = parse_counts)]
     pub streams: Counts,
-    /// Batch sizes to try
+    /// Batch sizes to try; auto is powers of two up to 128, on cores 16
     #[arg(long, value_name = "LIST", default_value = "auto", value_parser = parse_counts)]
     pub batch: Counts,
     /// Slots per stream to try

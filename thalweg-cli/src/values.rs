@@ -105,6 +105,15 @@ pub fn parse_tactics(text: &str) -> Result<(TacticSource, bool), String> {
     sources().find(|source| source.to_string() == name).map(|source| (*source, is_used)).ok_or_else(wrong)
 }
 
+/// Most requests outstanding that are kept account of: no pool has room for a thousandth of them.
+const MOST_OUTSTANDING: usize = 1 << 24;
+
+/// As [`parse_count`], of requests outstanding.
+pub fn parse_outstanding(text: &str) -> Result<usize, String> {
+    let count = parse_count(text)?;
+    if count > MOST_OUTSTANDING { Err(format!("more than {MOST_OUTSTANDING}")) } else { Ok(count) }
+}
+
 /// A whole number above 0.
 pub fn parse_count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "not a whole number above 0".to_owned())

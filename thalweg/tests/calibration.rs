@@ -70,6 +70,7 @@ impl Bench {
             engine: Arc::clone(&engine),
             source: None,
             device,
+            seed: 0,
             inputs,
             feeding: Feeding::default(),
             reference,
@@ -144,6 +145,7 @@ fn cell(workload: &Workload, batch_size: usize, streams: usize) -> f64 {
         warm_up: Duration::from_millis(milliseconds / 2),
         window: Duration::from_millis(milliseconds * 2),
         max_windows: 1,
+        longest: None,
     };
     let load = saturating_load(&configuration, None);
     let measurement = workload.experiment(configuration, load, pacing).run(&StopSignal::default());

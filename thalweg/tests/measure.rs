@@ -19,7 +19,12 @@ use thalweg::units::Nanos;
 const EXECUTION: Duration = Duration::from_millis(2);
 
 fn short() -> Pacing {
-    Pacing { warm_up: Duration::from_millis(20), window: Duration::from_millis(60), max_windows: 6 }
+    Pacing {
+        warm_up: Duration::from_millis(20),
+        window: Duration::from_millis(60),
+        max_windows: 6,
+        longest: None,
+    }
 }
 
 fn measure(workload: &Workload, configuration: Configuration, load: Load) -> thalweg::Result<Measurement> {
@@ -205,7 +210,7 @@ fn counters_begin_once_the_work_is_as_old_as_what_they_tell_and_not_where_no_tim
     let configuration = Configuration { depth: 2, ..Configuration::default() };
     let load = saturating_load(&configuration, None);
     let ms = Duration::from_millis;
-    let pacing = Pacing { warm_up: ms(20), window: ms(50), max_windows: 6 };
+    let pacing = Pacing { warm_up: ms(20), window: ms(50), max_windows: 6, longest: None };
     let starts = |lag, least_time| {
         let (lag, least_time) = (Nanos::from_duration(ms(lag)), Nanos::from_duration(ms(least_time)));
         let counters = TestCounters { lag, least_time, ..TestCounters::default() };
@@ -230,7 +235,7 @@ fn windows_that_agree_do_not_end_a_measurement_before_its_counters_can_tell() {
     let configuration = Configuration { depth: 2, ..Configuration::default() };
     let load = saturating_load(&configuration, None);
     let ms = Duration::from_millis;
-    let pacing = Pacing { warm_up: ms(20), window: ms(100), max_windows: 12 };
+    let pacing = Pacing { warm_up: ms(20), window: ms(100), max_windows: 12, longest: None };
     let least_time = Nanos::from_duration(ms(400));
     let counters = TestCounters { least_time, ..TestCounters::default() };
     let starts = Arc::clone(&counters.starts);

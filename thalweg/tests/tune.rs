@@ -37,7 +37,7 @@ fn workload(engine: Doubler) -> Workload {
     let model = ModelIdentity { path: "none".into(), sha256: "0".to_owned(), input_shapes: BTreeMap::new() };
     let inputs = SampleSet::random(engine.signature(), 8, 1);
     let reference = Reference::compute(&engine, &inputs).expect("one stream gives a reference");
-    Workload { model, engine, source: None, device, inputs, feeding: Feeding::default(), reference }
+    Workload { model, engine, source: None, device, inputs, seed: 0, feeding: Feeding::default(), reference }
 }
 
 fn tuned(workload: &Workload, space: Space, name: &str) -> TuneOutcome {

@@ -336,7 +336,12 @@ fn load(args: &LoadArgs, tuned: Option<&TunedConfig>, configuration: &Configurat
 }
 
 pub(super) fn pacing(args: &RunArgs) -> Pacing {
-    Pacing { warm_up: args.warm_up, window: args.duration / WINDOWS, max_windows: WINDOWS as usize }
+    Pacing {
+        warm_up: args.warm_up,
+        window: args.duration / WINDOWS,
+        max_windows: WINDOWS as usize,
+        longest: Some(args.duration),
+    }
 }
 
 fn show(

@@ -20,7 +20,7 @@ use super::loss::{self, Loss};
 use super::lower::{Lower, Lowered};
 use super::route::{self, RouteQuestion, default_rest, needs_conversion};
 use super::variant::Variant;
-use super::{cache, input_shapes, surroundings};
+use super::{LOSSLESS, cache, input_shapes, surroundings};
 use crate::args::{BuildArgs, QuantizationArgs, Target};
 use crate::output::Output;
 use crate::progress::Interrupts;
@@ -186,6 +186,10 @@ fn check_device(args: &BuildArgs, target: Target, backend: &dyn Backend) -> anyh
         "--max-loss needs a GPU: accuracy is known once the engine runs"
     );
     ensure!(
+        !backend.device().is_simulated() || args.max_loss.is_empty() || target == Target::Auto,
+        "{LOSSLESS}"
+    );
+    ensure!(
         target != Target::Fp32 || args.max_loss.is_empty() || args.builder.inputs.input_type.is_some(),
         "--max-loss is held against FP32, and this is FP32: add --precision fp16 or int8"
     );
@@ -216,7 +220,7 @@ fn build(
         let samples = spec.input.as_deref();
         let request = EngineRequest { model: routed.original.as_ref().unwrap_or(model), ..request };
         let assessment = Assessment { backend, request, cache, samples, seed: spec.seed };
-        Some(precision::assess(&built.engine, &assessment)?)
+        precision::assess(&built.engine, &assessment)?
     } else {
         None
     };

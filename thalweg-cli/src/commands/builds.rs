@@ -232,15 +232,15 @@ impl Session<'_> {
             calibrate: self.calibration(variant.target).map(ToOwned::to_owned),
             cache: cache(&self.args.workload.cache, self.backend, self.output)?,
             watch: Some(budget.watched(watch)),
-            ..tune::spec(self.args, variant)
+            ..tune::spec(self.args, variant, self.backend.device())
         };
         let workload = Workload::prepare(self.backend, model, &spec);
         let accuracy = match &workload {
-            Ok(workload) if !is_flag => Some(self.accuracy(workload, original, &spec)),
-            _ => None,
+            Ok(workload) if !is_flag => self.accuracy(workload, original, &spec),
+            _ => Ok(None),
         };
         bar.clear();
-        Ok((workload?, accuracy.transpose()?))
+        Ok((workload?, accuracy?))
     }
 
     /// The model in a precision, written where the search's files are.
@@ -276,7 +276,12 @@ impl Session<'_> {
         Ok(Model::read(path)?)
     }
 
-    fn accuracy(&self, workload: &Workload, model: &Model, spec: &WorkloadSpec) -> anyhow::Result<Accuracy> {
+    fn accuracy(
+        &self,
+        workload: &Workload,
+        model: &Model,
+        spec: &WorkloadSpec,
+    ) -> anyhow::Result<Option<Accuracy>> {
         let calibration = spec.calibration(model)?;
         let request = spec.request(model, calibration.as_ref());
         let assessment = Assessment {

@@ -57,6 +57,8 @@ pub fn run(args: &CompareArgs, output: &Output) -> anyhow::Result<()> {
 fn read(path: &Path) -> anyhow::Result<Measurement> {
     let in_folder = [file::MEASUREMENT, file::OUTCOME].map(|name| path.join(name));
     let path = in_folder.iter().find(|file| file.is_file()).map_or(path, |file| file);
+    let names = [file::MEASUREMENT, file::OUTCOME].join(" nor ");
+    ensure!(!path.is_dir(), "{} has no {names}: it is no folder of bench or tune", path.display());
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     if let Ok(measurement) = serde_json::from_str::<Measurement>(&text) {
         return Ok(measurement);

@@ -7,9 +7,9 @@ use thalweg::model::Model;
 use thalweg::precision::{self, Accuracy, Boundary, LayerErrors, SampleSource};
 use thalweg::{files, report};
 
-use super::input_shapes;
 use super::loss::{self, Loss};
 use super::lower::{Lower, Lowered, first_line};
+use super::{check_other, input_shapes};
 use crate::args::{ConvertArgs, QuantizationArgs, Rest, Target};
 use crate::output::Output;
 use crate::progress::Bar;
@@ -17,6 +17,7 @@ use crate::progress::Bar;
 pub fn run(args: &ConvertArgs, output: &Output) -> anyhow::Result<()> {
     check_options(args)?;
     files::check_writable(&args.output)?;
+    check_other(&args.model, &args.output)?;
     let folder = args.out.as_deref().map(OutputFolder::claim).transpose()?;
     let model = Model::read(&args.model)?;
     if args.precision == Target::Fp32 {

@@ -5,14 +5,15 @@ use thalweg::model::Model;
 use thalweg::precision::{self, SampleSource};
 use thalweg::{files, report};
 
-use super::input_shapes;
 use super::input_type::input_type;
+use super::{check_other, input_shapes};
 use crate::args::InputsArgs;
 use crate::output::Output;
 use crate::progress::Bar;
 
 pub fn run(args: &InputsArgs, output: &Output) -> anyhow::Result<()> {
     files::check_writable(&args.output)?;
+    check_other(&args.model, &args.output)?;
     let model = Model::read(&args.model)?;
     let input_type = input_type(args.to, &args.line)?;
     let (converted, names) = precision::with_inputs(&model, &input_type)?;

@@ -27,10 +27,10 @@ pub mod watch;
 
 use std::collections::BTreeMap;
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::CommandFactory as _;
 use thalweg::backend::{Backend, CounterChoice, Precision, Surroundings};
 use thalweg::engine::Cache;
@@ -48,7 +48,7 @@ pub mod file {
     pub const OUTCOME: &str = "outcome.json";
     pub const WATCHED: &str = "watched.json";
     pub const BUILDS: &str = "builds.json";
-    pub const TUNED: &str = "tuned.json";
+    pub const TUNED: &str = thalweg::tune::TUNED_FILE;
     pub const ENGINE: &str = "tuned.engine";
     pub const REPORT: &str = "report.html";
     pub const TRACE: &str = "trace.json";
@@ -68,6 +68,17 @@ pub fn print_manual() -> anyhow::Result<()> {
 
 fn input_shapes(args: &ShapeArgs) -> BTreeMap<String, Vec<usize>> {
     args.shapes.iter().cloned().collect()
+}
+
+/// Why outputs are not compared on a simulated device.
+const LOSSLESS: &str =
+    "--max-loss is held against outputs, and a simulated device computes none: leave it out";
+
+/// A model is not written over the one that it is made of.
+fn check_other(model: &Path, output: &Path) -> anyhow::Result<()> {
+    let is_itself = model.canonicalize().is_ok_and(|model| output.canonicalize().is_ok_and(|it| it == model));
+    ensure!(!is_itself, "{} is the model itself: write to another file", output.display());
+    Ok(())
 }
 
 fn milliseconds(milliseconds: f64) -> Nanos {

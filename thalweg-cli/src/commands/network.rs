@@ -10,8 +10,9 @@ use thalweg::precision::{AccuracyLimit, InputType, with_inputs};
 use thalweg::tune::TunedConfig;
 
 use super::bench::NO_MODEL;
+use super::input_shapes;
 use super::input_type::{Comparison, retyped};
-use crate::args::WorkloadArgs;
+use crate::args::{ShapeArgs, WorkloadArgs};
 use crate::output::Output;
 
 /// What is measured.
@@ -28,7 +29,23 @@ pub fn model_of(
     output: &Output,
 ) -> anyhow::Result<Model> {
     let comparison = Comparison { shapes: &args.shapes, seed: args.seed, limits };
-    Ok(retyped(path, &args.builder.inputs, Some(comparison), output)?.0)
+    let model = retyped(path, &args.builder.inputs, Some(comparison), output)?.0;
+    remark_on_batches(&model, &args.shapes, output);
+    Ok(model)
+}
+
+/// `trtexec` takes the batch from the shape; here it has an option of its own.
+fn remark_on_batches(model: &Model, args: &ShapeArgs, output: &Output) {
+    let shapes = input_shapes(args);
+    for (name, shape) in &shapes {
+        let batch = shape.first().copied().unwrap_or(1);
+        let signature = model.signature(&shapes, batch);
+        if batch > 1 && signature.is_ok_and(|signature| *signature.batch_sizes.start() < batch) {
+            output.warning(&format!(
+                "the {batch} in front of --shape {name} is not looked at: --batch says how many"
+            ));
+        }
+    }
 }
 
 impl Network {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use thalweg::engine::EngineSource;
-use thalweg::export::build_options;
+use thalweg::export::{self, Format, build_options};
 use thalweg::tune::TunedConfig;
 
 use super::{file, quoted};
@@ -19,8 +19,9 @@ pub fn next(args: &TuneArgs, tuned: &TunedConfig, calibration: Option<&Path>) ->
         _ => None,
     };
     let bench = format!("next: thalweg bench --tuned {path}{}{engine}", surroundings(args));
+    let can_leave = export::check_device(&tuned.device, Format::Cpp).is_ok();
     let export = format!("to run it without Thalweg: thalweg export {path} --to cpp (or triton, trtexec)");
-    [Some(bench), build, Some(export)].into_iter().flatten().collect()
+    [Some(bench), build, can_leave.then_some(export)].into_iter().flatten().collect()
 }
 
 /// What the file does not say: where to run it and on what.

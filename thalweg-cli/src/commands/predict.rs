@@ -1,6 +1,6 @@
 //! `thalweg predict`: what devices would do with a model, on paper.
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use thalweg::backend::DataSheet;
 use thalweg::capacity::{PaperPrediction, PaperWorkload};
 use thalweg::measure::Measurement;
@@ -41,6 +41,12 @@ fn anchor(args: &PredictArgs, model: &Model) -> anyhow::Result<f64> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let measured: Measurement = serde_json::from_str(&text)
         .with_context(|| format!("{} is not the measurement.json of a bench", path.display()))?;
+    ensure!(
+        measured.model.sha256 == model.content_hash()?,
+        "{} is of another network, {}: its speed says nothing of this one",
+        path.display(),
+        measured.model.path.display()
+    );
     let device = &measured.device.name;
     let Some(sheet) = DataSheet::of_device(device) else {
         bail!("no data sheet is known for the measured device, {device}: leave out --measured");

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use thalweg::Error;
-use thalweg::backend::{self, Backend, CounterChoice};
+use thalweg::backend::{self, Backend, CounterChoice, DeviceSpec};
 use thalweg::engine::MaxBatch;
-use thalweg::export::{Format, export};
+use thalweg::export::{Format, check_device, export};
 use thalweg::files::OutputFolder;
 use thalweg::measure::{Workload, WorkloadSpec};
 use thalweg::model::Model;
@@ -19,15 +19,17 @@ use super::network::{Network, model_of};
 use super::next::next;
 use super::route::RouteQuestion;
 use super::variant::Variant;
-use super::{builds, cache, file, flag, gigabytes, input_shapes, milliseconds, surroundings_of};
+use super::{LOSSLESS, builds, cache, file, flag, gigabytes, input_shapes, milliseconds, surroundings_of};
 use crate::args::{Target, TuneArgs};
 use crate::output::Output;
 use crate::progress::{Bar, Interrupts};
 use crate::values::{BatchRange, Counts};
 
-/// Largest batch that is tried where the user names none: above it, latency grows and throughput on the
-/// devices seen so far does not.
-const LARGEST_BATCH: usize = 16;
+/// Largest batch that is tried on cores where the user names none: above it, latency grows and throughput does not.
+const LARGEST_BATCH_OF_CORES: usize = 16;
+
+/// The same on a GPU. ResNet-50 on an H200 gains half from 8 to 32 and a fifth from there to 128 (docs/benchmarks.md).
+const LARGEST_BATCH: usize = 128;
 
 pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
     let folder = OutputFolder::claim(&args.out)?;
@@ -38,6 +40,9 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
     let name = engine.as_ref().map_or(asked, |engine| engine.backend(asked));
     let backend = backend::open(name, &surroundings_of(&args.workload, CounterChoice::Gpm))?;
     let backend = backend.as_ref();
+    args.export.iter().try_for_each(|format| check_device(backend.device(), *format))?;
+    let is_auto = variants.iter().all(|variant| variant.target == Target::Auto);
+    ensure!(!backend.device().is_simulated() || args.max_loss.is_empty() || is_auto, "{LOSSLESS}");
     let variant = match &variants[..] {
         [variant] if !is_compared(args, variant.target, backend)? => variant,
         _ => return builds::run(args, &variants, &folder, backend, output),
@@ -60,7 +65,7 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
         calibrate: args.workload.builder.calibrate.clone(),
         cache: cache(&args.workload.cache, backend, output)?,
         watch: Some(watch),
-        ..spec(args, variant)
+        ..spec(args, variant, backend.device())
     };
     let workload = network.prepare(backend, &spec);
     bar.clear();
@@ -114,10 +119,10 @@ pub(super) fn model(args: &TuneArgs, folder: &OutputFolder, output: &Output) -> 
 }
 
 /// What engines of this search are fed with and how large they are.
-pub(super) fn spec(args: &TuneArgs, variant: &Variant) -> WorkloadSpec {
+pub(super) fn spec(args: &TuneArgs, variant: &Variant, device: &DeviceSpec) -> WorkloadSpec {
     WorkloadSpec {
         input_shapes: input_shapes(&args.workload.shapes),
-        max_batch: variant.max_batch(max_batch(&args.batch)),
+        max_batch: variant.max_batch(max_batch(&args.batch, device)),
         input: args.workload.input.clone(),
         seed: args.workload.seed,
         feeding: args.workload.feed,
@@ -125,8 +130,9 @@ pub(super) fn spec(args: &TuneArgs, variant: &Variant) -> WorkloadSpec {
     }
 }
 
-fn max_batch(batches: &Counts) -> MaxBatch {
+fn max_batch(batches: &Counts, device: &DeviceSpec) -> MaxBatch {
     match batches {
+        Counts::Auto if device.is_host() => MaxBatch::UpTo(LARGEST_BATCH_OF_CORES),
         Counts::Auto => MaxBatch::UpTo(LARGEST_BATCH),
         Counts::These(batches) => MaxBatch::Exactly(batches.iter().copied().max().unwrap_or(1)),
     }
@@ -140,7 +146,8 @@ pub(super) fn job(
     folder: OutputFolder,
     budget: Duration,
 ) -> TuneJob {
-    let signature = workload.engine.signature().clone();
+    // What a program is given that runs the winner, of a simulated device too.
+    let signature = workload.engine.transferred().clone();
     let limits = Limits { p99: args.p99_ms.map(milliseconds), memory_bytes: args.memory_gb.map(gigabytes) };
     TuneJob {
         model: workload.model.clone(),

@@ -49,6 +49,37 @@ fn a_result_compared_with_itself_shows_no_difference() {
 }
 
 #[test]
+fn engines_that_differ_are_told_apart() {
+    let scratch = Scratch::new();
+    let model = launch(&scratch);
+    let of = |precision: &str| {
+        let out = scratch.path(precision);
+        let line = "bench {} --backend simulated:h100 --duration 3 --precision {} --out {}";
+        let said = run(line, &[&model, Path::new(precision), &out]).succeeded();
+        assert!(said.stdout.contains(&format!("engine        {precision}, ")), "{}", said.stdout);
+        out
+    };
+    let said = run("compare {} {}", &[&of("fp16"), &of("int8")]).succeeded();
+    assert!(said.stdout.contains("fp16, batch 1 / int8, batch 1"), "{}", said.stdout);
+    // Where nobody names one, a simulated device computes in FP16.
+    let said = run("compare {} {}", &[&of("fp16"), &bench(&scratch, &model, "one", "1")]).succeeded();
+    assert!(!said.stdout.contains("engines"), "{}", said.stdout);
+    run("compare {} {}", &[&scratch.path(""), &of("fp16")])
+        .refused(1, &["has no measurement.json nor outcome.json"]);
+}
+
+#[test]
+fn copies_that_are_left_out_are_another_load_in_virtual_time_too() {
+    let scratch = Scratch::new();
+    let model = launch(&scratch);
+    let (with, without) = (scratch.path("with"), scratch.path("without"));
+    let line = "bench {} --backend simulated:h100 --duration 3 --transfers {} --out {}";
+    run(line, &[&model, Path::new("on"), &with]).succeeded();
+    run(line, &[&model, Path::new("off"), &without]).succeeded();
+    run("compare {} {}", &[&with, &without]).refused(3, &["in different ways", "--despite load"]);
+}
+
+#[test]
 fn what_makes_a_comparison_meaningless_refuses_it_until_it_is_overruled() {
     let scratch = Scratch::new();
     let one = bench(&scratch, &launch(&scratch), "one", "1");

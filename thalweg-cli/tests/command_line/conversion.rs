@@ -188,3 +188,14 @@ fn a_network_that_takes_bytes_says_what_the_rounding_costs_and_runs() {
     run("inputs {} -o {} --scale 1,2,3", &[&model, &bytes])
         .refused(2, &["second dimension of `input` is 64"]);
 }
+
+#[test]
+fn a_model_is_not_written_over_itself() {
+    let scratch = Scratch::new();
+    let model = launch(&scratch);
+    let before = std::fs::read(&model).unwrap();
+    for line in ["convert {} -o {}", "inputs {} --to u8 -o {}"] {
+        run(line, &[&model, &model]).refused(1, &["is the model itself: write to another file"]);
+    }
+    assert_eq!(std::fs::read(&model).unwrap(), before);
+}

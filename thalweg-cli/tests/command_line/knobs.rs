@@ -20,6 +20,19 @@ fn every_way_to_wait_measures_and_is_told() {
 }
 
 #[test]
+fn a_batch_in_a_shape_is_not_taken_for_an_option() {
+    let scratch = Scratch::new();
+    let model = launch(&scratch);
+    let line = format!("bench {{}} --backend simulated:h100 --shape input=8x64 {SHORT}");
+    let inputs = run("inspect {} --json", &[&model]).succeeded().json()["inputs"][0]["name"].clone();
+    let line = line.replace("input=", &format!("{}=", inputs.as_str().unwrap()));
+    let said = run(&line, &[&model]).succeeded();
+    assert!(said.stderr.contains("is not looked at: --batch says how many"), "{}", said.stderr);
+    let said = run(&line.replace("=8x64", "=1x64"), &[&model]).succeeded();
+    assert!(!said.stderr.contains("warning"), "{}", said.stderr);
+}
+
+#[test]
 fn figures_without_transfers_say_so_first() {
     let scratch = Scratch::new();
     let model = launch(&scratch);

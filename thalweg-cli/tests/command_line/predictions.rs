@@ -58,6 +58,13 @@ fn a_measurement_that_anchors_nothing_is_refused() {
     let foreign = scratch.file("list.json", "[1, 2]");
     let line = "predict {} --device h100 --measured {}";
     run(line, &[&model, &foreign]).refused(1, &["list.json is not the measurement.json of a bench"]);
+    // Nor does the speed of another network.
+    let (other, out) = (scratch.path("other.onnx"), scratch.path("bench"));
+    run("model underfilled -o {}", &[&other]).succeeded();
+    let bench = "bench {} --backend simulated:h100 --duration 0.5 --warm-up 0.1 --out {}";
+    run(bench, &[&other, &out]).succeeded();
+    run(line, &[&model, &out.join("measurement.json")])
+        .refused(1, &["is of another network, ", "other.onnx"]);
     let absent = scratch.path("absent.json");
     run(line, &[&model, &absent]).refused(1, &["cannot read", "absent.json"]);
 

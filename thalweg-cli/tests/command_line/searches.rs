@@ -43,6 +43,47 @@ fn the_command_that_a_search_ends_with_runs_the_winner_where_it_was_found() {
 }
 
 #[test]
+fn what_is_tuned_holds_the_confirmed_figure_and_the_real_inputs() {
+    let scratch = Scratch::new();
+    let (model, out) = (launch(&scratch), scratch.path("out"));
+    run(&format!("{SEARCH} --export triton"), &[&model, &out]).succeeded();
+    let read = |name: &str| -> Value { serde_json::from_slice(&fs::read(out.join(name)).unwrap()).unwrap() };
+    let (tuned, outcome) = (read("tuned.json"), read("outcome.json"));
+    for key in ["throughput_inferences_per_s", "latency"] {
+        assert_eq!(tuned[key], outcome["confirmation"][key]);
+    }
+    // Simulated tensors are stand-ins; whoever runs the winner has the network's own.
+    let config = fs::read_to_string(out.join("config.pbtxt")).unwrap();
+    assert!(config.contains("data_type: TYPE_FP32, dims: [ 64 ]"), "{config}");
+    // The folder stands for the file in it.
+    let again = run("export {} --to triton", &[&out]).succeeded();
+    assert_eq!(again.stdout, config);
+}
+
+#[test]
+fn what_cannot_be_exported_is_refused_before_the_search() {
+    let scratch = Scratch::new();
+    let (model, out) = (launch(&scratch), scratch.path("out"));
+    let line = "tune {} --backend cpu --streams 1 --batch 1 --time 600 --out {} --export cpp";
+    run(line, &[&model, &out]).refused(1, &["cannot export for cpp", "the cores of a CPU"]);
+    let line = "tune {} --backend cpu --streams 1 --batch 1 --time 1 --out {}";
+    let said = run(line, &[&model, &out]).succeeded();
+    assert!(!said.stderr.contains("thalweg export"), "{}", said.stderr);
+}
+
+#[test]
+fn requests_that_no_batch_holds_are_refused_and_smaller_batches_are_left_out() {
+    let scratch = Scratch::new();
+    let (model, out) = (launch(&scratch), scratch.path("out"));
+    run(&format!("{SEARCH} --request-samples 16"), &[&model, &out])
+        .refused(2, &["request-samples 16", "the largest that is tried is 8"]);
+    let outcome = run(&format!("{SEARCH} --request-samples 4 --json"), &[&model, &out]).succeeded().json();
+    let batches =
+        outcome["candidates"].as_array().unwrap().iter().map(|it| &it["configuration"]["batch_size"]);
+    assert!(batches.clone().all(|batch| batch.as_u64() >= Some(4)), "{:?}", batches.collect::<Vec<_>>());
+}
+
+#[test]
 fn bf16_by_a_flag_is_a_search_like_any_other() {
     let scratch = Scratch::new();
     let (model, out) = (launch(&scratch), scratch.path("out"));

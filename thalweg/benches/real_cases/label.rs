@@ -193,7 +193,7 @@ fn clock(measurement: &Measurement) -> Option<f64> {
 
 /// One slice; an error where it ran otherwise than asked.
 fn measure(workload: &Workload, setup: &Setup, slice: Duration) -> Result<Measurement> {
-    let pacing = Pacing { warm_up: slice / 3, window: slice, max_windows: 1 };
+    let pacing = Pacing { warm_up: slice / 3, window: slice, max_windows: 1, longest: None };
     let experiment = workload.experiment(setup.configuration, setup.load, pacing).fed(setup.feeding);
     let measurement = experiment.run(&StopSignal::default())?;
     let failed = |reason: &str| Error::Execution { stream: 0, slot: 0, reason: reason.to_owned() };

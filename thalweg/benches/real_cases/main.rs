@@ -266,6 +266,7 @@ impl Bench<'_> {
                 warm_up: self.options.slice / 2,
                 window: self.options.slice,
                 max_windows: WINDOWS,
+                longest: None,
             },
             tries: 1,
             rounds: ROUNDS,

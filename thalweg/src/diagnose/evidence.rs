@@ -373,7 +373,8 @@ impl Evidence {
 
     fn read_waiting(&mut self, measurement: &Measurement) {
         let records = &measurement.records;
-        let Some(waiting) = Waiting::of(records, &measurement.configuration) else { return };
+        let is_host = measurement.device.is_host();
+        let Some(waiting) = Waiting::of(records, &measurement.configuration, is_host) else { return };
         const SOURCE: &str = "host and device clock";
         self.put(Quantity::HeldByHost, waiting.held_by_host, SOURCE);
         self.put(Quantity::HeldOnDevice, waiting.held_on_device, SOURCE);

@@ -38,6 +38,8 @@ pub enum Knob {
     Depth,
     /// Threads that submit.
     Submitters,
+    /// Threads that compute for each stream, where cores compute.
+    Threads,
     /// Threads that fill slots.
     Feed,
     /// Requests that are outstanding.
@@ -121,6 +123,7 @@ impl fmt::Display for Remedy {
             (Knob::CudaGraph, _) => write!(f, "CUDA graph of {}", configuration.cuda_graph),
             (Knob::Depth, _) => write!(f, "{} slots per stream", configuration.depth),
             (Knob::Submitters, _) => write!(f, "{} submitting threads", configuration.submitters),
+            (Knob::Threads, _) => write!(f, "{} threads per stream", configuration.threads_per_stream),
             (Knob::Feed, _) => write!(f, "inputs {feeding}"),
             (Knob::Load, Arrival::Concurrency(count)) => write!(f, "{count} requests outstanding"),
             (Knob::Load, _) => write!(f, "more requests"),
@@ -208,6 +211,10 @@ fn changes(base: &Setup, device: &DeviceSpec) -> Vec<(Knob, Setup)> {
     if submitters <= configuration.streams {
         changes.push((Knob::Submitters, with(Configuration { submitters, ..configuration })));
     }
+    let threads_per_stream = 2 * configuration.threads_per_stream;
+    if device.is_host() && configuration.streams * threads_per_stream <= device.core_count {
+        changes.push((Knob::Threads, with(Configuration { threads_per_stream, ..configuration })));
+    }
     if let Feeding::Copy { threads } = base.feeding {
         let most = MOST_FEEDING_THREADS.min(device.core_count);
         let threads = (threads.max(1) * 4).min(most);
@@ -227,11 +234,12 @@ impl Setup {
         Self { configuration, feeding, load, engine: EngineVariant::default() }
     }
 
-    /// The same with another configuration. A closed loop keeps as large a part of the slots supplied, and whole
-    /// batches stay whole.
+    /// The same with another configuration. A closed loop keeps as large a part of the slots supplied, and its whole batches
+    /// stay whole; larger requests of an open loop would be more load.
     pub fn with(&self, configuration: Configuration) -> Self {
         let old = &self.configuration;
-        let samples_per_request = if self.load.samples_per_request == old.batch_size {
+        let is_whole = self.load.samples_per_request == old.batch_size;
+        let samples_per_request = if is_whole && self.load.outstanding().is_some() {
             configuration.batch_size
         } else {
             self.load.samples_per_request
@@ -272,7 +280,10 @@ impl Setup {
             Knob::CudaGraph => configuration.cuda_graph = new.cuda_graph,
             Knob::Depth => configuration.depth = new.depth,
             Knob::Submitters => configuration.submitters = new.submitters,
-            Knob::Streams | Knob::Batch => {}
+            Knob::Threads if configuration.streams == old.streams => {
+                configuration.threads_per_stream = new.threads_per_stream;
+            }
+            Knob::Streams | Knob::Batch | Knob::Threads => {}
         }
         self.with(configuration)
     }
@@ -318,6 +329,7 @@ impl Forecast<'_> {
             }
             Knob::Streams if !self.is_host => self.below_input(self.of_streams(&setup.configuration)),
             Knob::Submitters => self.below_input(self.of_submitters()),
+            Knob::Threads => self.below_input(self.of_threads()),
             Knob::Batch => self.of_batch(setup)?,
             // Other engines are no business of the pool's.
             Knob::InputType | Knob::Precision => return None,
@@ -333,6 +345,10 @@ impl Forecast<'_> {
     /// What one stream alone and several beside each other show of how they slow each other down says more than how full
     /// the device is; nothing else knows the rest.
     fn of_streams(&self, configuration: &Configuration) -> Estimate {
+        if self.base.load.outstanding().is_some_and(|count| count <= self.base.configuration.streams) {
+            // Each request that there is has a stream.
+            return around(1.0);
+        }
         let by_limits = self.of_limits(Limit::Streams);
         match self.of_capacity(configuration) {
             Some(by_capacity)
@@ -393,6 +409,13 @@ impl Forecast<'_> {
     /// Two threads launch no faster than one as far as the driver's lock goes, and twice as fast where it does not.
     fn of_submitters(&self) -> Estimate {
         let upper = self.limits.gain(Limit::Submission);
+        Estimate { value: 1.0_f64.midpoint(upper), lower: 1.0, upper }
+    }
+
+    /// Twice the threads run what can be shared among them twice as fast, as long as there are idle cores, and how much of
+    /// it that is nobody knows before.
+    fn of_threads(&self) -> Estimate {
+        let upper = self.limits.pressure(Limit::Sms).max(0.5).recip();
         Estimate { value: 1.0_f64.midpoint(upper), lower: 1.0, upper }
     }
 

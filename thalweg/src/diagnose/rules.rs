@@ -283,7 +283,7 @@ fn most_confidence(evidence: &Evidence) -> Confidence {
 /// What could turn the verdict into another one and is not known.
 fn missing(evidence: &Evidence, verdict: Verdict) -> Vec<String> {
     let fill = (Quantity::DeviceFill, "how full the device is is not known");
-    let dram = (Quantity::DramFill, "how busy DRAM is is not known, so it may be DRAM that the SMs wait for");
+    let dram = (Quantity::DramFill, "how busy DRAM is is not known, and kernels may wait for it");
     let times = (Quantity::StreamsComputing, "how long the streams computed is not known");
     let needed: &[(Quantity, &str)] = match verdict {
         Verdict::ComputeBound | Verdict::Healthy | Verdict::Throttled => &[fill, dram, times],

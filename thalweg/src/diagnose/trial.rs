@@ -164,7 +164,7 @@ pub(super) fn measure(entrant: &Entrant<'_>, stop: &StopSignal) -> Result<Measur
     let Setup { configuration, feeding, load, .. } = entrant.setup;
     let in_turn = LEAST_EXECUTIONS * configuration.batch_size as f64;
     let window = entrant.turn.max(Duration::from_secs_f64(in_turn / entrant.rate_per_stream.max(LEAST_RATE)));
-    let pacing = Pacing { warm_up: (window / 5).max(LEAST_WARM_UP), window, max_windows: 1 };
+    let pacing = Pacing { warm_up: (window / 5).max(LEAST_WARM_UP), window, max_windows: 1, longest: None };
     let measurement = entrant.workload.experiment(configuration, load, pacing).fed(feeding);
     let measurement = measurement.observed(entrant.observing).run(stop)?;
     measurement.check_streams()?;

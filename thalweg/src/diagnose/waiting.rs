@@ -24,8 +24,8 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// `None` where there are no records.
-    pub fn of(records: &[Record], configuration: &Configuration) -> Option<Self> {
+    /// `None` where there are no records. Where a host computes, one thread of an executor does all that there is to do.
+    pub fn of(records: &[Record], configuration: &Configuration, is_host: bool) -> Option<Self> {
         let executions = executions(records);
         let ready = ready(records);
         let mut moments: Vec<(Nanos, Edge)> = Vec::with_capacity(8 * executions.len());
@@ -49,7 +49,7 @@ impl Waiting {
         }
         moments.sort_unstable_by_key(|(at, _)| *at);
         let (first, last) = (moments.first()?.0, moments.last()?.0);
-        let mut state = State::new(configuration, &executions);
+        let mut state = State::new(configuration, &executions, is_host);
         let mut sums = Sums::default();
         let mut now = first;
         for (at, edge) in moments {
@@ -111,11 +111,12 @@ struct State {
 }
 
 impl State {
-    fn new(configuration: &Configuration, executions: &[Execution]) -> Self {
+    fn new(configuration: &Configuration, executions: &[Execution], is_host: bool) -> Self {
         let copies = executions.iter().filter(|it| took_place(it.times.h2d)).count();
         let none = || vec![0; configuration.streams];
         Self {
-            shares_stream: configuration.cuda_graph != CudaGraph::Copies
+            shares_stream: !is_host
+                && configuration.cuda_graph != CudaGraph::Copies
                 && configuration.transfers == Transfers::On
                 && 2 * copies > executions.len(),
             calls: 0,
@@ -214,7 +215,7 @@ mod tests {
     fn waiting(record_of: impl Fn(u64) -> Record) -> Waiting {
         let records: Vec<Record> = (0..50).map(record_of).collect();
         let configuration = Configuration { streams: 2, ..Configuration::default() };
-        Waiting::of(&records, &configuration).expect("there are records")
+        Waiting::of(&records, &configuration, false).expect("there are records")
     }
 
     fn is_near(value: f64, expected: f64) -> bool {
@@ -248,11 +249,13 @@ mod tests {
     fn what_waits_behind_its_own_stream_is_not_held_where_that_runs_in_order() {
         let records: Vec<Record> =
             (0..50).map(|n| record(0, (n * PERIOD, n * PERIOD, (n + 1) * PERIOD))).collect();
-        let held = |cuda_graph| {
+        let held = |cuda_graph, is_host| {
             let configuration = Configuration { cuda_graph, ..Configuration::default() };
-            Waiting::of(&records, &configuration).expect("there are records").held_on_device
+            Waiting::of(&records, &configuration, is_host).expect("there are records").held_on_device
         };
-        assert!(held(CudaGraph::Compute) > 0.7);
-        assert!(held(CudaGraph::Copies) < 0.01);
+        assert!(held(CudaGraph::Compute, false) > 0.7);
+        assert!(held(CudaGraph::Copies, false) < 0.01);
+        // A host's executor copies and computes on one thread.
+        assert!(held(CudaGraph::Off, false) > 0.7 && held(CudaGraph::Off, true) < 0.01);
     }
 }

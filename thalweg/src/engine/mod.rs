@@ -20,7 +20,7 @@ use crate::backend::{
     SerializedEngine,
 };
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Model, as_text};
 use crate::units;
 
 pub use cache::Cache;
@@ -89,7 +89,28 @@ pub enum EngineSource {
     /// Its model, built in this way: the cache has it, or it is built once more.
     Built(BuildSpec),
     /// This file.
-    File(PathBuf),
+    File(#[serde(serialize_with = "as_text")] PathBuf),
+}
+
+/// `fp16, level 3, batches 1 to 128`, or the file's path.
+impl fmt::Display for EngineSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BuildSpec { options, max_batch_size, .. } = match self {
+            Self::Built(spec) => spec,
+            Self::File(path) => return path.display().fmt(f),
+        };
+        options.precision.fmt(f)?;
+        if let Some(level) = options.optimization_level {
+            write!(f, ", level {level}")?;
+        }
+        if let Some(count) = options.aux_streams {
+            write!(f, ", auxiliary streams {count}")?;
+        }
+        match options.least_batch_size.unwrap_or(1) {
+            least if least == *max_batch_size => write!(f, ", batch {least}"),
+            least => write!(f, ", batches {least} to {max_batch_size}"),
+        }
+    }
 }
 
 /// Something about the cache that is no error, since there is an engine.

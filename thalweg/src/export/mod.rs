@@ -9,7 +9,7 @@ mod trtexec;
 
 use std::fmt;
 
-use crate::backend::work_queues;
+use crate::backend::{DeviceSpec, work_queues};
 use crate::engine::EngineSource;
 use crate::error::{Error, Result};
 use crate::report::printable;
@@ -62,20 +62,31 @@ impl fmt::Display for Format {
 /// [`Error::CannotExport`] where the other program cannot run it, or where the file is of a version of Thalweg that did
 /// not write inputs and outputs.
 pub fn export(tuned: &TunedConfig, format: Format) -> Result<String> {
-    let refused =
-        |reason: &str| Error::CannotExport { format: format.to_string(), reason: reason.to_owned() };
+    check_device(&tuned.device, format)?;
     let signature = tuned.signature.as_ref();
-    let signature = signature.ok_or_else(|| refused("it does not say its inputs and outputs: tune again"))?;
-    if tuned.device.is_host() {
-        return Err(refused(
-            "it was tuned for the cores of a CPU, whose best number of streams says nothing of a GPU",
-        ));
-    }
+    let signature =
+        signature.ok_or_else(|| refused(format, "it does not say its inputs and outputs: tune again"))?;
     match format {
-        Format::Triton => triton::config(tuned, signature).map_err(|reason| refused(&reason)),
+        Format::Triton => triton::config(tuned, signature).map_err(|reason| refused(format, &reason)),
         Format::Trtexec => Ok(trtexec::command(tuned, signature)),
-        Format::Cpp => cpp::program(tuned).map_err(|reason| refused(&reason)),
+        Format::Cpp => cpp::program(tuned).map_err(|reason| refused(format, &reason)),
     }
+}
+
+/// Whether what is tuned on a device can be exported at all, which is better known before a search than after it.
+///
+/// # Errors
+/// [`Error::CannotExport`] for the cores of a CPU.
+pub fn check_device(device: &DeviceSpec, format: Format) -> Result<()> {
+    if device.is_host() {
+        let reason = "what is tuned for the cores of a CPU says nothing of a GPU's best number of streams";
+        return Err(refused(format, reason));
+    }
+    Ok(())
+}
+
+fn refused(format: Format, reason: &str) -> Error {
+    Error::CannotExport { format: format.to_string(), reason: reason.to_owned() }
 }
 
 /// What was measured and where, a comment line each.

@@ -9,6 +9,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{Estimate, Measurement, Stability};
+use crate::engine::EngineSource;
 use crate::pool::Configuration;
 
 /// Most that SM clocks may differ, as a share. What computes follows the clock one to one, so beyond this the clocks
@@ -33,6 +34,8 @@ pub struct Comparison {
     pub p99_latency: Option<f64>,
     /// What was run first and second.
     pub configurations: [Configuration; 2],
+    /// The engines that it was run with, as far as they are known.
+    pub engines: [Option<EngineSource>; 2],
     /// Inferences per second of the first and the second.
     pub throughputs_inferences_per_s: [Estimate; 2],
     /// Why the above may mean nothing.
@@ -128,6 +131,7 @@ impl Comparison {
                 .zip(before.p99)
                 .map(|(after, before)| after.as_seconds() / before.as_seconds()),
             configurations: [first.configuration, second.configuration],
+            engines: [first.engine.clone(), second.engine.clone()],
             throughputs_inferences_per_s: throughputs,
             objections: objections(first, second),
         }
@@ -161,7 +165,7 @@ fn objections(first: &Measurement, second: &Measurement) -> Vec<Objection> {
         );
     }
     different_versions(first, second).into_iter().for_each(|text| object(ObjectionKind::Versions, text));
-    let feeding = |it: &Measurement| it.feed.map(|feed| (feed.feeding, it.configuration.transfers));
+    let feeding = |it: &Measurement| (it.feed.map(|feed| feed.feeding), it.configuration.transfers);
     if feeding(first) != feeding(second) {
         object(ObjectionKind::Load, "their inputs got to the device in different ways".to_owned());
     }

@@ -33,11 +33,19 @@ pub struct Pacing {
     pub window: Duration,
     /// Windows after which it ends even if they do not agree. From three on, three that agree end it.
     pub max_windows: usize,
+    /// After so long it ends with what there is, of slow networks too, whose windows last until they hold several
+    /// requests; `None` where those are waited for.
+    pub longest: Option<Duration>,
 }
 
 impl Default for Pacing {
     fn default() -> Self {
-        Self { warm_up: Duration::from_millis(500), window: Duration::from_secs(1), max_windows: 10 }
+        Self {
+            warm_up: Duration::from_millis(500),
+            window: Duration::from_secs(1),
+            max_windows: 10,
+            longest: None,
+        }
     }
 }
 
@@ -206,6 +214,7 @@ impl Experiment<'_> {
         let sender = Feed {
             producer,
             load,
+            seed: self.workload.seed,
             requests_per_slot,
             feeding,
             preparation,

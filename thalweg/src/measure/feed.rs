@@ -125,6 +125,8 @@ pub(super) struct Permits {
 pub(super) struct Feed<'a> {
     pub producer: Producer,
     pub load: Load,
+    /// Seed of when requests of an open loop come.
+    pub seed: u64,
     /// Requests that one slot has room for. A sender asks for as many at once, or a slot would start with the first of them.
     pub requests_per_slot: usize,
     pub feeding: Feeding,
@@ -139,7 +141,7 @@ pub(super) struct Feed<'a> {
 impl Feed<'_> {
     /// Sends requests until the measurement ends.
     pub fn run(&self) -> Result<FeedSummary> {
-        let schedule = Schedule::of(&self.load, self.clock.now());
+        let schedule = Schedule::of(&self.load, self.seed, self.clock.now());
         let request_bytes = self.inputs.byte_count() * self.load.samples_per_request;
         let filled = match self.feeding {
             Feeding::Copy { threads: 1 } => self.send(&schedule, Filler::serial(self.inputs))?,
@@ -229,15 +231,18 @@ impl Feed<'_> {
     /// the slots that lie ready for it.
     fn room_when_allowed(&self, asked: &mut Asked) -> Option<(Nanos, Result<Reservation>)> {
         let Permits { asks, rooms } = &self.permits;
-        while asked.requests.len() < self.requests_per_slot {
-            let intended = match asks.try_recv() {
-                Ok(intended) => intended,
-                Err(_) if !asked.requests.is_empty() => break,
-                Err(_) => select! {
-                    recv(rooms) -> room => return room.ok().map(|(intended, room)| (intended, Ok(room))),
-                    recv(asks) -> ask => ask.ok()?,
-                },
+        if asked.requests.is_empty() {
+            let intended = select! {
+                recv(rooms) -> room => return room.ok().map(|(intended, room)| (intended, Ok(room))),
+                recv(asks) -> ask => ask.ok()?,
             };
+            if let Err(error) = self.ask(intended, asked) {
+                return Some((intended, Err(error)));
+            }
+        }
+        while asked.requests.len() < self.requests_per_slot
+            && let Ok(intended) = asks.try_recv()
+        {
             if let Err(error) = self.ask(intended, asked) {
                 return Some((intended, Err(error)));
             }
@@ -301,8 +306,8 @@ struct Schedule {
 }
 
 impl Schedule {
-    fn of(load: &Load, start: Nanos) -> Self {
-        let times = load.send_times(0).map(|times| Mutex::new(Box::new(times) as Box<_>));
+    fn of(load: &Load, seed: u64, start: Nanos) -> Self {
+        let times = load.send_times(seed).map(|times| Mutex::new(Box::new(times) as Box<_>));
         Self { start, times, requests: AtomicUsize::new(0) }
     }
 
@@ -415,6 +420,7 @@ mod tests {
             let feed = Feed {
                 producer: pool.producer(),
                 load: Load { arrival: Arrival::Concurrency(threads), samples_per_request: 1 },
+                seed: 0,
                 requests_per_slot: 1,
                 feeding: Feeding::Copy { threads },
                 preparation: Nanos::ZERO,

@@ -29,38 +29,31 @@ pub enum Arrival {
     PoissonRate(f64),
 }
 
-/// Most requests outstanding that are kept account of: no pool has room for a thousandth of them.
-const MOST_OUTSTANDING: usize = 1 << 24;
+/// Fewest requests a second of an open loop, one in a quarter of an hour: with fewer nothing would ever be measured.
+const LEAST_RATE: f64 = 1e-3;
 
 impl Load {
     /// Checks that requests come at all.
     ///
     /// # Errors
-    /// [`Error::InvalidSetting`] for no requests, no samples, more requests at once than anybody counts, or a rate that is
-    /// no positive number.
+    /// [`Error::InvalidSetting`] for no requests, no samples, or a rate with which none come.
     pub fn check(&self) -> Result<()> {
         if self.samples_per_request == 0 {
             let reason = "a request has at least one sample".to_owned();
             return Err(Error::InvalidSetting { name: "request-samples", value: "0".to_owned(), reason });
         }
-        let (name, value, is_possible) = match self.arrival {
-            Arrival::Concurrency(count) => ("concurrency", count.to_string(), count > 0),
+        let (name, value, problem) = match self.arrival {
+            Arrival::Concurrency(count) => {
+                let problem = (count == 0).then(|| "must be above zero".to_owned());
+                ("concurrency", count.to_string(), problem)
+            }
             Arrival::ConstantRate(rate) | Arrival::PoissonRate(rate) => {
-                ("rate", rate.to_string(), rate.is_finite() && rate > 0.0)
+                let is_possible = rate.is_finite() && rate >= LEAST_RATE;
+                let problem = (!is_possible).then(|| format!("must be at least {LEAST_RATE} a second"));
+                ("rate", rate.to_string(), problem)
             }
         };
-        if !is_possible {
-            let reason = "must be above zero".to_owned();
-            return Err(Error::InvalidSetting { name, value, reason });
-        }
-        if let Arrival::Concurrency(MOST_OUTSTANDING..) = self.arrival {
-            return Err(Error::InvalidSetting {
-                name,
-                value,
-                reason: format!("must be below {MOST_OUTSTANDING}"),
-            });
-        }
-        Ok(())
+        problem.map_or(Ok(()), |reason| Err(Error::InvalidSetting { name, value, reason }))
     }
 
     /// Requests that are always outstanding in a closed loop; `None` in an open one.
@@ -129,7 +122,10 @@ mod tests {
     fn a_load_without_requests_is_refused() {
         let refusal = |arrival| Load { arrival, samples_per_request: 1 }.check().map_err(|e| e.to_string());
         assert_eq!(refusal(Arrival::Concurrency(0)), Err("concurrency 0: must be above zero".to_owned()));
-        assert_eq!(refusal(Arrival::PoissonRate(f64::NAN)), Err("rate NaN: must be above zero".to_owned()));
+        assert_eq!(
+            refusal(Arrival::PoissonRate(f64::NAN)),
+            Err("rate NaN: must be at least 0.001 a second".to_owned())
+        );
         assert_eq!(refusal(Arrival::ConstantRate(5.0)), Ok(()));
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{FeedSummary, Load, Overlap, stats, took_place};
 use crate::backend::{ClockReading, Counters, DeviceSpec, SlotId, StageTimes};
+use crate::engine::EngineSource;
 use crate::error::{Error, Result};
 use crate::model::ModelIdentity;
 use crate::pool::Configuration;
@@ -190,6 +191,9 @@ pub struct Verification {
 pub struct Measurement {
     /// Which network.
     pub model: ModelIdentity,
+    /// What it takes to have its engine again; `None` where nobody knows, and in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineSource>,
     /// What was run.
     pub configuration: Configuration,
     /// How it was driven.

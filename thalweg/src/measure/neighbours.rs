@@ -105,7 +105,7 @@ pub fn neighbours(
 impl<'a> Neighbour<'a> {
     fn experiment(self, time: Duration) -> Experiment<'a> {
         // One window each: two that agree sooner than the others would leave these alone.
-        let pacing = Pacing { warm_up: time.mul_f64(WARM_UP), window: time, max_windows: 1 };
+        let pacing = Pacing { warm_up: time.mul_f64(WARM_UP), window: time, max_windows: 1, longest: None };
         self.workload.experiment(self.configuration, self.load, pacing)
     }
 }

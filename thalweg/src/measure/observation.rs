@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use super::host_use::HostUse;
 use super::measurement::{Estimate, Failures, Record, StageSummary, Verification};
 use super::windows::{STABLE_WINDOWS, WindowCutter};
-use super::{Experiment, LatencySummary, Measurement, Overlap, Pacing, Stability, rate, stats};
-use crate::backend::{ClockReading, Counters, Observer, SlotId};
+use super::{Experiment, LatencySummary, Measurement, Overlap, Pacing, Stability, Workload, rate, stats};
+use crate::backend::{ClockReading, Counters, Observer, Precision, SlotId};
+use crate::engine::EngineSource;
 use crate::error::{Error, Result};
 use crate::pool::{Configuration, PoolState, Response};
 use crate::units::{Clock, Nanos};
@@ -108,7 +109,14 @@ impl<'a> Observation<'a> {
         let is_stable = matches!(self.windows.stability(), Stability::Stable { .. });
         let all_failed = self.failures.count >= FAILURES_TO_GIVE_UP && self.verification.samples == 0;
         let may_end_early = count >= STABLE_WINDOWS && is_stable && self.counters_can_tell();
-        count >= self.experiment.pacing.max_windows || may_end_early || all_failed
+        count >= self.experiment.pacing.max_windows || may_end_early || all_failed || self.is_over()
+    }
+
+    /// Whether the longest time is up, and there is something to tell.
+    fn is_over(&self) -> bool {
+        let Some(longest) = self.experiment.pacing.longest else { return false };
+        let first = self.windows.started().filter(|_| self.windows.has_records());
+        first.is_some_and(|first| self.clock.now() >= first + Nanos::from_duration(longest))
     }
 
     /// Whether counters have run for so long that they surely tell something, or never will.
@@ -209,9 +217,9 @@ impl<'a> Observation<'a> {
     /// Nothing more is taken in.
     pub(super) fn end(&mut self, situation: Situation) {
         if !self.is_complete() {
-            self.windows.end_early();
             self.remarks.push(ENDED_EARLY.to_owned());
         }
+        self.windows.end_early();
         self.at_end = situation;
         self.note_clock();
         self.counters = self.observer.as_mut().map(|observer| observer.read());
@@ -279,6 +287,7 @@ impl<'a> Observation<'a> {
         let executions_per_s = throughput.value * executions_per_inference(&records);
         Ok(Measurement {
             model: experiment.workload.model.clone(),
+            engine: engine_of(experiment.workload),
             configuration: experiment.configuration,
             load: experiment.load,
             feed: None,
@@ -310,6 +319,17 @@ impl<'a> Observation<'a> {
             records,
         })
     }
+}
+
+/// What the engine is. A simulated device computes in FP16 where nobody names a precision.
+fn engine_of(workload: &Workload) -> Option<EngineSource> {
+    let mut source = workload.source.clone();
+    if let (Some(EngineSource::Built(spec)), true) = (&mut source, workload.engine.is_simulated())
+        && spec.options.precision == Precision::Fp32
+    {
+        spec.options.precision = workload.engine.precision().unwrap_or_default();
+    }
+    source
 }
 
 /// Windows after a warm-up from now on.

@@ -82,7 +82,7 @@ pub fn overhead(
     let turn = |_| {
         let bare = looped(workload, &configuration, time, Timing::Left)?;
         let timed = looped(workload, &configuration, time, Timing::Taken)?;
-        let pacing = Pacing { warm_up: time.mul_f64(WARM_UP), window: time, max_windows: 1 };
+        let pacing = Pacing { warm_up: time.mul_f64(WARM_UP), window: time, max_windows: 1, longest: None };
         let measured = workload.experiment(configuration, load, pacing).run(stop)?;
         let pool = Pace {
             executions_per_s: measured.executions_per_s,

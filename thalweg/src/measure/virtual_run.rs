@@ -85,7 +85,7 @@ enum Pace {
 
 impl<'a> Sender<'a> {
     fn new(experiment: &Experiment<'a>, outstanding: Option<usize>) -> Self {
-        let pace = match (outstanding, experiment.load.send_times(0)) {
+        let pace = match (outstanding, experiment.load.send_times(experiment.workload.seed)) {
             (None, Some(mut later)) => {
                 Pace::Open { next: later.next().unwrap_or_default(), later: Box::new(later) }
             }

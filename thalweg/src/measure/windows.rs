@@ -60,7 +60,7 @@ impl WindowCutter {
     pub(super) fn push(&mut self, record: Record) {
         let is_new_completion = record.readable > self.latest;
         if is_new_completion && record.readable >= self.nominal_end {
-            self.close();
+            self.close(REQUESTS_PER_WINDOW);
         }
         self.latest = record.readable;
         if self.start.is_some() {
@@ -68,8 +68,8 @@ impl WindowCutter {
         }
     }
 
-    /// Ends the current window at the latest completion, or starts the first one there.
-    fn close(&mut self) {
+    /// Ends the current window at the latest completion, where it has as many requests, or starts the first one there.
+    fn close(&mut self, least_requests: usize) {
         let Some(start) = self.start else {
             // The warm-up is over. The record that says so opens the first window.
             if self.latest > Nanos::ZERO {
@@ -79,7 +79,7 @@ impl WindowCutter {
             return;
         };
         let records = &self.records[self.first..];
-        if records.len() < REQUESTS_PER_WINDOW {
+        if records.len() < least_requests {
             return;
         }
         let latencies: Nanos = records.iter().map(Record::latency).sum();
@@ -99,8 +99,13 @@ impl WindowCutter {
     /// others before them, so nothing but a part of a window is lost.
     pub(super) fn end_early(&mut self) {
         if self.windows.is_empty() && self.start.is_some() {
-            self.close();
+            self.close(1);
         }
+    }
+
+    /// Whether a window that ended now would hold anything.
+    pub(super) fn has_records(&self) -> bool {
+        !self.records.is_empty()
     }
 
     pub(super) fn window_count(&self) -> usize {
@@ -219,7 +224,10 @@ mod tests {
         assert_eq!((windows.len(), used, records.len()), (1, 1, 9));
         let mut cutter = cut((1..20).map(|i| i * 70));
         cutter.end_early();
-        assert_eq!(cutter.finish().0.len(), 0, "too few requests for a window");
+        assert_eq!(cutter.finish().0[0].inferences, 5, "less than a window that is not the only one");
+        let mut cutter = cut((1..15).map(|i| i * 70));
+        cutter.end_early();
+        assert_eq!(cutter.finish().0.len(), 0, "the warm-up had all");
     }
 
     #[test]

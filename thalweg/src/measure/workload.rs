@@ -31,7 +31,7 @@ pub struct WorkloadSpec {
     pub watch: Option<BuildWatch>,
     /// A NumPy file, or a folder of them, with samples; `None` for random ones.
     pub input: Option<PathBuf>,
-    /// Seed of the random samples.
+    /// Seed of the random samples, and of when requests of an open loop come.
     pub seed: u64,
     /// How samples get into the slots; `None` for what suits the device.
     pub feeding: Option<Feeding>,
@@ -66,6 +66,8 @@ pub struct Workload {
     pub device: DeviceSpec,
     /// What goes in.
     pub inputs: SampleSet,
+    /// Seed of when requests of an open loop come.
+    pub seed: u64,
     /// How that gets into the slots.
     pub feeding: Feeding,
     /// What must come out.
@@ -115,7 +117,7 @@ impl Workload {
         let reference = Reference::compute(&engine, &inputs)?;
         let device = backend.device().clone();
         let feeding = spec.feeding.unwrap_or_else(|| Feeding::suited_to(&device));
-        Ok(Self { model, engine, source: None, device, inputs, feeding, reference })
+        Ok(Self { model, engine, source: None, device, inputs, seed: spec.seed, feeding, reference })
     }
 
     /// One configuration under one load.

@@ -39,6 +39,7 @@ use crate::files::write_whole;
 pub use cost::{Cost, NodeCost};
 pub use data_type::DataType;
 pub use identity::ModelIdentity;
+pub(crate) use identity::as_text;
 pub use inspection::{Batching, CostSummary, InspectedTensor, Inspection, OperatorSummary};
 pub use shapes::{Shape, Shapes};
 pub use signature::{Signature, TensorSpec};

@@ -31,17 +31,20 @@ pub struct Assessment<'a> {
 }
 
 /// Compares an engine's outputs with those of an exact FP32 engine of the same model, or of the `cpu` backend where
-/// there is no such engine.
+/// there is no such engine. `None` for a simulated device, which computes nothing.
 ///
 /// # Errors
 /// Where neither can run the model or the samples cannot be read.
-pub fn assess(engine: &Arc<dyn Engine>, assessment: &Assessment<'_>) -> Result<Accuracy> {
+pub fn assess(engine: &Arc<dyn Engine>, assessment: &Assessment<'_>) -> Result<Option<Accuracy>> {
+    if engine.is_simulated() {
+        return Ok(None);
+    }
     let (name, exact) = exact_engine(assessment)?;
     let Assessment { samples, seed, .. } = *assessment;
     let expected = Outputs::of(&exact, samples, seed)?;
     // The device's memory is free for the next one.
     drop(exact);
-    judged(name, &expected, &Outputs::of(engine, samples, seed)?, samples)
+    judged(name, &expected, &Outputs::of(engine, samples, seed)?, samples).map(Some)
 }
 
 /// Compares an engine's outputs with those of another one, called `name`, on a NumPy file or a folder of them, or on
@@ -155,12 +158,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::backend::simulated::SimulatedBackend;
     use crate::model::Model;
     use crate::model::zoo::Network;
 
-    #[test]
-    fn an_engine_loses_nothing_against_itself() {
-        let backend = CpuBackend::new();
+    /// An engine of `backend` against itself.
+    fn against_itself(backend: &dyn Backend) -> Option<Accuracy> {
         let model = Model::from_proto(Network::Launch.generate(0), "launch.onnx").unwrap();
         let (input_shapes, options) = (BTreeMap::new(), BuildOptions::default());
         let request = EngineRequest {
@@ -171,13 +174,23 @@ mod tests {
             calibration: None,
             watch: None,
         };
-        let engine = engine::build(&backend, &request, None).unwrap().engine;
-        let assessment = Assessment { backend: &backend, request, cache: None, samples: None, seed: 0 };
-        let accuracy = assess(&engine, &assessment).unwrap();
+        let engine = engine::build(backend, &request, None).unwrap().engine;
+        let assessment = Assessment { backend, request, cache: None, samples: None, seed: 0 };
+        assess(&engine, &assessment).unwrap()
+    }
+
+    #[test]
+    fn an_engine_loses_nothing_against_itself() {
+        let accuracy = against_itself(&CpuBackend::new()).unwrap();
         assert_eq!((accuracy.sample_count, accuracy.is_random), (RANDOM_SAMPLES, true));
         assert_eq!(accuracy.reference, "FP32 engine");
         let [output] = &accuracy.outputs[..] else { panic!("{accuracy:?}") };
         assert_eq!((output.cosine, output.max_relative_error), (1.0, 0.0));
         assert_eq!(output.top1_agreement, Some(1.0));
+    }
+
+    #[test]
+    fn nobody_knows_what_a_simulated_device_loses() {
+        assert!(against_itself(&SimulatedBackend::preset("h100").unwrap()).is_none());
     }
 }

@@ -181,6 +181,7 @@ pub(super) fn measurement(configuration: Configuration, per_stream: usize) -> Me
         overlap: Overlap::of(&records),
         remarks: Vec::new(),
         deviating_streams: BTreeSet::new(),
+        engine: None,
         unix_start: None,
         windows,
         used_windows: 3,

@@ -93,7 +93,10 @@ pub(super) fn gained(diagnosis: &Diagnosis) -> String {
             } else {
                 " Its outputs are those of another engine: `thalweg accuracy` tells what that loses."
             };
-            format!("Gained {} with {}.{other}", wording::times(&gained.ratio), gained.setup)
+            let (old, new) = (diagnosis.measurement.load, gained.setup.load);
+            let is_more = new.outstanding() != old.outstanding() && old.outstanding().is_none();
+            let load = if is_more { format!(" and another load: {new}") } else { String::new() };
+            format!("Gained {} with {}{load}.{other}", wording::times(&gained.ratio), gained.setup)
         }
         None if was_tried => "Nothing that was tried is faster.".to_owned(),
         None => "Nothing was tried.".to_owned(),

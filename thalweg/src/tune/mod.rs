@@ -46,7 +46,7 @@ pub use search::{Policy, Search};
 pub use slice::Slice;
 pub use space::{Space, baseline, saturating_load};
 pub use sweep::{LeftOut, Sweep, SweepPoint, sweep_with};
-pub use tuned::{TUNED_VERSION, TunedConfig};
+pub use tuned::{TUNED_FILE, TUNED_VERSION, TunedConfig};
 
 use crate::backend::{DeviceSpec, EngineMemory};
 use crate::engine::EngineSource;
@@ -204,7 +204,7 @@ fn with_instruments<T>(
     let mut instruments = Instruments {
         measure: &mut |trial| {
             let Trial { configuration, load, warm_up, window, window_count } = *trial;
-            let pacing = Pacing { warm_up, window, max_windows: window_count };
+            let pacing = Pacing { warm_up, window, max_windows: window_count, longest: None };
             simulated.set(simulated.get() + trial.duration());
             let measurement = workload.experiment(configuration, load, pacing).run(stop)?;
             match measurement.check_streams() {

@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn what_the_finals_show_of_one_that_left_the_race_counts() {
         let with = |streams, batch_size| Configuration { streams, batch_size, ..Configuration::default() };
-        let candidates = vec![with(2, 4), with(1, 1), with(1, 8)];
+        let candidates = vec![with(2, 4), with(1, 4), with(1, 8)];
         let mut search = Search::new(candidates, Limits::default(), Policy::default());
         // The default was unlucky once and left the race; the finals measure it five times.
         let speed = |candidate| [500.0, 290.0, 303.0][candidate];
@@ -186,9 +186,10 @@ mod tests {
         let roles = Roles { winner: Some(0), runner_up: None, calmer: None, baseline: 1 };
         let ranking = rank(&search, &finals, roles);
         let order: Vec<_> = ranking.candidates.iter().map(|it| it.configuration).collect();
-        assert_eq!(order, [with(2, 4), with(1, 1), with(1, 8)]);
+        assert_eq!(order, [with(2, 4), with(1, 4), with(1, 8)]);
         let text = verdict(&ranking, &Limits::default(), None, None);
-        assert!(text.contains("the best with 1 stream reaches 72 %, at batch 1 reaches 72 %"), "{text}");
+        // One stream at batch 8 differs in two knobs and says nothing of either.
+        assert!(text.ends_with("the same with 1 stream reaches 72 %"), "{text}");
     }
 
     #[test]

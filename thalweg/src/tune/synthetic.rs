@@ -229,6 +229,7 @@ pub fn measurement(trial: &Trial, throughput: f64) -> Measurement {
         failures: Failures::default(),
         remarks: Vec::new(),
         deviating_streams: BTreeSet::new(),
+        engine: None,
         unix_start: None,
         overlap: None,
         windows: Vec::new(),

@@ -22,6 +22,9 @@ use crate::pool::Configuration;
 /// Version of the file's format.
 pub const TUNED_VERSION: u32 = 1;
 
+/// The name of the file in a folder of `tune`.
+pub const TUNED_FILE: &str = "tuned.json";
+
 /// The configuration that won a search, and all that is needed to run it and to check on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TunedConfig {
@@ -44,9 +47,9 @@ pub struct TunedConfig {
     pub limits: Limits,
     /// Whether it keeps them.
     pub compliance: Compliance,
-    /// Inferences per second that were measured.
+    /// Inferences per second: those of the confirmation, where there was time for one.
     pub throughput_inferences_per_s: Estimate,
-    /// Latencies that were measured.
+    /// Latencies of the same measurement.
     pub latency: LatencySummary,
     /// What won and why.
     pub verdict: String,
@@ -59,6 +62,11 @@ impl TunedConfig {
     /// The winner of a search; `None` where nothing won.
     pub fn of(outcome: &TuneOutcome) -> Option<Self> {
         let winner = &outcome.candidates[outcome.winner?];
+        // A confirmation took no part in the choice, so it is free of the luck that helps to win.
+        let (throughput_inferences_per_s, latency) = match &outcome.confirmation {
+            Some(confirmed) => (confirmed.throughput_inferences_per_s, confirmed.latency),
+            None => (winner.throughput_inferences_per_s?, winner.latency?),
+        };
         Some(Self {
             schema_version: TUNED_VERSION,
             thalweg_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -69,19 +77,21 @@ impl TunedConfig {
             load: saturating_load(&winner.configuration, outcome.samples_per_request),
             limits: outcome.limits,
             compliance: winner.compliance,
-            throughput_inferences_per_s: winner.throughput_inferences_per_s?,
-            latency: winner.latency?,
+            throughput_inferences_per_s,
+            latency,
             verdict: outcome.verdict.clone(),
             signature: outcome.signature.clone(),
         })
     }
 
-    /// Reads a file that [`write`](Self::write) made.
+    /// Reads a file that [`write`](Self::write) made, or the `tuned.json` of a folder of `tune`.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be read, [`Error::NotTuned`] where it is not JSON, of another version,
     /// or lacks a field.
     pub fn read(path: &Path) -> Result<Self> {
+        let in_folder = path.join(TUNED_FILE);
+        let path = if path.is_dir() { &in_folder } else { path };
         let bytes = fs::read(path).map_err(Error::io("read", path))?;
         let refused = |reason: String| Error::NotTuned { path: path.to_owned(), reason };
         let value: Value =

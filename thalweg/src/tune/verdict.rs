@@ -39,8 +39,7 @@ pub(super) fn verdict(
 }
 
 fn headline(winner: &Candidate, ranking: &Ranking, confirmed: Option<Estimate>) -> String {
-    // The confirmation took no part in the choice, so it is free of the luck that helped to win. It takes the times of each
-    // execution, which a search does not.
+    // The confirmation took no part in the choice, so it is free of the luck that helped to win.
     let throughput = confirmed.or(winner.throughput_inferences_per_s);
     let throughput = throughput.map_or_else(|| "unknown".to_owned(), |e| three_digits(e.value));
     let speed = format!("{}: {throughput} inferences/s", winner.configuration);
@@ -117,7 +116,8 @@ fn tie_clause(ranking: &Ranking, ratio: Estimate) -> Option<String> {
     Some(format!("{configuration} {speed} and takes {other} for a request instead of {own} (medians)"))
 }
 
-/// For each knob: the best that another value of it reached.
+/// For each knob: the best that another value of it reached, with all others as the winner has them. What was measured with
+/// other knobs as well tells nothing of one of them.
 fn alternatives_clause(ranking: &Ranking) -> Option<String> {
     let winner = ranking.winner?;
     let best = ranking.scores[winner]?;
@@ -130,7 +130,7 @@ fn alternatives_clause(ranking: &Ranking) -> Option<String> {
         .filter_map(|(candidate, score)| Some((candidate.configuration, (*score)? / best)))
         .collect();
     let texts: Vec<String> = KNOBS.iter().filter_map(|knob| alternative(knob, own, &others)).collect();
-    (!texts.is_empty()).then(|| format!("the best {}", texts.join(", ")))
+    (!texts.is_empty()).then(|| format!("the same {}", texts.join(", ")))
 }
 
 /// A knob's name before and after its value, and how to read it.
@@ -146,7 +146,10 @@ const KNOBS: [Knob; 5] = [
 
 fn alternative(knob: &Knob, own: Configuration, others: &[(Configuration, f64)]) -> Option<String> {
     let (before, noun, value) = knob;
-    let differing = others.iter().filter(|(other, _)| value(other) != value(&own));
+    let differs_in = |other: &Configuration, (before_it, noun_of_it, value): &Knob| {
+        (value(other) != value(&own)) == ((before_it, noun_of_it) == (before, noun))
+    };
+    let differing = others.iter().filter(|(other, _)| KNOBS.iter().all(|knob| differs_in(other, knob)));
     let (other, share) = differing.max_by(|a, b| a.1.total_cmp(&b.1))?;
     let count = value(other);
     let noun = match (noun.split_once(' '), count) {
@@ -185,7 +188,8 @@ fn cause_clause(ranking: &Ranking, curve: &Curve) -> Option<String> {
 
 fn nobody(ranking: &Ranking, limits: &Limits) -> String {
     let limits_text = limits_text(limits).unwrap_or_else(|| "the limits".to_owned());
-    let Some(closest) = closest(&ranking.candidates) else {
+    // How close it comes is told by latencies.
+    let Some(closest) = closest(&ranking.candidates).filter(|_| limits.p99.is_some()) else {
         return format!("no configuration that was measured keeps {limits_text}");
     };
     let tail = closest.latency.as_ref().map(|latency| match latency.p99 {
@@ -236,7 +240,7 @@ mod tests {
             "2 streams x batch 4, 1 thread per stream: 400 inferences/s, 1.60 times (1.57 to 1.63) one stream at the \
              smallest batch; 2 streams x batch 8, 1 thread per stream is as fast within 1 % and takes 9.00 ms for a \
              request instead of 5.00 ms (medians); \
-             the best with 1 stream reaches 80 %, at batch 8 is as fast"
+             the same with 1 stream reaches 80 %, at batch 8 is as fast"
         );
     }
 

@@ -207,7 +207,8 @@ impl Case {
         let executions = (LOOK.1 * self.configuration.streams) as f64;
         let least = sample_s * self.configuration.batch_size as f64 * executions;
         let window = LOOK.0.max(Duration::from_secs_f64(least));
-        let pacing = Pacing { warm_up: (window / 5).max(CLOCK_SETTLES), window, max_windows: 1 };
+        let pacing =
+            Pacing { warm_up: (window / 5).max(CLOCK_SETTLES), window, max_windows: 1, longest: None };
         let experiment = workload.experiment(self.configuration, self.load, pacing);
         experiment.run(&StopSignal::default()).expect("it runs")
     }

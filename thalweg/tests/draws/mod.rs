@@ -111,7 +111,8 @@ impl Draw {
 
     fn measure_for(&self, configuration: &Configuration, window: Duration) -> Option<Measurement> {
         // By then the clock has settled.
-        let pacing = Pacing { warm_up: (window / 5).max(CLOCK_SETTLES), window, max_windows: 1 };
+        let pacing =
+            Pacing { warm_up: (window / 5).max(CLOCK_SETTLES), window, max_windows: 1, longest: None };
         let load = saturating_load(configuration, None);
         self.workload.experiment(*configuration, load, pacing).run(&StopSignal::default()).ok()
     }

@@ -38,7 +38,7 @@ pub fn workload(engine: Arc<dyn Engine>) -> Workload {
         versions: BTreeMap::new(),
     };
     let model = ModelIdentity { path: "none".into(), sha256: "0".to_owned(), input_shapes: BTreeMap::new() };
-    Workload { model, engine, source: None, device, inputs, feeding: Feeding::default(), reference }
+    Workload { model, engine, source: None, device, inputs, seed: 0, feeding: Feeding::default(), reference }
 }
 
 /// An engine whose output is twice its input.

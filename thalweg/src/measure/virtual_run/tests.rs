@@ -6,7 +6,9 @@ use crate::backend::simulated::SimulatedBackend;
 use crate::backend::{CudaGraph, Transfers, Wait};
 use crate::engine::MaxBatch;
 use crate::error::{Error, Result};
-use crate::measure::{Arrival, Load, Measurement, Pacing, Record, StopSignal, Workload, WorkloadSpec};
+use crate::measure::{
+    Arrival, Load, Measurement, Pacing, Record, Stability, StopSignal, Workload, WorkloadSpec,
+};
 use crate::model::Model;
 use crate::model::zoo::Network;
 use crate::pool::Configuration;
@@ -29,7 +31,7 @@ fn closed_loop(count: usize) -> Load {
 }
 
 fn run(workload: &Workload, configuration: Configuration, load: Load, time: Duration) -> Result<Measurement> {
-    let pacing = Pacing { warm_up: time / 10, window: time, max_windows: 1 };
+    let pacing = Pacing { warm_up: time / 10, window: time, max_windows: 1, longest: None };
     workload.experiment(configuration, load, pacing).run(&StopSignal::default())
 }
 
@@ -146,6 +148,38 @@ fn a_larger_batch_after_a_smaller_one_has_room_for_its_outputs() {
     let measured = run(&workload(Network::Resnet50), configuration, load, Duration::from_secs(1)).unwrap();
     let sizes: Vec<usize> = measured.records.iter().map(|record| record.batch_size).collect();
     assert!(sizes.iter().min() < sizes.iter().max(), "{sizes:?}");
+}
+
+#[test]
+fn a_measurement_ends_when_its_longest_time_is_up() {
+    let workload = workload(Network::Resnet50);
+    let load = Load { arrival: Arrival::PoissonRate(2.0), samples_per_request: 1 };
+    let with = |longest| {
+        let tenth = Duration::from_millis(300);
+        let pacing = Pacing { warm_up: tenth, window: tenth, max_windows: 10, longest };
+        let measured =
+            workload.experiment(Configuration::default(), load, pacing).run(&StopSignal::default());
+        measured.unwrap()
+    };
+    let short = with(Some(Duration::from_secs(3)));
+    let took = short.windows.last().unwrap().end - short.windows[0].start;
+    assert!((2.0..6.0).contains(&took.as_seconds()), "{took}");
+    assert!(short.remarks.is_empty() && short.stability == Stability::TooShort, "{:?}", short.remarks);
+    let whole = with(None);
+    let took = whole.windows.last().unwrap().end - whole.windows[0].start;
+    assert!(took.as_seconds() > 10.0, "{took}");
+}
+
+#[test]
+fn each_seed_has_arrivals_of_its_own() {
+    let load = Load { arrival: Arrival::PoissonRate(500.0), samples_per_request: 1 };
+    let first_gap = |seed| {
+        let workload = Workload { seed, ..workload(Network::Underfilled) };
+        let measured = run(&workload, eight_streams(), load, Duration::from_millis(300)).unwrap();
+        measured.records[1].intended - measured.records[0].intended
+    };
+    assert_ne!(first_gap(1), first_gap(2));
+    assert_eq!(first_gap(1), first_gap(1));
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn limits(diagnosis: &Diagnosis) -> PlainTable {
         heads: vec!["limit", "reached", "if it were twice as far"],
         rows: rows.collect(),
         note: "Throughput over what each limit allows, and what would be gained if that limit alone were twice as far \
-               away. The one that gains most names the verdict.",
+               away. The one that gains most names the verdict; of several within 3 %, the one that the others wait for.",
     }
 }
 
@@ -79,7 +79,8 @@ fn remedies(diagnosis: &Diagnosis) -> PlainTable {
         heading: "What would help",
         heads: vec!["remedy", "predicted", "measured"],
         rows: diagnosis.remedies.iter().map(row).collect(),
-        note: "Throughput over that of the setup as it was, with 95 % intervals. Measured in turns with it.",
+        note: "Throughput over that of the setup as it was. Measured in turns with it, with 95 % intervals; those of predictions \
+               are of what they rest on, and simpler than what comes: on H200s 29 of 31 came true within 15 %.",
     }
 }
 

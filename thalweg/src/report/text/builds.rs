@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Style, Tone, align_numbers, bare_table, lines_of, wrap};
+use super::{Style, Tone, align_numbers, bare_table, lines_of, simulated, wrap};
 use crate::measure::Estimate;
 use crate::precision::{Accuracy, OutputAccuracy};
 use crate::report::wording::{self, NONE};
@@ -34,7 +34,9 @@ pub fn text_of_builds(outcome: &BuildOutcome, style: Style) -> String {
     let refused: String = refused.collect();
     let gap = if refused.is_empty() { "" } else { "\n" };
     let (verdict, times) = (wrap(&verdict(outcome), 80), wrap(&times(outcome), 80));
-    format!("{}\n{lines}\n\n{times}\n{gap}{refused}", style.paint_lines(Tone::Bold, &verdict))
+    let device = candidates.iter().find_map(|it| it.tuned.as_ref()).map(|tuned| &tuned.device);
+    let banner = device.map(|device| simulated(device, style)).unwrap_or_default();
+    format!("{banner}{}\n{lines}\n\n{times}\n{gap}{refused}", style.paint_lines(Tone::Bold, &verdict))
 }
 
 /// Cells of a row, without those of the accuracy where nobody asked for it.

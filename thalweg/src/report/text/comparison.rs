@@ -2,6 +2,7 @@
 
 use super::{Fact, Style, Tone, facts, wrap};
 use crate::measure::{Comparison, Difference, Estimate};
+use crate::report::wording;
 
 /// Two results beside each other, as text of at most 80 columns.
 pub fn text_of_comparison(comparison: &Comparison, style: Style) -> String {
@@ -20,6 +21,13 @@ pub fn text_of_comparison(comparison: &Comparison, style: Style) -> String {
         Fact::new("second", format!("{}: {second}", rate(after))),
         Fact::new("p50", format!("{:.3} times the first's", comparison.p50_latency)),
     ];
+    if comparison.engines[0] != comparison.engines[1] {
+        let [first, second] = comparison
+            .engines
+            .each_ref()
+            .map(|it| it.as_ref().map_or_else(|| "one that is not known".to_owned(), ToString::to_string));
+        lines.push(Fact::new("engines", wording::printable(&format!("{first} / {second}"))));
+    }
     let p99 = comparison.p99_latency;
     lines.extend(p99.map(|ratio| Fact::new("p99", format!("{ratio:.3} times the first's"))));
     text + &facts(lines, style)

@@ -77,6 +77,9 @@ fn measurement_facts(measurement: &Measurement) -> Vec<Fact> {
     facts.extend(wording::starvation(measurement).map(|text| Fact::toned("starved", text, Tone::Warning)));
     facts.push(Fact::new("load", measurement.load.to_string()));
     facts.extend(wording::feed(measurement).map(|text| Fact::new("inputs", text)));
+    facts.extend(
+        measurement.engine.as_ref().map(|it| Fact::new("engine", wording::printable(&it.to_string()))),
+    );
     let model = measurement.model.path.display().to_string();
     facts.push(Fact::new("model", wording::printable(&model)));
     facts.push(Fact::new("device", device(measurement)));
