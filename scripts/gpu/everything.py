@@ -121,7 +121,7 @@ def jobs_of(arguments):
     words = ["--thalweg", thalweg, "--engine", plan, "--rounds", 2, "--logs", logs / "watch", "--json", results / "watch.json"]
     measure("watch", script("watch.py", *words), 150, "resnet50-fp16")
     measure("kernels", script("kernels.py", "--thalweg", thalweg, "--engine", plan, "--logs", logs / "kernels"), 30, "resnet50-fp16")
-    measure("hidden", script("hidden.py", "--thalweg", thalweg, "--engine", plan, "--try", 0, "--logs", logs / "hidden"), 45, "resnet50-fp16")
+    measure("hidden", script("hidden.py", "--thalweg", thalweg, "--engine", plan, "--try", 0, "--logs", logs / "hidden", "--", "--cuda-graph=compute"), 45, "resnet50-fp16")
 
     # With more than ten streams the copies of each have queues of their own no more, so that lanes may tell there.
     lanes = ["--variant", "own=", "--variant", "one=--copy-lanes=1", "--variant", "two=--copy-lanes=2", "--rounds", 3]

@@ -242,9 +242,9 @@ impl Evidence {
         };
         let shares = model.shares(&sheet, measurement.throughput_inferences_per_s.value);
         let source = format!("model's cost in {}, data sheet", model.precision);
-        for (side, share) in sides.into_iter().zip([shares.arithmetic, shares.traffic]) {
-            self.put(side, share, source.as_str());
-        }
+        self.put(Quantity::PaperArithmetic, shares.arithmetic, source.as_str());
+        let cached = if shares.traffic > 1.0 { "; caches hold what is above" } else { "" };
+        self.put(Quantity::PaperTraffic, shares.traffic, source + cached);
     }
 
     /// The number, where it is known.

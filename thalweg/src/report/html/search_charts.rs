@@ -123,7 +123,7 @@ fn streams_caption(points: &[Measured<'_>]) -> String {
     let (within, over) =
         if has_over { (" within the limits", " Hollow red: over a limit.") } else { ("", "") };
     format!(
-        "The best candidate{within} at each number of streams with its 95 % interval, labelled with its batch. \
+        "The best candidate{within} that was measured at each number of streams, with its 95 % interval, labelled with its batch. \
          Faint: the others.{over}"
     )
 }
