@@ -10,7 +10,8 @@ use support::{Doubler, TestCounters, workload};
 use thalweg::Error;
 use thalweg::backend::PlantedFault;
 use thalweg::measure::{
-    Arrival, Feeding, Load, Measurement, Pacing, Stability, StopSignal, Workload, measure_what_fits,
+    Arrival, Feeding, Load, Measurement, Observing, Pacing, Stability, StopSignal, Workload,
+    measure_what_fits,
 };
 use thalweg::pool::Configuration;
 use thalweg::tune::saturating_load;
@@ -228,6 +229,21 @@ fn counters_begin_once_the_work_is_as_old_as_what_they_tell_and_not_where_no_tim
     let later = starts(100, 0);
     assert!(later.len() == 1 && later[0] >= ms(100), "{later:?}");
     assert_eq!(starts(0, 10_000), [], "no window lasts so long");
+}
+
+#[test]
+fn where_only_the_clock_is_asked_no_counters_are_started() {
+    let counters = TestCounters::default();
+    let starts = Arc::clone(&counters.starts);
+    let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION]).with_counters(counters)));
+    let configuration = Configuration::default();
+    let experiment = workload.experiment(configuration, saturating_load(&configuration, None), short());
+    let measured = experiment.observed(Observing::Clock).run(&StopSignal::default()).unwrap();
+    assert!(starts.lock().unwrap().is_empty());
+    let counters = measured.counters.unwrap();
+    assert_eq!(counters.sm_clock_mhz, Some(TestCounters::SM_CLOCK_MHZ));
+    assert!(counters.unavailable.unwrap().starts_with("they were left alone"));
+    assert_eq!(measured.clocks.len(), measured.windows.len());
 }
 
 #[test]

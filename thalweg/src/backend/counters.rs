@@ -33,6 +33,24 @@ pub trait Observer: Send {
     }
 }
 
+/// An observer of which only the clock is asked: its counters take milliseconds of a core, which would pass for work of the
+/// pool where CPU time is what is measured.
+pub(crate) struct ClockAlone(pub Box<dyn Observer>);
+
+impl Observer for ClockAlone {
+    fn start(&mut self) {}
+
+    fn read(&mut self) -> Counters {
+        let ClockReading { sm_clock_mhz, throttle_reasons } = self.0.clock().unwrap_or_default();
+        let unavailable = Some("they were left alone, so as not to take CPU time".to_owned());
+        Counters { sm_clock_mhz, throttle_reasons, unavailable, ..Counters::default() }
+    }
+
+    fn clock(&mut self) -> Option<ClockReading> {
+        self.0.clock()
+    }
+}
+
 /// The clock of the SMs at one moment, and what held it back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClockReading {

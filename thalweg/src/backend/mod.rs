@@ -37,7 +37,7 @@ use crate::model::Signature;
 use crate::units::Nanos;
 
 pub use build::{BuildOptions, BuildSpec, Precision, SerializedEngine};
-pub(crate) use counters::LEAST_TIME_OF_POWER;
+pub(crate) use counters::{ClockAlone, LEAST_TIME_OF_POWER};
 pub use counters::{ClockReading, CounterChoice, CounterSource, Counters, Observer};
 pub use data_sheet::DataSheet;
 pub use examination::{

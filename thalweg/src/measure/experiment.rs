@@ -14,7 +14,7 @@ use super::feed::{Feed, Permits};
 use super::host_use::HostUse;
 use super::observation::{Observation, Situation};
 use super::{Arrival, Feeding, Load, Measurement, Workload, virtual_run};
-use crate::backend::{Observer, PlantedFault, Transfers};
+use crate::backend::{ClockAlone, Observer, PlantedFault, Transfers};
 use crate::error::{Error, Result};
 use crate::pool::{
     Configuration, ExecutionPool, LocalPool, NoResponse, Order, Producer, Reservation, Response, Responses,
@@ -71,6 +71,8 @@ pub enum Observing {
     /// It is, where it has any.
     #[default]
     On,
+    /// Only for its clock, which takes microseconds: where the host's CPU time is measured.
+    Clock,
     /// It is not: to see what asking costs.
     Off,
 }
@@ -159,7 +161,11 @@ impl Experiment<'_> {
 
     /// Who reads the counters, where that is wanted.
     pub(super) fn observer(&self, offered: Option<Box<dyn Observer>>) -> Option<Box<dyn Observer>> {
-        offered.filter(|_| self.observing == Observing::On)
+        match self.observing {
+            Observing::On => offered,
+            Observing::Clock => offered.map(|observer| Box::new(ClockAlone(observer)) as Box<dyn Observer>),
+            Observing::Off => None,
+        }
     }
 
     /// Builds the pool, warms it up, measures until the windows agree, and takes it down. Where outputs differ because

@@ -346,6 +346,11 @@ pub struct TestCounters {
     pub starts: Arc<Mutex<Vec<Instant>>>,
 }
 
+impl TestCounters {
+    /// What its clock says.
+    pub const SM_CLOCK_MHZ: f64 = 1500.0;
+}
+
 impl Observer for TestCounters {
     fn lag(&self) -> Nanos {
         self.lag
@@ -365,7 +370,7 @@ impl Observer for TestCounters {
     }
 
     fn clock(&mut self) -> Option<ClockReading> {
-        None
+        Some(ClockReading { sm_clock_mhz: Some(Self::SM_CLOCK_MHZ), ..ClockReading::default() })
     }
 }
 
