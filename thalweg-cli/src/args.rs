@@ -476,7 +476,7 @@ pub struct RunArgs {
     pub batching_delay_ms: f64,
     #[command(flatten)]
     pub load: LoadArgs,
-    /// Longest time to measure, in seconds; it ends earlier once three windows agree
+    /// Longest time to measure, in seconds, or until there is something to tell; it ends earlier once three windows agree
     #[arg(
         long, value_name = "S", default_value = "10",
         value_parser = parse_span, allow_negative_numbers = true

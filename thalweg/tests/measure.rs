@@ -129,6 +129,21 @@ fn small_requests_travel_together_and_wait_since_they_might_have_been_sent() {
 }
 
 #[test]
+fn more_senders_of_small_requests_send_no_less() {
+    // Each sender takes two milliseconds for a request, which another one may use.
+    let fault = Some(PlantedFault::SlowFeed(Nanos(2_000_000)));
+    let workload = workload(Arc::new(Doubler::new(8)));
+    let configuration = Configuration { batch_size: 8, streams: 2, fault, ..Configuration::default() };
+    let load = Load { arrival: Arrival::Concurrency(64), samples_per_request: 1 };
+    let rate = |threads| {
+        let experiment = workload.experiment(configuration, load, short()).fed(Feeding::Copy { threads });
+        experiment.run(&StopSignal::default()).unwrap().throughput_inferences_per_s.value
+    };
+    let (one, four) = (rate(1), rate(4));
+    assert!(one < 520.0 && four > 2.5 * one, "{one} {four}");
+}
+
+#[test]
 fn small_requests_of_an_open_loop_travel_together() {
     let workload = workload(Arc::new(Doubler::new(4).with_delays(&[EXECUTION])));
     let configuration = Configuration { batch_size: 4, ..Configuration::default() };

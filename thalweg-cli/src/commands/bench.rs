@@ -120,7 +120,9 @@ impl<'a> Bench<'a> {
         let tuned = args.tuned.as_deref().map(TunedConfig::read).transpose()?;
         let network = match (&tuned, &args.model) {
             (Some(tuned), model) => Network::of_tuned(tuned, model.as_deref())?,
-            (None, Some(model)) => Network::Model(model_of(model, &args.workload, &[], output)?),
+            (None, Some(model)) => {
+                Network::Model(model_of(model, &args.workload, &[args.batch], &[], output)?)
+            }
             (None, None) => Network::engine(args.engine.as_deref().context("no model was named")?)?,
         };
         let name = network.backend(&args.workload.backend);

@@ -36,6 +36,7 @@ pub fn run(args: &CompareArgs, output: &Output) -> anyhow::Result<()> {
     if !refused.is_empty() {
         let texts: Vec<&str> = refused.iter().map(|it| it.text.as_str()).collect();
         let mut kinds: Vec<String> = refused.iter().map(|it| it.kind.to_string()).collect();
+        kinds.sort_unstable();
         kinds.dedup();
         return Err(Refusal { texts: texts.join("; "), kinds: kinds.join(",") }.into());
     }

@@ -21,29 +21,29 @@ pub enum Network {
     Engine(PathBuf, Box<StoredEngine>),
 }
 
-/// The model with inputs of the type that was asked for, and what that costs told.
+/// The model with inputs of the type that was asked for, and what that costs told. It is to run these batches.
 pub fn model_of(
     path: &Path,
     args: &WorkloadArgs,
+    batches: &[usize],
     limits: &[AccuracyLimit],
     output: &Output,
 ) -> anyhow::Result<Model> {
     let comparison = Comparison { shapes: &args.shapes, seed: args.seed, limits };
     let model = retyped(path, &args.builder.inputs, Some(comparison), output)?.0;
-    remark_on_batches(&model, &args.shapes, output);
+    remark_on_batches(&model, &args.shapes, batches, output);
     Ok(model)
 }
 
 /// `trtexec` takes the batch from the shape; here it has an option of its own.
-fn remark_on_batches(model: &Model, args: &ShapeArgs, output: &Output) {
+fn remark_on_batches(model: &Model, args: &ShapeArgs, batches: &[usize], output: &Output) {
     let shapes = input_shapes(args);
     for (name, shape) in &shapes {
         let batch = shape.first().copied().unwrap_or(1);
         let signature = model.signature(&shapes, batch);
-        if batch > 1 && signature.is_ok_and(|signature| *signature.batch_sizes.start() < batch) {
-            output.warning(&format!(
-                "the {batch} in front of --shape {name} is not looked at: --batch says how many"
-            ));
+        let is_open = signature.is_ok_and(|signature| *signature.batch_sizes.start() < batch);
+        if is_open && !batches.contains(&batch) {
+            output.warning(&format!("the batch of {batch} in --shape {name} is ignored: use --batch"));
         }
     }
 }

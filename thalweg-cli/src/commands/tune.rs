@@ -111,7 +111,11 @@ fn is_compared(args: &TuneArgs, target: Target, backend: &dyn Backend) -> anyhow
 /// the file that it can be run from.
 pub(super) fn model(args: &TuneArgs, folder: &OutputFolder, output: &Output) -> anyhow::Result<Model> {
     let path = args.model.as_deref().context("no model was named")?;
-    let model = model_of(path, &args.workload, &args.max_loss, output)?;
+    let batches = match &args.batch {
+        Counts::Auto => &[][..],
+        Counts::These(batches) => batches,
+    };
+    let model = model_of(path, &args.workload, batches, &args.max_loss, output)?;
     let Some(to) = args.workload.builder.inputs.input_type else { return Ok(model) };
     let path = folder.path().join(format!("{to}.onnx"));
     model.write(&path)?;

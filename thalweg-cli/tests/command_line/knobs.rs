@@ -27,9 +27,11 @@ fn a_batch_in_a_shape_is_not_taken_for_an_option() {
     let inputs = run("inspect {} --json", &[&model]).succeeded().json()["inputs"][0]["name"].clone();
     let line = line.replace("input=", &format!("{}=", inputs.as_str().unwrap()));
     let said = run(&line, &[&model]).succeeded();
-    assert!(said.stderr.contains("is not looked at: --batch says how many"), "{}", said.stderr);
-    let said = run(&line.replace("=8x64", "=1x64"), &[&model]).succeeded();
-    assert!(!said.stderr.contains("warning"), "{}", said.stderr);
+    assert!(said.stderr.contains("is ignored: use --batch"), "{}", said.stderr);
+    for line in [line.replace("=8x64", "=1x64"), line + " --batch 8"] {
+        let said = run(&line, &[&model]).succeeded();
+        assert!(!said.stderr.contains("warning"), "{}", said.stderr);
+    }
 }
 
 #[test]

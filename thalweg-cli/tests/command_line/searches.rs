@@ -80,6 +80,10 @@ fn requests_that_no_batch_holds_are_refused_and_smaller_batches_are_left_out() {
     let outcome = run(&format!("{SEARCH} --request-samples 4 --json"), &[&model, &out]).succeeded().json();
     let batches =
         outcome["candidates"].as_array().unwrap().iter().map(|it| &it["configuration"]["batch_size"]);
+    let points =
+        run(&format!("{SEARCH} --request-samples 4 --sweep 0.2 --json"), &[&model, &scratch.path("swept")]);
+    let points = &points.succeeded().json()["sweep"]["points"];
+    assert!(points.as_array().unwrap().iter().all(|point| point["failure"].is_null()), "{points}");
     assert!(batches.clone().all(|batch| batch.as_u64() >= Some(4)), "{:?}", batches.collect::<Vec<_>>());
 }
 

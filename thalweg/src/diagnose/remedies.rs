@@ -327,7 +327,7 @@ impl Forecast<'_> {
             Knob::CudaGraph if self.base.configuration.cuda_graph == CudaGraph::Off => {
                 self.below_input(self.limits.gain_of_graph())
             }
-            Knob::Streams if !self.is_host => self.below_input(self.of_streams(&setup.configuration)),
+            Knob::Streams if !self.is_host => self.below_input(self.of_streams(setup)),
             Knob::Submitters => self.below_input(self.of_submitters()),
             Knob::Threads => self.below_input(self.of_threads()),
             Knob::Batch => self.of_batch(setup)?,
@@ -344,13 +344,13 @@ impl Forecast<'_> {
 
     /// What one stream alone and several beside each other show of how they slow each other down says more than how full
     /// the device is; nothing else knows the rest.
-    fn of_streams(&self, configuration: &Configuration) -> Estimate {
-        if self.base.load.outstanding().is_some_and(|count| count <= self.base.configuration.streams) {
-            // Each request that there is has a stream.
+    fn of_streams(&self, setup: &Setup) -> Estimate {
+        if setup.load.outstanding().is_some_and(|count| count <= self.base.configuration.streams) {
+            // Each request that there will be has a stream already.
             return around(1.0);
         }
         let by_limits = self.of_limits(Limit::Streams);
-        match self.of_capacity(configuration) {
+        match self.of_capacity(&setup.configuration) {
             Some(by_capacity)
                 if self.predictor.configuration_count() > 1 && by_capacity.value < by_limits.value =>
             {

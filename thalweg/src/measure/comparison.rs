@@ -138,10 +138,14 @@ impl Comparison {
     }
 }
 
+/// The most that an estimate may be off by: of a run that was too short an end of the interval may be nothing.
+const MOST_OFF: f64 = 1e3;
+
 /// Of two independent estimates. Their relative errors add up as squares.
 fn ratio(numerator: Estimate, denominator: Estimate) -> Estimate {
     let value = numerator.value / denominator.value;
-    let together = |over: f64, under: f64| over.ln().hypot(under.ln()).hypot(BETWEEN_RUNS);
+    let off = |by: f64| by.min(MOST_OFF).ln();
+    let together = |over: f64, under: f64| off(over).hypot(off(under)).hypot(BETWEEN_RUNS);
     let down = together(numerator.value / numerator.lower, denominator.upper / denominator.value);
     let up = together(numerator.upper / numerator.value, denominator.value / denominator.lower);
     Estimate { value, lower: value * (-down).exp(), upper: value * up.exp() }
@@ -249,6 +253,14 @@ mod tests {
         // One per cent each, and one between runs: 1.73 % together.
         assert!((ratio.upper / ratio.value - 1.0175).abs() < 2e-4, "{ratio:?}");
         assert!((ratio.value / ratio.lower - 1.0175).abs() < 2e-4, "{ratio:?}");
+    }
+
+    #[test]
+    fn what_may_be_nothing_has_an_interval_all_the_same() {
+        let unknown = Estimate { value: 1.0, lower: 0.0, upper: 2.0 };
+        let of_unknown = ratio(estimate(2.0, 0.1), unknown);
+        assert!(of_unknown.lower > 0.0 && of_unknown.upper.is_finite(), "{of_unknown:?}");
+        assert!(of_unknown.lower < 1.0 && 1_000.0 < of_unknown.upper, "{of_unknown:?}");
     }
 
     #[test]

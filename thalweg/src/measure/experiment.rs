@@ -17,7 +17,8 @@ use super::{Arrival, Feeding, Load, Measurement, Workload, virtual_run};
 use crate::backend::{ClockAlone, Observer, PlantedFault, Transfers};
 use crate::error::{Error, Result};
 use crate::pool::{
-    Configuration, ExecutionPool, LocalPool, NoResponse, Order, Producer, Reservation, Response, Responses,
+    Configuration, ExecutionPool, LocalPool, NoResponse, Order, Producer, QUEUE_CAPACITY, Reservation,
+    Response, Responses,
 };
 use crate::units::{Clock, Nanos};
 
@@ -208,20 +209,20 @@ impl Experiment<'_> {
         let Started { mut pool, clock } = started;
         let mut observation = Observation::new(self, clock.clone(), self.observer(pool.take_observer()));
 
-        // Each outstanding request has one at most, so there is always room.
+        // Each outstanding request has one at most, and each slot is in one room at most, so there is always room.
         let most = self.load.outstanding().unwrap_or(0) + 1;
-        let ((ask, asks), (room, rooms)) = (bounded(most), bounded(most));
+        let slots = self.configuration.streams * self.configuration.depth;
+        let ((ask, asks), (room, rooms)) = (bounded(most), bounded(most.min(slots + 1)));
         let (permits, left) = (Permits { asks, rooms: rooms.clone() }, rooms);
         let (producer, load, inputs) = (pool.producer(), self.load, &self.workload.inputs);
         let (feeding, refilling) = (self.feeding(), self.refilling());
         let refiller = pool.producer();
         let preparation = self.preparation();
-        let requests_per_slot = self.requests_per_slot();
         let sender = Feed {
             producer,
             load,
             seed: self.workload.seed,
-            requests_per_slot,
+            requests_at_once: self.requests_at_once(),
             feeding,
             preparation,
             inputs,
@@ -240,9 +241,13 @@ impl Experiment<'_> {
         Ok(Measurement { feed: Some(fed), ..observation.summarise(self)? })
     }
 
-    /// Whole requests that one slot has room for.
-    pub(super) fn requests_per_slot(&self) -> usize {
-        (self.configuration.batch_size / self.load.samples_per_request).max(1)
+    /// Requests for which all senders together ask at once: as many as a slot has room for, or it would start with the first
+    /// of them. One that asked for more would be given room for all, and fill one after the other what others could
+    /// fill beside it.
+    pub(super) fn requests_at_once(&self) -> usize {
+        let of_a_slot = self.configuration.batch_size / self.load.samples_per_request;
+        // What each is prepared for by itself is asked for by itself.
+        if self.preparation() > Nanos::ZERO { 1 } else { of_a_slot.clamp(1, QUEUE_CAPACITY / 2) }
     }
 
     /// Whether the load always has work for each slot.
@@ -260,7 +265,7 @@ impl Experiment<'_> {
         }
     }
 
-    fn preparation(&self) -> Nanos {
+    pub(super) fn preparation(&self) -> Nanos {
         PlantedFault::preparation(self.configuration.fault)
     }
 

@@ -127,8 +127,8 @@ pub(super) struct Feed<'a> {
     pub load: Load,
     /// Seed of when requests of an open loop come.
     pub seed: u64,
-    /// Requests that one slot has room for. A sender asks for as many at once, or a slot would start with the first of them.
-    pub requests_per_slot: usize,
+    /// Requests for which all senders together ask at once.
+    pub requests_at_once: usize,
     pub feeding: Feeding,
     /// What a sender needs for each request before it fills its room; a planted fault, else nothing.
     pub preparation: Nanos,
@@ -144,7 +144,7 @@ impl Feed<'_> {
         let schedule = Schedule::of(&self.load, self.seed, self.clock.now());
         let request_bytes = self.inputs.byte_count() * self.load.samples_per_request;
         let filled = match self.feeding {
-            Feeding::Copy { threads: 1 } => self.send(&schedule, Filler::serial(self.inputs))?,
+            Feeding::Copy { threads: 1 } => self.send(&schedule, 1, Filler::serial(self.inputs))?,
             Feeding::Copy { threads } if request_bytes <= ONE_THREADS_BYTES => {
                 self.send_side_by_side(&schedule, self.useful_senders(threads))?
             }
@@ -156,9 +156,9 @@ impl Feed<'_> {
                     .map_err(|error| {
                         Error::io("start", "the copying threads")(std::io::Error::other(error))
                     })?;
-                pool.install(|| self.send(&schedule, Filler::parallel(self.inputs)))?
+                pool.install(|| self.send(&schedule, 1, Filler::parallel(self.inputs)))?
             }
-            Feeding::Resident => self.send(&schedule, Filler::resident(self.inputs))?,
+            Feeding::Resident => self.send(&schedule, 1, Filler::resident(self.inputs))?,
         };
         Ok(filled.summary(self.feeding))
     }
@@ -171,7 +171,7 @@ impl Feed<'_> {
     /// On threads of their own, since one could not even keep up with the messages: about 10,000 requests a second.
     fn send_side_by_side(&self, schedule: &Schedule, senders: usize) -> Result<Filled> {
         let all = std::thread::scope(|scope| {
-            let send = || self.send(schedule, Filler::serial(self.inputs));
+            let send = || self.send(schedule, senders, Filler::serial(self.inputs));
             let threads: Vec<_> = (0..senders).map(|_| scope.spawn(send)).collect();
             let joined = threads.into_iter().map(|thread| {
                 thread.join().map_err(|_| Error::Bug("a sending thread panicked".to_owned()))?
@@ -191,9 +191,10 @@ impl Feed<'_> {
 
     /// Sends what of the schedule nobody else does. Who has no room asks for it once it may send: room that one got
     /// before another one's turn would lie idle.
-    fn send(&self, schedule: &Schedule, mut filler: Filler<'_>) -> Result<Filled> {
+    fn send(&self, schedule: &Schedule, senders: usize, mut filler: Filler<'_>) -> Result<Filled> {
         let mut filled = Filled { senders: 1, ..Filled::default() };
-        let mut asked = Asked { requests: VecDeque::with_capacity(self.requests_per_slot), due: None };
+        let most = self.requests_at_once.div_ceil(senders);
+        let mut asked = Asked { requests: VecDeque::with_capacity(most), most, due: None };
         while let Some((intended, room)) = self.next_room(schedule, &mut asked) {
             let mut reservation = match room {
                 // The streams may be gone; what they failed with is on its way to the observer.
@@ -240,7 +241,7 @@ impl Feed<'_> {
                 return Some((intended, Err(error)));
             }
         }
-        while asked.requests.len() < self.requests_per_slot
+        while asked.requests.len() < asked.most
             && let Ok(intended) = asks.try_recv()
         {
             if let Err(error) = self.ask(intended, asked) {
@@ -261,7 +262,7 @@ impl Feed<'_> {
                 None => *asked.due.insert(schedule.next_time()?),
             };
             let patience = (due - self.clock.now()).to_duration();
-            let may_ask = asked.requests.len() < self.requests_per_slot;
+            let may_ask = asked.requests.len() < asked.most;
             if may_ask && patience == Duration::ZERO {
                 asked.due = None;
                 if let Err(error) = self.ask(due, asked) {
@@ -293,6 +294,8 @@ impl Feed<'_> {
 struct Asked {
     /// What has no room yet, and when each was meant to be sent; the longest first.
     requests: VecDeque<(Nanos, RoomRequest)>,
+    /// How many there may be.
+    most: usize,
     /// When the next one is due that this sender is to send, in an open loop.
     due: Option<Nanos>,
 }
@@ -421,7 +424,7 @@ mod tests {
                 producer: pool.producer(),
                 load: Load { arrival: Arrival::Concurrency(threads), samples_per_request: 1 },
                 seed: 0,
-                requests_per_slot: 1,
+                requests_at_once: 1,
                 feeding: Feeding::Copy { threads },
                 preparation: Nanos::ZERO,
                 inputs: &workload.inputs,

@@ -8,9 +8,8 @@ use std::collections::BTreeSet;
 use super::host_use::HostUse;
 use super::measurement::{Estimate, Failures, Record, StageSummary, Verification};
 use super::windows::{STABLE_WINDOWS, WindowCutter};
-use super::{Experiment, LatencySummary, Measurement, Overlap, Pacing, Stability, Workload, rate, stats};
-use crate::backend::{ClockReading, Counters, Observer, Precision, SlotId};
-use crate::engine::EngineSource;
+use super::{Experiment, LatencySummary, Measurement, Overlap, Pacing, Stability, rate, stats};
+use crate::backend::{ClockReading, Counters, Observer, SlotId};
 use crate::error::{Error, Result};
 use crate::pool::{Configuration, PoolState, Response};
 use crate::units::{Clock, Nanos};
@@ -19,9 +18,9 @@ use crate::units::{Clock, Nanos};
 /// it does not disturb what is measured.
 const VERIFICATION_SHARE: f64 = 0.02;
 
-/// Blocks that the time is cut into for the confidence interval of the throughput. More blocks give a
-/// better estimate of the spread, as long as each is longer than what makes neighbours alike (a few
-/// executions).
+/// Blocks that the time is cut into for the confidence interval of the throughput, where there are as many executions. More
+/// blocks give a better estimate of the spread, as long as each is longer than what makes neighbours alike (a few
+/// executions); one that is shorter than an execution is empty or not by chance.
 const BLOCKS: usize = 24;
 
 /// Part of a window for which the device may go without input as the counters are started. NVML's take some milliseconds,
@@ -287,7 +286,7 @@ impl<'a> Observation<'a> {
         let executions_per_s = throughput.value * executions_per_inference(&records);
         Ok(Measurement {
             model: experiment.workload.model.clone(),
-            engine: engine_of(experiment.workload),
+            engine: experiment.workload.source.clone(),
             configuration: experiment.configuration,
             load: experiment.load,
             feed: None,
@@ -321,17 +320,6 @@ impl<'a> Observation<'a> {
     }
 }
 
-/// What the engine is. A simulated device computes in FP16 where nobody names a precision.
-fn engine_of(workload: &Workload) -> Option<EngineSource> {
-    let mut source = workload.source.clone();
-    if let (Some(EngineSource::Built(spec)), true) = (&mut source, workload.engine.is_simulated())
-        && spec.options.precision == Precision::Fp32
-    {
-        spec.options.precision = workload.engine.precision().unwrap_or_default();
-    }
-    source
-}
-
 /// Windows after a warm-up from now on.
 fn windows(experiment: &Experiment<'_>, now: Nanos) -> WindowCutter {
     let Pacing { warm_up, window, .. } = experiment.pacing;
@@ -342,12 +330,14 @@ fn windows(experiment: &Experiment<'_>, now: Nanos) -> WindowCutter {
 /// executions, all over the whole time.
 fn throughput(records: &[Record], rate: Option<f64>, (start, end): (Nanos, Nanos)) -> Estimate {
     let wall = end - start;
-    let block = wall.0.div_ceil(BLOCKS as u64).max(1);
-    let mut inferences = [0.0; BLOCKS];
+    let executions: f64 = records.iter().map(share_of_an_execution).sum();
+    let blocks = (1..=BLOCKS).take_while(|blocks| *blocks as f64 <= executions).count().max(1);
+    let block = wall.0.div_ceil(blocks as u64).max(1);
+    let mut inferences = vec![0.0; blocks];
     for record in records {
         // Completions lie in (start, end].
         let index = (record.readable - start).0.saturating_sub(1) / block;
-        inferences[usize::try_from(index).map_or(BLOCKS - 1, |index| index.min(BLOCKS - 1))] +=
+        inferences[usize::try_from(index).map_or(blocks - 1, |index| index.min(blocks - 1))] +=
             record.samples as f64;
     }
     let rates: Vec<f64> = inferences.iter().map(|count| count / Nanos(block).as_seconds()).collect();
@@ -358,13 +348,18 @@ fn throughput(records: &[Record], rate: Option<f64>, (start, end): (Nanos, Nanos
         Some(Estimate { lower, upper, .. }) => {
             Estimate { value, lower: lower.min(value), upper: upper.max(value) }
         }
-        None => Estimate { value, lower: value, upper: value },
+        // One execution says nothing of the next.
+        None => Estimate { value, lower: 0.0, upper: 2.0 * value },
     }
+}
+
+fn share_of_an_execution(record: &Record) -> f64 {
+    record.samples as f64 / record.batch_size as f64
 }
 
 /// Executions behind the records: each record counts its share of its execution.
 fn executions_per_inference(records: &[Record]) -> f64 {
-    let executions: f64 = records.iter().map(|record| record.samples as f64 / record.batch_size as f64).sum();
+    let executions: f64 = records.iter().map(share_of_an_execution).sum();
     executions / records.iter().map(|record| record.samples as f64).sum::<f64>()
 }
 

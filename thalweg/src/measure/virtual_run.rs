@@ -9,7 +9,6 @@ use std::sync::Arc;
 use super::host_use::HostUse;
 use super::observation::{Observation, Situation};
 use super::{Experiment, FeedSummary, Measurement, SampleSet, StopSignal};
-use crate::backend::PlantedFault;
 use crate::error::{Error, Result};
 use crate::pool::{RoomRequest, VirtualPool};
 use crate::units::Nanos;
@@ -30,6 +29,8 @@ pub(super) fn run(experiment: &Experiment<'_>, stop: &StopSignal) -> Result<Meas
     observation.end(situation(&pool));
     let feed = sender.feed(experiment, pool.clock().now());
     pool.stop();
+    // Room that nobody fills any more would keep the slot from running that it is in.
+    sender.asked.clear();
     while sender.unanswered > 0 {
         match pool.try_response() {
             Some(_) => sender.unanswered -= 1,
@@ -93,9 +94,8 @@ impl<'a> Sender<'a> {
                 Pace::Closed { permits: std::iter::repeat_n(Nanos::ZERO, permits.unwrap_or(1)).collect() }
             }
         };
-        let preparation = PlantedFault::preparation(experiment.configuration.fault);
-        // What each is prepared for by itself is asked for by itself.
-        let most_asked = if preparation == Nanos::ZERO { experiment.requests_per_slot() } else { 1 };
+        let preparation = experiment.preparation();
+        let most_asked = experiment.requests_at_once();
         Self {
             samples: &experiment.workload.inputs,
             samples_per_request: experiment.load.samples_per_request,

@@ -57,7 +57,7 @@ pub use virtual_time::VirtualPool;
 
 /// Requests that may wait for room in front of each submitter. A producer that waits is a blocked
 /// thread, so real pools stay far below; a server refuses before it gets here.
-const QUEUE_CAPACITY: usize = 4096;
+pub(crate) const QUEUE_CAPACITY: usize = 4096;
 
 /// Messages of one slot in an inbox: the slot itself on its way, and executors that say that something has ended.
 const INBOX_PER_SLOT: usize = 4;

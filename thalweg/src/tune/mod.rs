@@ -50,7 +50,7 @@ pub use tuned::{TUNED_FILE, TUNED_VERSION, TunedConfig};
 
 use crate::backend::{DeviceSpec, EngineMemory};
 use crate::engine::EngineSource;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::OutputFolder;
 use crate::measure::{Measurement, Pacing, StopSignal, Workload};
 use crate::model::{ModelIdentity, Signature};
@@ -86,6 +86,24 @@ pub struct TuneJob {
     pub earlier: Earlier,
 }
 
+impl TuneJob {
+    /// What its space has room for and its requests fit into.
+    ///
+    /// # Errors
+    /// As [`Space::candidates`], and [`Error::InvalidSetting`] where a request is larger than every batch.
+    fn candidates(&self) -> Result<Vec<Configuration>> {
+        let mut candidates = self.space.candidates(&self.signature, &self.device)?;
+        let least = self.samples_per_request.unwrap_or(1);
+        let largest = candidates.iter().map(|candidate| candidate.batch_size).max().unwrap_or(1);
+        candidates.retain(|candidate| candidate.batch_size >= least);
+        if candidates.is_empty() {
+            let reason = format!("a request fits into one batch, and the largest that is tried is {largest}");
+            return Err(Error::InvalidSetting { name: "request-samples", value: least.to_string(), reason });
+        }
+        Ok(candidates)
+    }
+}
+
 /// What to do with the journal of an earlier run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Earlier {
@@ -99,8 +117,8 @@ pub enum Earlier {
 /// Where a search touches the world.
 pub struct Instruments<'a> {
     /// Builds a pool, warms it up, measures, verifies, and drops it. An error is the candidate's failure and
-    /// does not end the search, but for [`Interrupted`](crate::Error::Interrupted), which ends it, and
-    /// [`Bug`](crate::Error::Bug). The measurement has to hold its records.
+    /// does not end the search, but for [`Interrupted`](Error::Interrupted), which ends it, and
+    /// [`Bug`](Error::Bug). The measurement has to hold its records.
     pub measure: &'a mut dyn FnMut(&Trial) -> Result<Measurement>,
     /// Device memory that a configuration would take; `None` where the device has none of its own. Read while no pool
     /// runs. An error ends the search.

@@ -466,21 +466,15 @@ impl<'a, 'i> Run<'a, 'i> {
 
 /// A search that knows nothing yet, and the index of the baseline in it.
 fn fresh_search(job: &TuneJob) -> Result<(Search, usize)> {
-    let mut candidates = job.space.candidates(&job.signature, &job.device)?;
-    let least = job.samples_per_request.unwrap_or(1);
-    let largest = candidates.iter().map(|candidate| candidate.batch_size).max().unwrap_or(1);
-    candidates.retain(|candidate| candidate.batch_size >= least);
-    if candidates.is_empty() {
-        let reason = format!("a request fits into one batch, and the largest that is tried is {largest}");
-        return Err(Error::InvalidSetting { name: "request-samples", value: least.to_string(), reason });
-    }
+    let candidates = job.candidates()?;
     let mut search = if predicts(&job.device) {
         Search::guided(candidates, job.limits, job.policy, power_limit_watts(&job.device))
     } else {
         Search::new(candidates, job.limits, job.policy)
     };
     let baseline = baseline(&job.signature, &job.device);
-    let baseline = Configuration { batch_size: baseline.batch_size.max(least), ..baseline };
+    let batch_size = baseline.batch_size.max(job.samples_per_request.unwrap_or(1));
+    let baseline = Configuration { batch_size, ..baseline };
     let known = search.candidates().iter().position(|candidate| *candidate == baseline);
     let baseline = known.unwrap_or_else(|| search.add_baseline(baseline));
     Ok((search, baseline))

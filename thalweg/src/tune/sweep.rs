@@ -105,7 +105,7 @@ pub fn sweep_with(
     slice: Duration,
     instruments: &mut Instruments<'_>,
 ) -> Result<Sweep> {
-    let mut order = job.space.candidates(&job.signature, &job.device)?;
+    let mut order = job.candidates()?;
     let mut random = Random::new(job.policy.seed);
     random.shuffle(&mut order);
     let start = (instruments.elapsed)();

@@ -292,3 +292,27 @@ fn a_lost_completion_is_found() {
     let Err(Error::Bug(reason)) = found else { panic!("{found:?}") };
     assert!(reason.contains("a completion was lost"), "{reason}");
 }
+
+/// At the end a slot may be waited for that holds room which nobody fills any more.
+#[test]
+fn a_measurement_of_small_requests_ends_wherever_it_is_cut() {
+    let workload = workload(Network::Launch);
+    for (streams, submitters, samples_per_request) in [(2, 1, 4), (2, 2, 1), (4, 2, 1), (4, 1, 3)] {
+        let configuration = Configuration { streams, submitters, ..batches_of_eight() };
+        for (count, milliseconds) in [(3, 40), (16, 50), (100, 61), (1_000, 70)] {
+            let load = Load { samples_per_request, ..closed_loop(count) };
+            let measured = run(&workload, configuration, load, Duration::from_millis(milliseconds));
+            assert!(measured.is_ok(), "{streams} {submitters} {count}: {:?}", measured.map(drop));
+        }
+    }
+}
+
+#[test]
+fn more_small_requests_than_a_queue_holds_are_no_failure() {
+    let spec = WorkloadSpec { max_batch: MaxBatch::Exactly(8192), ..WorkloadSpec::default() };
+    let model = Model::from_proto(Network::Launch.generate(0), "network.onnx").unwrap();
+    let workload = Workload::prepare(&SimulatedBackend::preset("h100").unwrap(), &model, &spec).unwrap();
+    let configuration = Configuration { batch_size: 8192, ..batches_of_eight() };
+    let measured = run(&workload, configuration, closed_loop(20_000), Duration::from_millis(20));
+    assert!(measured.is_ok(), "{:?}", measured.map(drop));
+}
