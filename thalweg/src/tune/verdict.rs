@@ -133,53 +133,29 @@ fn alternatives_clause(ranking: &Ranking) -> Option<String> {
     (!texts.is_empty()).then(|| format!("the same {}", texts.join(", ")))
 }
 
-/// A knob's name before and after its value, how to read it, and how to turn it.
-struct Knob {
-    before: &'static str,
-    noun: &'static str,
-    value: fn(&Configuration) -> usize,
-    turned: fn(Configuration, usize) -> Configuration,
-}
+/// A knob's name before and after its value, and where it stands.
+type Knob = (&'static str, &'static str, fn(&mut Configuration) -> &mut usize);
 
 const KNOBS: [Knob; 5] = [
-    Knob {
-        before: "with",
-        noun: "stream",
-        value: |it| it.streams,
-        turned: |it, streams| Configuration { streams, ..it },
-    },
-    Knob {
-        before: "at batch",
-        noun: "",
-        value: |it| it.batch_size,
-        turned: |it, batch_size| Configuration { batch_size, ..it },
-    },
-    Knob {
-        before: "with",
-        noun: "thread per stream",
-        value: |it| it.threads_per_stream,
-        turned: |it, threads_per_stream| Configuration { threads_per_stream, ..it },
-    },
-    Knob {
-        before: "at depth",
-        noun: "",
-        value: |it| it.depth,
-        turned: |it, depth| Configuration { depth, ..it },
-    },
-    Knob {
-        before: "with",
-        noun: "submitter",
-        value: |it| it.submitters,
-        turned: |it, submitters| Configuration { submitters, ..it },
-    },
+    ("with", "stream", |configuration| &mut configuration.streams),
+    ("at batch", "", |configuration| &mut configuration.batch_size),
+    ("with", "thread per stream", |configuration| &mut configuration.threads_per_stream),
+    ("at depth", "", |configuration| &mut configuration.depth),
+    ("with", "submitter", |configuration| &mut configuration.submitters),
 ];
 
 fn alternative(knob: &Knob, own: Configuration, others: &[(Configuration, f64)]) -> Option<String> {
-    let Knob { before, noun, value, turned } = knob;
-    let differs_in_it_alone = |other: &Configuration| *other != own && turned(own, value(other)) == *other;
-    let differing = others.iter().filter(|(other, _)| differs_in_it_alone(other));
+    let (before, noun, place) = knob;
+    let value = |mut configuration: Configuration| *place(&mut configuration);
+    let turned = |to: usize| {
+        let mut configuration = own;
+        *place(&mut configuration) = to;
+        configuration
+    };
+    let differs_in_it_alone = |other: Configuration| other != own && turned(value(other)) == other;
+    let differing = others.iter().filter(|(other, _)| differs_in_it_alone(*other));
     let (other, share) = differing.max_by(|a, b| a.1.total_cmp(&b.1))?;
-    let count = value(other);
+    let count = value(*other);
     let noun = match (noun.split_once(' '), count) {
         _ if noun.is_empty() => String::new(),
         (_, 1) => format!(" {noun}"),
