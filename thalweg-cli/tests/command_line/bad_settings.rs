@@ -119,6 +119,14 @@ fn unknown_names_are_refused_with_those_that_exist() {
 }
 
 #[test]
+fn a_gpu_is_chosen_only_where_there_may_be_one() {
+    for backend in ["cpu", "simulated:h100"] {
+        let options = format!("--backend {backend} --device 3");
+        refused("bench", &[(&options, &["device 3: it chooses a GPU", backend])]);
+    }
+}
+
+#[test]
 fn a_missing_model_is_asked_for() {
     for line in ["bench", "tune", "inspect"] {
         run(line, &[]).refused(2, &["required arguments were not provided", "<MODEL>"]);

@@ -84,13 +84,20 @@ impl Surroundings {
 /// # Errors
 /// [`Error::InvalidSetting`] where there is no backend of this name; for `tensorrt` what is missing.
 pub fn open(name: &str, surroundings: &Surroundings) -> Result<Box<dyn Backend>> {
+    let has_gpus = matches!(name, "auto" | "tensorrt");
+    if let Some(device) = surroundings.device.as_ref().filter(|_| !has_gpus) {
+        let reason = format!("it chooses a GPU, and the backend {name} has none");
+        return Err(Error::InvalidSetting { name: "device", value: device.clone(), reason });
+    }
     match name {
         "cpu" => Ok(Box::new(cpu::CpuBackend::new())),
         "tensorrt" => Ok(Box::new(tensorrt::TensorRtBackend::open(surroundings)?)),
         "auto" => match tensorrt::TensorRtBackend::open(surroundings) {
             Ok(backend) => Ok(Box::new(backend)),
-            // Who names plugins wants TensorRT.
-            Err(Error::Nvidia(_)) if surroundings.plugins.is_empty() => Ok(Box::new(cpu::CpuBackend::new())),
+            // Who names plugins or a GPU wants TensorRT.
+            Err(Error::Nvidia(_)) if surroundings.plugins.is_empty() && surroundings.device.is_none() => {
+                Ok(Box::new(cpu::CpuBackend::new()))
+            }
             Err(other) => Err(other),
         },
         _ if name.starts_with(simulated::PREFIX) => {

@@ -241,9 +241,9 @@ fn with_instruments<T>(
 /// what won and why. Where the time is up or the user stops it, with what was measured until then.
 ///
 /// # Errors
-/// [`Error::InvalidSetting`](crate::Error::InvalidSetting) for a space without candidates; what
+/// [`Error::InvalidSetting`] for a space without candidates; what
 /// [`Journal::create`](journal::Journal::create) and [`Journal::resume`](journal::Journal::resume) say;
-/// [`Error::Interrupted`](crate::Error::Interrupted) where nothing was measured; where every candidate
+/// [`Error::Interrupted`] where nothing was measured; where every candidate
 /// failed, the error of the first.
 pub fn tune_with(
     job: &TuneJob,
