@@ -43,6 +43,8 @@ struct Counting {
     is_choosy: AtomicBool,
     /// Whether the device has no memory left.
     is_full: AtomicBool,
+    /// The largest batch that its memory has room for.
+    room: usize,
 }
 
 impl Counting {
@@ -54,6 +56,7 @@ impl Counting {
             delay: Duration::ZERO,
             is_choosy: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
+            room: usize::MAX,
         }
     }
 
@@ -81,7 +84,8 @@ impl Backend for Counting {
     }
 
     fn load(&self, engine: &SerializedEngine) -> Result<Arc<dyn Engine>, Error> {
-        if self.is_full.load(Ordering::SeqCst) {
+        let batch = engine.spec.as_ref().map_or(0, |spec| spec.max_batch_size);
+        if self.is_full.load(Ordering::SeqCst) || batch > self.room {
             let said = vec!["could not be allocated: out of memory".to_owned()];
             return Err(thalweg_nvidia::Error::TensorRt { action: "load the engine", said }.into());
         }
@@ -163,6 +167,20 @@ fn an_engine_is_built_once() {
     assert_eq!(first.stored.engine.bytes, second.stored.engine.bytes);
     assert_eq!(first.stored.engine.signature, second.stored.engine.signature);
     assert_eq!(first.stored.origin, second.stored.origin);
+}
+
+#[test]
+fn an_engine_that_has_no_room_for_the_largest_batch_is_built_for_half_of_it() {
+    let (folder, backend) = (Folder::new("room"), Counting { room: 20, ..Counting::new() });
+    let (model, shapes, options) = (model("a.onnx", 0), BTreeMap::new(), BuildOptions::default());
+    let at = |max_batch| {
+        let request = EngineRequest { max_batch, ..request(&model, &shapes, &options) };
+        engine::build(&backend, &request, Some(&folder.cache()))
+    };
+    let built = at(MaxBatch::UpTo(128)).unwrap();
+    assert_eq!(built.stored.engine.spec.unwrap().max_batch_size, 16);
+    // Whoever names a batch wants that.
+    assert!(at(MaxBatch::Exactly(128)).err().unwrap().is_out_of_memory());
 }
 
 #[test]

@@ -31,7 +31,8 @@ pub use stored::{EngineOrigin, StoredEngine};
 pub enum MaxBatch {
     /// This one; a model that cannot run it is an error.
     Exactly(usize),
-    /// This one if the model has a batch dimension, else whatever single batch it has.
+    /// This one if the model has a batch dimension, else whatever single batch it has; half of it, and so on, where the device
+    /// has no memory for more.
     UpTo(usize),
 }
 
@@ -205,12 +206,16 @@ fn obtain<T>(
             None => fresh(backend, &order, load),
         }
     };
-    match request.max_batch {
-        MaxBatch::Exactly(batch_size) => at(batch_size),
-        MaxBatch::UpTo(batch_size) => match at(batch_size) {
-            Err(Error::InvalidSetting { name: "batch", .. }) => at(1),
-            other => other,
-        },
+    let mut batch_size = match request.max_batch {
+        MaxBatch::Exactly(batch_size) => return at(batch_size),
+        MaxBatch::UpTo(batch_size) => batch_size,
+    };
+    loop {
+        match at(batch_size) {
+            Err(Error::InvalidSetting { name: "batch", .. }) => return at(1),
+            Err(error) if batch_size > 1 && error.is_out_of_memory() => batch_size /= 2,
+            other => return other,
+        }
     }
 }
 
