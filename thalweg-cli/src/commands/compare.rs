@@ -9,7 +9,7 @@ use thalweg::measure::{Comparison, Measurement, ObjectionKind};
 use thalweg::report;
 use thalweg::tune::TuneOutcome;
 
-use super::file;
+use super::{file, in_folder};
 use crate::args::CompareArgs;
 use crate::output::Output;
 
@@ -56,11 +56,11 @@ pub fn run(args: &CompareArgs, output: &Output) -> anyhow::Result<()> {
 
 /// A measurement of `bench`, or the last look at the winner of a search: a file, or the folder with it.
 fn read(path: &Path) -> anyhow::Result<Measurement> {
-    let in_folder = [file::MEASUREMENT, file::OUTCOME].map(|name| path.join(name));
-    let path = in_folder.iter().find(|file| file.is_file()).map_or(path, |file| file);
-    let names = [file::MEASUREMENT, file::OUTCOME].join(" nor ");
-    ensure!(!path.is_dir(), "{} has no {names}: it is no folder of bench or tune", path.display());
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let names = [file::MEASUREMENT, file::OUTCOME];
+    let path = in_folder(path, &names);
+    let neither = names.join(" nor ");
+    ensure!(!path.is_dir(), "{} has no {neither}: it is no folder of bench or tune", path.display());
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     if let Ok(measurement) = serde_json::from_str::<Measurement>(&text) {
         return Ok(measurement);
     }

@@ -70,6 +70,12 @@ fn input_shapes(args: &ShapeArgs) -> BTreeMap<String, Vec<usize>> {
     args.shapes.iter().cloned().collect()
 }
 
+/// What a path names: the first of these files that is in it, where it is a folder, else itself.
+fn in_folder(path: &Path, names: &[&str]) -> PathBuf {
+    let inside = names.iter().map(|name| path.join(name)).find(|file| file.is_file());
+    inside.unwrap_or_else(|| path.to_owned())
+}
+
 /// Why outputs are not compared on a simulated device.
 const LOSSLESS: &str =
     "--max-loss is held against outputs, and a simulated device computes none: leave it out";

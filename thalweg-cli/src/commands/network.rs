@@ -40,9 +40,11 @@ fn remark_on_batches(model: &Model, args: &ShapeArgs, batches: &[usize], output:
     let shapes = input_shapes(args);
     for (name, shape) in &shapes {
         let batch = shape.first().copied().unwrap_or(1);
+        if batch <= 1 || batches.contains(&batch) {
+            continue;
+        }
         let signature = model.signature(&shapes, batch);
-        let is_open = signature.is_ok_and(|signature| *signature.batch_sizes.start() < batch);
-        if is_open && !batches.contains(&batch) {
+        if signature.is_ok_and(|signature| *signature.batch_sizes.start() < batch) {
             output.warning(&format!("the batch of {batch} in --shape {name} is ignored: use --batch"));
         }
     }

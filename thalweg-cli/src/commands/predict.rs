@@ -7,7 +7,7 @@ use thalweg::measure::Measurement;
 use thalweg::model::{DataType, Model};
 use thalweg::report;
 
-use super::{file, input_shapes};
+use super::{file, in_folder, input_shapes};
 use crate::args::PredictArgs;
 use crate::output::Output;
 
@@ -37,10 +37,8 @@ fn workload(
 
 /// Measured over predicted throughput, on the device that was measured.
 fn anchor(args: &PredictArgs, model: &Model) -> anyhow::Result<f64> {
-    let path = args.measured.as_ref().context("no measurement")?;
-    let in_folder = path.join(file::MEASUREMENT);
-    let path = if in_folder.is_file() { &in_folder } else { path };
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let path = in_folder(args.measured.as_ref().context("no measurement")?, &[file::MEASUREMENT]);
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let measured: Measurement = serde_json::from_str(&text)
         .with_context(|| format!("{} is not the measurement.json of a bench", path.display()))?;
     ensure!(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Experiment, Feeding, Load, Observing, Pacing, Reference, SampleSet};
-use crate::backend::{Backend, BuildOptions, BuildWatch, Calibration, DeviceSpec, Engine, Precision};
+use crate::backend::{Backend, BuildOptions, BuildWatch, Calibration, DeviceSpec, Engine};
 use crate::engine::{self, Cache, EngineRequest, EngineSource, MaxBatch, StoredEngine};
 use crate::error::Result;
 use crate::model::{Model, ModelIdentity};
@@ -84,14 +84,7 @@ impl Workload {
         let calibration = spec.calibration(model)?;
         let request = spec.request(model, calibration.as_ref());
         let built = engine::build(backend, &request, spec.cache.as_ref())?;
-        let mut spec_of_engine = built.stored.engine.spec;
-        if let (Some(built_as), true) = (&mut spec_of_engine, built.engine.is_simulated())
-            && built_as.options.precision == Precision::Fp32
-        {
-            // A simulated device computes in FP16 where nobody names a precision.
-            built_as.options.precision = built.engine.precision().unwrap_or_default();
-        }
-        let source = spec_of_engine.map(EngineSource::Built);
+        let source = built.stored.engine.spec.map(EngineSource::Built);
         let fed = Self::feed(backend, built.engine, model.identity(&spec.input_shapes)?, spec)?;
         Ok(Self { source, ..fed })
     }

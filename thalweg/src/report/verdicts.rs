@@ -94,7 +94,7 @@ pub(super) fn gained(diagnosis: &Diagnosis) -> String {
                 " Its outputs are those of another engine: `thalweg accuracy` tells what that loses."
             };
             let (old, new) = (diagnosis.measurement.load, gained.setup.load);
-            let is_more = new.outstanding() != old.outstanding() && old.outstanding().is_none();
+            let is_more = old.outstanding().is_none() && new.outstanding().is_some();
             let load = if is_more { format!(" and another load: {new}") } else { String::new() };
             format!("Gained {} with {}{load}.{other}", wording::times(&gained.ratio), gained.setup)
         }

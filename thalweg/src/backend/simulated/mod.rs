@@ -74,7 +74,12 @@ impl Backend for SimulatedBackend {
         let signature = Some(order.signature()?);
         let bytes = model.embedded()?.encode();
         let backend = self.device.backend.clone();
-        Ok(SerializedEngine { backend, bytes, spec: Some(spec.clone()), signature })
+        let mut spec = spec.clone();
+        if spec.options.precision == Precision::Fp32 {
+            // Nobody has named a precision, and a simulated device computes in FP16.
+            spec.options.precision = Precision::Fp16;
+        }
+        Ok(SerializedEngine { backend, bytes, spec: Some(spec), signature })
     }
 
     fn load(&self, engine: &SerializedEngine) -> Result<Arc<dyn Engine>> {
