@@ -34,12 +34,12 @@ CALLED = {
         "getDeviceMemorySizeForProfile", "getDeviceMemorySizeForProfileV2", "createExecutionContext",
         "createExecutionContextWithoutDeviceMemory", "createEngineInspector", "setErrorRecorder", "getNbAuxStreams",
         "getTensorShape", "getProfileShape", "isRefittable", "createRuntimeConfig",
-        "createExecutionContextWithRuntimeConfig",
+        "createExecutionContextWithRuntimeConfig", "getTensorFormat",
     ],
     "VExecutionContext": [
         "setProfiler", "setDeviceMemory", "setDeviceMemoryV2", "setErrorRecorder",
         "setOptimizationProfileAsync", "setInputShape", "setTensorAddress", "inferShapes", "getMaxOutputSize",
-        "enqueueV3", "getTensorShape", "setOutputAllocator",
+        "enqueueV3", "getTensorShape", "setOutputAllocator", "setNvtxVerbosity",
     ],
     "VRuntimeConfig": [
         "setExecutionContextAllocationStrategy", "setDynamicShapesKernelSpecializationStrategy", "setCudaGraphStrategy",

@@ -195,6 +195,13 @@ pub enum Error {
         tensor: String,
     },
 
+    /// A tensor whose elements do not lie one after the other.
+    #[error("{tensor} has a layout of TensorRT's own: build the engine with linear inputs and outputs")]
+    NotLinear {
+        /// The tensor.
+        tensor: String,
+    },
+
     /// A tensor that lies elsewhere.
     #[error(
         "{tensor} does not lie in memory of this kind: shape values lie in host memory, all else on the device"
@@ -395,7 +402,8 @@ pub enum Error {
 /// Codes of CUDA after which, as cuda.h says of each, all further work in this process returns the same error.
 /// 214 (`CUDA_ERROR_ECC_UNCORRECTABLE`), 709 (`CUDA_ERROR_CONTEXT_IS_DESTROYED`) and 710 (`CUDA_ERROR_ASSERT`) are
 /// said to do so only of the context, which is the process's only one here.
-const STICKY_CUDA_CODES: [i32; 14] = [214, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 911];
+const STICKY_CUDA_CODES: [i32; 15] =
+    [214, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911];
 
 /// `CUDA_ERROR_OUT_OF_MEMORY` of cuda.h.
 const CUDA_OUT_OF_MEMORY: i32 = 2;
@@ -404,7 +412,7 @@ impl Error {
     /// Whether the device has too little memory left. TensorRT says that in words only.
     pub fn is_out_of_memory(&self) -> bool {
         match self {
-            Self::Status { function, code, .. } => function.starts_with("cu") && *code == CUDA_OUT_OF_MEMORY,
+            Self::Status { function, code, .. } => is_of_cuda(function) && *code == CUDA_OUT_OF_MEMORY,
             Self::TensorRt { said, .. } => said.iter().any(|line| {
                 let line = line.to_lowercase();
                 line.contains("out of memory") || line.contains("outofmemory")
@@ -423,13 +431,16 @@ impl Error {
     /// Whether CUDA cannot be used any more in this process: what is finished can be saved, nothing else can run.
     pub fn is_sticky(&self) -> bool {
         match self {
-            Self::Status { function, code, .. } => {
-                function.starts_with("cu") && STICKY_CUDA_CODES.contains(code)
-            }
+            Self::Status { function, code, .. } => is_of_cuda(function) && STICKY_CUDA_CODES.contains(code),
             Self::CannotCapture { cause } => cause.is_sticky(),
             _ => false,
         }
     }
+}
+
+/// CUPTI's functions count otherwise.
+fn is_of_cuda(function: &str) -> bool {
+    function.starts_with("cu") && !function.starts_with("cupti")
 }
 
 fn list(found: &[String]) -> String {
@@ -464,6 +475,9 @@ mod tests {
     fn too_little_memory_is_told_from_other_failures() {
         let status = |code| Error::Status { function: "cuMemAlloc_v2", code, name: None };
         assert!(status(2).is_out_of_memory() && !status(700).is_out_of_memory());
+        assert!(status(700).is_sticky() && status(810).is_sticky() && !status(2).is_sticky());
+        let of_cupti = Error::Status { function: "cuptiActivityFlushAll", code: 2, name: None };
+        assert!(!of_cupti.is_out_of_memory(), "there it is an invalid device");
         assert!(
             said("Requested amount of GPU memory (1 bytes) could not be allocated: out of memory")
                 .is_out_of_memory()

@@ -41,7 +41,8 @@ pub struct DeviceProperties {
     pub index: u32,
     /// For example `NVIDIA H100 80GB HBM3`.
     pub name: String,
-    /// As `nvidia-smi -L` shows it, for example `GPU-5fd4f087-86f3-7a43-b711-4771313afc50`.
+    /// As `nvidia-smi -L` shows it, for example `GPU-5fd4f087-86f3-7a43-b711-4771313afc50`; that of a MIG slice begins
+    /// with `MIG-` there.
     pub uuid: String,
     /// Major and minor, for example (9, 0).
     pub compute_capability: (u32, u32),

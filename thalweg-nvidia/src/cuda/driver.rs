@@ -56,16 +56,19 @@ impl Driver {
         (0..count).map(|index| Device::open(Arc::clone(&self.api), index)).collect()
     }
 
-    /// The device with this index, or with a UUID that begins with this text (`GPU-5fd4…`).
+    /// The device with this index, or with a UUID that begins with this text (`GPU-5fd4…`; a MIG slice is found by
+    /// `MIG-5fd4…` too, as `nvidia-smi` writes it).
     ///
     /// # Errors
     /// [`Error::NoSuchDevice`] where there is none, or more than one.
     pub fn device(&self, wanted: &str) -> Result<Device> {
         let devices = self.devices()?;
         let index: Option<u32> = wanted.parse().ok();
+        let uuid = wanted.strip_prefix("MIG-").map(|rest| format!("GPU-{rest}"));
+        let uuid = uuid.as_deref().unwrap_or(wanted);
         let is_wanted = |device: &&Device| match index {
             Some(index) => device.properties().index == index,
-            None => !wanted.is_empty() && device.properties().uuid.starts_with(wanted),
+            None => !uuid.is_empty() && device.properties().uuid.starts_with(uuid),
         };
         let mut found = devices.iter().filter(is_wanted);
         if let (Some(device), None) = (found.next(), found.next()) {

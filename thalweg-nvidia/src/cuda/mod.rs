@@ -4,8 +4,8 @@
 //! buffer or a stream may outlive the variable its context was in. A driver without a function that is needed,
 //! or a call that fails, is an [`Error`](crate::Error) with CUDA's code and name.
 //!
-//! Only streams that do not wait for the default stream are made, and nothing is ever enqueued on the default
-//! stream. Every call first makes its context current on the calling thread, and leaves it so: that is the
+//! Only streams that do not wait for the default stream are made, and nothing is enqueued on the default stream but by who
+//! asks for it ([`Stream::default_of`]). Every call first makes its context current on the calling thread, and leaves it so: that is the
 //! context that TensorRT and the CUDA runtime use for this device too. What fails while something is dropped is
 //! ignored; an error that matters is sticky, and the next call reports it.
 //!

@@ -13,6 +13,7 @@ use crate::stand_in::cuda::{DriverStandIn, Live};
 fn a_device_is_described_and_what_the_driver_does_not_tell_is_none() {
     let stand_in = DriverStandIn::new("driver-device");
     let device = stand_in.driver.device("GPU-0707").unwrap();
+    assert_eq!(stand_in.driver.device("MIG-0707").unwrap().properties(), device.properties());
     let properties = device.properties();
     assert_eq!((properties.name.as_str(), properties.index), ("Stand-in", 0));
     assert_eq!(properties.uuid, "GPU-07070707-0707-0707-0707-070707070707");

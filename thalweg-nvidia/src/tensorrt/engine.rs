@@ -37,6 +37,10 @@ pub struct EngineTensor {
     pub shape: Vec<i64>,
     /// Where its address has to point to.
     pub location: TensorLocation,
+    /// Whether its elements lie one after the other, row-major. Other layouts interleave channels and pad them, so that they
+    /// take more bytes than elements.
+    #[doc(alias = "TensorFormat")]
+    pub is_linear: bool,
 }
 
 /// Whether a tensor is read or written.
@@ -316,6 +320,7 @@ impl Engine {
 fn read_tensor(engine: Object, name: String) -> Result<EngineTensor> {
     const OUTPUT: i32 = 2;
     const HOST: i32 = 1;
+    const LINEAR: i32 = 0;
     let c_name = c_string(&name)?;
     // SAFETY: engine and name live, and the method changes nothing; here and below.
     let mode = unsafe { calls::cuda_engine::tensor_io_mode(engine, c_name.as_ptr()) }?;
@@ -325,12 +330,15 @@ fn read_tensor(engine: Object, name: String) -> Result<EngineTensor> {
     let shape = unsafe { calls::cuda_engine::tensor_shape(engine, c_name.as_ptr()) }?;
     // SAFETY: see above.
     let location = unsafe { calls::cuda_engine::tensor_location(engine, c_name.as_ptr()) }?;
+    // SAFETY: see above.
+    let format = unsafe { calls::cuda_engine::tensor_format(engine, c_name.as_ptr()) }?;
     Ok(EngineTensor {
         name,
         mode: if mode == OUTPUT { TensorMode::Output } else { TensorMode::Input },
         data_type: DataType::of(data_type),
         shape: shape.unwrap_or_default(),
         location: if location == HOST { TensorLocation::Host } else { TensorLocation::Device },
+        is_linear: format == LINEAR,
     })
 }
 

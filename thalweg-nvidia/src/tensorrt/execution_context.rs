@@ -297,6 +297,19 @@ impl ExecutionContext {
         Ok(LayerTimes(profiler))
     }
 
+    /// Has executions name no ranges for profilers any more, which takes time in each call that enqueues: one for each layer,
+    /// in full where the engine was built to be inspected. False where TensorRT goes on naming them.
+    ///
+    /// # Errors
+    /// None that a supported version has.
+    #[doc(alias = "setNvtxVerbosity")]
+    pub fn name_no_ranges(&mut self) -> Result<bool> {
+        // `ProfilingVerbosity::kNONE`.
+        const NONE: i32 = 1;
+        // SAFETY: see `set_input_shape`.
+        unsafe { calls::execution_context::set_nvtx_verbosity(self.owned.object(), NONE) }
+    }
+
     /// Chooses an optimization profile and waits until that is done. All shapes have to be set again then,
     /// and activation memory be given again.
     ///
@@ -326,8 +339,8 @@ impl ExecutionContext {
     ///
     /// # Errors
     /// [`Error::NotBound`] and [`Error::BufferTooSmall`] where a tensor has no memory or too little,
-    /// [`Error::NoActivationMemory`] where it has nothing to compute in, [`Error::TensorRt`] where TensorRT
-    /// refuses it.
+    /// [`Error::NotLinear`] where it would have another layout, [`Error::NoActivationMemory`] where the context has nothing to
+    /// compute in, [`Error::TensorRt`] where TensorRT refuses it.
     #[doc(alias = "enqueueV3")]
     pub(crate) unsafe fn enqueue_on(&mut self, stream: RawStream) -> Result<()> {
         if !self.is_checked {
@@ -365,6 +378,9 @@ impl ExecutionContext {
             let Some(binding) = &self.bindings[index] else {
                 return Err(Error::NotBound { tensor: tensor.name.clone() });
             };
+            if !tensor.is_linear {
+                return Err(Error::NotLinear { tensor: tensor.name.clone() });
+            }
             let (needed, given) = (self.needed_bytes(index)?, binding.byte_count());
             if given < needed {
                 return Err(Error::BufferTooSmall { buffer: tensor.name.clone(), needed, given });

@@ -88,6 +88,7 @@ calls! {
         fn tensor_io_mode = GET_TENSOR_IO_MODE(name: *const c_char) -> i32;
         fn tensor_data_type = GET_TENSOR_DATA_TYPE(name: *const c_char) -> i32;
         fn tensor_location = GET_TENSOR_LOCATION(name: *const c_char) -> i32;
+        fn tensor_format = GET_TENSOR_FORMAT(name: *const c_char) -> i32;
         fn profile_count = GET_NB_OPTIMIZATION_PROFILES() -> i32;
         fn device_memory_size = GET_DEVICE_MEMORY_SIZE() -> usize;
         fn device_memory_size_for_profile = GET_DEVICE_MEMORY_SIZE_FOR_PROFILE(profile: i32) -> usize;
@@ -116,6 +117,7 @@ calls! {
         fn max_output_size = GET_MAX_OUTPUT_SIZE(name: *const c_char) -> i64;
         fn enqueue_v3 = ENQUEUE_V3(stream: Pointer) -> bool;
         fn set_output_allocator = SET_OUTPUT_ALLOCATOR(name: *const c_char, allocator: Pointer) -> bool;
+        fn set_nvtx_verbosity = SET_NVTX_VERBOSITY(verbosity: i32) -> bool;
         shape fn tensor_shape = GET_TENSOR_SHAPE(name: *const c_char);
     }
     runtime_config {

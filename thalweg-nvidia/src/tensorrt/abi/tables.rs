@@ -39,6 +39,7 @@ pub mod cuda_engine {
     pub const IS_REFITTABLE: Method = behind("ICudaEngine::isRefittable", [at(13, 5), at(6, 0), at(4, 0), at(4, 5)]);
     pub const CREATE_RUNTIME_CONFIG: Method = behind("ICudaEngine::createRuntimeConfig", [NONE, at(54, 11), at(46, 0), at(46, 5)]);
     pub const CREATE_EXECUTION_CONTEXT_WITH_RUNTIME_CONFIG: Method = behind("ICudaEngine::createExecutionContextWithRuntimeConfig", [NONE, at(53, 11), at(45, 0), at(45, 5)]);
+    pub const GET_TENSOR_FORMAT: Method = behind("ICudaEngine::getTensorFormat", [at(39, 5), at(24, 0), at(20, 0), at(20, 5)]);
 }
 
 pub mod execution_context {
@@ -56,6 +57,7 @@ pub mod execution_context {
     pub const ENQUEUE_V3: Method = behind("IExecutionContext::enqueueV3", [at(42, 5), at(35, 0), at(34, 0), at(34, 5)]);
     pub const GET_TENSOR_SHAPE: Method = behind("IExecutionContext::getTensorShape", [at(28, 5), at(20, 0), at(19, 0), at(19, 5)]);
     pub const SET_OUTPUT_ALLOCATOR: Method = behind("IExecutionContext::setOutputAllocator", [at(37, 5), at(30, 0), at(29, 0), at(29, 5)]);
+    pub const SET_NVTX_VERBOSITY: Method = behind("IExecutionContext::setNvtxVerbosity", [at(45, 5), at(38, 0), at(37, 0), at(37, 5)]);
 }
 
 pub mod runtime_config {

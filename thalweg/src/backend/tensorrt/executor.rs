@@ -153,16 +153,18 @@ impl TensorRtExecutor {
         match launched {
             Ok(()) => Ok(()),
             Err(refused) => {
+                let is_whole = is_whole(&refused.host, &self.engine);
                 put_buffers(slot, refused.host, &mut lane.lists);
-                Err(self.refusal(slot.id, refused.error))
+                Err(self.refusal(slot.id, refused.error, is_whole))
             }
         }
     }
 
-    /// TensorRT tells a failure of the device in words only, so the device itself is asked.
-    fn refusal(&mut self, slot: SlotId, error: thalweg_nvidia::Error) -> Error {
+    /// TensorRT tells a failure of the device in words only, so the device itself is asked. A slot whose outputs the device may
+    /// still write to can never run again.
+    fn refusal(&mut self, slot: SlotId, error: thalweg_nvidia::Error, is_whole: bool) -> Error {
         let is_broken = |error: &thalweg_nvidia::Error| error.is_sticky();
-        if !is_broken(&error) && !self.engine.context.memory().as_ref().is_err_and(is_broken) {
+        if is_whole && !is_broken(&error) && !self.engine.context.memory().as_ref().is_err_and(is_broken) {
             return error.into();
         }
         self.is_lost = true;
@@ -188,27 +190,33 @@ impl TensorRtExecutor {
         let lane = &mut self.lanes[index];
         let finished = self.waited.take().or_else(|| lane.lane.poll(&self.event_clock))?;
         let mut slot = lane.shell.take().expect("bug: a lane ran without its slot");
+        let is_whole = is_whole(&finished.host, &self.engine);
         put_buffers(&mut slot, finished.host, &mut lane.lists);
         let (outcome, times) = match finished.outcome {
             Ok(times) => {
                 self.residency.note(&slot);
                 (Outcome::Done, stage_times(&self.clock, &times))
             }
-            Err(error) => (self.failure(index, &error), StageTimes::default()),
+            Err(error) => (self.failure(index, &error, is_whole), StageTimes::default()),
         };
         Some(Completion { slot, outcome, times })
     }
 
-    /// Errors that the context keeps leave nothing to go on with.
-    fn failure(&mut self, slot: usize, error: &thalweg_nvidia::Error) -> Outcome {
+    /// Errors that the context keeps leave nothing to go on with, and neither do outputs that the device may still write to.
+    fn failure(&mut self, slot: usize, error: &thalweg_nvidia::Error, is_whole: bool) -> Outcome {
         let (stream, reason) = (self.stream, error.to_string());
-        if error.is_sticky() {
+        if error.is_sticky() || !is_whole {
             self.is_lost = true;
             Outcome::Lost(Error::DeviceLost { stream, slot, reason })
         } else {
             Outcome::Failed(Error::Execution { stream, slot, reason })
         }
     }
+}
+
+/// Whether a job came back with all its outputs. A wait that failed keeps them for ever.
+fn is_whole(host: &HostBuffers, engine: &TensorRtEngine) -> bool {
+    host.outputs.len() == engine.signature.outputs.len()
 }
 
 impl Executor for TensorRtExecutor {

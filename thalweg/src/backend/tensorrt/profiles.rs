@@ -47,9 +47,16 @@ impl Profiles {
                 numbers.insert(profile);
             }
         }
+        Ok(Arc::new(Self::alike(numbers, family)))
+    }
+
+    /// These profiles of an engine. Where contexts share one it is the first, whose memory is reckoned with: profiles that
+    /// allow the same shapes may differ in kernels.
+    fn alike(numbers: BTreeSet<usize>, family: Family) -> Self {
         let is_unshared = family == Family::TensorRt8 && numbers.len() > 1;
         let unshared = is_unshared.then_some(numbers.len());
-        Ok(Arc::new(Self { unshared, free: Mutex::new(numbers) }))
+        let used = if is_unshared { numbers } else { BTreeSet::from([0]) };
+        Self { unshared, free: Mutex::new(used) }
     }
 
     /// The most contexts that can exist at a time; `None` where they share their profile, as far as the engine tells.
@@ -86,8 +93,7 @@ mod tests {
 
     #[test]
     fn each_context_has_its_own_profile_while_there_are_some_and_gives_it_back() {
-        let free = Mutex::new(BTreeSet::from([0, 2, 3]));
-        let profiles = Arc::new(Profiles { unshared: Some(3), free });
+        let profiles = Arc::new(Profiles::alike(BTreeSet::from([0, 2, 3]), Family::TensorRt8));
         assert_eq!(profiles.most_contexts(), Some(3));
         let mut claims: Vec<_> = (0..4).map(|_| profiles.claim()).collect();
         assert_eq!(claims.iter().map(ProfileClaim::number).collect::<Vec<_>>(), [0, 2, 3, 0]);
@@ -99,9 +105,12 @@ mod tests {
 
     #[test]
     fn the_only_profile_is_shared() {
-        let profiles = Arc::new(Profiles { unshared: None, free: Mutex::new(BTreeSet::from([0])) });
-        assert_eq!(profiles.most_contexts(), None);
-        let claims = [profiles.claim(), profiles.claim()];
-        assert_eq!(claims.map(|claim| claim.number()), [0, 0]);
+        let shared = [(BTreeSet::from([0]), Family::TensorRt8), (BTreeSet::from([0, 1]), Family::TensorRt10)];
+        for (numbers, family) in shared {
+            let profiles = Arc::new(Profiles::alike(numbers, family));
+            assert_eq!(profiles.most_contexts(), None);
+            let claims = [profiles.claim(), profiles.claim()];
+            assert_eq!(claims.map(|claim| claim.number()), [0, 0]);
+        }
     }
 }
