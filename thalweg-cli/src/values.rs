@@ -32,7 +32,7 @@ pub fn parse_counts(text: &str) -> Result<Counts, String> {
     }
     let counts = text.split(',').map(|count| {
         parse_count(count.trim())
-            .map_err(|_| format!("`{count}` is no count above 0; give a list like 1,2,4, or auto"))
+            .map_err(|error| format!("`{count}` is {error}; give a list like 1,2,4, or auto"))
     });
     counts.collect::<Result<_, _>>().map(Counts::These)
 }
@@ -114,9 +114,14 @@ pub fn parse_outstanding(text: &str) -> Result<usize, String> {
     if count > MOST_OUTSTANDING { Err(format!("more than {MOST_OUTSTANDING}")) } else { Ok(count) }
 }
 
-/// A whole number above 0.
+/// A whole number above 0, of what nobody has more than 4,294,967,295 of.
 pub fn parse_count(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "not a whole number above 0".to_owned())
+    let count = text.parse::<u64>().ok().filter(|count| *count > 0);
+    let count = count.ok_or_else(|| "not a whole number above 0".to_owned())?;
+    match u32::try_from(count) {
+        Ok(count) => Ok(count as usize),
+        Err(_) => Err(format!("more than {}", u32::MAX)),
+    }
 }
 
 /// A number above 0.

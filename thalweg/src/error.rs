@@ -125,7 +125,7 @@ pub enum Error {
     },
 
     /// There is no room for so many streams.
-    #[error("{streams} streams do not fit into {room}, {fits} do: {reason}; use {}", room.remedy())]
+    #[error("{} into {room}, {fits} do: {reason}; use {}", do_not_fit(*streams), room.remedy())]
     DoesNotFit {
         /// Streams that were asked for.
         streams: usize,
@@ -174,6 +174,22 @@ pub enum Error {
         slot: usize,
         /// What the backend said.
         reason: String,
+    },
+
+    /// Requests of a measurement failed.
+    #[error("{count} requests failed, the first: {first}")]
+    RequestsFailed {
+        /// How many.
+        count: u64,
+        /// What the first failure was.
+        first: String,
+    },
+
+    /// A stream of a measurement did otherwise than asked, such as without a CUDA graph.
+    #[error("it did otherwise than asked: {deviation}")]
+    Deviated {
+        /// What it did.
+        deviation: String,
     },
 
     /// An output differs from the single-stream reference.
@@ -317,7 +333,7 @@ pub enum Error {
 
     /// A lower precision costs more accuracy than was allowed.
     #[error(
-        "output `{output}` is too far from FP32: {got} where {limit} was asked for; use a higher precision, or calibrate with more samples"
+        "output `{output}` is too far from FP32: {got:.6} where {limit} was asked for; use a higher precision, or calibrate with more samples"
     )]
     AccuracyLost {
         /// The output.
@@ -371,6 +387,8 @@ impl Error {
             | Self::DoesNotFit { .. }
             | Self::DeviceLost { .. }
             | Self::StreamsLost { .. }
+            | Self::RequestsFailed { .. }
+            | Self::Deviated { .. }
             | Self::WrongResult { .. }
             | Self::QueueFull { .. }
             | Self::Stopped
@@ -417,6 +435,11 @@ fn in_node(node: &str) -> String {
 
 fn measurements(count: usize) -> String {
     if count == 1 { "1 measurement".to_owned() } else { format!("{count} measurements") }
+}
+
+/// `1 stream does not fit`
+fn do_not_fit(streams: usize) -> String {
+    if streams == 1 { "1 stream does not fit".to_owned() } else { format!("{streams} streams do not fit") }
 }
 
 fn list(names: &[String]) -> String {

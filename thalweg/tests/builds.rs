@@ -103,6 +103,7 @@ fn searched(workload: &Workload, name: &str) -> TunedConfig {
         space: Space::for_device(&workload.device, workload.engine.signature()),
         limits: Limits::default(),
         samples_per_request: None,
+        feeding: workload.feeding,
         budget: Duration::from_secs(2),
         sample_time: None,
         policy: Policy::default(),

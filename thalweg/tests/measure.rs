@@ -342,6 +342,47 @@ fn a_stop_ends_it_and_before_the_first_window_nothing_was_measured() {
 }
 
 #[test]
+fn what_was_cut_short_is_shown_and_compared_with_nothing() {
+    let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION])));
+    let configuration = Configuration { streams: 2, ..Configuration::default() };
+    let load = saturating_load(&configuration, None);
+    let pacing = Pacing { window: Duration::from_secs(600), ..short() };
+    let stopped_soon = |measure: &dyn Fn(&StopSignal) -> thalweg::Result<Measurement>| {
+        let stop = StopSignal::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(400));
+                stop.request();
+            });
+            measure(&stop)
+        })
+    };
+    let measured = stopped_soon(&|stop| workload.experiment(configuration, load, pacing).run(stop)).unwrap();
+    assert!(measured.remarks[0].contains("ended before its time"), "{:?}", measured.remarks);
+    let whole = stopped_soon(&|stop| workload.experiment(configuration, load, pacing).run_whole(stop));
+    assert!(matches!(whole, Err(Error::Interrupted)), "{whole:?}");
+}
+
+#[test]
+fn a_measurement_with_failures_is_no_whole_one() {
+    let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION]).breaking_after(24)));
+    let configuration = Configuration { streams: 2, ..Configuration::default() };
+    let load = saturating_load(&configuration, None);
+    let error =
+        workload.experiment(configuration, load, short()).run_whole(&StopSignal::default()).unwrap_err();
+    let text = "2 of 2 streams failed for good, and what they had not finished is missing: ";
+    assert!(error.to_string().starts_with(text), "{error}");
+}
+
+#[test]
+fn the_time_of_a_sample_is_its_part_of_the_smallest_batch() {
+    let engine = Doubler::new(4).with_delays(&[4 * EXECUTION]);
+    let whole = workload(Arc::new(engine.of_whole_batches())).reference.sample_time();
+    assert!(whole >= Nanos::from_duration(EXECUTION), "{whole}");
+    assert!(whole < Nanos::from_duration(3 * EXECUTION), "a quarter of an execution, not {whole}");
+}
+
+#[test]
 fn a_pool_that_cannot_keep_up_cannot_hide_it() {
     let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION])));
     // At most 500 a second are possible: requests wait longer and longer for their turn.

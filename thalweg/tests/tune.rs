@@ -63,6 +63,7 @@ fn job(folder: &Folder, workload: &Workload, space: Space, earlier: Earlier) -> 
         space,
         limits: Limits::default(),
         samples_per_request: None,
+        feeding: workload.feeding,
         budget: Duration::from_secs(4),
         sample_time: None,
         policy: Policy::default(),

@@ -3,8 +3,9 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::{Doubler, workload};
 use thalweg::Error;
@@ -36,6 +37,21 @@ fn two_pools_run_at_the_same_time_and_each_is_compared_with_itself() {
         let beside = pool.turns.iter().map(|turn| turn.beside_inferences_per_s);
         assert!(beside.clone().all(|rate| rate > 0.0 && rate < 1.1 * most), "{pool:?}");
     }
+}
+
+#[test]
+fn a_fast_pool_stays_beside_a_slow_one_until_that_is_measured() {
+    let executions = Arc::default();
+    let fast = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION]).counted(&executions)));
+    // A window holds eight requests, which take it 1.6 s.
+    let slow = workload(Arc::new(Doubler::of_size(1, 5).with_delays(&[Duration::from_millis(200)])));
+    let before = executions.load(Ordering::Relaxed);
+    let start = Instant::now();
+    neighbours([neighbour(&fast, 1), neighbour(&slow, 1)], TIME, 1, &StopSignal::default()).unwrap();
+    let (count, took) = (executions.load(Ordering::Relaxed) - before, start.elapsed());
+    assert!(took >= Duration::from_secs(3), "the slow one is measured twice: {took:?}");
+    // Alone for 0.26 s, and then for more than a second and a half; a busy machine lets it run less often.
+    assert!(count >= 400, "{count} executions in {took:?}");
 }
 
 #[test]

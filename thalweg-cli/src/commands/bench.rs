@@ -13,7 +13,6 @@ use thalweg::files::OutputFolder;
 use thalweg::measure::{
     self, Arrival, Feeding, Load, Measurement, Neighbour, Pacing, Workload, WorkloadSpec, measure_what_fits,
 };
-use thalweg::model::DataType;
 use thalweg::pool::Configuration;
 use thalweg::report;
 use thalweg::tune::{TunedConfig, saturating_load};
@@ -21,7 +20,9 @@ use thalweg::units::Bytes;
 
 use super::network::{Network, model_of};
 use super::variant::Variant;
-use super::{cache, file, flag, input_shapes, milliseconds, surroundings_of};
+use super::{
+    cache, check_precision, file, flag, input_shapes, milliseconds, own_input_type, surroundings_of,
+};
 use crate::args::{BenchArgs, LoadArgs, RunArgs, Spacing};
 use crate::output::Output;
 use crate::progress::{Bar, Interrupts};
@@ -56,7 +57,7 @@ pub fn run(args: &BenchArgs, output: &Output) -> anyhow::Result<()> {
 }
 
 /// Turns of `--overhead`: CPU times differ by a third from one to the next, so they are judged by ranks.
-const OVERHEAD_TURNS: usize = 7;
+const OVERHEAD_TURNS: usize = 15;
 
 /// Turns of `--beside`: the fewest that give an interval.
 const BESIDE_TURNS: usize = 3;
@@ -127,6 +128,7 @@ impl<'a> Bench<'a> {
         };
         let name = network.backend(&args.workload.backend);
         let backend = backend::open(name, &surroundings_of(&args.workload, counters))?;
+        check_precision(&args.workload.builder, backend.device())?;
         for difference in tuned.iter().flat_map(|tuned| tuned.differences(backend.device())) {
             output.warning(&difference);
         }
@@ -209,7 +211,8 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// How long each of the three parts of a turn lasts, so that so many turns take the time of a run.
+    /// How long each of the three parts of a turn is measured, so that so many turns take the time of a run beside their
+    /// warm-ups.
     fn part(&self, turns: usize) -> Duration {
         self.args.duration.div_f64((3 * turns) as f64)
     }
@@ -240,8 +243,7 @@ impl<'a> Bench<'a> {
         };
         // A simulated device has kernels of one precision, whatever is asked for.
         let precision = engine.precision().unwrap_or(asked);
-        let has_half = model.inputs().iter().any(|input| input.data_type == DataType::F16);
-        let types = (if has_half { DataType::F16 } else { DataType::F32 }, precision);
+        let types = (own_input_type(model), precision);
         let cost = PaperWorkload::of(model, &shapes, self.configuration.batch_size, types);
         cost.map_err(|error| error.to_string())
     }

@@ -121,8 +121,12 @@ impl Session<'_> {
         let model = tune::model(self.args, self.folder, self.output)?;
         let mut models = Models { original: &model, converted: Vec::new() };
         let mut budget = BuildBudget::new(self.args.build_time);
-        let entrants = folders.into_iter().zip(variants);
-        entrants.map(|(folder, variant)| self.entrant(variant, folder, &mut models, &mut budget)).collect()
+        let built = |(folder, variant)| {
+            let entrant = self.entrant(variant, folder, &mut models, &mut budget)?;
+            // What was built is in the cache; nobody waits for the others.
+            if self.interrupts.stop.is_requested() { Err(Error::BuildStopped.into()) } else { Ok(entrant) }
+        };
+        folders.into_iter().zip(variants).map(built).collect()
     }
 
     fn folder_of(&self, variant: &Variant) -> anyhow::Result<OutputFolder> {

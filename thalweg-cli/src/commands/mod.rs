@@ -32,12 +32,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use clap::CommandFactory as _;
-use thalweg::backend::{Backend, CounterChoice, Precision, Surroundings};
+use thalweg::backend::{Backend, CounterChoice, DeviceSpec, Precision, Surroundings};
 use thalweg::engine::Cache;
 use thalweg::export::shell_word as quoted;
+use thalweg::model::{DataType, Model};
 use thalweg::units::{Bytes, Nanos};
 
-use crate::args::{CacheArgs, Cli, GpuArgs, ShapeArgs, Target, WorkloadArgs};
+use crate::args::{BuilderArgs, CacheArgs, Cli, GpuArgs, ShapeArgs, Target, WorkloadArgs};
 use crate::output::{Output, print};
 
 /// Names of the files in an output folder.
@@ -70,6 +71,12 @@ fn input_shapes(args: &ShapeArgs) -> BTreeMap<String, Vec<usize>> {
     args.shapes.iter().cloned().collect()
 }
 
+/// The type of floating-point inputs that a model declares.
+fn own_input_type(model: &Model) -> DataType {
+    let has_half = model.inputs().iter().any(|input| input.data_type == DataType::F16);
+    if has_half { DataType::F16 } else { DataType::F32 }
+}
+
 /// What a path names: the first of these files that is in it, where it is a folder, else itself.
 fn in_folder(path: &Path, names: &[&str]) -> PathBuf {
     let inside = names.iter().map(|name| path.join(name)).find(|file| file.is_file());
@@ -79,6 +86,16 @@ fn in_folder(path: &Path, names: &[&str]) -> PathBuf {
 /// Why outputs are not compared on a simulated device.
 const LOSSLESS: &str =
     "--max-loss is held against outputs, and a simulated device computes none: leave it out";
+
+/// Refuses a precision that simulated devices have no speed for.
+fn check_precision(args: &BuilderArgs, device: &DeviceSpec) -> anyhow::Result<()> {
+    ensure!(
+        !args.precision.contains(&Target::Fp32) || !device.is_simulated(),
+        "--precision fp32: a simulated device computes in FP16, in which it was fitted to a real one, or in INT8 by the data \
+         sheet; name fp16 or int8, or leave it out"
+    );
+    Ok(())
+}
 
 /// A model is not written over the one that it is made of.
 fn check_other(model: &Path, output: &Path) -> anyhow::Result<()> {

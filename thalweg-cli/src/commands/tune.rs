@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use thalweg::Error;
 use thalweg::backend::{self, Backend, CounterChoice, DeviceSpec};
 use thalweg::engine::MaxBatch;
@@ -19,7 +19,10 @@ use super::network::{Network, model_of};
 use super::next::next;
 use super::route::RouteQuestion;
 use super::variant::Variant;
-use super::{LOSSLESS, builds, cache, file, flag, gigabytes, input_shapes, milliseconds, surroundings_of};
+use super::{
+    LOSSLESS, builds, cache, check_precision, file, flag, gigabytes, input_shapes, milliseconds,
+    surroundings_of,
+};
 use crate::args::{Target, TuneArgs};
 use crate::output::Output;
 use crate::progress::{Bar, Interrupts};
@@ -41,6 +44,7 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
     let backend = backend::open(name, &surroundings_of(&args.workload, CounterChoice::Gpm))?;
     let backend = backend.as_ref();
     args.export.iter().try_for_each(|format| check_device(backend.device(), *format))?;
+    check_precision(&args.workload.builder, backend.device())?;
     let is_auto = variants.iter().all(|variant| variant.target == Target::Auto);
     ensure!(!backend.device().is_simulated() || args.max_loss.is_empty() || is_auto, "{LOSSLESS}");
     let variant = match &variants[..] {
@@ -81,14 +85,23 @@ pub fn run(args: &TuneArgs, output: &Output) -> anyhow::Result<()> {
         ));
     }
     let mut outcome = outcome?;
-    if let (Some(slice), Some(winner)) = (args.sweep, outcome.winner) {
+    let mut swept = Ok(());
+    if let (Some(slice), Some(winner)) = (args.sweep, outcome.winner)
+        && !interrupts.stop.is_requested()
+    {
         let choice = outcome.candidates[winner].configuration;
         let bar = Bar::spin(format!("measuring every candidate, to compare the best with {choice}"), output);
         let sweep = thalweg::tune::sweep(&job, &workload, choice, slice, &interrupts.stop);
         bar.clear();
-        outcome.sweep = Some(sweep?);
+        (outcome.sweep, swept) = match sweep {
+            Ok(sweep) => (Some(sweep), Ok(())),
+            Err(Error::Interrupted) => (None, Err(anyhow!("the search is done, the sweep was interrupted"))),
+            Err(error) => (None, Err(anyhow!(error).context("the search is done, the sweep failed"))),
+        };
     }
-    show(&outcome, &job.folder, args, output)
+    // What was found is worth as much where nobody can say how close to the best it comes.
+    show(&outcome, &job.folder, args, output)?;
+    swept
 }
 
 /// Whether an engine is converted or compared with FP32 first, as several are.
@@ -161,6 +174,7 @@ pub(super) fn job(
         signature,
         limits,
         samples_per_request: args.request_samples,
+        feeding: workload.feeding,
         budget,
         sample_time: Some(workload.reference.sample_time()),
         policy: Policy { seed: args.workload.seed, ..Policy::default() },
@@ -176,12 +190,14 @@ fn space(args: &TuneArgs, variant: &Variant, mut space: Space) -> Space {
         (&args.batch, &mut space.batch_sizes),
         (&args.depth, &mut space.depths),
         (&args.submitters, &mut space.submitters),
-        (&args.threads_per_stream, &mut space.threads_per_stream),
     ];
     for (asked, values) in lists {
         if let Counts::These(counts) = asked {
             values.clone_from(counts);
         }
+    }
+    if let Counts::These(threads) = &args.threads_per_stream {
+        space = space.with_threads(threads.clone());
     }
     if let Some(BatchRange { least, most }) = variant.batch_range {
         space.batch_sizes.retain(|batch| (least..=most).contains(batch));
@@ -212,6 +228,11 @@ fn show(
     output.written(folder.path(), &written);
     let calibration = args.workload.builder.calibrate.as_deref();
     tuned.iter().flat_map(|tuned| next(args, tuned, calibration)).for_each(|line| output.note(&line));
+    ensure!(
+        tuned.is_some(),
+        "nothing that was measured keeps the limits: there is no {} and no export",
+        file::TUNED
+    );
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::models::launch;
+use crate::models::{CLASSIFIER_SHAPE, classifier, launch};
 use crate::program::{Scratch, command, finish, interrupt, run, start, wait_until};
 
 /// A header and three more lines.
@@ -95,6 +95,41 @@ fn an_interrupted_search_gives_what_it_has_and_keeps_others_out_until_then() {
     }
     let stored: Value = serde_json::from_slice(&fs::read(out.join("outcome.json")).unwrap()).unwrap();
     assert_eq!(stored["ending"], "interrupted");
+}
+
+#[test]
+fn a_search_whose_sweep_is_interrupted_leaves_what_it_found() {
+    let scratch = Scratch::new();
+    let model = launch(&scratch);
+    let out = scratch.path("out");
+    let line = format!("{SEARCH} --time 2 --sweep 600");
+    let mut search = start(command(&line, &[&model, &out]));
+    let journal = out.join("journal.jsonl");
+    wait_until(&mut search, "the end of the race", || {
+        lines(&journal).iter().any(|line| line.contains("\"ended\""))
+    });
+    // The finals take less than the whole search, a sweep of eight candidates more than an hour.
+    thread::sleep(Duration::from_secs(5));
+    interrupt(&search);
+    let said = finish(search);
+    let error = "the search is done, the sweep was interrupted";
+    assert!(said.code == Some(1) && said.stderr.contains(error), "{said:#?}");
+    assert_ne!(said.json()["winner"], Value::Null);
+    let stored: Value = serde_json::from_slice(&fs::read(out.join("outcome.json")).unwrap()).unwrap();
+    assert_ne!(stored["winner"], Value::Null);
+    assert!(out.join("tuned.json").exists());
+}
+
+#[test]
+fn nothing_more_is_converted_or_built_once_somebody_interrupts() {
+    let scratch = Scratch::new();
+    let out = scratch.path("out");
+    let line = format!("tune {{}} {CLASSIFIER_SHAPE} --precision fp16,bf16 --max-loss cosine=0.1 --out {{}}");
+    let mut search = start(command(&line, &[&classifier(), &out]));
+    wait_until(&mut search, "the first model", || out.join("fp16.onnx").exists());
+    interrupt(&search);
+    finish(search).refused(130, &["the build was stopped"]);
+    assert!(!out.join("bf16.onnx").exists());
 }
 
 /// Whether a process has a submitter. The kernel keeps 15 characters of a thread's name.

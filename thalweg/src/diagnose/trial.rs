@@ -149,27 +149,18 @@ impl Race {
 
 /// The measurement, unless it ran otherwise than asked: then its setup was not tried.
 pub(super) fn as_asked(measurement: Measurement) -> Result<Measurement> {
-    match measurement.deviation() {
-        Some(deviation) => Err(Error::Execution { stream: 0, slot: 0, reason: deviation.to_owned() }),
-        None => Ok(measurement),
-    }
+    measurement.check_as_asked().map(|()| measurement)
 }
 
 /// One turn by itself.
 ///
 /// # Errors
-/// As [`Experiment::run`](crate::measure::Experiment::run), [`Error::StreamsLost`] where streams were, and the first
-/// error where a request failed.
+/// As [`Experiment::run_whole`](crate::measure::Experiment::run_whole).
 pub(super) fn measure(entrant: &Entrant<'_>, stop: &StopSignal) -> Result<Measurement> {
     let Setup { configuration, feeding, load, .. } = entrant.setup;
     let in_turn = LEAST_EXECUTIONS * configuration.batch_size as f64;
     let window = entrant.turn.max(Duration::from_secs_f64(in_turn / entrant.rate_per_stream.max(LEAST_RATE)));
     let pacing = Pacing { warm_up: (window / 5).max(LEAST_WARM_UP), window, max_windows: 1, longest: None };
     let measurement = entrant.workload.experiment(configuration, load, pacing).fed(feeding);
-    let measurement = measurement.observed(entrant.observing).run(stop)?;
-    measurement.check_streams()?;
-    match measurement.failures.first {
-        Some(reason) => Err(Error::Execution { stream: 0, slot: 0, reason }),
-        None => Ok(measurement),
-    }
+    measurement.observed(entrant.observing).run_whole(stop)
 }

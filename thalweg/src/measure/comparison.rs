@@ -75,7 +75,8 @@ pub enum ObjectionKind {
     Versions,
     /// Clocks differed, or something held back the clocks of one only.
     Clocks,
-    /// An open loop gives the throughput that was asked for.
+    /// An open loop gives the throughput that was asked for, and inputs that get to the device in another way are another
+    /// load.
     Load,
     /// A run never became steady, or was too short to tell.
     Unsteady,

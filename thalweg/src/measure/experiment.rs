@@ -5,7 +5,7 @@
 //! calling thread drives the pool too, and no other one has anything to do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -64,6 +64,14 @@ impl StopSignal {
     pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// Refuses to go on where somebody asked.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn check(&self) -> Result<()> {
+        if self.is_requested() { Err(Error::Interrupted) } else { Ok(()) }
+    }
 }
 
 /// Whether the device is asked for its counters while it runs.
@@ -76,6 +84,29 @@ pub enum Observing {
     Clock,
     /// It is not: to see what asking costs.
     Off,
+}
+
+/// Pools that are measured at the same time: each runs on until all of them were measured, or the last would be alone.
+pub(super) struct Together(AtomicUsize);
+
+impl Together {
+    /// So many pools.
+    pub(super) fn of(count: usize) -> Self {
+        Self(AtomicUsize::new(count))
+    }
+
+    fn are_measured(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// One of several pools, while it is measured.
+struct Member<'a>(&'a Together);
+
+impl Drop for Member<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A pool that waits for work.
@@ -177,18 +208,31 @@ impl Experiment<'_> {
     /// a single request succeeded, [`Error::Interrupted`] where `stop` came before there was
     /// enough to say anything, and whatever the backend says where the pool cannot be made.
     pub fn run(&self, stop: &StopSignal) -> Result<Measurement> {
-        self.load.check()?;
+        self.load.check(self.configuration.batch_size)?;
         if self.workload.engine.is_simulated() {
             return virtual_run::run(self, stop);
         }
         let workload = self.workload;
         loop {
-            let measured = self.drive(self.start()?, stop);
+            let measured = self.drive(self.start()?, &Together::of(1), stop);
             let Err(Error::WrongResult { batch_size, .. }) = measured else { return measured };
             if !workload.reference.learn(&workload.engine, &workload.inputs, batch_size)? {
                 return measured;
             }
         }
+    }
+
+    /// As [`run`](Self::run), for whoever compares what was measured with something else: what was cut short may be a
+    /// completion or two, and what requests failed in is of another load.
+    ///
+    /// # Errors
+    /// As there; [`Error::Interrupted`] where `stop` came at all, [`Error::StreamsLost`] and [`Error::RequestsFailed`] where
+    /// any were.
+    pub fn run_whole(&self, stop: &StopSignal) -> Result<Measurement> {
+        let measurement = self.run(stop)?;
+        stop.check()?;
+        measurement.check_requests()?;
+        Ok(measurement)
     }
 
     /// The pool, before anything is asked of it.
@@ -204,8 +248,14 @@ impl Experiment<'_> {
         Ok(Started { pool, clock })
     }
 
-    /// Warms the pool up, measures until the windows agree, and takes it down.
-    pub(super) fn drive(&self, started: Started, stop: &StopSignal) -> Result<Measurement> {
+    /// Warms the pool up, measures until the windows agree, and takes it down once all that are measured with it are done.
+    pub(super) fn drive(
+        &self,
+        started: Started,
+        together: &Together,
+        stop: &StopSignal,
+    ) -> Result<Measurement> {
+        let member = Member(together);
         let Started { mut pool, clock } = started;
         let mut observation = Observation::new(self, clock.clone(), self.observer(pool.take_observer()));
 
@@ -232,7 +282,7 @@ impl Experiment<'_> {
         let fed = std::thread::scope(|scope| {
             let sender = scope.spawn(|| sender.run());
             let next = Next { ask, room, left, clock, refiller, refilling };
-            let observed = read(&mut observation, &mut pool, next, &|| sender.is_finished(), stop);
+            let observed = read(&mut observation, &mut pool, member, next, &|| sender.is_finished(), stop);
             // Stopping refuses the request that the sender may be waiting with, so it ends.
             let stopped = pool.stop();
             let sent = sender.join().map_err(|_| Error::Bug("the sending thread panicked".to_owned()))?;
@@ -253,8 +303,9 @@ impl Experiment<'_> {
     /// Whether the load always has work for each slot.
     pub(super) fn fills_every_slot(&self) -> bool {
         let Configuration { streams, depth, batch_size, .. } = self.configuration;
-        let room = streams * depth * batch_size;
-        matches!(self.load.arrival, Arrival::Concurrency(count) if count * self.load.samples_per_request >= room)
+        let room = (streams * depth).saturating_mul(batch_size);
+        let is_enough = |requests: usize| requests.saturating_mul(self.load.samples_per_request) >= room;
+        matches!(self.load.arrival, Arrival::Concurrency(count) if is_enough(count))
     }
 
     /// How inputs get into the slots. Without transfers a slot computes on its first ones for ever.
@@ -327,10 +378,11 @@ impl Next {
 }
 
 /// Reads responses until the windows agree, there are enough of them, or nothing more is to be had: somebody
-/// stopped it, or all streams are lost.
+/// stopped it, or all streams are lost. Then it only keeps the pool at work, as long as others are still measured.
 fn read(
     observation: &mut Observation<'_>,
     pool: &mut Pool,
+    member: Member<'_>,
     next: Next,
     sender_is_gone: &dyn Fn() -> bool,
     stop: &StopSignal,
@@ -340,20 +392,31 @@ fn read(
     for _ in 0..outstanding.unwrap_or(0) {
         let _ = next.ask.send(next.clock.now());
     }
-    while !observation.is_complete() && !stop.is_requested() {
-        let response = match pool.next_within(STOP_CHECK) {
-            Ok(response) => response,
-            Err(NoResponse::Yet) if sender_is_gone() => break,
-            Err(NoResponse::Yet) => continue,
-            Err(NoResponse::Ever) => break,
-        };
-        observation.take(&response, &|| pool.situation())?;
+    let follow = |response: Response| {
         if outstanding.is_some() {
             next.follow(response);
         }
+    };
+    let response_of = |pool: &mut Pool| loop {
+        match pool.next_within(STOP_CHECK) {
+            Ok(response) => return Some(response),
+            Err(NoResponse::Yet) if !sender_is_gone() && !stop.is_requested() => {}
+            Err(_) => return None,
+        }
+    };
+    while !observation.is_complete() && !stop.is_requested() {
+        let Some(response) = response_of(pool) else { break };
+        observation.take(&response, &|| pool.situation())?;
+        follow(response);
         observation.note_clock();
     }
     observation.end(pool.situation());
+    let together = member.0;
+    drop(member);
+    while !together.are_measured() && !stop.is_requested() {
+        let Some(response) = response_of(pool) else { break };
+        follow(response);
+    }
     drop(next);
     // Whatever still runs is left to the pool's stop.
     Ok(())

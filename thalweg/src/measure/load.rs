@@ -33,14 +33,19 @@ pub enum Arrival {
 const LEAST_RATE: f64 = 1e-3;
 
 impl Load {
-    /// Checks that requests come at all.
+    /// Checks that requests come at all, and fit into a batch.
     ///
     /// # Errors
-    /// [`Error::InvalidSetting`] for no requests, no samples, or a rate with which none come.
-    pub fn check(&self) -> Result<()> {
-        if self.samples_per_request == 0 {
-            let reason = "a request has at least one sample".to_owned();
-            return Err(Error::InvalidSetting { name: "request-samples", value: "0".to_owned(), reason });
+    /// [`Error::InvalidSetting`] for no requests, too many samples or none, or a rate with which none come.
+    pub fn check(&self, batch_size: usize) -> Result<()> {
+        let samples = self.samples_per_request;
+        if !(1..=batch_size).contains(&samples) {
+            let reason = format!("a request has 1 to {batch_size} samples, the batch size");
+            return Err(Error::InvalidSetting {
+                name: "request-samples",
+                value: samples.to_string(),
+                reason,
+            });
         }
         let (name, value, problem) = match self.arrival {
             Arrival::Concurrency(count) => {
@@ -120,12 +125,25 @@ mod tests {
 
     #[test]
     fn a_load_without_requests_is_refused() {
-        let refusal = |arrival| Load { arrival, samples_per_request: 1 }.check().map_err(|e| e.to_string());
+        let refusal = |arrival| Load { arrival, samples_per_request: 1 }.check(8).map_err(|e| e.to_string());
         assert_eq!(refusal(Arrival::Concurrency(0)), Err("concurrency 0: must be above zero".to_owned()));
         assert_eq!(
             refusal(Arrival::PoissonRate(f64::NAN)),
             Err("rate NaN: must be at least 0.001 a second".to_owned())
         );
         assert_eq!(refusal(Arrival::ConstantRate(5.0)), Ok(()));
+    }
+
+    #[test]
+    fn a_request_fits_into_a_batch() {
+        let load = |samples_per_request| Load { arrival: Arrival::Concurrency(1), samples_per_request };
+        assert!(load(1).check(8).is_ok() && load(8).check(8).is_ok());
+        for samples in [0, 9, usize::MAX] {
+            let error = load(samples).check(8).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("request-samples {samples}: a request has 1 to 8 samples, the batch size")
+            );
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FeedSummary, Load, Overlap, stats, took_place};
+use super::{Arrival, FeedSummary, Load, Overlap, stats, took_place};
 use crate::backend::{ClockReading, Counters, DeviceSpec, SlotId, StageTimes};
 use crate::engine::EngineSource;
 use crate::error::{Error, Result};
@@ -268,9 +268,41 @@ impl Measurement {
         let remark = self.remarks.first().map_or("no reason given", |remark| remark.trim_end_matches('.'));
         (!self.deviating_streams.is_empty()).then_some(remark)
     }
-}
 
-impl Measurement {
+    /// The part of an open loop's requests that were answered, 0 to 1; `None` for a closed loop.
+    pub fn served_share(&self) -> Option<f64> {
+        let (Arrival::ConstantRate(rate) | Arrival::PoissonRate(rate)) = self.load.arrival else {
+            return None;
+        };
+        let offered = rate * self.load.samples_per_request as f64;
+        Some((self.throughput_inferences_per_s.value / offered).min(1.0))
+    }
+
+    /// That part, where requests come faster than they are answered, so that latencies grow for as long as they do. The
+    /// number of requests that come in a time is known to its square root; what is missing is more than three of these.
+    pub fn overload(&self) -> Option<f64> {
+        let by_chance = 3.0 / (self.latency.n.max(1) as f64).sqrt();
+        self.served_share().filter(|served| served + by_chance < 0.99)
+    }
+
+    /// Refuses a measurement in which requests failed, or streams were lost: it counts what was left of the load.
+    ///
+    /// # Errors
+    /// [`Error::StreamsLost`], [`Error::RequestsFailed`].
+    pub fn check_requests(&self) -> Result<()> {
+        self.check_streams()?;
+        self.failures.requests_failed().map_or(Ok(()), Err)
+    }
+
+    /// Refuses a measurement of something else than was asked for.
+    ///
+    /// # Errors
+    /// [`Error::Deviated`].
+    pub fn check_as_asked(&self) -> Result<()> {
+        let deviated = |deviation: &str| Err(Error::Deviated { deviation: deviation.to_owned() });
+        self.deviation().map_or(Ok(()), deviated)
+    }
+
     /// Refuses a measurement in which streams were lost: it is worth showing, but it is none of what was asked for.
     ///
     /// # Errors
@@ -297,12 +329,20 @@ pub struct Failures {
 }
 
 impl Failures {
+    /// The error of requests that failed, where there are any.
+    pub(super) fn requests_failed(&self) -> Option<Error> {
+        (self.count > 0).then(|| Error::RequestsFailed { count: self.count, first: self.reason() })
+    }
+
     /// The error of streams that failed for good, where there are any of these `streams`.
     pub(super) fn streams_lost(&self, streams: usize) -> Option<Error> {
         let lost = self.lost_streams.len();
-        let first = || self.first.clone().unwrap_or_else(|| "no reason given".to_owned());
         let with_device = self.has_lost_device;
-        (lost > 0).then(|| Error::StreamsLost { lost, streams, first: first(), with_device })
+        (lost > 0).then(|| Error::StreamsLost { lost, streams, first: self.reason(), with_device })
+    }
+
+    fn reason(&self) -> String {
+        self.first.clone().unwrap_or_else(|| "no reason given".to_owned())
     }
 }
 

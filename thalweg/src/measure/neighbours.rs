@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::experiment::Together;
 use super::stats::paired_ratio;
 use super::{Estimate, Experiment, Load, Measurement, Pacing, StopSignal, Workload};
 use crate::backend::{Counters, DeviceSpec};
@@ -71,8 +72,7 @@ pub struct InterferenceTurn {
 /// measurement.
 ///
 /// # Errors
-/// [`Error::InvalidSetting`] in virtual time, in which one pool runs at a time; as [`Experiment::run`]; where requests
-/// failed, [`Error::Execution`].
+/// [`Error::InvalidSetting`] in virtual time, in which one pool runs at a time; as [`Experiment::run_whole`].
 pub fn neighbours(
     pools: [Neighbour<'_>; 2],
     time: Duration,
@@ -115,16 +115,19 @@ fn turn(
     stop: &StopSignal,
 ) -> Result<([InterferenceTurn; 2], Option<Counters>)> {
     let [first, second] = experiments;
-    let alone = [whole(first.run(stop)?)?, whole(second.run(stop)?)?];
+    let alone = [first.run_whole(stop)?, second.run_whole(stop)?];
     // Both pools are there before either is measured.
     let (one, other) = (first.start()?, second.start()?);
+    let together = Together::of(2);
     let (one, other) = std::thread::scope(|scope| {
-        let other = scope.spawn(|| second.drive(other, stop));
-        let one = first.drive(one, stop);
+        let other = scope.spawn(|| second.drive(other, &together, stop));
+        let one = first.drive(one, &together, stop);
         (one, other.join())
     });
     let other = other.map_err(|_| Error::Bug("a measuring thread panicked".to_owned()))?;
-    let beside = [whole(one?)?, whole(other?)?];
+    let beside = [one?, other?];
+    stop.check()?;
+    beside.iter().try_for_each(Measurement::check_requests)?;
     let counters = beside[0].counters.clone();
     let turn = |index: usize| InterferenceTurn {
         alone_inferences_per_s: alone[index].throughput_inferences_per_s.value,
@@ -133,12 +136,4 @@ fn turn(
         beside_p50: beside[index].latency.p50,
     };
     Ok(([turn(0), turn(1)], counters))
-}
-
-/// The measurement, if no request failed in it.
-fn whole(measurement: Measurement) -> Result<Measurement> {
-    match &measurement.failures.first {
-        Some(reason) => Err(Error::Execution { stream: 0, slot: 0, reason: reason.clone() }),
-        None => Ok(measurement),
-    }
 }

@@ -57,8 +57,8 @@ pub(super) struct Observation<'a> {
     remarks: Vec<String>,
     deviating_streams: BTreeSet<usize>,
     /// What the process had used and how the pool was supplied when the first window started.
-    at_start: Option<Situation>,
-    at_end: Situation,
+    at_start: Option<(Nanos, Situation)>,
+    at_end: (Nanos, Situation),
     observer: Option<Box<dyn Observer>>,
     /// When the counters were started.
     observing_since: Option<Nanos>,
@@ -93,7 +93,7 @@ impl<'a> Observation<'a> {
             remarks: Vec::new(),
             deviating_streams: BTreeSet::new(),
             at_start: None,
-            at_end: Situation::default(),
+            at_end: <(Nanos, Situation)>::default(),
             observer,
             observing_since: None,
             counters: None,
@@ -160,7 +160,7 @@ impl<'a> Observation<'a> {
             self.start_observer();
         }
         if self.windows.started().is_some() && self.at_start.is_none() {
-            self.at_start = Some(situation());
+            self.at_start = Some((self.clock.now(), situation()));
         }
         Ok(())
     }
@@ -219,7 +219,7 @@ impl<'a> Observation<'a> {
             self.remarks.push(ENDED_EARLY.to_owned());
         }
         self.windows.end_early();
-        self.at_end = situation;
+        self.at_end = (self.clock.now(), situation);
         self.note_clock();
         self.counters = self.observer.as_mut().map(|observer| observer.read());
         if let Some(counters) = &mut self.counters {
@@ -269,17 +269,13 @@ impl<'a> Observation<'a> {
         let mut latencies: Vec<Nanos> = records.iter().map(Record::latency).collect();
         let Some(latency) = LatencySummary::of(&mut latencies) else {
             let lost = self.failures.streams_lost(experiment.configuration.streams);
-            return Err(match (lost, self.failures.first) {
-                (Some(lost), _) => lost,
-                (None, Some(reason)) => Error::Execution { stream: 0, slot: 0, reason },
-                (None, None) => Error::Interrupted,
-            });
+            return Err(lost.or_else(|| self.failures.requests_failed()).unwrap_or(Error::Interrupted));
         };
         let used = &windows[windows.len() - used_windows..];
         let (start, end) = (used[0].start, used[used.len() - 1].end);
-        let wall = windows[windows.len() - 1].end - windows[0].start;
-        let at_start = self.at_start.unwrap_or(self.at_end);
-        let host = self.at_end.host.since(at_start.host);
+        // What the host has done is known of the whole time, the part of a window at its end included.
+        let ((then, at_start), (now, at_end)) = (self.at_start.unwrap_or(self.at_end), self.at_end);
+        let (host, host_time) = (at_end.host.since(at_start.host), (now - then).as_seconds());
         let rate =
             if experiment.fills_every_slot() { rate::of_slots(&records) } else { rate::of_streams(&records) };
         let throughput = throughput(&records, rate, (start, end));
@@ -296,10 +292,10 @@ impl<'a> Observation<'a> {
             executions_per_s,
             latency,
             stages: StageSummary::of(&records),
-            starved_share: self.at_end.pool.starved_share_since(&at_start.pool),
+            starved_share: at_end.pool.starved_share_since(&at_start.pool),
             overlap: Overlap::of(&records),
-            host_cpu_cores: host.cpu.as_seconds() / wall.as_seconds(),
-            context_switches_per_execution: host.context_switches_per(executions_per_s * wall.as_seconds()),
+            host_cpu_cores: if host_time > 0.0 { host.cpu.as_seconds() / host_time } else { 0.0 },
+            context_switches_per_execution: host.context_switches_per(executions_per_s * host_time),
             host_memory_bytes: if experiment.workload.engine.is_simulated() {
                 None
             } else {

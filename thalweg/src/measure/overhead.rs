@@ -71,7 +71,7 @@ pub struct Pace {
 /// Measures pool and loop so many times in turns, each for so long.
 ///
 /// # Errors
-/// [`Error::InvalidSetting`] where the backend has no bare loop; as [`Experiment::run`](super::Experiment::run).
+/// [`Error::InvalidSetting`] where the backend has no bare loop; as [`Experiment::run_whole`](super::Experiment::run_whole).
 pub fn overhead(
     workload: &Workload,
     (configuration, load): (Configuration, Load),
@@ -85,7 +85,7 @@ pub fn overhead(
         let pacing = Pacing { warm_up: time.mul_f64(WARM_UP), window: time, max_windows: 1, longest: None };
         // Nobody reads counters beside the loops either.
         let experiment = workload.experiment(configuration, load, pacing).observed(Observing::Clock);
-        let measured = experiment.run(stop)?;
+        let measured = experiment.run_whole(stop)?;
         let pool = Pace {
             executions_per_s: measured.executions_per_s,
             host_cpu: Nanos::from_seconds(measured.host_cpu_cores / measured.executions_per_s),

@@ -62,7 +62,8 @@ impl Reference {
     /// Whatever the engine fails with.
     pub fn compute(engine: &Arc<dyn Engine>, samples: &SampleSet) -> Result<Self> {
         let smallest = *engine.signature().batch_sizes.start();
-        let (samples, sample_time) = run_on_one_stream(engine, samples, smallest, 1)?;
+        let (samples, time) = run_on_one_stream(engine, samples, smallest, 1)?;
+        let sample_time = Nanos((time.0 / smallest as u64).max(1));
         Ok(Self { samples, sample_time, batches: Arc::default() })
     }
 
@@ -122,7 +123,7 @@ impl Reference {
         &self.samples[sample][output].values
     }
 
-    /// How long one sample takes on one stream: the shortest of all, since the first ones warm up.
+    /// How long one sample of the smallest batch takes on one stream: the shortest of all, since the first ones warm up.
     pub fn sample_time(&self) -> Nanos {
         self.sample_time
     }

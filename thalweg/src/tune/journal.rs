@@ -15,13 +15,15 @@ use serde_json::Value;
 use super::{Ending, Limits, Slice, Space};
 use crate::backend::DeviceSpec;
 use crate::capacity::Prediction;
+use crate::engine::EngineSource;
 use crate::error::{Error, Result};
 use crate::files::OutputFolder;
+use crate::measure::Feeding;
 use crate::model::ModelIdentity;
 use crate::units::Nanos;
 
 /// Version of the journal's format.
-pub const JOURNAL_VERSION: u32 = 2;
+pub const JOURNAL_VERSION: u32 = 3;
 
 /// Name of the journal in its folder.
 pub const JOURNAL_FILE: &str = "journal.jsonl";
@@ -36,6 +38,8 @@ pub struct Header {
     pub schema_version: u32,
     /// The model. Its path may change between sessions, its content may not.
     pub model: ModelIdentity,
+    /// How its engine was built, or which file it is.
+    pub engine: Option<EngineSource>,
     /// The device.
     pub device: DeviceSpec,
     /// What is searched.
@@ -44,6 +48,8 @@ pub struct Header {
     pub limits: Limits,
     /// Size of requests; `None` is a whole batch each.
     pub samples_per_request: Option<usize>,
+    /// How slots are filled.
+    pub feeding: Feeding,
     /// Seed of the search.
     pub seed: u64,
 }
@@ -423,6 +429,19 @@ mod tests {
         let other_device = Header { device: cpu(16), ..header() };
         let error = Journal::resume(&folder.claim(), &other_device).unwrap_err().to_string();
         assert!(error.contains("its device.core_count is 2, this run's is 16"), "{error}");
+
+        let file = |name: &str| Some(EngineSource::File(name.into()));
+        let error = Journal::resume(&folder.claim(), &Header { engine: file("b.plan"), ..header() });
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("its engine is null, this run's is {\"file\":\"b.plan\"}"), "{error}");
+
+        let feeding = Feeding::Resident;
+        let error =
+            Journal::resume(&folder.claim(), &Header { feeding, ..header() }).unwrap_err().to_string();
+        assert!(
+            error.contains("its feeding is {\"copy\":{\"threads\":1}}, this run's is \"resident\""),
+            "{error}"
+        );
 
         let limits = Limits { p99: Some(Nanos(5)), memory_bytes: None };
         let error = Journal::resume(&folder.claim(), &Header { limits, ..header() }).unwrap_err().to_string();

@@ -52,7 +52,7 @@ use crate::backend::{DeviceSpec, EngineMemory};
 use crate::engine::EngineSource;
 use crate::error::{Error, Result};
 use crate::files::OutputFolder;
-use crate::measure::{Measurement, Pacing, StopSignal, Workload};
+use crate::measure::{Feeding, Measurement, Pacing, StopSignal, Workload};
 use crate::model::{ModelIdentity, Signature};
 use crate::pool::Configuration;
 use crate::units::{Clock, Nanos};
@@ -74,6 +74,8 @@ pub struct TuneJob {
     pub limits: Limits,
     /// Size of requests; `None` is a whole batch each.
     pub samples_per_request: Option<usize>,
+    /// How slots are filled.
+    pub feeding: Feeding,
     /// How long it may take, the comparison of the finalists included and earlier sessions too.
     pub budget: Duration,
     /// Time of one sample on one stream where it is known already, so that slices suit a slow network.
@@ -224,11 +226,7 @@ fn with_instruments<T>(
             let Trial { configuration, load, warm_up, window, window_count } = *trial;
             let pacing = Pacing { warm_up, window, max_windows: window_count, longest: None };
             simulated.set(simulated.get() + trial.duration());
-            let measurement = workload.experiment(configuration, load, pacing).run(stop)?;
-            match measurement.check_streams() {
-                Err(error) if error.is_device_lost() => Err(error),
-                _ => Ok(measurement),
-            }
+            workload.experiment(configuration, load, pacing).run_whole(stop)
         },
         memory: &|it| workload.engine.memory(it.depth, it.batch_size, it.cuda_graph),
         elapsed: &|| if is_simulated { simulated.get() } else { clock.now().to_duration() },
@@ -254,5 +252,6 @@ pub fn tune_with(
     let ending = run.race()?;
     run.check_something_ran(ending)?;
     let (roles, finals) = run.finals(ending)?;
+    let ending = run.ended_in_finals(ending)?;
     Ok(run.finish(ending, roles, finals))
 }

@@ -53,7 +53,8 @@ pub enum Standing {
     Winner,
     /// Still in the race when the search ended.
     Contender,
-    /// The upper end of its interval fell below the lower end of the leader's.
+    /// It left the race: it was slower than another one with 95 % confidence, or by far in a single slice, or, where
+    /// speeds are predicted, there was next to nothing to be hoped for.
     Slower,
     /// It breaks a limit.
     OverLimit,
@@ -135,8 +136,8 @@ pub struct TuneOutcome {
     pub winner: Option<usize>,
     /// The second best, and the winner's throughput over its throughput.
     pub runner_up: Option<Comparison>,
-    /// The default that the winner is compared with: one stream, batch 1, all threads, and the winner's
-    /// throughput over its throughput.
+    /// The default that the winner is compared with ([`baseline`](super::baseline), with requests that fit into its batch), and
+    /// the winner's throughput over its throughput.
     pub baseline: Option<Comparison>,
     /// Indices of the candidates that no other beats in both throughput and p99 (or the largest latency
     /// where p99 is not known), by rising throughput.

@@ -229,6 +229,15 @@ impl<'a, 'i> Run<'a, 'i> {
         Ok((roles, finals))
     }
 
+    /// How the search ended, once the finals are over: nothing is decided where the user did not wait for them.
+    pub fn ended_in_finals(&mut self, ending: Ending) -> Result<Ending> {
+        match ending {
+            Ending::Interrupted => Ok(ending),
+            _ if (self.instruments.is_stopped)() => self.ended(Ending::Interrupted),
+            _ => Ok(ending),
+        }
+    }
+
     fn roles(&self) -> Roles {
         let winner = self.search.winner();
         let runner_up = winner.and_then(|winner| self.search.runner_up(winner));
@@ -518,10 +527,12 @@ fn open_journal(job: &TuneJob) -> Result<(Journal, Vec<Entry>)> {
     let header = Header {
         schema_version: JOURNAL_VERSION,
         model: job.model.clone(),
+        engine: job.engine.clone(),
         device: job.device.clone(),
         space: job.space.clone(),
         limits: job.limits,
         samples_per_request: job.samples_per_request,
+        feeding: job.feeding,
         seed: job.policy.seed,
     };
     match job.earlier {

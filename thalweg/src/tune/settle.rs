@@ -7,7 +7,7 @@ use super::summary::Roles;
 use super::{Compliance, Finals, Search, Standing};
 use crate::measure::stats::mean;
 
-/// The runner-up takes over where it was faster, and then whoever is as fast as the winner for all that matters
+/// The runner-up or the default takes over where it was faster, and then whoever is as fast as the winner for all that matters
 /// (`indifference` is the part that does not) and answers sooner, or leaves the core free that asking all the time takes. Who
 /// takes over keeps the limits no less surely.
 ///
@@ -20,12 +20,19 @@ pub(super) fn settle(search: &Search, finals: &Finals, roles: Roles, indifferenc
 }
 
 fn after_comparison(search: &Search, finals: &Finals, roles: Roles) -> Roles {
-    let (Some(winner), Some(runner_up)) = (roles.winner, roles.runner_up) else { return roles };
-    let is_faster = ratio(search, finals, runner_up, winner).is_some_and(|ratio| ratio > 1.0);
-    if is_faster && may_replace(search, runner_up, winner) {
-        return Roles { winner: Some(runner_up), runner_up: Some(winner), ..roles };
+    let Some(winner) = roles.winner else { return roles };
+    // One unlucky slice puts the default out of the race. Where the space does not have it, it is only compared with.
+    let is_candidate = |baseline: &usize| search.standing(*baseline) != Standing::Baseline;
+    let others = roles.runner_up.into_iter().chain(Some(roles.baseline).filter(is_candidate));
+    let over_winner = |other: usize| Some((other, ratio(search, finals, other, winner)?));
+    let faster = others
+        .filter(|other| *other != winner && may_replace(search, *other, winner))
+        .filter_map(over_winner)
+        .filter(|(_, ratio)| *ratio > 1.0);
+    match faster.max_by(|a, b| a.1.total_cmp(&b.1)) {
+        Some((fastest, _)) => Roles { winner: Some(fastest), runner_up: Some(winner), ..roles },
+        None => roles,
     }
-    roles
 }
 
 fn after_ties(search: &Search, finals: &Finals, roles: Roles, indifference: f64) -> Roles {
@@ -141,6 +148,33 @@ mod tests {
         let led_by_the_small = Roles { winner: Some(1), runner_up: Some(2), ..LED_BY_THE_LARGE };
         assert_eq!(settled(&[(94.0, 100.0)], led_by_the_small), (Some(2), Some(1)));
         assert_eq!(settled(&[(101.0, 100.0)], led_by_the_small), (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn a_default_that_was_unlucky_in_the_race_takes_over() {
+        let settled = |default: f64, search: &Search| {
+            let mut finals = Finals::default();
+            for round in 0..5 {
+                let readings = [default, 101.0, 100.0];
+                readings.into_iter().enumerate().for_each(|(it, reading)| finals.record(round, it, reading));
+            }
+            settle(search, &finals, LED_BY_THE_LARGE, 0.01).winner
+        };
+        assert_eq!(settled(110.0, &search()), Some(BASELINE));
+        assert_eq!(settled(90.0, &search()), Some(1));
+
+        // Where the space has other batches only, the default is none of what may be chosen.
+        let with = |batch_size| Configuration { batch_size, ..Configuration::default() };
+        let mut search = Search::new([8, 16].map(with).to_vec(), Limits::default(), Policy::default());
+        let baseline = search.add_baseline(with(1));
+        [0, 1, baseline].into_iter().for_each(|candidate| search.record_aside(candidate, slice(100.0)));
+        let mut finals = Finals::default();
+        for round in 0..5 {
+            finals.record(round, 0, 100.0);
+            finals.record(round, baseline, 110.0);
+        }
+        let roles = Roles { winner: Some(0), runner_up: None, calmer: None, baseline };
+        assert_eq!(settle(&search, &finals, roles, 0.01).winner, Some(0));
     }
 
     #[test]

@@ -90,13 +90,8 @@ impl Slice {
 }
 
 fn failure(measurement: &Measurement) -> Option<String> {
-    let failures = &measurement.failures;
-    if failures.count > 0 {
-        let first = failures.first.as_deref().unwrap_or("no reason given");
-        return Some(format!("{} requests failed, the first: {first}", failures.count));
-    }
-    if let Some(deviation) = measurement.deviation() {
-        return Some(format!("it did otherwise than asked: {deviation}"));
+    if let Err(error) = measurement.check_requests().and_then(|()| measurement.check_as_asked()) {
+        return Some(error.to_string());
     }
     let throughput = measurement.throughput_inferences_per_s.value;
     let has_result = throughput.is_finite() && throughput > 0.0;

@@ -102,6 +102,12 @@ impl Space {
         self
     }
 
+    /// The same space with these numbers of threads per stream, of which those that leave cores idle are tried too.
+    #[must_use]
+    pub fn with_threads(self, threads_per_stream: Vec<usize>) -> Self {
+        Self { threads_per_stream, least_busy_cores: 1, ..self }
+    }
+
     /// Every combination that can run and makes sense: no more submitters than streams, and no more
     /// computing threads than cores. Where the asked-for number of streams is above the number of cores,
     /// the smallest number of threads per stream is kept. Each once, in a stable order: those that are
@@ -241,7 +247,8 @@ pub fn baseline(signature: &Signature, device: &DeviceSpec) -> Configuration {
 pub fn saturating_load(configuration: &Configuration, samples_per_request: Option<usize>) -> Load {
     let samples_per_request = samples_per_request.unwrap_or(configuration.batch_size).max(1);
     let slots = configuration.streams * configuration.depth;
-    let requests = slots * configuration.batch_size / samples_per_request;
+    // Too many for any memory are refused where they are made.
+    let requests = slots.saturating_mul(configuration.batch_size) / samples_per_request;
     Load { arrival: Arrival::Concurrency(requests.max(configuration.streams)), samples_per_request }
 }
 
@@ -321,6 +328,22 @@ mod tests {
         let space = Space { streams: vec![8], ..Space::for_device(&cpu(2), &signature(1)) };
         let candidates = space.candidates(&signature(1), &cpu(2)).unwrap();
         assert_eq!(candidates, [Configuration { streams: 8, ..Configuration::default() }]);
+    }
+
+    #[test]
+    fn threads_that_were_asked_for_may_leave_cores_idle() {
+        let space = Space {
+            streams: vec![1, 2, 8],
+            batch_sizes: vec![1],
+            ..Space::for_device(&cpu(8), &signature(1))
+        };
+        let shares = |space: &Space| -> Vec<_> {
+            let mut candidates = space.candidates(&signature(1), &cpu(8)).unwrap();
+            candidates.sort_unstable();
+            candidates.iter().map(|it| (it.streams, it.threads_per_stream)).collect()
+        };
+        assert_eq!(shares(&space), [(1, 4), (1, 8), (2, 2), (2, 4), (8, 1)]);
+        assert_eq!(shares(&space.with_threads(vec![1])), [(1, 1), (2, 1), (8, 1)]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
 use crate::backend::{BuildOptions, DeviceSpec, SlotId, StageTimes};
 use crate::files::OutputFolder;
 use crate::measure::{
-    Arrival, Estimate, Failures, LatencySummary, Load, Measurement, Record, Stability, StageSummary,
+    Arrival, Estimate, Failures, Feeding, LatencySummary, Load, Measurement, Record, Stability, StageSummary,
     Verification,
 };
 use crate::model::{DataType, ModelIdentity, Signature, TensorSpec};
@@ -126,10 +126,12 @@ pub fn header() -> Header {
     Header {
         schema_version: JOURNAL_VERSION,
         model: model(),
+        engine: None,
         device: cpu(2),
         space: Space::for_device(&cpu(2), &signature(8)),
         limits: Limits::default(),
         samples_per_request: None,
+        feeding: Feeding::default(),
         seed: 0,
     }
 }

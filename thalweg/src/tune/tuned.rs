@@ -105,7 +105,14 @@ impl TunedConfig {
             }
             None => return Err(refused("it has no schema_version".to_owned())),
         }
-        serde_json::from_value(value).map_err(|error| refused(error.to_string()))
+        let tuned: Self = serde_json::from_value(value).map_err(|error| refused(error.to_string()))?;
+        let Configuration { streams, depth, batch_size, submitters, .. } = tuned.configuration;
+        let counts =
+            [("streams", streams), ("slots", depth), ("samples", batch_size), ("submitters", submitters)];
+        match counts.iter().find(|(_, count)| *count == 0) {
+            Some((what, _)) => Err(refused(format!("it has no {what}"))),
+            None => Ok(tuned),
+        }
     }
 
     /// Writes it as readable JSON, whole or not at all.

@@ -117,7 +117,7 @@ fn tie_clause(ranking: &Ranking, ratio: Estimate) -> Option<String> {
 }
 
 /// For each knob: the best that another value of it reached, with all others as the winner has them. What was measured with
-/// other knobs as well tells nothing of one of them.
+/// other knobs as well tells nothing of one of them, but that other numbers of streams share the cores in their own way.
 fn alternatives_clause(ranking: &Ranking) -> Option<String> {
     let winner = ranking.winner?;
     let best = ranking.scores[winner]?;
@@ -136,8 +136,10 @@ fn alternatives_clause(ranking: &Ranking) -> Option<String> {
 /// A knob's name before and after its value, and where it stands.
 type Knob = (&'static str, &'static str, fn(&mut Configuration) -> &mut usize);
 
+const STREAM: &str = "stream";
+
 const KNOBS: [Knob; 5] = [
-    ("with", "stream", |configuration| &mut configuration.streams),
+    ("with", STREAM, |configuration| &mut configuration.streams),
     ("at batch", "", |configuration| &mut configuration.batch_size),
     ("with", "thread per stream", |configuration| &mut configuration.threads_per_stream),
     ("at depth", "", |configuration| &mut configuration.depth),
@@ -152,7 +154,11 @@ fn alternative(knob: &Knob, own: Configuration, others: &[(Configuration, f64)])
         *place(&mut configuration) = to;
         configuration
     };
-    let differs_in_it_alone = |other: Configuration| other != own && turned(value(other)) == other;
+    let shares_cores = *noun == STREAM;
+    let differs_in_it_alone = |other: Configuration| {
+        let threads_per_stream = if shares_cores { own.threads_per_stream } else { other.threads_per_stream };
+        value(other) != value(own) && turned(value(other)) == Configuration { threads_per_stream, ..other }
+    };
     let differing = others.iter().filter(|(other, _)| differs_in_it_alone(*other));
     let (other, share) = differing.max_by(|a, b| a.1.total_cmp(&b.1))?;
     let count = value(*other);
@@ -167,7 +173,13 @@ fn alternative(knob: &Knob, own: Configuration, others: &[(Configuration, f64)])
     } else {
         format!("reaches {}", percent(*share))
     };
-    Some(format!("{before} {count}{noun} {reached}"))
+    let threads = match other.threads_per_stream {
+        threads if threads == own.threads_per_stream => String::new(),
+        _ if !shares_cores => String::new(),
+        1 => " of 1 thread".to_owned(),
+        threads => format!(" of {threads} threads"),
+    };
+    Some(format!("{before} {count}{noun}{threads} {reached}"))
 }
 
 fn faster_over_limit_clause(ranking: &Ranking, limits: &Limits) -> Option<String> {
@@ -183,8 +195,12 @@ fn faster_over_limit_clause(ranking: &Ranking, limits: &Limits) -> Option<String
 
 /// Why more streams are not faster: what is full, and from how many on.
 fn cause_clause(ranking: &Ranking, curve: &Curve) -> Option<String> {
-    ranking.winner?;
+    let winner = ranking.candidates[ranking.winner?].configuration;
     let (streams, resource) = curve.saturation()?;
+    // Where fewer won, as under a limit, more may gain much.
+    if winner.streams < streams {
+        return None;
+    }
     let full = resource.with_verb();
     let from = if streams == 1 { "one stream".to_owned() } else { format!("{streams} streams") };
     Some(format!("more streams gain little because {full} full from {from} on (predicted)"))
@@ -249,6 +265,19 @@ mod tests {
     }
 
     #[test]
+    fn one_stream_is_the_best_that_the_cores_make_of_it() {
+        let mut ranking = ranking();
+        let with_both_cores = Candidate {
+            configuration: Configuration { threads_per_stream: 2, ..ranking.candidates[2].configuration },
+            ..candidate(360.0, 3_000_000)
+        };
+        ranking.candidates.push(with_both_cores);
+        ranking.scores.push(Some(360.0));
+        let text = verdict(&ranking, &Limits::default(), None, None);
+        assert!(text.contains("the same with 1 stream of 2 threads reaches 90 %, at batch 8"), "{text}");
+    }
+
+    #[test]
     fn one_that_sleeps_says_what_it_spares() {
         let mut ranking = ranking();
         let runner_up = ranking.runner_up.as_mut().unwrap();
@@ -277,6 +306,18 @@ mod tests {
         let clause = "2 streams x batch 8, 1 thread per stream may be faster or slower (85 % to 122 % of it) and takes \
                       9.00 ms for a request instead of 5.00 ms (medians)";
         assert!(text.contains(clause), "{text}");
+    }
+
+    #[test]
+    fn more_streams_gain_little_only_where_the_winner_has_as_many_as_fill_something() {
+        let full_from = |streams| Curve::through(&[(1, 250.0, 0.5), (streams, 400.0, 0.97)]);
+        let text = |curve| verdict(&ranking(), &Limits::default(), Some(&curve), None);
+        let clause = "more streams gain little because DRAM is full from 2 streams on (predicted)";
+        assert!(text(full_from(2)).ends_with(clause), "{}", text(full_from(2)));
+        assert!(!text(full_from(8)).contains("gain little"), "{}", text(full_from(8)));
+        // Something always at work with one stream is not full where eight are faster by more than half.
+        let busy = Curve::through(&[(1, 250.0, 0.95), (8, 400.0, 1.0)]);
+        assert!(!text(busy.clone()).contains("gain little"), "{}", text(busy));
     }
 
     #[test]

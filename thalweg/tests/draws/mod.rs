@@ -128,6 +128,7 @@ impl Draw {
             space: self.space(),
             limits: Limits::default(),
             samples_per_request: None,
+            feeding: self.workload.feeding,
             budget,
             sample_time: Some(self.workload.reference.sample_time()),
             policy: Policy { seed: self.seed, ..Policy::default() },

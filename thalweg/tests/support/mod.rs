@@ -65,6 +65,7 @@ pub struct Doubler {
     refusal: Option<String>,
     /// What its streams' counters are like; `None` where they have none.
     counters: Option<TestCounters>,
+    executions: Arc<AtomicUsize>,
 }
 
 impl Doubler {
@@ -98,7 +99,20 @@ impl Doubler {
             remark: None,
             refusal: None,
             counters: None,
+            executions: Arc::default(),
         }
+    }
+
+    /// Runs its largest batch and no other.
+    pub fn of_whole_batches(mut self) -> Self {
+        let most = *self.signature.batch_sizes.end();
+        self.signature.batch_sizes = most..=most;
+        self
+    }
+
+    /// Counts the executions of all its streams here.
+    pub fn counted(self, executions: &Arc<AtomicUsize>) -> Self {
+        Self { executions: Arc::clone(executions), ..self }
     }
 
     pub fn with_delays(self, delays: &[Duration]) -> Self {
@@ -168,6 +182,7 @@ impl Engine for Doubler {
                 has_device: is_sound,
                 is_wrong: self.wrong_stream == Some(stream) || self.wrong_pool == Some(pool),
                 batch_error: self.batch_error,
+                executions: Arc::clone(&self.executions),
             };
             let remark = self.remark.clone().filter(|(of, _)| *of == stream).map(|(_, remark)| remark);
             let refusal = self.refusal.clone().filter(|_| spec.cuda_graph != CudaGraph::Off);
@@ -181,13 +196,14 @@ impl Engine for Doubler {
 }
 
 /// What one stream does.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Script {
     delay: Duration,
     lifetime: usize,
     has_device: bool,
     is_wrong: bool,
     batch_error: f32,
+    executions: Arc<AtomicUsize>,
 }
 
 struct DoublingExecutor {
@@ -218,7 +234,7 @@ impl DoublingExecutor {
         let (finished, done) = channel();
         let (waker, wakers) = channel();
         let clock = spec.clock.clone();
-        let thread = std::thread::spawn(move || execute_all(&inbox, &finished, &wakers, &clock, script));
+        let thread = std::thread::spawn(move || execute_all(&inbox, &finished, &wakers, &clock, &script));
         Self {
             unused: (0..spec.depth).map(slot).collect(),
             work: Some(work),
@@ -238,13 +254,14 @@ fn execute_all(
     finished: &Sender<Completion>,
     wakers: &Receiver<Waker>,
     clock: &Clock,
-    script: Script,
+    script: &Script,
 ) {
     let mut waker = None;
     let mut is_broken = false;
     for (execution, mut slot) in inbox.iter().enumerate() {
         let start = clock.now();
         std::thread::sleep(script.delay);
+        script.executions.fetch_add(1, Ordering::Relaxed);
         is_broken |= execution >= script.lifetime;
         let outcome = match is_broken {
             true if !script.has_device => device_lost(),

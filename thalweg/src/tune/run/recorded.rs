@@ -9,7 +9,7 @@ use super::super::synthetic::{Folder, measurement, model, normal, recorded_sweep
 use super::super::{Policy, Space, Sweep, SweepPoint, tune_with};
 use super::*;
 use crate::backend::{Counters, CudaGraph, TimesTaken, Wait};
-use crate::measure::Estimate;
+use crate::measure::{Estimate, Feeding};
 use crate::random::Random;
 
 /// Standard deviation of the noise of a slice of 150 ms; longer ones have less.
@@ -103,6 +103,7 @@ impl Recorded {
             signature,
             limits: Limits::default(),
             samples_per_request: None,
+            feeding: Feeding::default(),
             budget: sweep / 8,
             sample_time: None,
             policy: Policy { seed, ..Policy::default() },

@@ -10,7 +10,7 @@ use super::*;
 use crate::backend::simulated::SimulatedBackend;
 use crate::backend::{Counters, EngineMemory};
 use crate::engine::MaxBatch;
-use crate::measure::{StopSignal, Workload, WorkloadSpec};
+use crate::measure::{Feeding, StopSignal, Workload, WorkloadSpec};
 use crate::model::Model;
 use crate::model::zoo::Network;
 use crate::pool::Configuration;
@@ -84,6 +84,7 @@ fn job(folder: &Folder) -> TuneJob {
         space: Space::for_device(&cpu(2), &signature(8)),
         limits: Default::default(),
         samples_per_request: None,
+        feeding: Feeding::default(),
         budget: Duration::from_secs(60),
         sample_time: None,
         policy: Policy::default(),
@@ -126,7 +127,7 @@ fn the_best_is_found_in_the_time_given_and_compared_with_the_baseline() {
     // It is confirmed as it will run, with the times of some executions too.
     assert_eq!(outcome.confirmation.unwrap().configuration, winner.configuration);
     assert!(outcome.pareto.contains(&outcome.winner.unwrap()), "{:?}", outcome.pareto);
-    assert!(outcome.verdict.contains("the same with 1 stream reaches 5"), "{}", outcome.verdict);
+    assert!(outcome.verdict.contains("the same with 1 stream of 2 threads reaches 7"), "{}", outcome.verdict);
 }
 
 #[test]
@@ -172,6 +173,15 @@ fn an_interrupted_search_reports_what_it_has() {
     let mut machine = Machine { patience: 40, ..Machine::new(2) };
     let outcome = machine.tune(&job(&folder), none).unwrap();
     assert_eq!((outcome.ending, machine.trials.len()), (Ending::Interrupted, 40));
+    assert!(outcome.winner.is_some() && outcome.confirmation.is_none());
+
+    // Nothing is decided where nobody waits for the finals.
+    let (whole, in_finals) = (Folder::new("run-in-time"), Folder::new("run-interrupted-in-finals"));
+    let mut undisturbed = Machine::new(2);
+    assert_ne!(undisturbed.tune(&job(&whole), none).unwrap().ending, Ending::Interrupted);
+    let mut machine = Machine { patience: undisturbed.trials.len() - 2, ..Machine::new(2) };
+    let outcome = machine.tune(&job(&in_finals), none).unwrap();
+    assert_eq!(outcome.ending, Ending::Interrupted);
     assert!(outcome.winner.is_some() && outcome.confirmation.is_none());
 
     let nothing = Folder::new("run-interrupted-at-once");
