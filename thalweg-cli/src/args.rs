@@ -208,11 +208,8 @@ pub struct WorkloadArgs {
 #[derive(Debug, Args)]
 pub struct BuilderArgs {
     /// The least precision that layers may compute in: fp32, fp16, int8; `build` and `tune` also take bf16, and auto,
-    /// which is int8 as far as --max-loss allows; `tune` takes several
-    #[arg(
-        long, value_name = "WHAT", value_delimiter = ',', default_value = "fp32",
-        value_parser = target_parser()
-    )]
+    /// which is int8 as far as --max-loss allows; `tune` takes several [default: fp32; on simulated devices fp16]
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = target_parser())]
     pub precision: Vec<Target>,
     /// Samples for the ranges of int8: .npy for one input, .npz with an array per input, or a folder of them
     #[arg(long, value_name = "FILE|DIR")]

@@ -231,9 +231,23 @@ impl VirtualClock {
     }
 }
 
+/// Digits of a whole number in groups of three: `5,120`.
+pub(crate) fn grouped(digits: &str) -> String {
+    let first = usize::from(digits.starts_with('-'));
+    let mut grouped = String::with_capacity(digits.len() * 4 / 3 + 1);
+    for (index, digit) in digits.char_indices() {
+        if index > first && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
 /// A number with three significant digits, without trailing decimals from 100 on.
 pub(crate) fn three_digits(value: f64) -> String {
     let decimals = match value.abs() {
+        v if v >= 999.5 => return grouped(&format!("{value:.0}")),
         v if v >= 99.95 => 0,
         v if v >= 9.995 => 1,
         _ => 2,

@@ -310,6 +310,26 @@ fn a_diagnosis_says_what_each_resource_is_asked_for_and_what_other_numbers_of_st
 }
 
 #[test]
+fn nothing_is_said_of_fewer_streams_than_were_measured() {
+    let workload = workload(Network::Memory);
+    let eight = Configuration {
+        streams: 8,
+        batch_size: 8,
+        cuda_graph: CudaGraph::Compute,
+        ..Configuration::default()
+    };
+    let told = |tries| {
+        let points = diagnosed(&workload, eight, tries).outlook.unwrap().curve.points.into_iter();
+        points.map(|it| (it.streams, it.prediction.throughput.value)).collect::<BTreeMap<_, _>>()
+    };
+    let (without_one, with_one) = (told(0), told(1));
+    assert_eq!(without_one.keys().copied().collect::<Vec<_>>(), [8, 16, 32]);
+    assert_eq!(with_one.keys().copied().collect::<Vec<_>>(), [1, 2, 4, 8, 16, 32]);
+    // One leaves little of DRAM to the others; eight alone look as if each of them were as fast by itself.
+    assert!(with_one[&8] < 1.5 * with_one[&1], "{with_one:?}");
+}
+
+#[test]
 fn what_more_requests_gain_is_known_from_one_stream_that_had_enough() {
     let workload = workload(Network::Resnet50);
     let configuration =

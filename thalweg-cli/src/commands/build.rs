@@ -20,7 +20,7 @@ use super::loss::{self, Loss};
 use super::lower::{Lower, Lowered};
 use super::route::{self, RouteQuestion, default_rest, needs_conversion};
 use super::variant::Variant;
-use super::{LOSSLESS, cache, input_shapes, surroundings};
+use super::{LOSSLESS, cache, check_precision, input_shapes, surroundings};
 use crate::args::{BuildArgs, QuantizationArgs, Target};
 use crate::output::Output;
 use crate::progress::Interrupts;
@@ -33,6 +33,7 @@ pub fn run(args: &BuildArgs, output: &Output) -> anyhow::Result<()> {
     let surroundings = Surroundings { timing_cache, ..surroundings(&args.gpu) };
     let backend = backend::open_to_build(&args.backend, &surroundings)?;
     check_device(args, variant.target, backend.as_ref())?;
+    check_precision(&args.builder, backend.device())?;
     let (model, retyping) = model(args, output)?;
     let routed = routed(args, (model, &variant), backend.as_ref(), output)?;
     // From here on: a conversion may be ended like any other program.

@@ -1,5 +1,6 @@
 //! `thalweg model`: a well-known network to try.
 
+use serde_json::json;
 use thalweg::model::Model;
 
 use crate::args::ModelArgs;
@@ -13,5 +14,6 @@ pub fn run(args: &ModelArgs, output: &Output) -> anyhow::Result<()> {
     bar.clear();
     written?;
     output.note(&format!("wrote {}: {}", args.output.display(), args.name.description()));
-    Ok(())
+    let json = || Ok(json!({ "network": args.name.to_string(), "path": args.output }));
+    output.result(json, |_| String::new())
 }

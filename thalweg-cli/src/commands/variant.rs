@@ -38,7 +38,7 @@ impl Variant {
 
     /// Every combination, the first of everything first. What is named twice is one engine all the same.
     pub fn all(args: &BuilderArgs) -> Vec<Self> {
-        let targets = distinct(&args.precision);
+        let targets = if args.precision.is_empty() { vec![Target::Fp32] } else { distinct(&args.precision) };
         let (levels, aux) = (or_default(&args.optimization_level), or_default(&args.aux_streams));
         let ranges = or_default(&args.batch_range);
         let mut all = Vec::new();

@@ -127,10 +127,20 @@ fn a_batch_is_refused_where_the_model_has_no_batch_dimension() {
 }
 
 #[test]
+fn a_shape_that_no_memory_holds_is_refused() {
+    let refused = |size: &str, phrases: &[&str]| {
+        let line = format!("bench {{}} --shape x=1x3x{size}");
+        run(&line, &[&classifier()]).refused(2, phrases);
+    };
+    refused("1000000x1000000", &["shape x=[3, 1000000, 1000000]: a single node", "the machine has"]);
+    refused("4000000000x4000000000", &["shape of `x`: expected a tensor that fits in memory"]);
+}
+
+#[test]
 fn a_batch_that_no_memory_holds_is_refused() {
     let scratch = Scratch::new();
     let line = format!("bench {{}} {CLASSIFIER_SHAPE} --batch 100000000");
     run(&line, &[&classifier()]).refused(2, &["batch 100000000: ", "the machine has"]);
-    run("bench {} --depth 100000000000", &[&launch(&scratch)])
-        .refused(2, &["depth 100000000000: ", "the machine has"]);
+    run("bench {} --depth 4000000000", &[&launch(&scratch)])
+        .refused(2, &["depth 4000000000: ", "the machine has"]);
 }

@@ -28,6 +28,8 @@ fn counts_of_zero_are_refused() {
             ("--threads-per-stream 0", &["'0' for '--threads-per-stream"]),
             ("--concurrency 0", &["'0' for '--concurrency"]),
             ("--request-samples 0", &["'0' for '--request-samples"]),
+            ("--streams 10000000000", &["'10000000000' for '--streams", "more than 4294967295"]),
+            ("--batch 4 --request-samples 5", &["request-samples 5: a request has 1 to 4 samples"]),
         ],
     );
     refused(
@@ -35,11 +37,11 @@ fn counts_of_zero_are_refused() {
         &[
             (
                 "--streams 0",
-                &["'0' for '--streams", "`0` is no count above 0; give a list like 1,2,4, or auto"],
+                &["'0' for '--streams", "`0` is not a whole number above 0; give a list like 1,2,4, or auto"],
             ),
-            ("--streams abc", &["'abc' for '--streams", "`abc` is no count above 0"]),
-            ("--batch 1,,2", &["'1,,2' for '--batch", "`` is no count above 0"]),
-            ("--depth 2,0", &["'2,0' for '--depth", "`0` is no count"]),
+            ("--streams abc", &["'abc' for '--streams", "`abc` is not a whole number above 0"]),
+            ("--batch 1,,2", &["'1,,2' for '--batch", "`` is not a whole number above 0"]),
+            ("--depth 2,0", &["'2,0' for '--depth", "`0` is not a whole number"]),
             ("--request-samples 0", &["'0' for '--request-samples"]),
         ],
     );

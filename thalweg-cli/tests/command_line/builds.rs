@@ -114,7 +114,7 @@ fn values_that_are_named_twice_are_one_engine_and_a_folder_takes_one_run() {
     let scratch = Scratch::new();
     let (model, out) = (launch(&scratch), scratch.path("out"));
     let line = "tune {} --backend simulated:h100 --streams 1 --batch 1 --time 2 --out {} \
-                --precision fp32,fp32 --optimization-level 3,5,3 --json";
+                --precision fp16,fp16 --optimization-level 3,5,3 --json";
     let outcome = run(line, &[&model, &out]).succeeded().json();
     let names: Vec<_> = outcome["candidates"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
     assert_eq!(names, ["level 3", "level 5"]);

@@ -1,5 +1,7 @@
 //! Predictions on paper.
 
+use std::path::Path;
+
 use crate::models::launch;
 use crate::program::{Scratch, run};
 
@@ -49,6 +51,51 @@ fn what_was_measured_anchors_the_prediction_on_the_same_device() {
 
     let said = run("predict {} --device h100 --batch 4 --measured {}", &[&model, &measurement]).succeeded();
     assert!(said.stdout.contains("All are multiplied by"), "{}", said.stdout);
+}
+
+#[test]
+fn what_was_measured_is_held_against_what_is_predicted_of_it() {
+    let scratch = Scratch::new();
+    let (model, out) = (launch(&scratch), scratch.path("bench"));
+    let bench = "bench {} --backend simulated:h100 --batch 4 --duration 0.5 --warm-up 0.1 --out {}";
+    run(bench, &[&model, &out]).succeeded();
+    let measurement = out.join("measurement.json");
+    let anchor = |precision: &str| {
+        let line = format!("predict {{}} --device h100 --measured {{}} --json --precision {precision}");
+        run(&line, &[&model, &measurement]).succeeded().json()[0]["anchor"].as_f64().unwrap()
+    };
+    assert_eq!(anchor("fp32"), anchor("fp16"), "it was measured in one precision, whatever is predicted");
+
+    let line = "predict {} --device h100 --measured {}";
+    for option in ["--rate 100", "--transfers off"] {
+        let bench = format!("{bench} {option}");
+        run(&bench, &[&model, &out]).succeeded();
+        run(line, &[&model, &measurement]).refused(1, &["does not say how fast the network is"]);
+    }
+}
+
+#[test]
+fn a_model_that_is_written_in_half_is_no_faster_for_it() {
+    let scratch = Scratch::new();
+    let (model, half) = (scratch.path("memory.onnx"), scratch.path("half.onnx"));
+    run("model memory -o {}", &[&model]).succeeded();
+    run("convert {} -o {} --precision fp16 --no-accuracy", &[&model, &half]).succeeded();
+    let predicted = |model: &Path| {
+        let said = run("predict {} --device h100 --precision fp16 --batch 4 --json", &[model]).succeeded();
+        said.json()[0]["many_streams_inferences_per_s"].as_f64().unwrap()
+    };
+    let simulated = |model: &Path| {
+        let line =
+            "bench {} --backend simulated:h100 --precision fp16 --batch 4 --streams 2 --duration 0.2 --json";
+        let said = run(line, &[model]).succeeded();
+        said.json()["throughput_inferences_per_s"]["value"].as_f64().unwrap()
+    };
+    for (name, ratio) in [
+        ("on paper", predicted(&half) / predicted(&model)),
+        ("simulated", simulated(&half) / simulated(&model)),
+    ] {
+        assert!((0.9..1.1).contains(&ratio), "{name}: {ratio}");
+    }
 }
 
 #[test]

@@ -88,6 +88,42 @@ fn requests_that_no_batch_holds_are_refused_and_smaller_batches_are_left_out() {
 }
 
 #[test]
+fn a_search_that_finds_nothing_within_the_limits_fails_and_shows_what_it_measured() {
+    let scratch = Scratch::new();
+    let (model, out) = (launch(&scratch), scratch.path("out"));
+    let line = "tune {} --backend simulated:h100 --streams 1,2 --batch 1 --p99-ms 0.001 --time 3 --out {} --export triton";
+    let said = run(line, &[&model, &out]);
+    assert!(said.stdout.contains("no configuration keeps the p99 limit"), "{}", said.stdout);
+    let error = "nothing that was measured keeps the limits: there is no tuned.json and no export";
+    assert!(said.code == Some(1) && said.stderr.contains(error), "{said:#?}");
+    assert!(out.join("outcome.json").exists() && !out.join("tuned.json").exists());
+}
+
+#[test]
+fn a_simulated_device_has_no_speed_in_fp32() {
+    let scratch = Scratch::new();
+    let model = launch(&scratch);
+    let refused = ["--precision fp32: a simulated device computes in FP16", "leave it out"];
+    for command in ["tune {} --out {}", "bench {} --out {}", "build {} -o {}", "diagnose {} --out {}"] {
+        let line = format!("{command} --backend simulated:h100 --precision fp32");
+        run(&line, &[&model, &scratch.path(&command[..4])]).refused(1, &refused);
+    }
+}
+
+#[test]
+fn requests_that_come_too_fast_are_told() {
+    let scratch = Scratch::new();
+    let model = launch(&scratch);
+    let line = "bench {} --backend simulated:h100 --duration 1 --rate";
+    let overload = "of the requests that came were answered, the others wait";
+    let said = |rate: &str| run(&format!("{line} {rate}"), &[&model]).succeeded().stdout.replace('\n', " ");
+    let told = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").contains(overload);
+    assert!(told(&said("1000000")) && !told(&said("100")));
+    let line = "diagnose {} --backend simulated:h100 --duration 1 --try 0 --rate 1000000";
+    assert!(told(&run(line, &[&model]).succeeded().stdout));
+}
+
+#[test]
 fn bf16_by_a_flag_is_a_search_like_any_other() {
     let scratch = Scratch::new();
     let (model, out) = (launch(&scratch), scratch.path("out"));

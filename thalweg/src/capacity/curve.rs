@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bounds, Prediction, Resource};
+use super::{Bounds, FULL, Prediction, Resource};
 use crate::units::three_digits;
 
 /// Predictions for one configuration with several numbers of streams.
@@ -24,9 +24,15 @@ pub struct CurvePoint {
 }
 
 impl Curve {
-    /// The first number of streams with which something is full, and what.
+    /// The first number of streams with which something is full, and what. By the utilisation law a resource is as much
+    /// busier as the throughput is higher, so where more streams gain more than a full one has left, its demand was taken
+    /// for too large: SMs that always hold work may wait for DRAM half of the time.
     pub fn saturation(&self) -> Option<(usize, Resource)> {
-        let full = self.points.iter().find(|point| point.prediction.is_saturated())?;
+        let least = FULL * self.best();
+        let is_full = |point: &&CurvePoint| {
+            point.prediction.is_saturated() && point.prediction.throughput.value >= least
+        };
+        let full = self.points.iter().find(is_full)?;
         Some((full.streams, full.prediction.first_saturating))
     }
 
@@ -40,9 +46,11 @@ impl Curve {
 
     /// The highest point over the first one.
     pub fn gain(&self) -> Option<f64> {
-        let throughput = |point: &CurvePoint| point.prediction.throughput.value;
-        let best = self.points.iter().map(throughput).fold(0.0, f64::max);
-        self.points.first().map(|first| best / throughput(first))
+        self.points.first().map(|first| self.best() / first.prediction.throughput.value)
+    }
+
+    fn best(&self) -> f64 {
+        self.points.iter().map(|point| point.prediction.throughput.value).fold(0.0, f64::max)
     }
 
     /// `DRAM is full from 3 streams on; at most 1.31 times one stream`.
@@ -52,7 +60,13 @@ impl Curve {
         Some(match self.saturation() {
             Some((streams, resource)) => {
                 let with = resource.with_verb();
-                format!("{with} full from {} on; at most {gain} times {one}", counted(streams))
+                // Of fewer nothing is known: they may fill it as well.
+                let from = if streams > 1 && streams == first.streams {
+                    format!("with {one} already")
+                } else {
+                    format!("from {} on", counted(streams))
+                };
+                format!("{with} full {from}; at most {gain} times {one}")
             }
             None => {
                 let resource = last.prediction.first_saturating.with_verb();
@@ -69,18 +83,15 @@ fn counted(streams: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::measure::Estimate;
-    use crate::units::Nanos;
-
-    fn curve(points: &[(usize, f64, f64)]) -> Curve {
+impl Curve {
+    /// Through points of streams, inferences per second and how busy DRAM is.
+    pub(crate) fn through(points: &[(usize, f64, f64)]) -> Self {
         let point = |&(streams, value, utilisation): &(usize, f64, f64)| {
-            let throughput = Estimate { value, lower: value, upper: value };
+            let throughput = crate::measure::Estimate { value, lower: value, upper: value };
             let bounds = Bounds { resources: None, busiest: None, streams: value, slots: value };
             let prediction = Prediction {
                 throughput,
-                latency: Nanos(1),
+                latency: crate::units::Nanos(1),
                 first_saturating: Resource::Dram,
                 utilisation,
                 bounds,
@@ -88,24 +99,44 @@ mod tests {
             };
             CurvePoint { streams, prediction }
         };
-        Curve { batch_size: 1, points: points.iter().map(point).collect() }
+        Self { batch_size: 1, points: points.iter().map(point).collect() }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn the_sentence_names_what_is_full_and_the_most_to_gain() {
-        let full = curve(&[(1, 100.0, 0.7), (2, 125.0, 0.88), (3, 131.0, 0.92), (4, 131.0, 0.92)]);
+        let full = Curve::through(&[(1, 100.0, 0.7), (2, 125.0, 0.88), (3, 131.0, 0.92), (4, 131.0, 0.92)]);
         assert_eq!(full.sentence().unwrap(), "DRAM is full from 3 streams on; at most 1.31 times one stream");
-        let empty = curve(&[(1, 100.0, 0.1), (8, 480.0, 0.48)]);
+        let empty = Curve::through(&[(1, 100.0, 0.1), (8, 480.0, 0.48)]);
         assert_eq!(
             empty.sentence().unwrap(),
             "nothing is full up to 8 streams (DRAM is 48 % busy); 4.80 times one stream"
         );
-        assert_eq!(curve(&[]).sentence(), None);
+        assert_eq!(Curve::through(&[]).sentence(), None);
+        let without_fewer = Curve::through(&[(8, 16_764.0, 1.0), (16, 18_281.0, 1.0)]);
+        assert_eq!(
+            without_fewer.sentence().unwrap(),
+            "DRAM is full with 8 streams already; at most 1.09 times 8 streams"
+        );
+    }
+
+    #[test]
+    fn nothing_is_full_while_more_streams_gain_more_than_it_has_left() {
+        // ResNet-50 at batch 32 on a simulated L4, whose SMs hold work all the time with one stream.
+        let curve =
+            Curve::through(&[(1, 3713.0, 0.98), (2, 4267.0, 1.0), (4, 4560.0, 1.0), (8, 4747.0, 1.0)]);
+        assert_eq!(curve.saturation(), Some((4, Resource::Dram)));
+        let flat = Curve::through(&[(1, 4350.0, 0.98), (2, 4560.0, 1.0), (4, 4747.0, 1.0)]);
+        assert_eq!(flat.saturation(), Some((1, Resource::Dram)));
     }
 
     #[test]
     fn the_knee_is_where_streams_that_never_wait_would_fill_the_busiest_resource() {
-        let mut curve = curve(&[(1, 100.0, 0.4), (2, 190.0, 0.7), (4, 240.0, 0.9), (8, 250.0, 1.0)]);
+        let mut curve = Curve::through(&[(1, 100.0, 0.4), (2, 190.0, 0.7), (4, 240.0, 0.9), (8, 250.0, 1.0)]);
         assert_eq!(curve.knee(), None, "no resource's demand is known");
         let mut with_resources = |most| {
             for point in &mut curve.points {

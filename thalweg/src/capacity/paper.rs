@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use super::Resource;
 use crate::backend::{DataSheet, Precision};
 use crate::error::Result;
-use crate::model::proto::tensor_proto::DataType as OnnxDataType;
 use crate::model::{DataType, Model, Shape};
 use crate::units::Bytes;
 
@@ -56,11 +55,9 @@ fn tensor_peak(precision: Precision, sheet: &DataSheet) -> f64 {
 /// What nodes and weights say: QuantizeLinear and DequantizeLinear are eight bits, FP16 and BF16 weights half of 32.
 fn written_in(model: &Model) -> Precision {
     let Some(graph) = &model.proto().graph else { return Precision::Fp32 };
-    let is_half =
-        |kind: i32| [OnnxDataType::Float16, OnnxDataType::Bfloat16].iter().any(|it| *it as i32 == kind);
     if graph.node.iter().any(|node| matches!(node.op_type(), "QuantizeLinear" | "DequantizeLinear")) {
         Precision::Int8
-    } else if graph.initializer.iter().any(|weight| is_half(weight.data_type())) {
+    } else if model.is_half() {
         Precision::Fp16
     } else {
         Precision::Fp32
@@ -132,7 +129,8 @@ impl PaperWorkload {
     ) -> Result<Self> {
         let signature = model.signature(input_shapes, batch_size)?;
         let shapes = model.infer_shapes(&signature.input_shapes(batch_size))?;
-        let scale = size_share(precision);
+        // Of a model that is written in halves already the bytes are those of halves.
+        let scale = size_share(precision) / if model.is_half() { size_share(Precision::Fp16) } else { 1.0 };
         let node = |node: crate::model::NodeCost| {
             (node.flops as f64, (node.weight_bytes + node.activation_bytes).0 as f64 * scale)
         };

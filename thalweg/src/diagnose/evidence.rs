@@ -10,7 +10,7 @@ use super::waiting::Waiting;
 use crate::backend::{Counters, DataSheet, LEAST_TIME_OF_POWER, Span};
 use crate::capacity::{DRAM_CEILING, PaperWorkload};
 use crate::measure::stats::percentile;
-use crate::measure::{Arrival, Measurement, Record, executions, took_place};
+use crate::measure::{Measurement, Record, executions, took_place};
 use crate::units::Nanos;
 
 /// What a [`Reading`] says.
@@ -293,15 +293,12 @@ impl Evidence {
         self.put(Quantity::Executions, measurement.executions_per_s, RECORDS);
         let slots = (measurement.configuration.streams * measurement.configuration.depth) as f64;
         let per_request = measurement.load.samples_per_request as f64;
-        match measurement.load.arrival {
-            Arrival::ConstantRate(rate) | Arrival::PoissonRate(rate) => {
-                let served = measurement.throughput_inferences_per_s.value / (rate * per_request);
-                self.put(Quantity::LoadServed, served.min(1.0), "throughput over the rate of requests");
-            }
-            Arrival::Concurrency(count) => {
-                let executions = count as f64 * per_request / measurement.configuration.batch_size as f64;
-                self.put(Quantity::SlotsAsked, (executions / slots).min(1.0), "outstanding requests");
-            }
+        if let Some(served) = measurement.served_share() {
+            self.put(Quantity::LoadServed, served, "throughput over the rate of requests");
+        }
+        if let Some(count) = measurement.load.outstanding() {
+            let executions = count as f64 * per_request / measurement.configuration.batch_size as f64;
+            self.put(Quantity::SlotsAsked, (executions / slots).min(1.0), "outstanding requests");
         }
         let seconds = seconds(measurement);
         let held = measurement.records.iter().map(|record| {
@@ -436,7 +433,18 @@ impl Evidence {
                 let is_nvml = matches!(quantity, Quantity::ClockShare | Quantity::Power);
                 let source = counters.source.filter(|_| !is_nvml);
                 let source = source.map(|source| source.to_string());
-                self.put(quantity, value, source.as_deref().unwrap_or("the device's counters"));
+                let source = source.as_deref().unwrap_or("the device's counters");
+                match quantity {
+                    Quantity::DramFill => {
+                        let most = 100.0 * DRAM_CEILING;
+                        self.put(
+                            quantity,
+                            value,
+                            format!("{source}, over the {most:.0} % that copies reach"),
+                        );
+                    }
+                    _ => self.put(quantity, value, source),
+                }
             }
             None => {
                 let reason = counters.unavailable.as_deref().unwrap_or("the device does not count it");
@@ -560,7 +568,7 @@ mod tests {
         evidence.put_counter(Some(&counters), Quantity::ClockShare, |_| Some(1.0));
         let sources: Vec<_> = evidence.readings.iter().map(|it| (it.value, it.source.as_str())).collect();
         let expected = [
-            (Some(0.42), "the device's counters (CUPTI's PM sampling)"),
+            (Some(0.42), "the device's counters (CUPTI's PM sampling), over the 84 % that copies reach"),
             (None, "CUPTI's PM sampling of a SI100 gives no tensor utilisation"),
             (Some(1.0), "the device's counters"),
         ];

@@ -174,7 +174,7 @@ pub fn diagnose(
     let (kernels, window) = trials.record(&mut evidence)?.unzip();
     let pace = kernels.as_ref().map_or(1.0, |kernels: &KernelSummary| kernels.pace);
     judgement.findings.extend(kernel_findings(&evidence, &setup.configuration, pace));
-    let advice = advice(judgement.verdict, &measurement.device);
+    let advice = advice(judgement.verdict, &measurement.device, engine.precision());
     let outlook = Outlook::of(&measurement, alone.as_ref(), &limits);
     let measurement = Measurement { records: Vec::new(), ..measurement };
     Ok(Diagnosis {

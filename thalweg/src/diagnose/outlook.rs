@@ -3,7 +3,9 @@
 //!
 //! In: a measurement, and one of a single stream where there is one. Out: an [`Outlook`]. No verdict rests on it.
 //!
-//! The model knows pools whose slots all have work. What was measured while slots were empty teaches it nothing.
+//! The model knows pools whose slots all have work. What was measured while slots were empty teaches it nothing. Nor do several
+//! streams tell what fewer reach: on a full device N of them take N times the demand of what is full, however long one
+//! takes alone, which may be anything from that demand to all of their time.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +21,7 @@ const STREAMS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 pub struct Outlook {
     /// Seconds of each resource for one inference.
     pub demands: ServiceDemands,
-    /// Throughput over the number of streams, all else as it is.
+    /// Throughput over the number of streams, all else as it is, from the fewest that were measured on.
     pub curve: Curve,
 }
 
@@ -36,7 +38,10 @@ impl Outlook {
         }
         let is_supplied = has_work_for_all_slots(measurement);
         let predictor = if is_supplied { learnt(measurement, alone) } else { supplied(measurement, alone)? };
-        let mut streams = [&STREAMS[..], &[measurement.configuration.streams]].concat();
+        let own = measurement.configuration.streams;
+        let fewest = alone.map_or(own, |it| it.configuration.streams);
+        let mut streams = [&STREAMS[..], &[own]].concat();
+        streams.retain(|it| *it >= fewest);
         streams.sort_unstable();
         streams.dedup();
         let demands = predictor.demands(&measurement.configuration)?;

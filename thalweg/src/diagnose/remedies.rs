@@ -12,7 +12,7 @@ use super::Verdict;
 use super::engines::EngineVariant;
 use super::limits::{Limit, Limits};
 use super::outlook::{learnt, supplied};
-use crate::backend::{CudaGraph, DeviceSpec};
+use crate::backend::{CudaGraph, DeviceSpec, Precision};
 use crate::capacity::Predictor;
 use crate::measure::{Arrival, Estimate, Feeding, Load, Measurement};
 use crate::pool::Configuration;
@@ -158,16 +158,24 @@ pub fn remedies(
     remedies
 }
 
-/// What would help a verdict and cannot be tried by turning a knob of the pool.
-pub fn advice(verdict: Verdict, device: &DeviceSpec) -> Vec<String> {
+/// What would help a verdict and cannot be tried by turning a knob of the pool, for an engine of this precision; `None` where
+/// nobody knows it.
+pub fn advice(verdict: Verdict, device: &DeviceSpec, precision: Option<Precision>) -> Vec<String> {
+    let lower = |limit: &str| match precision {
+        None | Some(Precision::Fp32) => {
+            Some(format!("a lower precision {limit}: build with --precision fp16 or int8"))
+        }
+        Some(Precision::Fp16 | Precision::Bf16) => {
+            Some(format!("a lower precision {limit}: build with --precision int8"))
+        }
+        Some(Precision::Int8) => None,
+    };
     let advice: &[&str] = match verdict {
         Verdict::ComputeBound if device.is_host() => {
             &["8-bit arithmetic computes more per second on these cores", "so do more cores"]
         }
-        Verdict::ComputeBound => {
-            &["a lower precision computes more per second: build with --precision fp16 or int8"]
-        }
-        Verdict::MemoryBound => &["a lower precision moves fewer bytes: build with --precision fp16 or int8"],
+        Verdict::ComputeBound => return lower("computes more per second").into_iter().collect(),
+        Verdict::MemoryBound => return lower("moves fewer bytes").into_iter().collect(),
         Verdict::TransferBound => &[
             "smaller inputs are copied faster: 8-bit images have a quarter of the bytes of FP32, and the network can \
              convert them itself",
@@ -444,5 +452,28 @@ impl Forecast<'_> {
         }
         let most = pressure.recip().max(1.0);
         Estimate { value: gain.value.min(most), lower: gain.lower.min(most), upper: gain.upper.min(most) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_build_what_is_built_already() {
+        let gpu = DeviceSpec {
+            backend: "tensorrt".to_owned(),
+            name: "a GPU".to_owned(),
+            core_count: 16,
+            memory_bytes: None,
+            versions: BTreeMap::new(),
+        };
+        let told = |precision| advice(Verdict::MemoryBound, &gpu, precision).concat();
+        assert!(told(None).ends_with("build with --precision fp16 or int8"));
+        assert!(told(Some(Precision::Fp32)).ends_with("build with --precision fp16 or int8"));
+        assert!(told(Some(Precision::Bf16)).ends_with("build with --precision int8"));
+        assert_eq!(told(Some(Precision::Int8)), "");
     }
 }

@@ -254,6 +254,17 @@ impl Model {
         resolve::signature(self, input_shapes, max_batch_size)
     }
 
+    /// Whether it is written in FP16 or BF16: weights are, whatever its inputs are.
+    pub fn is_half(&self) -> bool {
+        let is_half = |kind: i32| {
+            [proto::tensor_proto::DataType::Float16, proto::tensor_proto::DataType::Bfloat16]
+                .iter()
+                .any(|half| *half as i32 == kind)
+        };
+        let graph = self.proto().graph.as_ref();
+        graph.is_some_and(|graph| graph.initializer.iter().any(|weight| is_half(weight.data_type())))
+    }
+
     /// The shape and type of every value of the graph. `input_shapes` holds whole shapes, batch included; an
     /// open first dimension of an input that is not named counts as 1.
     ///

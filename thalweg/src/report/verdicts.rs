@@ -21,7 +21,19 @@ pub(super) fn verdict(diagnosis: &Diagnosis) -> String {
     let gain = wording::number(first.gain_if_doubled);
     let limit = limit(diagnosis, first.limit);
     let which = if judgement.verdict == Verdict::Healthy { "the closest of them" } else { "that limit" };
-    format!("{name}: {meaning}. If {which} ({limit}) were twice as far, it would run {gain} times as fast.")
+    let overload = diagnosis.measurement.overload().map(|served| format!(" {}.", overload(served)));
+    format!(
+        "{name}: {meaning}. If {which} ({limit}) were twice as far, it would run {gain} times as fast.{}",
+        overload.unwrap_or_default()
+    )
+}
+
+/// `21.1 % of the requests that came were answered, the others wait: latencies grow for as long as they come`
+pub(super) fn overload(served: f64) -> String {
+    let served = format!("{:.1} %", 100.0 * served);
+    format!(
+        "{served} of the requests that came were answered, the others wait: latencies grow for as long as they come"
+    )
 }
 
 fn meaning(diagnosis: &Diagnosis) -> &'static str {

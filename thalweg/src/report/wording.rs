@@ -7,7 +7,7 @@ use crate::measure::{
 };
 use crate::pool::Configuration;
 use crate::tune::{Candidate, Compliance, Ending, Forecast, Limits, Standing, Sweep, TuneOutcome};
-use crate::units::{Bytes, Nanos, three_digits};
+use crate::units::{Bytes, Nanos, grouped, three_digits};
 
 /// Stands where there is no number.
 pub(super) const NONE: &str = "–";
@@ -22,7 +22,6 @@ pub(super) fn number(value: f64) -> String {
         return NONE.to_owned();
     }
     match value.abs() {
-        v if v >= 999.5 => grouped(&format!("{value:.0}")),
         v if v > 0.0 && v < 0.01 => format!("{value:.1e}"),
         _ => three_digits(value),
     }
@@ -31,18 +30,6 @@ pub(super) fn number(value: f64) -> String {
 /// `5,120`
 pub(super) fn count(value: impl TryInto<u64>) -> String {
     value.try_into().map_or_else(|_| NONE.to_owned(), |value: u64| grouped(&value.to_string()))
-}
-
-fn grouped(digits: &str) -> String {
-    let first = usize::from(digits.starts_with('-'));
-    let mut grouped = String::with_capacity(digits.len() * 4 / 3 + 1);
-    for (index, digit) in digits.char_indices() {
-        if index > first && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
 
 /// `8.21 GFLOP`: arithmetic operations in powers of ten.
@@ -407,7 +394,7 @@ pub(super) fn standing_sentence(candidate: &Candidate) -> String {
     match candidate.standing {
         Standing::Winner => "won".to_owned(),
         Standing::Contender => "still in the race when the search ended".to_owned(),
-        Standing::Slower => "slower than the leader with 95 % confidence".to_owned(),
+        Standing::Slower => "left the race: slower than the leader".to_owned(),
         Standing::OverLimit => "breaks a limit".to_owned(),
         Standing::Failed => {
             format!("could not run: {}", printable(candidate.failure.as_deref().unwrap_or("no reason given")))

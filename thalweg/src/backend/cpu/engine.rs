@@ -99,11 +99,33 @@ pub(super) struct CpuEngine {
     memory_bytes: Option<u64>,
 }
 
+/// Refuses shapes of which one node alone reads and writes more than there is: to be without memory ends the process.
+fn check_room(model: &Model, declared: &Signature, memory_bytes: Option<u64>) -> Result<()> {
+    // Where shapes cannot be inferred, trying it tells more.
+    let smallest = *declared.batch_sizes.start();
+    let Ok(shapes) = model.infer_shapes(&declared.input_shapes(smallest)) else { return Ok(()) };
+    let cost = model.cost(&shapes);
+    let largest = cost.nodes.iter().map(|node| node.activation_bytes).max().unwrap_or_default();
+    match memory_bytes {
+        Some(memory) if largest.0 > memory => {
+            let shapes = declared.inputs.iter().map(|it| format!("{}={:?}", it.name, it.shape));
+            let memory = units::Bytes(memory);
+            Err(Error::InvalidSetting {
+                name: "shape",
+                value: shapes.collect::<Vec<_>>().join(" "),
+                reason: format!("a single node reads and writes {largest}, the machine has {memory}"),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
 impl CpuEngine {
     /// Loads a network and tries it, so that what cannot work fails now.
     pub(super) fn load(engine: &SerializedEngine, device: &DeviceSpec) -> Result<Self> {
         let model = Model::from_bytes(engine.bytes.clone(), "engine.onnx")?;
         let declared = engine.signature.clone().expect("bug: an engine of ours without its signature");
+        check_room(&model, &declared, device.memory_bytes)?;
         let network = Network::load(&model, &engine.bytes)?;
         let trial = Trial { model: &model, network: &network, pool: pool_of(device.core_count) };
         let signature = trial.confirm(declared)?;

@@ -63,7 +63,7 @@ impl SimulatedEngine {
         let shapes = self.model.infer_shapes(&self.declared.input_shapes(batch_size))?;
         let cost = self.model.cost(&shapes);
         let work = Work {
-            program: Arc::new(Program::of(&kernels(&cost), &self.parameters)),
+            program: Arc::new(Program::of(&kernels(&cost, self.model.is_half()), &self.parameters)),
             weight_bytes: cost.weight_bytes.0,
             largest_node_bytes: cost.nodes.iter().map(|node| node.activation_bytes.0).max().unwrap_or(0),
         };

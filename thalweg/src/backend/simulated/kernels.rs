@@ -12,9 +12,9 @@ pub(super) struct Kernel {
     pub flops: f64,
     /// Elements of its output: they can be computed side by side.
     pub outputs: f64,
-    /// Activations read and written, in bytes as the model declares them.
+    /// Activations read and written, in bytes as of FP32.
     pub activation_bytes: f64,
-    /// Weights read, in bytes as the model declares them.
+    /// Weights read, in bytes as of FP32.
     pub weight_bytes: f64,
     /// Whether tensor cores do the arithmetic.
     pub is_product: bool,
@@ -24,8 +24,9 @@ pub(super) struct Kernel {
 /// first input and its output are that kernel's own output, so of two inputs and one output one is left.
 const FUSED_SHARE: f64 = 1.0 / 3.0;
 
-/// The kernels of an execution of this cost, in order. A network has at least one.
-pub(super) fn kernels(cost: &Cost) -> Vec<Kernel> {
+/// The kernels of an execution of this cost, in order. A network has at least one. What is written in halves has half the
+/// bytes in its cost.
+pub(super) fn kernels(cost: &Cost, is_half: bool) -> Vec<Kernel> {
     let mut kernels: Vec<Kernel> = Vec::new();
     for node in cost.nodes.iter().filter(|node| node.activation_bytes.0 > 0) {
         match kernels.last_mut() {
@@ -35,6 +36,12 @@ pub(super) fn kernels(cost: &Cost) -> Vec<Kernel> {
     }
     if kernels.is_empty() {
         kernels.push(kernel(&NodeCost::default()));
+    }
+    if is_half {
+        for kernel in &mut kernels {
+            kernel.activation_bytes *= 2.0;
+            kernel.weight_bytes *= 2.0;
+        }
     }
     kernels
 }
@@ -114,14 +121,17 @@ mod tests {
     #[test]
     fn element_wise_nodes_ride_along_and_a_residual_is_read_once_more() {
         let nodes = ["Conv", "BatchNormalization", "Add", "Relu", "MaxPool"].map(node).to_vec();
-        let kernels = kernels(&Cost { nodes, ..Cost::default() });
+        let cost = Cost { nodes, ..Cost::default() };
+        let kernels_of = |is_half| kernels(&cost, is_half);
+        let kernels = kernels_of(false);
         assert_eq!(kernels.len(), 2);
         assert_eq!((kernels[0].activation_bytes, kernels[0].outputs), (400.0, 100.0));
         assert!(kernels[0].is_product && !kernels[1].is_product);
+        assert_eq!(kernels_of(true)[0].activation_bytes, 800.0, "as if it were written in FP32");
     }
 
     #[test]
     fn a_network_without_work_is_one_empty_kernel() {
-        assert_eq!(kernels(&Cost::default()).len(), 1);
+        assert_eq!(kernels(&Cost::default(), false).len(), 1);
     }
 }

@@ -44,7 +44,9 @@ pub fn text_of_accuracy(accuracy: &Accuracy, style: Style) -> String {
     let Accuracy { reference, sample_count, is_random, outputs } = accuracy;
     let (kind, doubt) =
         if *is_random { ("random samples", "; real ones would say more (--input)") } else { ("samples", "") };
-    let title = format!("accuracy against the {reference}, {sample_count} {kind}{doubt}");
+    // An engine has a name, another model its path.
+    let article = if Path::new(reference).extension().is_some() { "" } else { "the " };
+    let title = format!("accuracy against {article}{reference}, {sample_count} {kind}{doubt}");
     let mut table = bare_table();
     table.add_row(["output", "cosine", "relative error", "same top-1", "top-5"]);
     for output in outputs {

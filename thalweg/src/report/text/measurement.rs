@@ -2,7 +2,7 @@
 
 use super::{Fact, Style, Tone, bare_table, facts, lines_of, simulated, wrap};
 use crate::measure::{LatencySummary, Measurement, has_all_times};
-use crate::report::wording;
+use crate::report::{verdicts, wording};
 use crate::units::Bytes;
 
 /// One measured configuration as text of at most 80 columns.
@@ -76,6 +76,9 @@ fn measurement_facts(measurement: &Measurement) -> Vec<Fact> {
     }
     facts.extend(wording::starvation(measurement).map(|text| Fact::toned("starved", text, Tone::Warning)));
     facts.push(Fact::new("load", measurement.load.to_string()));
+    facts.extend(
+        measurement.overload().map(|it| Fact::toned("overload", verdicts::overload(it), Tone::Warning)),
+    );
     facts.extend(wording::feed(measurement).map(|text| Fact::new("inputs", text)));
     facts.extend(
         measurement.engine.as_ref().map(|it| Fact::new("engine", wording::printable(&it.to_string()))),

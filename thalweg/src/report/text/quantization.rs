@@ -20,11 +20,12 @@ const NAME_WIDTH: usize = 26;
 /// Which nodes went back to FP32, as text of at most 80 columns.
 pub fn text_of_mix(mix: &Mix, style: Style) -> String {
     let title = format!(
-        "{} of {} nodes{} went back to fp32; {} mixes were measured",
+        "{} of {} nodes{} went back to fp32; {} {} measured",
         mix.kept,
         mix.nodes.len(),
         if mix.nodes.iter().any(|node| node.node_count > 1) { " and groups of neighbours" } else { "" },
-        mix.tried
+        mix.tried,
+        if mix.tried == 1 { "mix was" } else { "mixes were" }
     );
     let mut table = bare_table();
     table.add_row(["most lost for the time saved", "operator", "lost cosine", "error", "saved ns", ""]);
