@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -22,15 +23,22 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write_pieces(path, [bytes])
 }
 
-/// The same for bytes that are in several places, one piece after the other.
+/// The same for bytes that are in several places, one piece after the other. A script can be run then by whoever may read it.
 ///
 /// # Errors
 /// As [`write_whole`].
 pub fn write_pieces<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<()> {
     let part = part_of(path);
+    let mut pieces = pieces.into_iter().peekable();
+    let is_script = pieces.peek().is_some_and(|first| first.starts_with(b"#!"));
     let written = File::create(&part)
         .and_then(|mut file| {
-            pieces.into_iter().try_for_each(|piece| file.write_all(piece))?;
+            pieces.try_for_each(|piece| file.write_all(piece))?;
+            if is_script {
+                let mut permissions = file.metadata()?.permissions();
+                permissions.set_mode(permissions.mode() | (permissions.mode() & 0o444) >> 2);
+                file.set_permissions(permissions)?;
+            }
             file.sync_all()
         })
         .and_then(|()| fs::rename(&part, path));
@@ -131,6 +139,19 @@ mod tests {
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         path
+    }
+
+    #[test]
+    fn a_script_can_be_run_by_whoever_may_read_it() {
+        let folder = empty_folder("script");
+        let mode = |name: &str, text: &str| {
+            let path = folder.join(name);
+            write_whole(&path, text.as_bytes()).unwrap();
+            fs::metadata(path).unwrap().permissions().mode() & 0o777
+        };
+        let plain = mode("list.txt", "milk\n");
+        assert_eq!(plain & 0o111, 0);
+        assert_eq!(mode("run.sh", "#!/bin/sh\n"), plain | (plain & 0o444) >> 2);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::program::{Scratch, run};
 fn a_prediction_says_that_nothing_was_run_and_fits_80_columns() {
     let scratch = Scratch::new();
     let said = run("predict {} --device l4,h100 --batch 1,8", &[&launch(&scratch)]).succeeded();
-    assert!(said.stdout.starts_with("Predicted on paper, nothing was run.\n"), "{}", said.stdout);
+    assert!(said.stdout.starts_with("Predicted on paper in fp16, nothing was run.\n"), "{}", said.stdout);
     let rows = said.stdout.lines().filter(|line| line.starts_with("L4") || line.starts_with("H100"));
     assert_eq!(rows.count(), 4);
     assert!(said.stdout.lines().all(|line| line.chars().count() <= 80), "{}", said.stdout);

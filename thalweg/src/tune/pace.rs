@@ -76,6 +76,10 @@ const LAST_LOOK: f64 = 0.3;
 /// Windows of the last measurement: as many as a verdict on stability asks for, and two to settle.
 const LAST_LOOK_WINDOWS: usize = 5;
 
+/// The fewest windows of it, those of the verdict, where they take no more than this part of all the time.
+const LEAST_LOOK_WINDOWS: usize = 3;
+const LEAST_LOOK: f64 = 0.05;
+
 /// Part of a slice that warms up before its window. All streams start together and run in step for their first two
 /// executions or so, which can be faster than what follows.
 const WARM_UP: f64 = 0.35;
@@ -143,11 +147,28 @@ pub(super) fn final_slice(time: Duration, slice_count: usize, overhead: Duration
     share(time.saturating_sub(overhead * slices), slice_count)
 }
 
-/// The last measurement of the winner: windows of a stretched slice, as many as the time left allows.
-pub(super) fn last_look(slice: Trial, left: Duration) -> Trial {
-    let windows = left.saturating_sub(slice.warm_up).div_duration_f64(slice.window.max(SHORTEST_SLICE));
-    let window_count = (1..LAST_LOOK_WINDOWS).filter(|count| *count as f64 <= windows - 1.0).count() + 1;
-    Trial { window_count, ..slice }
+/// What the last measurement of the winner has at least, from its shortest slice: the windows of a verdict on stability where
+/// they take little of all the time, else one.
+pub(super) fn least_last_look(shortest: Trial, budget: Duration) -> Trial {
+    let whole = Trial { window_count: LEAST_LOOK_WINDOWS, ..shortest };
+    if whole.duration() <= budget.mul_f64(LEAST_LOOK) { whole } else { shortest }
+}
+
+/// The last measurement of the winner: windows of a stretched slice, as many as the time left allows, or shorter ones, down to
+/// its shortest slice, rather than too few for a verdict.
+pub(super) fn last_look(slice: Trial, shortest: Trial, left: Duration) -> Trial {
+    let fits = |trial: Trial, count: usize| {
+        let windows =
+            left.saturating_sub(trial.warm_up).div_duration_f64(trial.window.max(SHORTEST_SLICE / 2));
+        (1..count).filter(|count| *count as f64 <= windows - 1.0).count() + 1
+    };
+    let window_count = fits(slice, LAST_LOOK_WINDOWS);
+    if window_count >= LEAST_LOOK_WINDOWS {
+        return Trial { window_count, ..slice };
+    }
+    let window_count = fits(shortest, LEAST_LOOK_WINDOWS);
+    let window = left.saturating_sub(shortest.warm_up).div_f64(window_count as f64);
+    Trial { window: window.min(slice.window).max(shortest.window), window_count, ..shortest }
 }
 
 /// Length of one window of the last measurement, where the network is not slow.
@@ -229,9 +250,19 @@ mod tests {
     #[test]
     fn the_last_look_has_as_many_windows_as_fit() {
         let configuration = Configuration::default();
-        let slice = trial(configuration, super::super::saturating_load(&configuration, None), LONGEST_SLICE);
-        let windows = |seconds| last_look(slice, Duration::from_secs(seconds)).window_count;
-        assert_eq!([0, 2, 4, 7, 60].map(windows), [1, 1, 2, 4, 5]);
+        let of = |length| trial(configuration, super::super::saturating_load(&configuration, None), length);
+        let (slice, shortest) = (of(LONGEST_SLICE), of(SHORTEST_SLICE));
+        let look = |seconds| last_look(slice, shortest, Duration::from_secs(seconds));
+        assert_eq!([0, 2, 5, 6, 60].map(|seconds| look(seconds).window_count), [1, 3, 3, 4, 5]);
+        // Where there is no time for long windows they are shorter.
+        assert_eq!(look(0).window, shortest.window);
+        assert!(look(2).window > shortest.window && look(2).duration() < Duration::from_millis(2_001));
+        assert_eq!((look(5).window, look(60).window), (slice.window, slice.window));
+        // A slow network has one window, as long as it takes.
+        let slow = of(Duration::from_secs(4));
+        assert_eq!(last_look(slow, slow, Duration::from_secs(3)), slow);
+        assert_eq!(least_last_look(shortest, MINUTE).window_count, 3);
+        assert_eq!(least_last_look(slow, MINUTE), slow);
     }
 
     #[test]

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::journal::{Entry, Header, JOURNAL_FILE, JOURNAL_VERSION, Journal, Reading, SetupTime};
+use super::journal::{Entry, JOURNAL_FILE, Journal, Reading, SetupTime};
 use super::room::lack_of_room;
 use super::settle::{is_out, settle};
 use super::summary::{Roles, pareto, rank};
 use super::verdict::verdict;
 use super::{
-    Earlier, Ending, Finals, Instruments, Limits, OUTCOME_VERSION, Progress, Search, Slice, Standing, Trial,
-    TuneJob, TuneOutcome, baseline, pace, saturating_load,
+    Ending, Finals, Instruments, Limits, OUTCOME_VERSION, Progress, Search, Slice, Standing, Trial, TuneJob,
+    TuneOutcome, baseline, pace, saturating_load,
 };
 use crate::backend::DeviceSpec;
 use crate::capacity::{Curve, power_limit_watts};
@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::measure::Measurement;
 use crate::pool::Configuration;
 use crate::units::Nanos;
+use replay::{open_journal, replay};
 
 /// How often the finals are held again because they showed that the winner breaks a limit.
 const MOST_FINALS: usize = 3;
@@ -207,9 +208,8 @@ impl<'a, 'i> Run<'a, 'i> {
         for _ in 0..MOST_FINALS {
             let roles = self.roles();
             // Where the race was decided early, its time is there for the finals too.
-            let last_look = roles
-                .winner
-                .map_or(Duration::ZERO, |winner| self.time_of(&self.final_trial(winner, Duration::ZERO)));
+            let last_look =
+                roles.winner.map_or(Duration::ZERO, |winner| self.time_of(&self.least_last_look(winner)));
             let least = pace::reserve(self.job.budget);
             let end = self.job.budget.max(self.elapsed() + least).saturating_sub(last_look);
             held = (roles, self.final_rounds(roles, end)?);
@@ -301,7 +301,9 @@ impl<'a, 'i> Run<'a, 'i> {
         let length = pace::last_look_window(reserve);
         let slice = self.trial(winner, length, left.max(length));
         // As it will run: with the times of each execution MobileNetV2 on 32 streams (H200) confirms 17,800 of 31,000 a second.
-        let trial = pace::last_look(slice, left.saturating_sub(self.setup_of(&slice.configuration)));
+        let left = left.saturating_sub(self.setup_of(&slice.configuration));
+        let shortest = self.trial(winner, Duration::ZERO, left.max(length));
+        let trial = pace::last_look(slice, shortest, left);
         (self.progress)(Progress::LastLook { configuration: &trial.configuration });
         let measured = self.measure_finalist(winner, &trial)?;
         Ok(measured.and_then(|(_, measurement)| measurement))
@@ -368,6 +370,10 @@ impl<'a, 'i> Run<'a, 'i> {
     /// As long as it takes: a slice that is too short would flatter whoever has many streams.
     fn final_trial(&self, finalist: usize, length: Duration) -> Trial {
         self.trial(finalist, length, Duration::MAX)
+    }
+
+    fn least_last_look(&self, winner: usize) -> Trial {
+        pace::least_last_look(self.final_trial(winner, Duration::ZERO), self.job.budget)
     }
 
     /// Of this length, or of up to `most` where the network is slow.
@@ -523,78 +529,8 @@ fn predicts(device: &DeviceSpec) -> bool {
     !device.is_host()
 }
 
-fn open_journal(job: &TuneJob) -> Result<(Journal, Vec<Entry>)> {
-    let header = Header {
-        schema_version: JOURNAL_VERSION,
-        model: job.model.clone(),
-        engine: job.engine.clone(),
-        device: job.device.clone(),
-        space: job.space.clone(),
-        limits: job.limits,
-        samples_per_request: job.samples_per_request,
-        feeding: job.feeding,
-        seed: job.policy.seed,
-    };
-    match job.earlier {
-        Earlier::Refuse => Ok((Journal::create(&job.folder, &header)?, Vec::new())),
-        Earlier::Resume => Journal::resume(&job.folder, &header),
-    }
-}
-
-/// What earlier sessions left behind, but for what the search learnt.
-#[derive(Default)]
-struct Replayed {
-    slice_count: usize,
-    elapsed: Nanos,
-    setup: SetupTime,
-}
-
-impl Replayed {
-    fn note(&mut self, reading: &Reading) {
-        self.slice_count += 1;
-        (self.elapsed, self.setup) = (reading.elapsed, reading.setup);
-    }
-}
-
-/// Feeds a journal to a fresh search, which then decides as it would have then.
-fn replay(search: &mut Search, entries: Vec<Entry>, path: &std::path::Path) -> Result<Replayed> {
-    let mut replayed = Replayed::default();
-    let left_out = entries.iter().filter_map(|entry| match entry {
-        Entry::LeftOut { candidate, reason, .. } => Some((*candidate, reason.clone())),
-        _ => None,
-    });
-    let left_out: BTreeMap<usize, String> =
-        left_out.filter(|(candidate, _)| *candidate < search.candidates().len()).collect();
-    if !left_out.is_empty() {
-        search.leave_out(left_out);
-    }
-    for entry in entries {
-        match entry {
-            // Where it is not found worth it any more, the slice that follows is refused.
-            Entry::Instead { candidate, .. } => _ = search.pass_over(|other| other == candidate),
-            Entry::Slice(reading) if search.next() == Some(reading.candidate) => {
-                replayed.note(&reading);
-                search.record(reading.candidate, reading.slice);
-            }
-            Entry::Final(reading) if reading.candidate < search.candidates().len() => {
-                replayed.note(&reading);
-                search.record_aside(reading.candidate, reading.slice);
-            }
-            Entry::Slice(reading) | Entry::Final(reading) => {
-                let reason = format!(
-                    "measurement {} is of candidate {}, where the search asks for another: \
-                     it was written by another version, choose another --out",
-                    replayed.slice_count, reading.candidate
-                );
-                return Err(Error::Mismatch { path: path.to_owned(), reason });
-            }
-            Entry::LeftOut { .. } | Entry::Note { .. } | Entry::Ended { .. } => {}
-        }
-    }
-    Ok(replayed)
-}
-
 #[cfg(test)]
 mod recorded;
+mod replay;
 #[cfg(test)]
 mod tests;

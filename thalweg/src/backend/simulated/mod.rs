@@ -21,10 +21,12 @@ use std::sync::Arc;
 
 use crate::backend::{Backend, BuildOrder, DeviceSpec, Engine, Precision, SerializedEngine};
 use crate::error::Result;
-use crate::model::Model;
+use crate::model::{Cost, Model};
 
 use engine::SimulatedEngine;
+use kernels::kernels;
 pub use parameters::{ClockParameters, CopyParameters, HostParameters, KernelParameters, Parameters};
+use phases::{Phase, Program};
 
 /// What names of simulated devices start with: `simulated:h100`.
 pub const PREFIX: &str = "simulated:";
@@ -64,6 +66,30 @@ impl SimulatedBackend {
     }
 }
 
+/// What one execution asks of a device, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Asked {
+    /// On one stream that has the device for itself, from the first kernel to the end of the last.
+    pub alone_s: f64,
+    /// Of all SMs.
+    pub sm_s: f64,
+    /// Of DRAM, at what is reached of it.
+    pub dram_s: f64,
+}
+
+impl Parameters {
+    /// What an execution of this cost asks of the device's kernels.
+    pub(crate) fn asked_by(&self, cost: &Cost, is_half: bool) -> Asked {
+        let program = Program::of(&kernels(cost, is_half), self);
+        let sum = |time: fn(&Phase) -> f64| program.phases.iter().map(time).sum();
+        Asked {
+            alone_s: sum(|phase| phase.gap_s + phase.work_s),
+            sm_s: sum(|phase| phase.sm_s),
+            dram_s: sum(|phase| phase.dram_s),
+        }
+    }
+}
+
 impl Backend for SimulatedBackend {
     fn device(&self) -> &DeviceSpec {
         &self.device
@@ -87,7 +113,8 @@ impl Backend for SimulatedBackend {
         let model = Model::from_bytes(engine.bytes.clone(), "engine.onnx")?;
         let declared = engine.signature.clone().expect("bug: an engine of ours without its signature");
         let is_int8 = engine.spec.as_ref().is_some_and(|spec| spec.options.precision == Precision::Int8);
-        let parameters = if is_int8 { self.parameters.in_int8() } else { self.parameters };
+        let parameters =
+            if is_int8 { self.parameters.in_precision(Precision::Int8) } else { self.parameters };
         Ok(Arc::new(SimulatedEngine::new(parameters, model, declared, self.seed)))
     }
 }

@@ -1,6 +1,6 @@
 //! What a simulated device is made of: its data sheet, and how far practice stays behind it.
 
-use crate::backend::DataSheet;
+use crate::backend::{DataSheet, Precision};
 use crate::error::{Error, Result};
 
 /// A simulated device. Times are in seconds, rates per second, shares in 0..1.
@@ -103,22 +103,25 @@ impl Parameters {
                 reason: format!("the simulated devices are {}", known.join(", ")),
             }
         })?;
-        let clock = ClockParameters { sustained: sustained_clock(key), ..CLOCK };
-        Ok(Self {
-            sheet,
-            element_bytes: 2.0,
-            kernels: KERNELS,
-            copies: COPIES,
-            host: HOST,
-            clock,
-            jitter: 0.02,
-        })
+        Ok(Self::of(sheet))
     }
 
-    /// The same device with layers in eight bits: half the bytes of FP16, and the data sheet's rate for them.
-    pub(super) fn in_int8(self) -> Self {
-        let sheet = DataSheet { fp16_flops_per_s: self.sheet.int8_ops_per_s, ..self.sheet };
-        Self { sheet, element_bytes: 1.0, ..self }
+    /// The preset of a device with this data sheet.
+    pub(crate) fn of(sheet: DataSheet) -> Self {
+        let clock = ClockParameters { sustained: sustained_clock(sheet.key), ..CLOCK };
+        Self { sheet, element_bytes: 2.0, kernels: KERNELS, copies: COPIES, host: HOST, clock, jitter: 0.02 }
+    }
+
+    /// The same device with layers in a precision, by the data sheet's rate for it: eight bits are half of FP16's bytes, and FP32
+    /// is TF32 on the tensor cores, at half the rate of FP16, as TensorRT computes it unless it is told otherwise.
+    pub(crate) fn in_precision(self, precision: Precision) -> Self {
+        let (rate, element_bytes) = match precision {
+            Precision::Fp32 => (self.sheet.fp16_flops_per_s / 2.0, 4.0),
+            Precision::Fp16 | Precision::Bf16 => (self.sheet.fp16_flops_per_s, 2.0),
+            Precision::Int8 => (self.sheet.int8_ops_per_s, 1.0),
+        };
+        let sheet = DataSheet { fp16_flops_per_s: rate, ..self.sheet };
+        Self { sheet, element_bytes, ..self }
     }
 
     /// Bytes per second that kernels reach.

@@ -6,7 +6,10 @@ use crate::report::wording;
 
 /// Predictions from data sheets as text of at most 80 columns.
 pub fn text_of_paper(predictions: &[PaperPrediction], style: Style) -> String {
-    let mut text = style.paint_lines(Tone::Warning, "Predicted on paper, nothing was run.");
+    // All are of one command line.
+    let precision = predictions.first().map(|it| format!(" in {}", it.precision)).unwrap_or_default();
+    let title = format!("Predicted on paper{precision}, nothing was run.");
+    let mut text = style.paint_lines(Tone::Warning, &title);
     let mut table = bare_table();
     let heads =
         ["device", "batch", "input", "one stream\ninf/s", "streams\ninf/s", "limit", "FLOP/B", "ridge"];
@@ -34,7 +37,8 @@ pub fn text_of_paper(predictions: &[PaperPrediction], style: Style) -> String {
             wording::number(anchor)
         )
     });
-    let note = "Each node takes the longer of its arithmetic and its DRAM traffic, at what is reached in practice; \
-                copies run beside it. Below the ridge DRAM is the limit, above it arithmetic.";
+    let note = "Kernels as on a simulated device (bench --backend simulated:h100), where streams take nothing from each other; \
+                copies run beside them. `streams` is as many as it takes to fill the limit, launched as graphs by one thread. \
+                Below the ridge (FLOP/B) DRAM is the limit, above it arithmetic.";
     text + &style.paint_lines(Tone::Dim, &wrap(&(note.to_owned() + &anchor.unwrap_or_default()), 80))
 }

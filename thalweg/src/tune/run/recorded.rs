@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::synthetic::{Folder, measurement, model, normal, recorded_sweeps, signature};
-use super::super::{Policy, Space, Sweep, SweepPoint, tune_with};
+use super::super::{Earlier, Policy, Space, Sweep, SweepPoint, tune_with};
 use super::*;
 use crate::backend::{Counters, CudaGraph, TimesTaken, Wait};
 use crate::measure::{Estimate, Feeding};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::journal::JOURNAL_FILE;
 use super::super::synthetic::{Folder, NOISE, cpu, measurement, model, normal, signature};
-use super::super::{Compliance, Policy, Space, TunedConfig, sweep, sweep_with, tune, tune_with};
+use super::super::{Compliance, Earlier, Policy, Space, TunedConfig, sweep, sweep_with, tune, tune_with};
 use super::*;
 use crate::backend::simulated::SimulatedBackend;
 use crate::backend::{Counters, EngineMemory};
