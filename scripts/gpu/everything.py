@@ -89,6 +89,11 @@ def jobs_of(arguments):
         measure("replay", shlex.join([str(replay), str(plan), "1", *"plain plain spare spare spare+used spare+used plain".split()]), 15, "resnet50-fp16")
     streams("low", (1, 8), 370)
     streams("high", (32, 128), 370)
+    # Requests that share slots, whose outputs are compared like all others.
+    words = ["--thalweg", thalweg, "--engine", plan, "--warm-up", 0.3, "--rounds", 1, "--json", results / "small.json"]
+    words += ["--variant=whole=", "--variant=small=--request-samples=1", "--variant=three=--request-samples=3"]
+    words += ["--cell", *(f"8,{count},{graph}" for count in (1, 8) for graph in GRAPHS)]
+    measure("small requests", script("streams.py", *words), 50, "resnet50-fp16")
     failing = ["--thalweg", thalweg, "--engine", plan, "--logs", logs / "failures"]
     failing += ["--fault", fault] if (fault := work / "libfault.so").is_file() else []
     failing += ["--tests", programs / "pools_on_a_gpu"] if programs else []

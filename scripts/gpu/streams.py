@@ -10,7 +10,7 @@ resident=--feed=resident` or, to compare builds, `--variant aux4=--engine=FILE`,
 mean and the lower end of its 95 % interval (Student's t). trtexec knows one kind of graph, which both of Thalweg's
 stand beside; without `--trtexec` variants stand beside the first of them. `--json` adds this run's rounds to the file's,
 so that several calls of a few minutes make one table. SM clock and what held it back are NVML's at the end of each run,
-the lowest and all of them.
+the lowest and all of them. It fails where a run did, such as by a wrong output.
 
 Needs: TensorRT on the loader's path. Builds ResNet-50 in FP16 (batch 1 to 128) where the file is not there yet; trtexec is
 asked for its inputs.
@@ -182,6 +182,8 @@ def main():
         if arguments.json:
             arguments.json.write_text(json.dumps(header | {"cells": cells}))
     print_table(cells)
+    if any(one is None for rounds in cells.values() for one in rounds):
+        sys.exit("there were runs without a figure: what they said is above")
 
 
 if __name__ == "__main__":

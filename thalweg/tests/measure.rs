@@ -342,6 +342,24 @@ fn a_stop_ends_it_and_before_the_first_window_nothing_was_measured() {
 }
 
 #[test]
+fn a_slot_that_is_not_full_runs_as_a_full_one_where_the_engine_asks_for_it() {
+    let executions = Arc::default();
+    let doubler = Doubler::new(8).with_delays(&[EXECUTION]).running_whole_batches().counted(&executions);
+    let workload = workload(Arc::new(doubler));
+    let configuration = Configuration { batch_size: 8, depth: 1, ..Configuration::default() };
+    let load = Load { arrival: Arrival::Concurrency(3), samples_per_request: 1 };
+    let before = executions.load(std::sync::atomic::Ordering::Relaxed);
+    let measured = measure(&workload, configuration, load).unwrap();
+    let ran = (executions.load(std::sync::atomic::Ordering::Relaxed) - before) as f64;
+    // Outputs are right, three requests share an execution at most, and executions are counted as what they are.
+    assert!(measured.verification.verified_samples > 0 && measured.failures.count == 0);
+    assert!(measured.records.iter().all(|record| (1..=3).contains(&record.batch_size)));
+    let inferences = measured.verification.samples as f64;
+    let each = measured.throughput_inferences_per_s.value / measured.executions_per_s;
+    assert!((inferences / ran / each - 1.0).abs() < 0.2, "{inferences} in {ran}, told {each}");
+}
+
+#[test]
 fn what_was_cut_short_is_shown_and_compared_with_nothing() {
     let workload = workload(Arc::new(Doubler::new(1).with_delays(&[EXECUTION])));
     let configuration = Configuration { streams: 2, ..Configuration::default() };

@@ -169,6 +169,39 @@ fn resident_bytes() -> u64 {
     statm.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * PAGE
 }
 
+/// Small requests that share slots, on many streams, so that slots are seldom full.
+#[test]
+#[ignore = "needs an NVIDIA GPU and a full TensorRT"]
+fn requests_of_one_sample_get_the_bits_that_they_get_alone() {
+    let _alone = alone();
+    const DIFFERENT: u64 = 24;
+    let answers = |pool: &ExecutionPool, senders: u64| -> BTreeMap<u64, Vec<u32>> {
+        std::thread::scope(|scope| {
+            for sender in 0..senders {
+                let producer = pool.producer();
+                let numbers = (0..DIFFERENT).filter(move |number| number % senders == sender);
+                scope.spawn(move || numbers.for_each(|number| fill(producer.reserve(1).unwrap(), number)));
+            }
+            let responses = pool.responses(Order::Completion).take(usize::try_from(DIFFERENT).unwrap());
+            responses.map(|response| (response.tag(), bits(&response))).collect()
+        })
+    };
+    let single = pool(1, CudaGraph::Off);
+    let reference = answers(&single, 1);
+    single.stop().unwrap();
+    let distinct: std::collections::BTreeSet<_> = reference.values().collect();
+    assert_eq!(distinct.len() as u64, DIFFERENT, "the network does not tell the inputs apart");
+    for graph in GRAPHS {
+        for streams in [1, 8] {
+            let pool = pool(streams, graph);
+            for _ in 0..100 {
+                assert_eq!(answers(&pool, 5), reference, "{streams} streams, {graph:?}");
+            }
+            pool.stop().unwrap();
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs an NVIDIA GPU and a full TensorRT"]
 fn what_does_not_fit_the_profile_is_refused_and_the_other_requests_go_on() {

@@ -240,6 +240,11 @@ pub trait Engine: Send + Sync {
         None
     }
 
+    /// Whether a slot that is not full runs as a full one, with whatever lies in the rest of it.
+    fn runs_whole_batches(&self) -> bool {
+        false
+    }
+
     /// Whether time has to be moved by hand for its executors to get anywhere: a simulated device.
     fn is_simulated(&self) -> bool {
         false

@@ -104,6 +104,13 @@ fn remarks(tuned: &TunedConfig) -> Vec<String> {
             configuration.depth
         ),
     ];
+    if configuration.batch_size > 1 {
+        remarks.push(
+            "A batch that is not full was run as a full one. Triton gives it a shape of its own: with several instances \
+             TensorRT 8.6.0 left outputs of such batches out."
+                .to_owned(),
+        );
+    }
     if wants_queues(tuned, None) {
         remarks.push(format!(
             "Start the server with {VARIABLE}={MOST}: with CUDA's own {DEFAULT} queues streams may wait for each other."

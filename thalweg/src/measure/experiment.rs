@@ -282,7 +282,7 @@ impl Experiment<'_> {
         let fed = std::thread::scope(|scope| {
             let sender = scope.spawn(|| sender.run());
             let next = Next { ask, room, left, clock, refiller, refilling };
-            let observed = read(&mut observation, &mut pool, member, next, &|| sender.is_finished(), stop);
+            let observed = read((&mut observation, member), &mut pool, next, &|| sender.is_finished(), stop);
             // Stopping refuses the request that the sender may be waiting with, so it ends.
             let stopped = pool.stop();
             let sent = sender.join().map_err(|_| Error::Bug("the sending thread panicked".to_owned()))?;
@@ -380,9 +380,8 @@ impl Next {
 /// Reads responses until the windows agree, there are enough of them, or nothing more is to be had: somebody
 /// stopped it, or all streams are lost. Then it only keeps the pool at work, as long as others are still measured.
 fn read(
-    observation: &mut Observation<'_>,
+    (observation, member): (&mut Observation<'_>, Member<'_>),
     pool: &mut Pool,
-    member: Member<'_>,
     next: Next,
     sender_is_gone: &dyn Fn() -> bool,
     stop: &StopSignal,

@@ -21,7 +21,7 @@ pub struct Record {
     pub slot: SlotId,
     /// Samples of this request.
     pub samples: usize,
-    /// Samples of the whole execution that it ran in.
+    /// Samples of all requests of the execution that it ran in.
     pub batch_size: usize,
     /// When it was meant to be sent. In a closed loop that is when it was sent.
     pub intended: Nanos,

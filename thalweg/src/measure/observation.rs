@@ -147,7 +147,7 @@ impl<'a> Observation<'a> {
             sequence: response.sequence(),
             slot: response.slot(),
             samples: response.samples().len(),
-            batch_size: response.batch_size(),
+            batch_size: response.filled(),
             intended: response.intended(),
             submitted: response.submitted(),
             stages: response.stages(),

@@ -154,6 +154,8 @@ impl Parts {
     fn of(engine: Arc<dyn Engine>, configuration: &Configuration, clock: Clock) -> Result<Self> {
         let signature = engine.signature().clone();
         configuration.check(&signature)?;
+        let is_whole = engine.runs_whole_batches();
+        let min_batch_size = if is_whole { configuration.batch_size } else { *signature.batch_sizes.start() };
         let executors = engine.executors(&configuration.executor_spec(clock.clone()))?;
         let observer = executors.first().and_then(|executor| executor.observer());
         let slot_count = configuration.streams * configuration.depth;
@@ -163,7 +165,6 @@ impl Parts {
         let (response_sender, responses) = bounded(most_outstanding);
         let (mut addresses, mut submitters) = (Vec::new(), Vec::new());
         let mut first_executor = 0;
-        let min_batch_size = *signature.batch_sizes.start();
         for share in shares(executors, configuration.submitters) {
             let (address, inbox) = bounded(most_outstanding + INBOX_PER_SLOT * slot_count + INBOX_SLACK);
             let life = Arc::new(());

@@ -22,6 +22,8 @@ pub(super) struct Execution {
     slot: Option<(Slot, Sender<Message>)>,
     outcome: Outcome,
     times: StageTimes,
+    /// Samples of its requests.
+    filled: usize,
     readable: Nanos,
     remark: Option<Arc<str>>,
 }
@@ -29,12 +31,13 @@ pub(super) struct Execution {
 impl Execution {
     pub(super) fn new(
         completion: Completion,
+        filled: usize,
         readable: Nanos,
         remark: Option<Arc<str>>,
         submitter: Sender<Message>,
     ) -> Self {
         let Completion { slot, outcome, times } = completion;
-        Self { slot: Some((slot, submitter)), outcome, times, readable, remark }
+        Self { slot: Some((slot, submitter)), outcome, times, filled, readable, remark }
     }
 
     /// What a finished execution is put into, in memory that another one had where there is some.
@@ -118,9 +121,14 @@ impl Response {
         self.request.samples.clone()
     }
 
-    /// Samples of the whole execution.
+    /// Samples that the execution computed: more than its requests have where an engine cannot run fewer.
     pub fn batch_size(&self) -> usize {
         self.execution().slot().batch_size
+    }
+
+    /// Samples of all requests of the execution.
+    pub fn filled(&self) -> usize {
+        self.execution().filled
     }
 
     /// When it was meant to be sent.
@@ -299,7 +307,7 @@ mod tests {
             };
             let completion = Completion { slot, outcome: Outcome::Done, times: StageTimes::default() };
             let time = Nanos::ZERO;
-            let execution = Execution::new(completion, time, Some(Arc::clone(&remark)), home.clone());
+            let execution = Execution::new(completion, 1, time, Some(Arc::clone(&remark)), home.clone());
             let request = Request { sequence: 0, tag: 0, samples: 0..1, intended: time, submitted: time };
             let response = Response::new(request, Arc::new(execution));
             if is_refilled {

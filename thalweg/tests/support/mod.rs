@@ -63,6 +63,8 @@ pub struct Doubler {
     remark: Option<(usize, String)>,
     /// What every stream says where a CUDA graph is asked for, and runs without one.
     refusal: Option<String>,
+    /// Whether a slot that is not full runs as a full one.
+    runs_whole_batches: bool,
     /// What its streams' counters are like; `None` where they have none.
     counters: Option<TestCounters>,
     executions: Arc<AtomicUsize>,
@@ -98,6 +100,7 @@ impl Doubler {
             room: usize::MAX,
             remark: None,
             refusal: None,
+            runs_whole_batches: false,
             counters: None,
             executions: Arc::default(),
         }
@@ -108,6 +111,11 @@ impl Doubler {
         let most = *self.signature.batch_sizes.end();
         self.signature.batch_sizes = most..=most;
         self
+    }
+
+    /// Runs a slot that is not full as a full one.
+    pub fn running_whole_batches(self) -> Self {
+        Self { runs_whole_batches: true, ..self }
     }
 
     /// Counts the executions of all its streams here.
@@ -161,6 +169,10 @@ impl Doubler {
 impl Engine for Doubler {
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    fn runs_whole_batches(&self) -> bool {
+        self.runs_whole_batches
     }
 
     fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>, Error> {

@@ -138,6 +138,11 @@ impl Engine for SimulatedEngine {
         self.memory_of(depth, batch_size).map(Some)
     }
 
+    /// As a TensorRT engine, which it stands for.
+    fn runs_whole_batches(&self) -> bool {
+        true
+    }
+
     fn is_simulated(&self) -> bool {
         true
     }

@@ -111,6 +111,10 @@ impl Engine for TensorRtEngine {
     fn recorder(&self) -> Option<&Recorder> {
         Some(&self.recorder)
     }
+
+    fn runs_whole_batches(&self) -> bool {
+        true
+    }
 }
 
 /// Whether a profiler, such as Nsight Systems, has itself told what ranges are named (NVTX's own convention).
@@ -214,9 +218,9 @@ impl TensorRtEngine {
     }
 }
 
-/// Execution contexts of one executor: one for batches without a graph, and one for each graph.
+/// Execution contexts of one executor: one for each graph, or one for all slots.
 fn context_count(depth: usize, cuda_graph: CudaGraph) -> usize {
-    1 + if cuda_graph == CudaGraph::Off { 0 } else { depth }
+    if cuda_graph == CudaGraph::Off { 1 } else { depth }
 }
 
 /// Bytes of each tensor at a batch size.

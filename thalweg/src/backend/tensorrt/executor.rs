@@ -1,7 +1,8 @@
 //! A CUDA stream, its execution contexts and its slots.
 //!
-//! Each slot is a lane of the device. A slot that is enqueued leaves its page-locked memory with the lane until
-//! the device is done. A thread beside the submitter waits for the device and wakes it, unless it spins or waits itself.
+//! Each slot is a lane of the device with one job, of the largest batch: a slot that is not full runs as a full one, since what a
+//! context computes while shapes change beside it cannot be relied on (docs/design-notes.md). A slot that is enqueued leaves
+//! its page-locked memory with the lane until the device is done. A thread beside the submitter waits for the device and wakes it, unless it spins or waits itself.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -79,10 +80,7 @@ const SAMPLING: Duration = Duration::from_millis(10);
 /// A slot's half on the device.
 struct SlotLane {
     lane: Lane,
-    /// What runs a batch that has no graph.
-    compute: Arc<Compute>,
-    /// Prepared jobs by batch size.
-    jobs: Vec<(usize, JobId)>,
+    job: JobId,
     /// The slot without its memory, while it runs.
     shell: Option<Slot>,
     /// Lists without buffers, while the slot has them: used again, so that an execution does not allocate.
@@ -99,8 +97,7 @@ impl TensorRtExecutor {
     ) -> Result<Self> {
         let streams = engine.streams(spec, stream, shared)?;
         let memory = engine.activation_memory()?;
-        let compute = engine.compute(&streams.compute, &memory)?;
-        let maker = SlotMaker { engine: &engine, stream, spec, streams, memory, compute };
+        let maker = SlotMaker { engine: &engine, stream, spec, streams, memory };
         let (lanes, mut slots, remark) = maker.make_all()?;
         // They are handed out from the end.
         slots.reverse();
@@ -122,7 +119,7 @@ impl TensorRtExecutor {
         })
     }
 
-    /// Its lanes, each with its job at the largest batch and its host buffers, for whoever drives them otherwise.
+    /// Its lanes, each with its job and its host buffers, for whoever drives them otherwise.
     pub fn into_lanes(self, spec: &ExecutorSpec) -> Result<Vec<(Lane, JobId, HostBuffers)>> {
         if let Some(reason) = self.remark {
             return Err(Error::InvalidSetting {
@@ -135,7 +132,7 @@ impl TensorRtExecutor {
         let both = self.lanes.into_iter().zip(self.slots.into_iter().rev());
         let take = |(mut lane, mut slot): (SlotLane, Slot)| {
             let host = take_buffers(&mut slot, &mut lane.lists);
-            (lane.lane, lane.jobs[0].1, host)
+            (lane.lane, lane.job, host)
         };
         Ok(both.map(take).collect())
     }
@@ -143,7 +140,7 @@ impl TensorRtExecutor {
     fn launch(&mut self, slot: &mut Slot) -> Result<()> {
         let lane = &mut self.lanes[slot.id.index];
         lane.lane.set_stage_marks(self.sampling.marks(Instant::now));
-        let job = lane.job(&self.engine, slot)?;
+        let job = lane.job;
         let host = take_buffers(slot, &mut lane.lists);
         let launched = if self.residency.must_copy(slot) {
             lane.lane.launch(job, host)
@@ -284,23 +281,6 @@ impl Executor for TensorRtExecutor {
     }
 }
 
-impl SlotLane {
-    /// The job for the samples that are in the slot. Batches that nothing was prepared for run without a graph.
-    fn job(&mut self, engine: &TensorRtEngine, slot: &mut Slot) -> Result<JobId> {
-        let batch_size = slot.batch_size;
-        if let Some((_, job)) = self.jobs.iter().find(|(prepared, _)| *prepared == batch_size) {
-            return Ok(*job);
-        }
-        let mut host = take_buffers(slot, &mut self.lists);
-        let job = job(engine, Arc::clone(&self.compute), batch_size, GraphScope::Off);
-        let prepared = self.lane.prepare(job, &mut host);
-        put_buffers(slot, host, &mut self.lists);
-        let prepared = prepared?;
-        self.jobs.push((batch_size, prepared));
-        Ok(prepared)
-    }
-}
-
 /// What all slots of an executor are made of.
 struct SlotMaker<'a> {
     engine: &'a Arc<TensorRtEngine>,
@@ -308,14 +288,15 @@ struct SlotMaker<'a> {
     spec: &'a ExecutorSpec,
     streams: LaneStreams,
     memory: Arc<DeviceBuffer>,
-    compute: Arc<Compute>,
 }
 
 impl SlotMaker<'_> {
     /// All slots, and a remark where their work could not be captured: the executor runs without a graph then.
     fn make_all(&self) -> Result<(Vec<SlotLane>, Vec<Slot>, Option<String>)> {
         let make = |graph| -> Result<(Vec<_>, Vec<_>)> {
-            let made = (0..self.spec.depth).map(|index| self.make(index, graph));
+            // NVIDIA's rule: one execution context for each captured graph. Without one, slots run one after the other.
+            let shared = if graph == CudaGraph::Off { Some(self.compute()?) } else { None };
+            let made = (0..self.spec.depth).map(|index| self.make(index, graph, shared.as_ref()));
             Ok(made.collect::<Result<Vec<_>>>()?.into_iter().unzip())
         };
         match make(self.spec.cuda_graph) {
@@ -328,7 +309,16 @@ impl SlotMaker<'_> {
         }
     }
 
-    fn make(&self, index: usize, graph: CudaGraph) -> Result<(SlotLane, Slot)> {
+    fn compute(&self) -> Result<Arc<Compute>> {
+        self.engine.compute(&self.streams.compute, &self.memory)
+    }
+
+    fn make(
+        &self,
+        index: usize,
+        graph: CudaGraph,
+        shared: Option<&Arc<Compute>>,
+    ) -> Result<(SlotLane, Slot)> {
         let (engine, batch_size) = (self.engine, self.spec.batch_size);
         let mut lane = Lane::new(&LaneSpec {
             streams: self.streams.clone(),
@@ -347,17 +337,12 @@ impl SlotMaker<'_> {
             CudaGraph::Compute => GraphScope::Compute,
             CudaGraph::Copies => GraphScope::Copies,
         };
-        let compute = match scope {
-            GraphScope::Off => Arc::clone(&self.compute),
-            // NVIDIA's rule: one execution context for each captured graph.
-            _ => engine.compute(&self.streams.compute, &self.memory)?,
-        };
+        let compute = shared.map_or_else(|| self.compute(), |shared| Ok(Arc::clone(shared)))?;
         let job = lane.prepare(job(engine, compute, batch_size, scope), &mut host)?;
         let mut slot = self.shell(index);
         let mut lists = HostBuffers::default();
         put_buffers(&mut slot, host, &mut lists);
-        let jobs = vec![(batch_size, job)];
-        Ok((SlotLane { lane, compute: Arc::clone(&self.compute), jobs, shell: None, lists }, slot))
+        Ok((SlotLane { lane, job, shell: None, lists }, slot))
     }
 
     fn shell(&self, index: usize) -> Slot {
