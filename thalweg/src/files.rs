@@ -6,6 +6,8 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::error::{Error, Result};
 
 const LOCK_FILE: &str = ".lock";
@@ -47,6 +49,19 @@ pub fn write_pieces<'a>(path: &Path, pieces: impl IntoIterator<Item = &'a [u8]>)
         let _ = fs::remove_file(&part);
         Error::Io { action: "write", path: path.to_owned(), source }
     })
+}
+
+/// SHA-256 of a file, in hexadecimal digits.
+///
+/// # Errors
+/// [`Error::Io`] where it cannot be read.
+pub fn sha256(path: &Path) -> Result<String> {
+    fs::read(path).map(|bytes| hex_digest(&bytes)).map_err(Error::io("read", path))
+}
+
+/// SHA-256 of bytes, likewise.
+pub fn hex_digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Finds out before long work whether [`write_whole`] will be able to write this file.

@@ -342,10 +342,30 @@ fn a_stop_ends_it_and_before_the_first_window_nothing_was_measured() {
 }
 
 #[test]
+fn the_longest_time_ends_a_measurement_though_nothing_comes() {
+    let workload = workload(Arc::new(Doubler::new(1)));
+    // Responses come 0, 1.5 and 3 seconds after the start.
+    let load = Load { arrival: Arrival::ConstantRate(1.0 / 1.5), samples_per_request: 1 };
+    let window = Duration::from_secs(60);
+    let pacing = Pacing {
+        warm_up: Duration::ZERO,
+        window,
+        max_windows: 1,
+        longest: Some(Duration::from_millis(1_700)),
+    };
+    let started = Instant::now();
+    let measured = workload.experiment(Configuration::default(), load, pacing).run(&StopSignal::default());
+    let took = started.elapsed();
+    assert!(took < Duration::from_millis(2_700), "{took:?}: the third response was waited for");
+    assert_eq!(measured.unwrap().records.len(), 1);
+}
+
+#[test]
 fn a_slot_that_is_not_full_runs_as_a_full_one_where_the_engine_asks_for_it() {
     let executions = Arc::default();
-    let doubler = Doubler::new(8).with_delays(&[EXECUTION]).running_whole_batches().counted(&executions);
-    let workload = workload(Arc::new(doubler));
+    let doubler = || Doubler::new(8).with_delays(&[EXECUTION]).rounding_batches(0.02).counted(&executions);
+    let workload_of = |doubler| workload(Arc::new(doubler));
+    let workload = workload_of(doubler().running_whole_batches());
     let configuration = Configuration { batch_size: 8, depth: 1, ..Configuration::default() };
     let load = Load { arrival: Arrival::Concurrency(3), samples_per_request: 1 };
     let before = executions.load(std::sync::atomic::Ordering::Relaxed);
@@ -353,10 +373,16 @@ fn a_slot_that_is_not_full_runs_as_a_full_one_where_the_engine_asks_for_it() {
     let ran = (executions.load(std::sync::atomic::Ordering::Relaxed) - before) as f64;
     // Outputs are right, three requests share an execution at most, and executions are counted as what they are.
     assert!(measured.verification.verified_samples > 0 && measured.failures.count == 0);
-    assert!(measured.records.iter().all(|record| (1..=3).contains(&record.batch_size)));
+    let of_requests =
+        |it: &thalweg::measure::Record| it.execution_samples.is_some_and(|it| (1..=3).contains(&it));
+    assert!(measured.records.iter().all(|record| record.batch_size == 8 && of_requests(record)));
     let inferences = measured.verification.samples as f64;
     let each = measured.throughput_inferences_per_s.value / measured.executions_per_s;
     assert!((inferences / ran / each - 1.0).abs() < 0.2, "{inferences} in {ran}, told {each}");
+    // What batches of eight round otherwise was found out, as it never is where none runs.
+    assert!(measured.verification.batch_difference.is_some());
+    let partial = measure(&workload_of(doubler()), configuration, load).unwrap();
+    assert_eq!(partial.verification.batch_difference, None);
 }
 
 #[test]

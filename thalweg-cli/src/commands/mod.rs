@@ -116,6 +116,9 @@ fn gigabytes(gigabytes: f64) -> u64 {
 /// A folder with TensorRT to look into before all others but that of `--tensorrt-dir`.
 const TENSORRT_DIR: &str = "THALWEG_TENSORRT_DIR";
 
+/// What profilers set in the programs whose ranges they read (NVTX's convention).
+const NVTX_PROFILER: &str = "NVTX_INJECTION64_PATH";
+
 /// Where to look for a GPU's libraries.
 fn surroundings(args: &GpuArgs) -> Surroundings {
     let of_environment = env::var_os(TENSORRT_DIR).map(PathBuf::from);
@@ -126,6 +129,7 @@ fn surroundings(args: &GpuArgs) -> Surroundings {
         device: args.device.clone(),
         counters: CounterChoice::default(),
         timing_cache: None,
+        has_profiler: env::var_os(NVTX_PROFILER).is_some(),
     }
 }
 

@@ -82,6 +82,15 @@ pub enum Precision {
 impl Precision {
     /// Every one.
     pub const ALL: [Self; 4] = [Self::Fp32, Self::Fp16, Self::Bf16, Self::Int8];
+
+    /// Bytes of one of its numbers.
+    pub fn element_bytes(self) -> f64 {
+        match self {
+            Self::Fp32 => 4.0,
+            Self::Fp16 | Self::Bf16 => 2.0,
+            Self::Int8 => 1.0,
+        }
+    }
 }
 
 impl fmt::Display for Precision {

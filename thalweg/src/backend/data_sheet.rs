@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::Precision;
 use crate::units::Bytes;
 
 /// Ceilings of a device as its data sheet gives them: what is reached in practice is lower.
@@ -40,6 +41,16 @@ pub struct DataSheet {
 }
 
 impl DataSheet {
+    /// What is promised on the tensor cores in a precision, per second: FP32 as TF32, at half the rate of FP16, as TensorRT
+    /// computes it unless it is told otherwise.
+    pub fn tensor_flops_per_s(&self, precision: Precision) -> f64 {
+        match precision {
+            Precision::Fp32 => self.fp16_flops_per_s / 2.0,
+            Precision::Fp16 | Precision::Bf16 => self.fp16_flops_per_s,
+            Precision::Int8 => self.int8_ops_per_s,
+        }
+    }
+
     /// The device of this short name: `h100`, `a100`, `l4` or `orin`.
     pub fn of(key: &str) -> Option<Self> {
         ALL.into_iter().find(|sheet| sheet.key == key)

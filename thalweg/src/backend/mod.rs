@@ -65,6 +65,8 @@ pub struct Surroundings {
     pub counters: CounterChoice,
     /// File of kernel timings that TensorRT's builds use and add to; made where it does not exist.
     pub timing_cache: Option<PathBuf>,
+    /// Whether a profiler reads the ranges that executions name, such as Nsight Systems; where none does they name none.
+    pub has_profiler: bool,
 }
 
 impl Surroundings {

@@ -20,25 +20,6 @@ const DRAM_SHARE: f64 = super::DRAM_CEILING;
 /// of 8.2 GFLOP, which is 0.28 of the peak over the whole network, layers bound by DRAM included.
 const ARITHMETIC_SHARE: f64 = 0.45;
 
-/// Bytes of a number over those of a 32-bit float.
-fn size_share(precision: Precision) -> f64 {
-    match precision {
-        Precision::Fp32 => 1.0,
-        Precision::Fp16 | Precision::Bf16 => 0.5,
-        Precision::Int8 => 0.25,
-    }
-}
-
-/// What the data sheet promises on the tensor cores: FP32 as TF32, at half the rate of FP16, as TensorRT computes it unless it is
-/// told otherwise.
-fn tensor_peak(precision: Precision, sheet: &DataSheet) -> f64 {
-    match precision {
-        Precision::Fp32 => sheet.fp16_flops_per_s / 2.0,
-        Precision::Fp16 | Precision::Bf16 => sheet.fp16_flops_per_s,
-        Precision::Int8 => sheet.int8_ops_per_s,
-    }
-}
-
 /// What nodes and weights say: QuantizeLinear and DequantizeLinear are eight bits, FP16 and BF16 weights half of 32.
 fn written_in(model: &Model) -> Precision {
     let Some(graph) = &model.proto().graph else { return Precision::Fp32 };
@@ -119,7 +100,8 @@ impl PaperWorkload {
         let signature = model.signature(input_shapes, batch_size)?;
         let shapes = model.infer_shapes(&signature.input_shapes(batch_size))?;
         // Of a model that is written in halves already the bytes are those of halves.
-        let scale = size_share(precision) / if model.is_half() { size_share(Precision::Fp16) } else { 1.0 };
+        let written = if model.is_half() { Precision::Fp16 } else { Precision::Fp32 };
+        let scale = precision.element_bytes() / written.element_bytes();
         let cost = model.cost(&shapes);
         let node = |node: &crate::model::NodeCost| {
             (node.flops as f64, (node.weight_bytes + node.activation_bytes).0 as f64 * scale)
@@ -150,7 +132,7 @@ impl PaperWorkload {
         let executions_per_s = inferences_per_s / self.batch_size as f64;
         let (flops, bytes) = self.totals();
         PaperShares {
-            arithmetic: flops * executions_per_s / tensor_peak(self.precision, sheet),
+            arithmetic: flops * executions_per_s / sheet.tensor_flops_per_s(self.precision),
             traffic: bytes * executions_per_s / sheet.dram_bytes_per_s,
         }
     }
@@ -158,8 +140,8 @@ impl PaperWorkload {
     /// The roofline's time of all kernels in one precision over that in another, node by node.
     pub fn time_ratio(&self, sheet: &DataSheet, from: Precision, to: Precision) -> f64 {
         let time = |precision| -> f64 {
-            let peak = ARITHMETIC_SHARE * tensor_peak(precision, sheet);
-            let bytes = size_share(precision) / size_share(self.precision);
+            let peak = ARITHMETIC_SHARE * sheet.tensor_flops_per_s(precision);
+            let bytes = precision.element_bytes() / self.precision.element_bytes();
             let bandwidth = DRAM_SHARE * sheet.dram_bytes_per_s;
             self.nodes.iter().map(|node| (node.0 / peak).max(bytes * node.1 / bandwidth)).sum()
         };
@@ -198,7 +180,7 @@ impl PaperWorkload {
             many_streams_inferences_per_s: rate(slowest),
             limit,
             arithmetic_intensity: if bytes > 0.0 { flops / bytes } else { 0.0 },
-            ridge_point: tensor_peak(self.precision, sheet) * device.kernels.tensor_efficiency
+            ridge_point: device.sheet.fp16_flops_per_s * device.kernels.tensor_efficiency
                 / device.dram_bytes_per_s(),
             anchor,
         }
@@ -239,7 +221,7 @@ mod tests {
         assert_eq!(limit(Network::Memory, 8), Resource::Dram);
         assert_eq!(limit(Network::Transfer, 4), Resource::H2dEngine);
         assert_eq!(limit(Network::Launch, 1), Resource::SubmittingThread);
-        // An H100 ran 34,279 images/s at batch 128 and 2,190 at batch 1 on one stream (2026-11-22).
+        // An H100 ran 34,279 images/s at batch 128 (2026-11-22).
         let large = paper(Network::Resnet50, 128, Precision::Fp16);
         assert_eq!(large.limit, Resource::Sms);
         let ratio = large.many_streams_inferences_per_s / 34_279.0;

@@ -301,10 +301,10 @@ impl Evidence {
             self.put(Quantity::SlotsAsked, (executions / slots).min(1.0), "outstanding requests");
         }
         let seconds = seconds(measurement);
-        let held = measurement.records.iter().map(|record| {
-            let share = record.samples as f64 / record.batch_size as f64;
-            (record.readable - record.submitted).as_seconds() * share
-        });
+        let held = measurement
+            .records
+            .iter()
+            .map(|record| (record.readable - record.submitted).as_seconds() * record.share_of_execution());
         match held.sum::<f64>() {
             held if held > 0.0 => self.put(Quantity::SlotsInUse, (held / seconds / slots).min(1.0), RECORDS),
             _ => self.put_missing(Quantity::SlotsInUse, "the measurement has no records of requests"),

@@ -205,6 +205,7 @@ mod tests {
             slot: SlotId { executor: stream, index: 0 },
             samples: 1,
             batch_size: 1,
+            execution_samples: None,
             intended: Nanos(ready),
             submitted: Nanos(ready),
             stages,

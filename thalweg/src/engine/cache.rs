@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use super::Remark;
 use super::prune::{Removed, prune, touch};
-use super::stored::{StoredEngine, hex_digest, label_path};
+use super::stored::{StoredEngine, label_path};
 use crate::backend::{Backend, BuildEvent, BuildOrder, Calibration};
 use crate::error::{Error, Result};
+use crate::files::hex_digest;
 use crate::units::Bytes;
 
 /// Part of every key: counted up where what an entry means changes, or how a backend builds.

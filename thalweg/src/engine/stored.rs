@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::backend::{BuildSpec, SerializedEngine, tensorrt};
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::files::{hex_digest, write_whole};
 use crate::model::{ModelIdentity, Signature};
 
 /// Version of the label. Older programs refuse newer ones.
@@ -152,9 +151,4 @@ pub(super) fn label_path(engine: &Path) -> PathBuf {
     let mut name = OsString::from(engine.as_os_str());
     name.push(".json");
     name.into()
-}
-
-/// SHA-256 in hexadecimal.
-pub(super) fn hex_digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

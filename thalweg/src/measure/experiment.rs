@@ -204,8 +204,8 @@ impl Experiment<'_> {
     /// one stream gives something else at their batch size too, it begins again with that as the reference.
     ///
     /// # Errors
-    /// [`Error::WrongResult`] where an output differs from the reference, [`Error::Execution`] where not
-    /// a single request succeeded, [`Error::Interrupted`] where `stop` came before there was
+    /// [`Error::WrongResult`] where an output differs from the reference, [`Error::RequestsFailed`] or
+    /// [`Error::StreamsLost`] where not a single request succeeded, [`Error::Interrupted`] where `stop` came before there was
     /// enough to say anything, and whatever the backend says where the pool cannot be made.
     pub fn run(&self, stop: &StopSignal) -> Result<Measurement> {
         self.load.check(self.configuration.batch_size)?;
@@ -396,15 +396,15 @@ fn read(
             next.follow(response);
         }
     };
-    let response_of = |pool: &mut Pool| loop {
-        match pool.next_within(STOP_CHECK) {
-            Ok(response) => return Some(response),
-            Err(NoResponse::Yet) if !sender_is_gone() && !stop.is_requested() => {}
-            Err(_) => return None,
-        }
+    // The next response; none within the time after which others look whether they are to go on, or none any more.
+    let next_of = |pool: &mut Pool| match pool.next_within(STOP_CHECK) {
+        Ok(response) => Some(Some(response)),
+        Err(NoResponse::Yet) if !sender_is_gone() => Some(None),
+        Err(_) => None,
     };
     while !observation.is_complete() && !stop.is_requested() {
-        let Some(response) = response_of(pool) else { break };
+        let Some(came) = next_of(pool) else { break };
+        let Some(response) = came else { continue };
         observation.take(&response, &|| pool.situation())?;
         follow(response);
         observation.note_clock();
@@ -413,8 +413,8 @@ fn read(
     let together = member.0;
     drop(member);
     while !together.are_measured() && !stop.is_requested() {
-        let Some(response) = response_of(pool) else { break };
-        follow(response);
+        let Some(came) = next_of(pool) else { break };
+        came.into_iter().for_each(follow);
     }
     drop(next);
     // Whatever still runs is left to the pool's stop.

@@ -21,8 +21,11 @@ pub struct Record {
     pub slot: SlotId,
     /// Samples of this request.
     pub samples: usize,
-    /// Samples of all requests of the execution that it ran in.
+    /// Samples that the execution computed which it ran in.
     pub batch_size: usize,
+    /// Samples of all requests of that execution, where they are fewer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution_samples: Option<usize>,
     /// When it was meant to be sent. In a closed loop that is when it was sent.
     pub intended: Nanos,
     /// When its inputs were complete and it was handed to the pool.
@@ -34,6 +37,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Its part of the requests that its execution served, 0 to 1.
+    pub fn share_of_execution(&self) -> f64 {
+        self.samples as f64 / self.execution_samples.unwrap_or(self.batch_size) as f64
+    }
+
     /// From the intended send time to readable outputs. So a request that could not be sent in time
     /// because the pool was full counts its wait (no coordinated omission).
     pub fn latency(&self) -> Nanos {
@@ -359,6 +367,7 @@ mod tests {
             slot: SlotId { executor: 0, index: 0 },
             samples: 1,
             batch_size: 1,
+            execution_samples: None,
             intended: Nanos::ZERO,
             submitted: Nanos::ZERO,
             stages: StageTimes {

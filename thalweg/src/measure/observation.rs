@@ -147,7 +147,8 @@ impl<'a> Observation<'a> {
             sequence: response.sequence(),
             slot: response.slot(),
             samples: response.samples().len(),
-            batch_size: response.filled(),
+            batch_size: response.batch_size(),
+            execution_samples: Some(response.request_samples()).filter(|it| *it < response.batch_size()),
             intended: response.intended(),
             submitted: response.submitted(),
             stages: response.stages(),
@@ -326,7 +327,7 @@ fn windows(experiment: &Experiment<'_>, now: Nanos) -> WindowCutter {
 /// executions, all over the whole time.
 fn throughput(records: &[Record], rate: Option<f64>, (start, end): (Nanos, Nanos)) -> Estimate {
     let wall = end - start;
-    let executions: f64 = records.iter().map(share_of_an_execution).sum();
+    let executions: f64 = records.iter().map(Record::share_of_execution).sum();
     let blocks = (1..=BLOCKS).take_while(|blocks| *blocks as f64 <= executions).count().max(1);
     let block = wall.0.div_ceil(blocks as u64).max(1);
     let mut inferences = vec![0.0; blocks];
@@ -349,13 +350,9 @@ fn throughput(records: &[Record], rate: Option<f64>, (start, end): (Nanos, Nanos
     }
 }
 
-fn share_of_an_execution(record: &Record) -> f64 {
-    record.samples as f64 / record.batch_size as f64
-}
-
 /// Executions behind the records: each record counts its share of its execution.
 fn executions_per_inference(records: &[Record]) -> f64 {
-    let executions: f64 = records.iter().map(share_of_an_execution).sum();
+    let executions: f64 = records.iter().map(Record::share_of_execution).sum();
     executions / records.iter().map(|record| record.samples as f64).sum::<f64>()
 }
 

@@ -91,7 +91,17 @@ mod tests {
             StageTimes { h2d: span(h2d), compute: span(compute), d2h: span(d2h), ..StageTimes::default() };
         let (intended, submitted, readable) = (Nanos(h2d.0), Nanos(h2d.0), Nanos(d2h.1));
         let slot = SlotId { executor, index: 0 };
-        Record { sequence: 0, slot, samples: 1, batch_size: 1, intended, submitted, stages, readable }
+        Record {
+            sequence: 0,
+            slot,
+            samples: 1,
+            batch_size: 1,
+            execution_samples: None,
+            intended,
+            submitted,
+            stages,
+            readable,
+        }
     }
 
     #[test]

@@ -86,6 +86,7 @@ mod tests {
             slot: SlotId { executor, index: 0 },
             samples: 4,
             batch_size: 4,
+            execution_samples: None,
             intended: Nanos(0),
             submitted: Nanos(0),
             stages: StageTimes::default(),

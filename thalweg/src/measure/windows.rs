@@ -160,6 +160,7 @@ mod tests {
             slot: SlotId { executor: 0, index: 0 },
             samples: 1,
             batch_size: 1,
+            execution_samples: None,
             intended: Nanos(readable - latency),
             submitted: Nanos(readable - latency),
             stages: StageTimes::default(),

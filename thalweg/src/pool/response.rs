@@ -22,8 +22,8 @@ pub(super) struct Execution {
     slot: Option<(Slot, Sender<Message>)>,
     outcome: Outcome,
     times: StageTimes,
-    /// Samples of its requests.
-    filled: usize,
+    /// Those of all its requests.
+    request_samples: usize,
     readable: Nanos,
     remark: Option<Arc<str>>,
 }
@@ -31,13 +31,13 @@ pub(super) struct Execution {
 impl Execution {
     pub(super) fn new(
         completion: Completion,
-        filled: usize,
+        request_samples: usize,
         readable: Nanos,
         remark: Option<Arc<str>>,
         submitter: Sender<Message>,
     ) -> Self {
         let Completion { slot, outcome, times } = completion;
-        Self { slot: Some((slot, submitter)), outcome, times, filled, readable, remark }
+        Self { slot: Some((slot, submitter)), outcome, times, request_samples, readable, remark }
     }
 
     /// What a finished execution is put into, in memory that another one had where there is some.
@@ -127,8 +127,8 @@ impl Response {
     }
 
     /// Samples of all requests of the execution.
-    pub fn filled(&self) -> usize {
-        self.execution().filled
+    pub fn request_samples(&self) -> usize {
+        self.execution().request_samples
     }
 
     /// When it was meant to be sent.

@@ -435,8 +435,8 @@ impl Submitter {
         let readable = self.links.clock.now();
         self.links.outstanding.fetch_sub(self.requests[number].len(), Ordering::Relaxed);
         let remark = self.remarks[number / self.depth].clone();
-        let filled = self.requests[number].iter().map(|request| request.samples.len()).sum();
-        let execution = Execution::new(completion, filled, readable, remark, self.links.address.clone());
+        let samples = self.requests[number].iter().map(|request| request.samples.len()).sum();
+        let execution = Execution::new(completion, samples, readable, remark, self.links.address.clone());
         let execution = execution.shared(self.shells.pop());
         // Nobody may be listening any more; the slot then comes back by itself.
         let send = |request, share| drop(self.links.responses.send(Response::new(request, share)));

@@ -94,6 +94,7 @@ pub(super) fn records(configuration: &Configuration, per_stream: usize) -> Vec<R
                 slot,
                 samples: 1,
                 batch_size: configuration.batch_size,
+                execution_samples: None,
                 intended: point(sent),
                 submitted: point(sent + 2e-6),
                 stages,

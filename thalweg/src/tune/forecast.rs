@@ -259,7 +259,7 @@ mod tests {
     }
 
     /// From one stream and as many as ask, at one batch size, to those that are four to sixteen times as large. What of the
-    /// work grows by how much was chosen on the first four; the last two are evidence. With all of it by the power of 0.8 it was 29 and 30 of 40 of the second
+    /// work grows by how much was chosen on the first four; the last three are evidence. With all of it by the power of 0.8 it was 29 and 30 of 40 of the second
     /// and third file, and with all of it as the batch does 7 and 6, each miss promised too little.
     #[test]
     fn one_batch_of_a_real_gpu_tells_what_larger_ones_gain() {
@@ -270,6 +270,7 @@ mod tests {
             ("limit-2026-11-30-sixteen.json", 50, 40),
             ("limit-2026-11-30-busy.json", 40, 36),
             ("limit-2026-11-30-quiet.json", 60, 44),
+            ("limit-2026-12-01.json", 60, 48),
         ];
         for (file, count, least) in right {
             let sweeps = recorded_sweeps(file);

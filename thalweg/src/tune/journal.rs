@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Ending, Limits, Slice, Space};
+use crate::backend::BuildSpec;
 use crate::backend::DeviceSpec;
 use crate::capacity::Prediction;
-use crate::engine::EngineSource;
 use crate::error::{Error, Result};
 use crate::files::OutputFolder;
 use crate::measure::Feeding;
@@ -38,8 +38,10 @@ pub struct Header {
     pub schema_version: u32,
     /// The model. Its path may change between sessions, its content may not.
     pub model: ModelIdentity,
-    /// How its engine was built, or which file it is.
-    pub engine: Option<EngineSource>,
+    /// How its engine was built; `None` for one of a file.
+    pub engine: Option<BuildSpec>,
+    /// Which file that is, by its content: it may have been moved, or been written anew.
+    pub engine_sha256: Option<String>,
     /// The device.
     pub device: DeviceSpec,
     /// What is searched.
@@ -430,10 +432,10 @@ mod tests {
         let error = Journal::resume(&folder.claim(), &other_device).unwrap_err().to_string();
         assert!(error.contains("its device.core_count is 2, this run's is 16"), "{error}");
 
-        let file = |name: &str| Some(EngineSource::File(name.into()));
-        let error = Journal::resume(&folder.claim(), &Header { engine: file("b.plan"), ..header() });
+        let engine_sha256 = Some("of another file".to_owned());
+        let error = Journal::resume(&folder.claim(), &Header { engine_sha256, ..header() });
         let error = error.unwrap_err().to_string();
-        assert!(error.contains("its engine is null, this run's is {\"file\":\"b.plan\"}"), "{error}");
+        assert!(error.contains("its engine_sha256 is null, this run's is \"of another file\""), "{error}");
 
         let feeding = Feeding::Resident;
         let error =

@@ -68,6 +68,7 @@ pub struct Doubler {
     /// What its streams' counters are like; `None` where they have none.
     counters: Option<TestCounters>,
     executions: Arc<AtomicUsize>,
+    last: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Doubler {
@@ -103,6 +104,7 @@ impl Doubler {
             runs_whole_batches: false,
             counters: None,
             executions: Arc::default(),
+            last: Arc::default(),
         }
     }
 
@@ -116,6 +118,11 @@ impl Doubler {
     /// Runs a slot that is not full as a full one.
     pub fn running_whole_batches(self) -> Self {
         Self { runs_whole_batches: true, ..self }
+    }
+
+    /// Keeps when the last execution of any of its streams ended.
+    pub fn noting(self, last: &Arc<Mutex<Option<Instant>>>) -> Self {
+        Self { last: Arc::clone(last), ..self }
     }
 
     /// Counts the executions of all its streams here.
@@ -195,6 +202,7 @@ impl Engine for Doubler {
                 is_wrong: self.wrong_stream == Some(stream) || self.wrong_pool == Some(pool),
                 batch_error: self.batch_error,
                 executions: Arc::clone(&self.executions),
+                last: Arc::clone(&self.last),
             };
             let remark = self.remark.clone().filter(|(of, _)| *of == stream).map(|(_, remark)| remark);
             let refusal = self.refusal.clone().filter(|_| spec.cuda_graph != CudaGraph::Off);
@@ -216,6 +224,7 @@ struct Script {
     is_wrong: bool,
     batch_error: f32,
     executions: Arc<AtomicUsize>,
+    last: Arc<Mutex<Option<Instant>>>,
 }
 
 struct DoublingExecutor {
@@ -274,6 +283,7 @@ fn execute_all(
         let start = clock.now();
         std::thread::sleep(script.delay);
         script.executions.fetch_add(1, Ordering::Relaxed);
+        *script.last.lock().expect("nobody panics with it") = Some(Instant::now());
         is_broken |= execution >= script.lifetime;
         let outcome = match is_broken {
             true if !script.has_device => device_lost(),

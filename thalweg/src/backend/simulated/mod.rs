@@ -71,7 +71,7 @@ impl SimulatedBackend {
 pub(crate) struct Asked {
     /// On one stream that has the device for itself, from the first kernel to the end of the last.
     pub alone_s: f64,
-    /// Of all SMs.
+    /// Of all SMs, at the clock that they hold under full load.
     pub sm_s: f64,
     /// Of DRAM, at what is reached of it.
     pub dram_s: f64,
@@ -84,7 +84,7 @@ impl Parameters {
         let sum = |time: fn(&Phase) -> f64| program.phases.iter().map(time).sum();
         Asked {
             alone_s: sum(|phase| phase.gap_s + phase.work_s),
-            sm_s: sum(|phase| phase.sm_s),
+            sm_s: sum(|phase| phase.sm_s) / self.clock.sustained,
             dram_s: sum(|phase| phase.dram_s),
         }
     }

@@ -115,13 +115,8 @@ impl Parameters {
     /// The same device with layers in a precision, by the data sheet's rate for it: eight bits are half of FP16's bytes, and FP32
     /// is TF32 on the tensor cores, at half the rate of FP16, as TensorRT computes it unless it is told otherwise.
     pub(crate) fn in_precision(self, precision: Precision) -> Self {
-        let (rate, element_bytes) = match precision {
-            Precision::Fp32 => (self.sheet.fp16_flops_per_s / 2.0, 4.0),
-            Precision::Fp16 | Precision::Bf16 => (self.sheet.fp16_flops_per_s, 2.0),
-            Precision::Int8 => (self.sheet.int8_ops_per_s, 1.0),
-        };
-        let sheet = DataSheet { fp16_flops_per_s: rate, ..self.sheet };
-        Self { sheet, element_bytes, ..self }
+        let sheet = DataSheet { fp16_flops_per_s: self.sheet.tensor_flops_per_s(precision), ..self.sheet };
+        Self { sheet, element_bytes: precision.element_bytes(), ..self }
     }
 
     /// Bytes per second that kernels reach.

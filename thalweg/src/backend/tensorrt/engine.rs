@@ -36,6 +36,8 @@ pub(super) struct TensorRtEngine {
     pub counters: CounterAccess,
     pub recorder: Recorder,
     pub taken: Taken,
+    /// Whether somebody reads which layer is which.
+    pub names_ranges: bool,
 }
 
 /// Device memory that TensorRT took when the engine was loaded, in bytes.
@@ -117,11 +119,6 @@ impl Engine for TensorRtEngine {
     }
 }
 
-/// Whether a profiler, such as Nsight Systems, has itself told what ranges are named (NVTX's own convention).
-fn is_listened_to() -> bool {
-    std::env::var_os("NVTX_INJECTION64_PATH").is_some()
-}
-
 impl TensorRtEngine {
     /// A compute stage with an execution context of its own, in memory that contexts of the same stream share.
     pub fn compute(&self, stream: &Arc<Stream>, memory: &Arc<DeviceBuffer>) -> Result<Arc<Compute>> {
@@ -131,8 +128,7 @@ impl TensorRtEngine {
             context.set_optimization_profile(profile.number(), stream)?;
         }
         context.set_activation_memory(Arc::clone(memory))?;
-        // Whoever profiles this program wants to read which layer is which.
-        if !is_listened_to() {
+        if !self.names_ranges {
             context.name_no_ranges()?;
         }
         let inputs: Vec<TensorSpec> = self

@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::thread;
 
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 use thalweg_nvidia::cuda::{CudaContext, Driver, HostWait, PinnedReserve};
 use thalweg_nvidia::nvml::{Nvml, NvmlDevice};
 use thalweg_nvidia::tensorrt::{Builder, Family, MemoryAccount, TensorRt};
@@ -72,6 +71,7 @@ struct Gpu {
     counters: CounterAccess,
     recorder: Recorder,
     cuda_version: String,
+    has_profiler: bool,
 }
 
 impl Gpu {
@@ -87,7 +87,8 @@ impl Gpu {
         let counters = CounterAccess { nvml, sampling, choice: surroundings.counters };
         let cuda_version = driver.cuda_version()?.to_string();
         let host_memory = PinnedReserve::new(&context, HOST_MEMORY_KEPT);
-        Ok(Self { context, streams: Arc::default(), host_memory, counters, recorder, cuda_version })
+        let (streams, has_profiler) = (Arc::default(), surroundings.has_profiler);
+        Ok(Self { context, streams, host_memory, counters, recorder, cuda_version, has_profiler })
     }
 }
 
@@ -201,6 +202,7 @@ impl Backend for TensorRtBackend {
             counters: gpu.counters.clone(),
             recorder: gpu.recorder.clone(),
             taken,
+            names_ranges: gpu.has_profiler,
         }))
     }
 
@@ -245,11 +247,11 @@ impl Backend for TensorRtBackend {
 
 /// Loads plugins and gives the SHA-256 of their file.
 fn load_plugins(tensorrt: &TensorRt, file: &Path) -> Result<String> {
-    let bytes = fs::read(file).map_err(Error::io("read", file))?;
+    let sha256 = files::sha256(file)?;
     // The loader would look for a bare name on its own path, and maybe find another file.
     let file = fs::canonicalize(file).map_err(Error::io("find", file))?;
     tensorrt.load_plugins(&file)?;
-    Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(sha256)
 }
 
 /// INT8 takes its ranges from samples, or from a model that has them: then it needs none.

@@ -10,7 +10,7 @@ use thalweg_nvidia::tensorrt::{Engine, Family, TensorMode};
 
 use crate::error::Result;
 
-/// Alike profiles of an engine for contexts that cannot share one: eight streams without CUDA graphs, or two with two
+/// Alike profiles of an engine for contexts that cannot share one: eight streams without CUDA graphs, or four with two
 /// slots and a graph for each. Each costs the build its time again.
 pub(super) const UNSHARED_PROFILES: usize = 8;
 

@@ -141,16 +141,6 @@ fn small_requests_share_slots() {
 }
 
 #[test]
-fn a_larger_batch_after_a_smaller_one_has_room_for_its_outputs() {
-    let batching_delay = Nanos(2_000_000);
-    let configuration = Configuration { batching_delay, ..batches_of_eight() };
-    let load = Load { arrival: Arrival::PoissonRate(1_000.0), samples_per_request: 1 };
-    let measured = run(&workload(Network::Resnet50), configuration, load, Duration::from_secs(1)).unwrap();
-    let sizes: Vec<usize> = measured.records.iter().map(|record| record.batch_size).collect();
-    assert!(sizes.iter().min() < sizes.iter().max(), "{sizes:?}");
-}
-
-#[test]
 fn a_measurement_ends_when_its_longest_time_is_up() {
     let workload = workload(Network::Resnet50);
     let load = Load { arrival: Arrival::PoissonRate(2.0), samples_per_request: 1 };

@@ -5,14 +5,22 @@ use std::path::Path;
 
 use super::super::journal::{Entry, Header, JOURNAL_VERSION, Journal, Reading, SetupTime};
 use super::super::{Earlier, Search, TuneJob};
+use crate::engine::EngineSource;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::units::Nanos;
 
 pub(super) fn open_journal(job: &TuneJob) -> Result<(Journal, Vec<Entry>)> {
+    let (engine, engine_sha256) = match &job.engine {
+        Some(EngineSource::Built(spec)) => (Some(spec.clone()), None),
+        Some(EngineSource::File(path)) => (None, Some(files::sha256(path)?)),
+        None => (None, None),
+    };
     let header = Header {
         schema_version: JOURNAL_VERSION,
         model: job.model.clone(),
-        engine: job.engine.clone(),
+        engine,
+        engine_sha256,
         device: job.device.clone(),
         space: job.space.clone(),
         limits: job.limits,
