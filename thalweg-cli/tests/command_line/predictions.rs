@@ -1,6 +1,6 @@
 //! Predictions on paper.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::models::launch;
 use crate::program::{Scratch, run};
@@ -31,13 +31,19 @@ fn a_device_that_nobody_knows_is_refused_with_those_that_are() {
     said.refused(2, &["the devices are h100, h200, a100, l4, orin"]);
 }
 
+/// Measures the model, and says where that is written.
+fn measured(scratch: &Scratch, model: &Path, options: &str) -> PathBuf {
+    let out = scratch.path("bench");
+    let bench = "bench {} --backend simulated:h100 --batch 4 --duration 0.5 --warm-up 0.1 --out {}";
+    run(&format!("{bench} {options}"), &[model, &out]).succeeded();
+    out.join("measurement.json")
+}
+
 #[test]
 fn what_was_measured_anchors_the_prediction_on_the_same_device() {
     let scratch = Scratch::new();
-    let (model, out) = (launch(&scratch), scratch.path("bench"));
-    let bench = "bench {} --backend simulated:h100 --batch 4 --duration 0.5 --warm-up 0.1 --out {}";
-    run(bench, &[&model, &out]).succeeded();
-    let measurement = out.join("measurement.json");
+    let model = launch(&scratch);
+    let measurement = measured(&scratch, &model, "");
     let text = std::fs::read_to_string(&measurement).unwrap();
     let measured: serde_json::Value = serde_json::from_str(&text).unwrap();
 
@@ -56,10 +62,8 @@ fn what_was_measured_anchors_the_prediction_on_the_same_device() {
 #[test]
 fn what_was_measured_is_held_against_what_is_predicted_of_it() {
     let scratch = Scratch::new();
-    let (model, out) = (launch(&scratch), scratch.path("bench"));
-    let bench = "bench {} --backend simulated:h100 --batch 4 --duration 0.5 --warm-up 0.1 --out {}";
-    run(bench, &[&model, &out]).succeeded();
-    let measurement = out.join("measurement.json");
+    let model = launch(&scratch);
+    let measurement = measured(&scratch, &model, "");
     let anchor = |precision: &str| {
         let line = format!("predict {{}} --device h100 --measured {{}} --json --precision {precision}");
         run(&line, &[&model, &measurement]).succeeded().json()[0]["anchor"].as_f64().unwrap()
@@ -68,8 +72,7 @@ fn what_was_measured_is_held_against_what_is_predicted_of_it() {
 
     let line = "predict {} --device h100 --measured {}";
     for option in ["--rate 100", "--transfers off"] {
-        let bench = format!("{bench} {option}");
-        run(&bench, &[&model, &out]).succeeded();
+        let measurement = measured(&scratch, &model, option);
         run(line, &[&model, &measurement]).refused(1, &["does not say how fast the network is"]);
     }
 }

@@ -10,7 +10,7 @@ use super::Resource;
 use crate::backend::simulated::Parameters;
 use crate::backend::{DataSheet, Precision};
 use crate::error::Result;
-use crate::model::{Cost, DataType, Model, Shape};
+use crate::model::{Cost, DataType, Model, NodeCost, Shape};
 use crate::units::Bytes;
 
 /// What DRAM reaches: a device copy on an H100 (see [`DRAM_CEILING`](super::DRAM_CEILING)).
@@ -43,7 +43,6 @@ pub struct PaperWorkload {
     pub precision: Precision,
     /// The least precision that the model itself is written in, whatever a builder may do on top.
     pub written_in: Precision,
-    nodes: Vec<(f64, f64)>,
     cost: Cost,
     is_half: bool,
     h2d: Bytes,
@@ -99,13 +98,6 @@ impl PaperWorkload {
     ) -> Result<Self> {
         let signature = model.signature(input_shapes, batch_size)?;
         let shapes = model.infer_shapes(&signature.input_shapes(batch_size))?;
-        // Of a model that is written in halves already the bytes are those of halves.
-        let written = if model.is_half() { Precision::Fp16 } else { Precision::Fp32 };
-        let scale = precision.element_bytes() / written.element_bytes();
-        let cost = model.cost(&shapes);
-        let node = |node: &crate::model::NodeCost| {
-            (node.flops as f64, (node.weight_bytes + node.activation_bytes).0 as f64 * scale)
-        };
         let samples = |is_batched: bool| if is_batched { batch_size } else { 1 };
         let of_type = |is_float: bool, own: DataType| if is_float { input_type } else { own };
         let h2d = signature.inputs.iter().map(|tensor| {
@@ -119,8 +111,7 @@ impl PaperWorkload {
             input_type,
             precision,
             written_in: written_in(model),
-            nodes: cost.nodes.iter().map(node).collect(),
-            cost,
+            cost: model.cost(&shapes),
             is_half: model.is_half(),
             h2d: h2d.sum(),
             d2h: d2h.map(|it| Bytes((it.byte_count() * samples(it.is_batched)) as u64)).sum(),
@@ -143,15 +134,24 @@ impl PaperWorkload {
             let peak = ARITHMETIC_SHARE * sheet.tensor_flops_per_s(precision);
             let bytes = precision.element_bytes() / self.precision.element_bytes();
             let bandwidth = DRAM_SHARE * sheet.dram_bytes_per_s;
-            self.nodes.iter().map(|node| (node.0 / peak).max(bytes * node.1 / bandwidth)).sum()
+            self.nodes().map(|node| (node.0 / peak).max(bytes * node.1 / bandwidth)).sum()
         };
         let before = time(from);
         if before > 0.0 { time(to) / before } else { 1.0 }
     }
 
+    /// FLOPs and bytes of each node.
+    fn nodes(&self) -> impl Iterator<Item = (f64, f64)> {
+        // Of a model that is written in halves already the bytes are those of halves.
+        let written = if self.is_half { Precision::Fp16 } else { Precision::Fp32 };
+        let scale = self.precision.element_bytes() / written.element_bytes();
+        let bytes = move |node: &NodeCost| (node.weight_bytes + node.activation_bytes).0 as f64 * scale;
+        self.cost.nodes.iter().map(move |node| (node.flops as f64, bytes(node)))
+    }
+
     /// FLOPs and bytes of one execution.
     fn totals(&self) -> (f64, f64) {
-        self.nodes.iter().fold((0.0, 0.0), |sum, it| (sum.0 + it.0, sum.1 + it.1))
+        self.nodes().fold((0.0, 0.0), |sum, it| (sum.0 + it.0, sum.1 + it.1))
     }
 
     /// What this device does with it; `anchor` is measured over predicted throughput of another device.
@@ -201,14 +201,19 @@ mod tests {
         workload.on(&DataSheet::of("h100").unwrap(), None)
     }
 
-    fn of_nodes(nodes: Vec<(f64, f64)>) -> PaperWorkload {
+    /// Nodes of so many FLOPs and bytes in FP16.
+    fn of_nodes(nodes: &[(u64, u64)]) -> PaperWorkload {
+        let node = |&(flops, bytes): &(u64, u64)| NodeCost {
+            flops,
+            activation_bytes: Bytes(2 * bytes),
+            ..NodeCost::default()
+        };
         PaperWorkload {
             batch_size: 4,
             input_type: DataType::F32,
             precision: Precision::Fp16,
             written_in: Precision::Fp32,
-            nodes,
-            cost: Cost::default(),
+            cost: Cost { nodes: nodes.iter().map(node).collect(), ..Cost::default() },
             is_half: false,
             h2d: Bytes(0),
             d2h: Bytes(0),
@@ -245,7 +250,7 @@ mod tests {
     fn half_the_precision_halves_the_roofline_and_no_more_than_that() {
         let sheet = DataSheet::of("h100").unwrap();
         // One node of arithmetic and one of traffic.
-        let workload = of_nodes(vec![(1e12, 1.0), (1.0, 1e9)]);
+        let workload = of_nodes(&[(1_000_000_000_000, 1), (1, 1_000_000_000)]);
         let ratio = |from, to| workload.time_ratio(&sheet, from, to);
         assert!((ratio(Precision::Fp32, Precision::Fp16) - 0.5).abs() < 1e-12);
         assert!((ratio(Precision::Fp16, Precision::Int8) - 0.5).abs() < 1e-3);
@@ -256,7 +261,7 @@ mod tests {
     fn at_the_peak_all_of_it_is_asked_for() {
         let sheet = DataSheet::of("h100").unwrap();
         // Four samples of 1 TFLOP and 1 GB in all.
-        let workload = of_nodes(vec![(1e12, 1e9)]);
+        let workload = of_nodes(&[(1_000_000_000_000, 1_000_000_000)]);
         let PaperShares { arithmetic, traffic } =
             workload.shares(&sheet, 4.0 * sheet.fp16_flops_per_s / 1e12);
         assert!((arithmetic - 1.0).abs() < 1e-12);

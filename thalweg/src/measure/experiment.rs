@@ -229,10 +229,7 @@ impl Experiment<'_> {
     /// As there; [`Error::Interrupted`] where `stop` came at all, [`Error::StreamsLost`] and [`Error::RequestsFailed`] where
     /// any were.
     pub fn run_whole(&self, stop: &StopSignal) -> Result<Measurement> {
-        let measurement = self.run(stop)?;
-        stop.check()?;
-        measurement.check_requests()?;
-        Ok(measurement)
+        whole(self.run(stop)?, stop)
     }
 
     /// The pool, before anything is asked of it.
@@ -333,6 +330,13 @@ impl Experiment<'_> {
     }
 }
 
+/// Refuses what was cut short, or what requests failed in.
+pub(super) fn whole(measurement: Measurement, stop: &StopSignal) -> Result<Measurement> {
+    stop.check()?;
+    measurement.check_requests()?;
+    Ok(measurement)
+}
+
 /// Whether a slot whose outputs were read takes the next request of a closed loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refilling {
@@ -396,15 +400,17 @@ fn read(
             next.follow(response);
         }
     };
-    // The next response; none within the time after which others look whether they are to go on, or none any more.
-    let next_of = |pool: &mut Pool| match pool.next_within(STOP_CHECK) {
-        Ok(response) => Some(Some(response)),
-        Err(NoResponse::Yet) if !sender_is_gone() => Some(None),
-        Err(_) => None,
+    let is_last = |came: &std::result::Result<Response, NoResponse>| match came {
+        Ok(_) => false,
+        Err(NoResponse::Yet) => sender_is_gone(),
+        Err(NoResponse::Ever) => true,
     };
     while !observation.is_complete() && !stop.is_requested() {
-        let Some(came) = next_of(pool) else { break };
-        let Some(response) = came else { continue };
+        let came = pool.next_within(STOP_CHECK);
+        if is_last(&came) {
+            break;
+        }
+        let Ok(response) = came else { continue };
         observation.take(&response, &|| pool.situation())?;
         follow(response);
         observation.note_clock();
@@ -413,7 +419,10 @@ fn read(
     let together = member.0;
     drop(member);
     while !together.are_measured() && !stop.is_requested() {
-        let Some(came) = next_of(pool) else { break };
+        let came = pool.next_within(STOP_CHECK);
+        if is_last(&came) {
+            break;
+        }
         came.into_iter().for_each(follow);
     }
     drop(next);

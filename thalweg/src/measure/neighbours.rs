@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::experiment::Together;
+use super::experiment::{Together, whole};
 use super::stats::paired_ratio;
-use super::{Estimate, Experiment, Load, Measurement, Pacing, StopSignal, Workload};
+use super::{Estimate, Experiment, Load, Pacing, StopSignal, Workload};
 use crate::backend::{Counters, DeviceSpec};
 use crate::error::{Error, Result};
 use crate::model::ModelIdentity;
@@ -125,9 +125,7 @@ fn turn(
         (one, other.join())
     });
     let other = other.map_err(|_| Error::Bug("a measuring thread panicked".to_owned()))?;
-    let beside = [one?, other?];
-    stop.check()?;
-    beside.iter().try_for_each(Measurement::check_requests)?;
+    let beside = [whole(one?, stop)?, whole(other?, stop)?];
     let counters = beside[0].counters.clone();
     let turn = |index: usize| InterferenceTurn {
         alone_inferences_per_s: alone[index].throughput_inferences_per_s.value,

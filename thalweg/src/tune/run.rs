@@ -231,11 +231,8 @@ impl<'a, 'i> Run<'a, 'i> {
 
     /// How the search ended, once the finals are over: nothing is decided where the user did not wait for them.
     pub fn ended_in_finals(&mut self, ending: Ending) -> Result<Ending> {
-        match ending {
-            Ending::Interrupted => Ok(ending),
-            _ if (self.instruments.is_stopped)() => self.ended(Ending::Interrupted),
-            _ => Ok(ending),
-        }
+        let is_news = ending != Ending::Interrupted && (self.instruments.is_stopped)();
+        if is_news { self.ended(Ending::Interrupted) } else { Ok(ending) }
     }
 
     fn roles(&self) -> Roles {

@@ -104,8 +104,7 @@ fn check_room(model: &Model, declared: &Signature, memory_bytes: Option<u64>) ->
     // Where shapes cannot be inferred, trying it tells more.
     let smallest = *declared.batch_sizes.start();
     let Ok(shapes) = model.infer_shapes(&declared.input_shapes(smallest)) else { return Ok(()) };
-    let cost = model.cost(&shapes);
-    let largest = cost.nodes.iter().map(|node| node.activation_bytes).max().unwrap_or_default();
+    let largest = model.cost(&shapes).largest_node_bytes();
     match memory_bytes {
         Some(memory) if largest.0 > memory => {
             let shapes = declared.inputs.iter().map(|it| format!("{}={:?}", it.name, it.shape));

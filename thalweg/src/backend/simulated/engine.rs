@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::device::{Device, Submission};
-use super::kernels::kernels;
 use super::meter::Meter;
 use super::parameters::Parameters;
 use super::phases::Program;
@@ -63,9 +62,9 @@ impl SimulatedEngine {
         let shapes = self.model.infer_shapes(&self.declared.input_shapes(batch_size))?;
         let cost = self.model.cost(&shapes);
         let work = Work {
-            program: Arc::new(Program::of(&kernels(&cost, self.model.is_half()), &self.parameters)),
+            program: Arc::new(self.parameters.program(&cost, self.model.is_half())),
             weight_bytes: cost.weight_bytes.0,
-            largest_node_bytes: cost.nodes.iter().map(|node| node.activation_bytes.0).max().unwrap_or(0),
+            largest_node_bytes: cost.largest_node_bytes().0,
         };
         known.insert(batch_size, work.clone());
         Ok(work)

@@ -78,9 +78,14 @@ pub(crate) struct Asked {
 }
 
 impl Parameters {
+    /// The kernels of an execution of this cost on the device.
+    fn program(&self, cost: &Cost, is_half: bool) -> Program {
+        Program::of(&kernels(cost, is_half), self)
+    }
+
     /// What an execution of this cost asks of the device's kernels.
     pub(crate) fn asked_by(&self, cost: &Cost, is_half: bool) -> Asked {
-        let program = Program::of(&kernels(cost, is_half), self);
+        let program = self.program(cost, is_half);
         let sum = |time: fn(&Phase) -> f64| program.phases.iter().map(time).sum();
         Asked {
             alone_s: sum(|phase| phase.gap_s + phase.work_s),

@@ -48,6 +48,11 @@ pub struct NodeCost {
 }
 
 impl Cost {
+    /// The most activations that a single node reads and writes.
+    pub fn largest_node_bytes(&self) -> Bytes {
+        self.nodes.iter().map(|node| node.activation_bytes).max().unwrap_or_default()
+    }
+
     /// FLOPs per byte of weights and activations; `None` where nothing moves.
     pub fn arithmetic_intensity(&self) -> Option<f64> {
         intensity(self.flops, self.weight_bytes + self.activation_bytes)
