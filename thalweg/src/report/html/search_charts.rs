@@ -79,7 +79,7 @@ pub(super) fn throughput_by_streams(outcome: &TuneOutcome) -> Option<Chart> {
     }
     Some(Chart {
         heading: "Throughput against streams",
-        caption: streams_caption(&points) + predicted_caption(outcome),
+        caption: streams_caption(&points) + finals_caption(&points, &best) + predicted_caption(outcome),
         svg: canvas.finish("Throughput against the number of streams"),
     })
 }
@@ -123,9 +123,24 @@ fn streams_caption(points: &[Measured<'_>]) -> String {
     let (within, over) =
         if has_over { (" within the limits", " Hollow red: over a limit.") } else { ("", "") };
     format!(
-        "The best candidate{within} that was measured at each number of streams, with its 95 % interval, labelled with its batch. \
+        "The candidate{within} that came furthest at each number of streams, with its 95 % interval, labelled with its batch. \
          Faint: the others.{over}"
     )
+}
+
+/// Where a faint point stands above one of the line, which was measured again and more often since.
+fn finals_caption(points: &[Measured<'_>], best: &[&Measured<'_>]) -> &'static str {
+    let is_above = |point: &Measured<'_>, best: &Measured<'_>| {
+        let streams = |it: &Measured<'_>| it.candidate.configuration.streams;
+        let is_over = point.candidate.standing == Standing::OverLimit;
+        streams(point) == streams(best) && !is_over && point.throughput.value > best.throughput.value
+    };
+    if points.iter().any(|point| best.iter().any(|best| is_above(point, best))) {
+        " A faint one above another stood higher in the search and fell behind when both were measured again, or could not be \
+         told from it."
+    } else {
+        ""
+    }
 }
 
 fn draw_best(canvas: &mut Canvas, point: &Measured<'_>, is_winner: bool) {

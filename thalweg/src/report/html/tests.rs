@@ -53,6 +53,19 @@ fn a_search_makes_a_sound_page_that_loads_nothing() {
 }
 
 #[test]
+fn a_winner_below_another_candidate_of_its_streams_is_explained() {
+    let explanation = "fell behind when both were measured again";
+    let mut outcome = samples::outcome();
+    assert!(!html_of_tuning(&outcome).unwrap().contains(explanation));
+    let best = outcome.candidates[0].throughput_inferences_per_s.unwrap();
+    let streams = outcome.candidates[0].configuration.streams;
+    let mut of_streams = outcome.candidates[1..].iter_mut().filter(|it| it.configuration.streams == streams);
+    let other = of_streams.find(|it| it.standing != Standing::OverLimit).unwrap();
+    other.throughput_inferences_per_s = Some(Estimate { value: 1.05 * best.value, ..best });
+    assert!(html_of_tuning(&outcome).unwrap().contains(explanation));
+}
+
+#[test]
 fn a_loss_makes_a_sound_page_with_the_first_layer_over_the_limit_marked() {
     let page = html_of_loss(&samples::loss()).unwrap();
     assert_sound(&page);
