@@ -89,11 +89,15 @@ def jobs_of(arguments):
         measure("replay", shlex.join([str(replay), str(plan), "1", *"plain plain spare spare spare+used spare+used plain".split()]), 15, "resnet50-fp16")
     streams("low", (1, 8), 370)
     streams("high", (32, 128), 370)
-    # Requests that share slots, whose outputs are compared like all others.
-    words = ["--thalweg", thalweg, "--engine", plan, "--warm-up", 0.3, "--rounds", 1, "--json", results / "small.json"]
-    words += ["--variant=whole=", "--variant=small=--request-samples=1", "--variant=three=--request-samples=3"]
-    words += ["--cell", *(f"8,{count},{graph}" for count in (1, 8) for graph in GRAPHS)]
-    measure("small requests", script("streams.py", *words), 50, "resnet50-fp16")
+    # Requests that share slots, whose outputs are compared like all others; `full` runs slots that are not full as full ones.
+    words = ["--thalweg", thalweg, "--engine", plan, "--warm-up", 0.3, "--rounds", 2, "--json", results / "small.json"]
+    loads = {"one": "--request-samples=1", "three": "--request-samples=3", "lone": "--request-samples=1 --concurrency=1"}
+    words += ["--variant=whole=", *(f"--variant={name}={load}" for name, load in loads.items())]
+    small = [*words, *(f"--variant={name}-full={load} --smallest-batch=8" for name, load in loads.items())]
+    small += ["--cell", *(f"8,8,{graph}" for graph in GRAPHS)]
+    large = [*words, *(f"--variant={name}-full={load} --smallest-batch=128" for name, load in loads.items())]
+    command = f"{script('streams.py', *small)} && {script('streams.py', *large, '--cell', '128,4,compute')}"
+    measure("small requests", command, 100, "resnet50-fp16")
     failing = ["--thalweg", thalweg, "--engine", plan, "--logs", logs / "failures"]
     failing += ["--fault", fault] if (fault := work / "libfault.so").is_file() else []
     failing += ["--tests", programs / "pools_on_a_gpu"] if programs else []

@@ -1,5 +1,6 @@
 //! What can be typed: commands, options and their help.
 
+mod load;
 mod precision;
 mod results;
 mod watching;
@@ -7,7 +8,7 @@ mod watching;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use thalweg::backend::{
     CudaGraph, DataSheet, PlantedFault, Precision, TacticSource, TimesTaken, Transfers, Wait,
 };
@@ -24,6 +25,7 @@ use crate::values::{
     precision_parser, stage_times_parser, target_parser, transfers_parser, wait_parser,
 };
 
+pub use load::{LoadArgs, Spacing};
 pub use precision::{
     AccuracyArgs, ByteLineArgs, ConvertArgs, InputTypeArgs, InputsArgs, PrecisionRoute, QuantizationArgs,
     Rest, SelectionArgs, Target,
@@ -276,9 +278,10 @@ pub struct GpuArgs {
 }
 
 /// What a tuned configuration decides.
-const KNOBS: [&str; 16] = [
+const KNOBS: [&str; 17] = [
     "streams",
     "batch",
+    "smallest_batch",
     "batch_range",
     "depth",
     "submitters",
@@ -437,6 +440,10 @@ pub struct RunArgs {
     /// Samples per execution
     #[arg(long, default_value_t = 1, value_parser = parse_count)]
     pub batch: usize,
+    /// Prepare executions of N samples, twice as many and so on for batches that are not full, which run as full ones
+    /// otherwise [default: where requests are smaller, as large as they are or an eighth of the batch]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub smallest_batch: Option<usize>,
     /// Slots of each stream: executions in flight or being filled
     #[arg(long, default_value_t = 2, value_parser = parse_count)]
     pub depth: usize,
@@ -485,30 +492,6 @@ pub struct RunArgs {
         value_parser = parse_seconds, allow_negative_numbers = true
     )]
     pub warm_up: Duration,
-}
-
-#[derive(Debug, Args)]
-pub struct LoadArgs {
-    /// Requests that are always outstanding [default: as many as there are slots]
-    #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = crate::values::parse_outstanding)]
-    pub concurrency: Option<usize>,
-    /// Requests per second, whether or not the pool keeps up
-    #[arg(long, value_name = "PER_S", value_parser = parse_positive, allow_negative_numbers = true)]
-    pub rate: Option<f64>,
-    /// How requests at a rate are spaced
-    #[arg(long, value_enum, default_value_t = Spacing::Poisson, requires = "rate")]
-    pub spacing: Spacing,
-    /// Samples of each request [default: a whole batch]
-    #[arg(long, value_name = "N", value_parser = parse_count)]
-    pub request_samples: Option<usize>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Spacing {
-    /// Exponential gaps, as independent callers make them
-    Poisson,
-    /// Equal gaps
-    Constant,
 }
 
 #[derive(Debug, Args)]

@@ -365,7 +365,7 @@ fn a_slot_that_is_not_full_runs_as_a_full_one_where_the_engine_asks_for_it() {
     let executions = Arc::default();
     let doubler = || Doubler::new(8).with_delays(&[EXECUTION]).rounding_batches(0.02).counted(&executions);
     let workload_of = |doubler| workload(Arc::new(doubler));
-    let workload = workload_of(doubler().running_whole_batches());
+    let workload = workload_of(doubler().preparing_executions());
     let configuration = Configuration { batch_size: 8, depth: 1, ..Configuration::default() };
     let load = Load { arrival: Arrival::Concurrency(3), samples_per_request: 1 };
     let before = executions.load(std::sync::atomic::Ordering::Relaxed);

@@ -89,6 +89,45 @@ fn responses_come_in_order_of_submission_though_streams_differ_in_speed() {
 }
 
 #[test]
+fn a_slot_runs_as_the_smallest_prepared_execution_that_holds_it() {
+    let ran_as = |engine: Doubler, configuration: Configuration| -> Vec<usize> {
+        let pool = start(engine, configuration);
+        let producer = pool.producer();
+        let mut responses = pool.responses(Order::Completion);
+        let run = |samples| {
+            send(&producer, samples, samples as f32);
+            let response = responses.next().expect("it is answered");
+            assert_doubled(&response);
+            assert_eq!(response.request_samples(), samples);
+            response.batch_size()
+        };
+        (1..=8).map(run).collect()
+    };
+    let prepared = || Doubler::new(8).preparing_executions();
+    let down_to =
+        |smallest_batch| Configuration { batch_size: 8, smallest_batch, ..Configuration::default() };
+    assert_eq!(ran_as(prepared(), down_to(None)), [8; 8]);
+    assert_eq!(ran_as(prepared(), down_to(Some(1))), [1, 2, 4, 4, 8, 8, 8, 8]);
+    assert_eq!(ran_as(prepared(), down_to(Some(3))), [3, 3, 3, 6, 6, 6, 8, 8]);
+    // What the engine cannot run is not prepared.
+    assert_eq!(ran_as(prepared().with_smallest_batch(4), down_to(Some(1))), [4, 4, 4, 4, 8, 8, 8, 8]);
+    // Who prepares nothing runs what there is.
+    assert_eq!(ran_as(Doubler::new(8), down_to(Some(4))), [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[test]
+fn small_requests_have_executions_down_to_their_size_or_an_eighth_of_the_batch() {
+    let smallest = |batch_size, samples| {
+        Configuration { batch_size, ..Configuration::default() }.for_requests_of(samples).smallest_batch
+    };
+    assert_eq!(
+        [smallest(8, 1), smallest(8, 3), smallest(8, 8), smallest(1, 1)],
+        [Some(1), Some(3), None, None]
+    );
+    assert_eq!([smallest(128, 1), smallest(128, 32)], [Some(16), Some(32)]);
+}
+
+#[test]
 fn small_requests_travel_together_within_the_batching_delay() {
     let configuration = Configuration {
         batch_size: 4,
@@ -479,6 +518,13 @@ fn requests_and_configurations_that_cannot_be_are_refused_by_name() {
         refusal(Configuration { batch_size: 8, ..default }),
         "batch 8: the engine runs 1 to 4 samples"
     );
+    for smallest in [0, 3] {
+        let smallest_batch = Some(smallest);
+        assert_eq!(
+            refusal(Configuration { batch_size: 2, smallest_batch, ..default }),
+            format!("smallest-batch {smallest}: a slot has room for 1 to 2 samples")
+        );
+    }
     let pool = start(Doubler::new(4), Configuration { batch_size: 2, ..default });
     let error = pool.producer().reserve(3).map(|_| ()).expect_err("refused").to_string();
     assert_eq!(error, "samples 3: a request has 1 to 2 samples, the batch size");

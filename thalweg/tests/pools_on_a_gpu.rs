@@ -169,35 +169,54 @@ fn resident_bytes() -> u64 {
     statm.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * PAGE
 }
 
-/// Small requests that share slots, on many streams, so that slots are seldom full.
+/// Small requests that share slots, on many streams, so that slots are seldom full. Another batch may have other kernels, so
+/// each is compared with what it gets alone at the same size of execution.
 #[test]
 #[ignore = "needs an NVIDIA GPU and a full TensorRT"]
 fn requests_of_one_sample_get_the_bits_that_they_get_alone() {
     let _alone = alone();
     const DIFFERENT: u64 = 24;
-    let answers = |pool: &ExecutionPool, senders: u64| -> BTreeMap<u64, Vec<u32>> {
-        std::thread::scope(|scope| {
-            for sender in 0..senders {
-                let producer = pool.producer();
-                let numbers = (0..DIFFERENT).filter(move |number| number % senders == sender);
-                scope.spawn(move || numbers.for_each(|number| fill(producer.reserve(1).unwrap(), number)));
-            }
-            let responses = pool.responses(Order::Completion).take(usize::try_from(DIFFERENT).unwrap());
-            responses.map(|response| (response.tag(), bits(&response))).collect()
-        })
-    };
-    let single = pool(1, CudaGraph::Off);
-    let reference = answers(&single, 1);
-    single.stop().unwrap();
-    let distinct: std::collections::BTreeSet<_> = reference.values().collect();
-    assert_eq!(distinct.len() as u64, DIFFERENT, "the network does not tell the inputs apart");
-    for graph in GRAPHS {
-        for streams in [1, 8] {
-            let pool = pool(streams, graph);
-            for _ in 0..100 {
-                assert_eq!(answers(&pool, 5), reference, "{streams} streams, {graph:?}");
+    // By number of the request, with the size of the execution that it was in.
+    let answers =
+        |configuration: Configuration, senders: u64, rounds: usize| -> Vec<(u64, usize, Vec<u32>)> {
+            let pool = ExecutionPool::start(engine(), &configuration, Clock::start()).unwrap();
+            let mut answers = Vec::new();
+            for _ in 0..rounds {
+                std::thread::scope(|scope| {
+                    for sender in 0..senders {
+                        let producer = pool.producer();
+                        let numbers = (0..DIFFERENT).filter(move |number| number % senders == sender);
+                        scope.spawn(move || numbers.for_each(|it| fill(producer.reserve(1).unwrap(), it)));
+                    }
+                    let responses =
+                        pool.responses(Order::Completion).take(usize::try_from(DIFFERENT).unwrap());
+                    answers.extend(responses.map(|it| (it.tag(), it.batch_size(), bits(&it))));
+                });
             }
             pool.stop().unwrap();
+            answers
+        };
+    let steps = [1, 2, LARGEST_BATCH];
+    let alone = steps.map(|batch_size| Configuration { batch_size, ..configuration(1, CudaGraph::Off) });
+    let reference: BTreeMap<_, _> = alone
+        .into_iter()
+        .flat_map(|alone| answers(alone, 1, 1))
+        .map(|(number, step, bits)| ((step, number), bits))
+        .collect();
+    let distinct: std::collections::BTreeSet<_> = reference.values().collect();
+    assert!(distinct.len() as u64 >= DIFFERENT, "the network does not tell the inputs apart");
+    for graph in GRAPHS {
+        for streams in [1, 8] {
+            for smallest_batch in [None, Some(1)] {
+                let configuration = Configuration { smallest_batch, ..configuration(streams, graph) };
+                let mut sizes = std::collections::BTreeSet::new();
+                for (number, step, bits) in answers(configuration, 5, 100) {
+                    assert_eq!(Some(&bits), reference.get(&(step, number)), "{configuration}: {step}");
+                    sizes.insert(step);
+                }
+                println!("{configuration}: executions of {sizes:?} samples");
+                assert!(smallest_batch.is_some() || sizes == [LARGEST_BATCH].into());
+            }
         }
     }
 }

@@ -16,11 +16,12 @@ use thalweg::files::OutputFolder;
 use thalweg::measure::{Feeding, Reference, SampleSet, StopSignal, Workload, WorkloadSpec};
 use thalweg::model::zoo::Network;
 use thalweg::model::{Model, ModelIdentity};
+use thalweg::pool::Configuration;
 use thalweg::report::{self, Style};
 use thalweg::tune::{
     Candidate, Compliance, Earlier, Limits, Policy, Space, Standing, TuneJob, TuneOutcome, TunedConfig, tune,
 };
-use thalweg::units::Bytes;
+use thalweg::units::{Bytes, Clock};
 
 /// Every execution takes as long as this, whatever its batch.
 const EXECUTION: Duration = Duration::from_millis(2);
@@ -181,7 +182,10 @@ fn what_needs_more_device_memory_than_allowed_is_not_measured_and_told_with_its_
     let spec = WorkloadSpec { max_batch: MaxBatch::Exactly(8), ..WorkloadSpec::default() };
     let workload = Workload::prepare(&backend, &model, &spec).expect("it runs");
     let needs = |streams, batch_size| {
-        let memory = workload.engine.memory(2, batch_size, CudaGraph::Compute).expect("it is known");
+        let (depth, cuda_graph) = (2, CudaGraph::Compute);
+        let configuration = Configuration { depth, batch_size, cuda_graph, ..Configuration::default() };
+        let spec = configuration.executor_spec(workload.engine.signature(), Clock::start());
+        let memory = workload.engine.memory(&spec).expect("it is known");
         memory.expect("the device has its own").total_bytes(streams)
     };
     let limit = needs(4, 8);

@@ -16,7 +16,7 @@ use thalweg::measure::{
 use thalweg::pool::Configuration;
 use thalweg::report;
 use thalweg::tune::{TunedConfig, saturating_load};
-use thalweg::units::Bytes;
+use thalweg::units::{Bytes, Clock};
 
 use super::network::{Network, model_of};
 use super::variant::Variant;
@@ -141,6 +141,7 @@ impl<'a> Bench<'a> {
             None if backend.device().is_host() => configuration(args, backend.device().core_count),
             None => configuration(args, 1),
         };
+        let configuration = with_partial_batches(configuration, args, backend.device().is_host());
         check_feeding(args.workload.feed, &configuration)?;
         Ok(Self { args, tuned, network, backend, configuration })
     }
@@ -283,11 +284,12 @@ fn note_memory(workload: &Workload, configuration: &Configuration, output: &Outp
     if workload.device.is_simulated() {
         return Ok(());
     }
-    let Configuration { streams, depth, batch_size, cuda_graph, .. } = *configuration;
-    if let Some(memory) = workload.engine.memory(depth, batch_size, cuda_graph)? {
+    let engine = &workload.engine;
+    if let Some(memory) = engine.memory(&configuration.executor_spec(engine.signature(), Clock::start()))? {
         output.note(&format!(
-            "device memory: {} of weights and {streams} x {} (activations and slots); at most {} streams fit",
+            "device memory: {} of weights and {} x {} (activations and slots); at most {} streams fit",
             Bytes(memory.weights_bytes),
+            configuration.streams,
             Bytes(memory.executor_bytes()),
             memory.largest_executor_count()
         ));
@@ -300,6 +302,7 @@ fn configuration(args: &RunArgs, core_count: usize) -> Configuration {
     Configuration {
         streams: args.streams,
         batch_size: args.batch,
+        smallest_batch: None,
         depth: args.depth,
         submitters: args.submitters,
         threads_per_stream: args.threads_per_stream.unwrap_or(share),
@@ -310,6 +313,16 @@ fn configuration(args: &RunArgs, core_count: usize) -> Configuration {
         stage_times: args.stage_times.unwrap_or_default(),
         batching_delay: milliseconds(args.batching_delay_ms),
         fault: args.plant_fault,
+    }
+}
+
+/// Executions for slots that requests leave open, as far down as the user says or as the requests are small. Cores run any
+/// number of samples.
+fn with_partial_batches(configuration: Configuration, args: &RunArgs, is_host: bool) -> Configuration {
+    match (args.smallest_batch, args.load.request_samples) {
+        (Some(smallest), _) => Configuration { smallest_batch: Some(smallest), ..configuration },
+        (None, Some(samples)) if !is_host => configuration.for_requests_of(samples),
+        (None, _) => configuration,
     }
 }
 

@@ -16,6 +16,9 @@ pub struct ExecutorSpec {
     pub depth: usize,
     /// Samples that a slot has room for.
     pub batch_size: usize,
+    /// Sizes of executions, in samples, ascending, the last one `batch_size`: what is prepared where an engine
+    /// [prepares executions](super::Engine::prepares_executions).
+    pub batch_steps: Vec<usize>,
     /// Host threads that compute for each executor; only the `cpu` backend uses them.
     pub threads_per_stream: usize,
     /// What is captured as a CUDA graph; `cpu` knows only [`CudaGraph::Off`].

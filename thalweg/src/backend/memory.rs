@@ -12,7 +12,7 @@ pub struct EngineMemory {
     pub activation_bytes: u64,
     /// What one execution context keeps besides, in bytes.
     pub context_bytes: u64,
-    /// Execution contexts of each executor: one, and with CUDA graphs one more for each slot.
+    /// Execution contexts of each executor: one for each size of executions, and with CUDA graphs as many for each slot.
     pub context_count: usize,
     /// Inputs and outputs of one slot, in bytes.
     pub slot_bytes: u64,

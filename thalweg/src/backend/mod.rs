@@ -222,8 +222,8 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     /// Where the device does not tell.
-    fn memory(&self, depth: usize, batch_size: usize, cuda_graph: CudaGraph) -> Result<Option<EngineMemory>> {
-        let _ = (depth, batch_size, cuda_graph);
+    fn memory(&self, spec: &ExecutorSpec) -> Result<Option<EngineMemory>> {
+        let _ = spec;
         Ok(None)
     }
 
@@ -242,8 +242,9 @@ pub trait Engine: Send + Sync {
         None
     }
 
-    /// Whether a slot that is not full runs as a full one, with whatever lies in the rest of it.
-    fn runs_whole_batches(&self) -> bool {
+    /// Whether executions are prepared for their number of samples, one of [`ExecutorSpec::batch_steps`]: a slot that is not
+    /// full runs as the smallest of them that holds it, with whatever lies in the rest. Otherwise any number is run.
+    fn prepares_executions(&self) -> bool {
         false
     }
 

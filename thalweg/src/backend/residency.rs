@@ -40,6 +40,7 @@ mod tests {
             streams,
             depth,
             batch_size,
+            batch_steps: vec![batch_size],
             threads_per_stream,
             cuda_graph,
             copy_lanes: None,

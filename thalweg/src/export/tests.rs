@@ -62,6 +62,24 @@ fn tritons_file_has_the_tensors_without_their_batch_and_says_what_is_missing() {
 }
 
 #[test]
+fn triton_has_a_graph_for_each_size_of_executions() {
+    let specs = |smallest_batch| {
+        let mut tuned = winner();
+        tuned.configuration.smallest_batch = smallest_batch;
+        let text = export(&tuned, Format::Triton).unwrap();
+        let of_graph = text.split("graph_spec").skip(1).map(|spec| {
+            let numbers = spec.split("batch_size: ").skip(1).map(|it| it.split([' ', '\n']).next().unwrap());
+            numbers.map(|number| number.parse().unwrap()).collect::<Vec<usize>>()
+        });
+        of_graph.collect::<Vec<_>>()
+    };
+    // The size, and the smallest number of samples that it is for where that is another.
+    assert_eq!(specs(None), [vec![8, 1]]);
+    assert_eq!(specs(Some(1)), [vec![1], vec![2], vec![4, 3], vec![8, 5]]);
+    assert_eq!(specs(Some(3)), [vec![3, 1], vec![6, 4], vec![8, 7]]);
+}
+
+#[test]
 fn a_network_without_a_batch_everywhere_keeps_its_whole_shapes() {
     let mut tuned = winner();
     tuned.signature.as_mut().unwrap().outputs[1].is_batched = false;

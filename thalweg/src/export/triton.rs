@@ -82,16 +82,33 @@ fn optimization(tuned: &TunedConfig, signature: &Signature, max_batch_size: usiz
     if configuration.cuda_graph != CudaGraph::Off {
         let inputs = signature.inputs.iter().map(|input| {
             let dims = dims(input, max_batch_size, configuration.batch_size);
-            format!("      input {{ key: {}, value: {{ dim: [ {dims} ] }} }}\n", quoted(&input.name))
+            format!("input {{ key: {}, value: {{ dim: [ {dims} ] }} }}", quoted(&input.name))
         });
-        let inputs: String = inputs.collect();
-        let _ = write!(
-            cuda,
-            "    graphs: true\n    graph_spec {{\n      batch_size: {max_batch_size}\n{inputs}    }}\n"
-        );
+        let inputs: Vec<_> = inputs.collect();
+        cuda.push_str("    graphs: true\n");
+        if max_batch_size > 0 {
+            let mut least = *signature.batch_sizes.start();
+            for step in configuration.batch_steps(least) {
+                cuda.push_str(&graph(step, Some(least), &inputs));
+                least = step + 1;
+            }
+        } else {
+            cuda.push_str(&graph(0, None, &inputs));
+        }
     }
     let pinned = "  input_pinned_memory { enable: true }\n  output_pinned_memory { enable: true }\n";
     format!("optimization {{\n  cuda {{\n{cuda}  }}\n  eager_batching: true\n{pinned}}}\n")
+}
+
+/// A graph of a batch size, which also runs smaller ones down to `least`, with whatever lies in the rest, as the pool does.
+fn graph(batch_size: usize, least: Option<usize>, inputs: &[String]) -> String {
+    let mut text = format!("    graph_spec {{\n      batch_size: {batch_size}\n");
+    inputs.iter().for_each(|input| _ = writeln!(text, "      {input}"));
+    if let Some(least) = least.filter(|least| *least < batch_size) {
+        let inputs = inputs.join(" ");
+        let _ = writeln!(text, "      graph_lower_bound {{ batch_size: {least} {inputs} }}");
+    }
+    text + "    }\n"
 }
 
 /// What Triton does otherwise.
@@ -104,10 +121,10 @@ fn remarks(tuned: &TunedConfig) -> Vec<String> {
             configuration.depth
         ),
     ];
-    if configuration.batch_size > 1 {
+    if configuration.batch_size > 1 && configuration.cuda_graph == CudaGraph::Off {
         remarks.push(
-            "A batch that is not full was run as a full one. Triton gives it a shape of its own: with several instances \
-             TensorRT 8.6.0 left outputs of such batches out."
+            "A batch that is not full was run in a context that keeps its shapes. Triton sets other shapes for it, which \
+             takes the host a millisecond with TensorRT 8.6."
                 .to_owned(),
         );
     }

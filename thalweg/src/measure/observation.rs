@@ -11,7 +11,7 @@ use super::windows::{STABLE_WINDOWS, WindowCutter};
 use super::{Experiment, LatencySummary, Measurement, Overlap, Pacing, Stability, rate, stats};
 use crate::backend::{ClockReading, Counters, Observer, SlotId};
 use crate::error::{Error, Result};
-use crate::pool::{Configuration, PoolState, Response};
+use crate::pool::{PoolState, Response};
 use crate::units::{Clock, Nanos};
 
 /// Share of the time that comparing outputs may take once every slot was compared at least once, so that
@@ -358,9 +358,10 @@ fn executions_per_inference(records: &[Record]) -> f64 {
 
 /// Device memory of the engine and its executors in bytes, as predicted.
 fn device_memory(experiment: &Experiment<'_>) -> Option<u64> {
-    let Configuration { streams, depth, batch_size, cuda_graph, .. } = experiment.configuration;
-    let memory = experiment.workload.engine.memory(depth, batch_size, cuda_graph).ok().flatten();
-    memory.map(|memory| memory.total_bytes(streams))
+    let engine = &experiment.workload.engine;
+    let spec = experiment.configuration.executor_spec(engine.signature(), Clock::start());
+    let memory = engine.memory(&spec).ok().flatten();
+    memory.map(|memory| memory.total_bytes(spec.streams))
 }
 
 /// Resident memory of the process in bytes, from Linux's `/proc/self/status`.

@@ -111,7 +111,7 @@ pub fn overhead(
 }
 
 fn looped(workload: &Workload, configuration: &Configuration, time: Duration, times: Timing) -> Result<Pace> {
-    let spec = configuration.executor_spec(Clock::start());
+    let spec = configuration.executor_spec(workload.engine.signature(), Clock::start());
     let mut replay = Arc::clone(&workload.engine).replay(&spec)?.ok_or_else(|| Error::InvalidSetting {
         name: "overhead",
         value: workload.device.backend.clone(),

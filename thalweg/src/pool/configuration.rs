@@ -17,6 +17,11 @@ pub struct Configuration {
     pub streams: usize,
     /// Samples that one execution runs at most.
     pub batch_size: usize,
+    /// The smallest execution that is prepared for a slot that is not full: of so many samples, twice as many and so on up to
+    /// the batch size, of which it runs as the smallest that holds it. Sizes that the engine cannot run are passed over.
+    /// `None`: as a full one. Engines that prepare nothing run any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smallest_batch: Option<usize>,
     /// Slots of each executor: executions it may have in flight or being filled.
     pub depth: usize,
     /// Host threads that drive the executors.
@@ -58,6 +63,7 @@ impl Default for Configuration {
         Self {
             streams: 1,
             batch_size: 1,
+            smallest_batch: None,
             depth: 2,
             submitters: 1,
             threads_per_stream: 1,
@@ -72,13 +78,33 @@ impl Default for Configuration {
     }
 }
 
+/// Where requests are small, executions down to this part of the batch are prepared. Each takes an execution context for
+/// each slot that has a graph, and below that hardly any network is faster.
+const SMALLEST_PART: usize = 8;
+
 impl Configuration {
+    /// The same for requests of so many samples, which leave slots open where they do not fill them: with executions for
+    /// such slots, from the size of a request or an eighth of the batch size on.
+    #[must_use]
+    pub fn for_requests_of(self, samples: usize) -> Self {
+        let smallest = samples.max(self.batch_size / SMALLEST_PART).max(1);
+        Self { smallest_batch: Some(smallest).filter(|smallest| *smallest < self.batch_size), ..self }
+    }
+
+    /// Sizes of executions that are prepared where the engine runs at least so many samples.
+    pub(crate) fn batch_steps(&self, least: usize) -> Vec<usize> {
+        let smallest = self.smallest_batch.map(|smallest| smallest.max(least));
+        let steps = std::iter::successors(smallest, |step| step.checked_mul(2));
+        steps.take_while(|step| *step < self.batch_size).chain([self.batch_size]).collect()
+    }
+
     /// What is asked of an engine for it.
-    pub(crate) fn executor_spec(&self, clock: Clock) -> ExecutorSpec {
+    pub fn executor_spec(&self, signature: &Signature, clock: Clock) -> ExecutorSpec {
         ExecutorSpec {
             streams: self.streams,
             depth: self.depth,
             batch_size: self.batch_size,
+            batch_steps: self.batch_steps(*signature.batch_sizes.start()),
             threads_per_stream: self.threads_per_stream,
             cuda_graph: self.cuda_graph,
             copy_lanes: self.copy_lanes,
@@ -115,6 +141,11 @@ impl Configuration {
             let reason = format!("the engine runs {} to {} samples", possible.start(), possible.end());
             return Err(invalid("batch", self.batch_size, reason));
         }
+        let out_of_room = |smallest: &usize| !(1..=self.batch_size).contains(smallest);
+        if let Some(smallest) = self.smallest_batch.filter(out_of_room) {
+            let reason = format!("a slot has room for 1 to {} samples", self.batch_size);
+            return Err(invalid("smallest-batch", smallest, reason));
+        }
         if self.transfers == Transfers::Off && self.cuda_graph == CudaGraph::Copies {
             let reason = "a graph of copies has them inside: use --cuda-graph compute or off".to_owned();
             return Err(invalid("transfers", self.transfers, reason));
@@ -147,6 +178,9 @@ impl fmt::Display for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let default = Self::default();
         write!(f, "{} x batch {}", counted(self.streams, "stream"), self.batch_size)?;
+        if let Some(smallest) = self.smallest_batch {
+            write!(f, " down to {smallest}")?;
+        }
         write!(f, ", {} per stream", counted(self.threads_per_stream, "thread"))?;
         if self.cuda_graph != default.cuda_graph {
             write!(f, ", graph of {}", self.cuda_graph)?;

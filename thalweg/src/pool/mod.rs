@@ -154,9 +154,13 @@ impl Parts {
     fn of(engine: Arc<dyn Engine>, configuration: &Configuration, clock: Clock) -> Result<Self> {
         let signature = engine.signature().clone();
         configuration.check(&signature)?;
-        let is_whole = engine.runs_whole_batches();
-        let min_batch_size = if is_whole { configuration.batch_size } else { *signature.batch_sizes.start() };
-        let executors = engine.executors(&configuration.executor_spec(clock.clone()))?;
+        let spec = configuration.executor_spec(&signature, clock.clone());
+        let batch_steps: Arc<[usize]> = if engine.prepares_executions() {
+            spec.batch_steps.as_slice().into()
+        } else {
+            (*signature.batch_sizes.start()..=configuration.batch_size).collect()
+        };
+        let executors = engine.executors(&spec)?;
         let observer = executors.first().and_then(|executor| executor.observer());
         let slot_count = configuration.streams * configuration.depth;
         let most_outstanding = QUEUE_CAPACITY + slot_count * configuration.batch_size;
@@ -181,7 +185,7 @@ impl Parts {
             let executor_count = share.len();
             let shape = SubmitterSpec {
                 first_executor,
-                min_batch_size,
+                batch_steps: Arc::clone(&batch_steps),
                 wait: configuration.wait,
                 waits_per_item: configuration.fault == Some(PlantedFault::WaitPerItem),
             };

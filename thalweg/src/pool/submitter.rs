@@ -83,12 +83,12 @@ enum Whom {
 }
 
 /// What a submitter knows of the pool besides its scheduler's part.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct SubmitterSpec {
     /// Pool-wide number of its first executor.
     pub(super) first_executor: usize,
-    /// The engine runs no fewer samples than this.
-    pub(super) min_batch_size: usize,
+    /// The numbers of samples that executions may have, ascending, the last one what a slot has room for.
+    pub(super) batch_steps: Arc<[usize]>,
     /// How it waits for its executors.
     pub(super) wait: Wait,
     /// Whether it starts an execution only when the one before has ended, which a sound one never does.
@@ -106,8 +106,8 @@ pub(super) struct Submitter {
     first_executor: usize,
     depth: usize,
     batch_size: usize,
-    /// The engine runs no fewer samples than this: a slot with fewer runs with what was in it before.
-    min_batch_size: usize,
+    /// As in [`SubmitterSpec`]: a slot with fewer samples than the smallest that holds them runs with what was in it before.
+    batch_steps: Arc<[usize]>,
     patience: Patience,
     /// Executors that have woken the submitter and were not asked since.
     woken: Vec<bool>,
@@ -140,7 +140,7 @@ impl Submitter {
         shape: SubmitterSpec,
         links: Links,
     ) -> Self {
-        let SubmitterSpec { first_executor, min_batch_size, wait, waits_per_item } = shape;
+        let SubmitterSpec { first_executor, batch_steps, wait, waits_per_item } = shape;
         let patience = Patience::new(wait);
         let mut home: Vec<Option<Slot>> = (0..spec.executor_count * spec.depth).map(|_| None).collect();
         for (index, executor) in executors.iter_mut().enumerate() {
@@ -165,7 +165,7 @@ impl Submitter {
             executors,
             first_executor,
             depth: spec.depth,
-            min_batch_size,
+            batch_steps,
             links,
             patience,
             woken,
@@ -406,7 +406,7 @@ impl Submitter {
 
     fn enqueue(&mut self, number: SlotNumber, samples: usize) {
         let mut slot = self.give_out(number);
-        slot.batch_size = samples.max(self.min_batch_size);
+        slot.batch_size = self.batch_steps[self.batch_steps.partition_point(|step| *step < samples)];
         let is_whole = slot.batch_size == self.batch_size;
         let start = self.links.clock.now();
         let executor = number / self.depth;

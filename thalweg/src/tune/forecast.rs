@@ -230,7 +230,7 @@ mod tests {
 
     /// How executions bend and when SMs are full was chosen on the first two files, and where the probe is on the first three,
     /// so these hold the model and are no evidence for it. The gains of the fourth, of up to sixteen streams, are; how many streams to
-    /// take was chosen on these four. The last three are evidence for both.
+    /// take was chosen on these four. The last four are evidence for both.
     #[test]
     fn one_stream_and_a_probe_of_a_real_gpu_tell_what_more_gain() {
         let right = [
@@ -241,6 +241,7 @@ mod tests {
             ("limit-2026-11-30-busy.json", (72, 61), (67, 56, 68)),
             ("limit-2026-11-30-quiet.json", (96, 84), (91, 79, 92)),
             ("limit-2026-12-01.json", (96, 83), (91, 78, 93)),
+            ("limit-2026-12-01-prepared.json", (24, 24), (21, 21, 23)),
         ];
         for (file, counts, (of_all, of_large, of_streams)) in right {
             let sweeps = recorded_sweeps(file);

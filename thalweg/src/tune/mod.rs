@@ -98,6 +98,9 @@ impl TuneJob {
         let least = self.samples_per_request.unwrap_or(1);
         let largest = candidates.iter().map(|candidate| candidate.batch_size).max().unwrap_or(1);
         candidates.retain(|candidate| candidate.batch_size >= least);
+        if let Some(samples) = self.samples_per_request.filter(|_| !self.device.is_host()) {
+            candidates.iter_mut().for_each(|candidate| *candidate = candidate.for_requests_of(samples));
+        }
         if candidates.is_empty() {
             let reason = format!("a request fits into one batch, and the largest that is tried is {largest}");
             return Err(Error::InvalidSetting { name: "request-samples", value: least.to_string(), reason });
@@ -228,7 +231,10 @@ fn with_instruments<T>(
             simulated.set(simulated.get() + trial.duration());
             workload.experiment(configuration, load, pacing).run_whole(stop)
         },
-        memory: &|it| workload.engine.memory(it.depth, it.batch_size, it.cuda_graph),
+        memory: &|it| {
+            let engine = &workload.engine;
+            engine.memory(&it.executor_spec(engine.signature(), Clock::start()))
+        },
         elapsed: &|| if is_simulated { simulated.get() } else { clock.now().to_duration() },
         is_stopped: &|| stop.is_requested(),
     };

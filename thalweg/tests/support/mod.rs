@@ -63,8 +63,8 @@ pub struct Doubler {
     remark: Option<(usize, String)>,
     /// What every stream says where a CUDA graph is asked for, and runs without one.
     refusal: Option<String>,
-    /// Whether a slot that is not full runs as a full one.
-    runs_whole_batches: bool,
+    /// Whether a slot that is not full runs as an execution that was prepared.
+    prepares_executions: bool,
     /// What its streams' counters are like; `None` where they have none.
     counters: Option<TestCounters>,
     executions: Arc<AtomicUsize>,
@@ -101,7 +101,7 @@ impl Doubler {
             room: usize::MAX,
             remark: None,
             refusal: None,
-            runs_whole_batches: false,
+            prepares_executions: false,
             counters: None,
             executions: Arc::default(),
             last: Arc::default(),
@@ -115,9 +115,15 @@ impl Doubler {
         self
     }
 
-    /// Runs a slot that is not full as a full one.
-    pub fn running_whole_batches(self) -> Self {
-        Self { runs_whole_batches: true, ..self }
+    /// Runs no fewer samples than these.
+    pub fn with_smallest_batch(mut self, smallest: usize) -> Self {
+        self.signature.batch_sizes = smallest..=*self.signature.batch_sizes.end();
+        self
+    }
+
+    /// Runs a slot that is not full as an execution that was prepared.
+    pub fn preparing_executions(self) -> Self {
+        Self { prepares_executions: true, ..self }
     }
 
     /// Keeps when the last execution of any of its streams ended.
@@ -178,8 +184,8 @@ impl Engine for Doubler {
         &self.signature
     }
 
-    fn runs_whole_batches(&self) -> bool {
-        self.runs_whole_batches
+    fn prepares_executions(&self) -> bool {
+        self.prepares_executions
     }
 
     fn executors(self: Arc<Self>, spec: &ExecutorSpec) -> Result<Vec<Box<dyn Executor>>, Error> {

@@ -27,6 +27,7 @@ fn executor_spec(streams: usize, depth: usize, batch_size: usize) -> ExecutorSpe
         streams,
         depth,
         batch_size,
+        batch_steps: vec![batch_size],
         threads_per_stream: 1,
         cuda_graph: CudaGraph::Off,
         copy_lanes: None,

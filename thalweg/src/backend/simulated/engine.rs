@@ -133,12 +133,12 @@ impl Engine for SimulatedEngine {
         Some(if self.parameters.element_bytes > 1.0 { Precision::Fp16 } else { Precision::Int8 })
     }
 
-    fn memory(&self, depth: usize, batch_size: usize, _: CudaGraph) -> Result<Option<EngineMemory>> {
-        self.memory_of(depth, batch_size).map(Some)
+    fn memory(&self, spec: &ExecutorSpec) -> Result<Option<EngineMemory>> {
+        self.memory_of(spec.depth, spec.batch_size).map(Some)
     }
 
     /// As a TensorRT engine, which it stands for.
-    fn runs_whole_batches(&self) -> bool {
+    fn prepares_executions(&self) -> bool {
         true
     }
 

@@ -75,8 +75,8 @@ impl Engine for TensorRtEngine {
         self.precision
     }
 
-    fn memory(&self, depth: usize, batch_size: usize, cuda_graph: CudaGraph) -> Result<Option<EngineMemory>> {
-        self.memory_of(depth, batch_size, context_count(depth, cuda_graph)).map(Some)
+    fn memory(&self, spec: &ExecutorSpec) -> Result<Option<EngineMemory>> {
+        self.memory_of(spec).map(Some)
     }
 
     fn layers_json(&self) -> Option<Result<String>> {
@@ -114,7 +114,7 @@ impl Engine for TensorRtEngine {
         Some(&self.recorder)
     }
 
-    fn runs_whole_batches(&self) -> bool {
+    fn prepares_executions(&self) -> bool {
         true
     }
 }
@@ -160,14 +160,15 @@ impl TensorRtEngine {
         self.streams.take(&self.context, spec.cuda_graph, executor, shared)
     }
 
-    fn memory_of(&self, depth: usize, batch_size: usize, context_count: usize) -> Result<EngineMemory> {
+    fn memory_of(&self, spec: &ExecutorSpec) -> Result<EngineMemory> {
+        let ExecutorSpec { depth, batch_size, .. } = *spec;
         let tensors = [&self.signature.inputs, &self.signature.outputs].into_iter();
         let slot: usize = tensors.flat_map(|tensors| byte_counts(tensors, batch_size)).sum();
         Ok(EngineMemory {
             weights_bytes: self.taken.engine,
             activation_bytes: self.engine.device_memory_size(PROFILE)? as u64,
             context_bytes: self.taken.context,
-            context_count,
+            context_count: context_count(spec),
             slot_bytes: slot as u64,
             depth,
             batch_size,
@@ -183,7 +184,7 @@ impl TensorRtEngine {
 
     fn check_profiles(&self, spec: &ExecutorSpec) -> Result<()> {
         let Some(most) = self.profiles.most_contexts() else { return Ok(()) };
-        let needed = context_count(spec.depth, spec.cuda_graph);
+        let needed = context_count(spec);
         let fits = most / needed;
         if spec.streams <= fits {
             return Ok(());
@@ -194,8 +195,7 @@ impl TensorRtEngine {
     }
 
     fn check_memory(&self, spec: &ExecutorSpec) -> Result<()> {
-        let contexts = context_count(spec.depth, spec.cuda_graph);
-        let memory = self.memory_of(spec.depth, spec.batch_size, contexts)?;
+        let memory = self.memory_of(spec)?;
         if spec.streams as u64 <= memory.largest_executor_count() {
             return Ok(());
         }
@@ -214,9 +214,10 @@ impl TensorRtEngine {
     }
 }
 
-/// Execution contexts of one executor: one for each graph, or one for all slots.
-fn context_count(depth: usize, cuda_graph: CudaGraph) -> usize {
-    if cuda_graph == CudaGraph::Off { 1 } else { depth }
+/// Execution contexts of one executor, each of which keeps its shapes: for each size of executions one for each graph, or
+/// one for all slots.
+fn context_count(spec: &ExecutorSpec) -> usize {
+    spec.batch_steps.len() * if spec.cuda_graph == CudaGraph::Off { 1 } else { spec.depth }
 }
 
 /// Bytes of each tensor at a batch size.

@@ -1,8 +1,9 @@
 //! A CUDA stream, its execution contexts and its slots.
 //!
-//! Each slot is a lane of the device with one job, of the largest batch: a slot that is not full runs as a full one, since what a
-//! context computes while shapes change beside it cannot be relied on (docs/design-notes.md). A slot that is enqueued leaves
-//! its page-locked memory with the lane until the device is done. A thread beside the submitter waits for the device and wakes it, unless it spins or waits itself.
+//! Each slot is a lane of the device with a job for each size of executions. A context keeps the shapes that it was given first:
+//! to set others takes the host a millisecond, and a graph has but one (docs/design-notes.md). A slot that is enqueued leaves
+//! its page-locked memory with the lane until the device is done. A thread beside the submitter waits for the device and wakes
+//! it, unless it spins or waits itself.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -80,7 +81,8 @@ const SAMPLING: Duration = Duration::from_millis(10);
 /// A slot's half on the device.
 struct SlotLane {
     lane: Lane,
-    job: JobId,
+    /// By size of execution, ascending.
+    jobs: Vec<(usize, JobId)>,
     /// The slot without its memory, while it runs.
     shell: Option<Slot>,
     /// Lists without buffers, while the slot has them: used again, so that an execution does not allocate.
@@ -119,7 +121,7 @@ impl TensorRtExecutor {
         })
     }
 
-    /// Its lanes, each with its job and its host buffers, for whoever drives them otherwise.
+    /// Its lanes, each with its job at the largest batch and its host buffers, for whoever drives them otherwise.
     pub fn into_lanes(self, spec: &ExecutorSpec) -> Result<Vec<(Lane, JobId, HostBuffers)>> {
         if let Some(reason) = self.remark {
             return Err(Error::InvalidSetting {
@@ -132,7 +134,8 @@ impl TensorRtExecutor {
         let both = self.lanes.into_iter().zip(self.slots.into_iter().rev());
         let take = |(mut lane, mut slot): (SlotLane, Slot)| {
             let host = take_buffers(&mut slot, &mut lane.lists);
-            (lane.lane, lane.job, host)
+            let job = lane.job(spec.batch_size);
+            (lane.lane, job, host)
         };
         Ok(both.map(take).collect())
     }
@@ -140,7 +143,7 @@ impl TensorRtExecutor {
     fn launch(&mut self, slot: &mut Slot) -> Result<()> {
         let lane = &mut self.lanes[slot.id.index];
         lane.lane.set_stage_marks(self.sampling.marks(Instant::now));
-        let job = lane.job;
+        let job = lane.job(slot.batch_size);
         let host = take_buffers(slot, &mut lane.lists);
         let launched = if self.residency.must_copy(slot) {
             lane.lane.launch(job, host)
@@ -281,6 +284,14 @@ impl Executor for TensorRtExecutor {
     }
 }
 
+impl SlotLane {
+    /// The job of an execution of so many samples.
+    fn job(&self, batch_size: usize) -> JobId {
+        let prepared = self.jobs.iter().find(|(step, _)| *step == batch_size);
+        prepared.expect("bug: an execution of a size that is no step").1
+    }
+}
+
 /// What all slots of an executor are made of.
 struct SlotMaker<'a> {
     engine: &'a Arc<TensorRtEngine>,
@@ -295,8 +306,8 @@ impl SlotMaker<'_> {
     fn make_all(&self) -> Result<(Vec<SlotLane>, Vec<Slot>, Option<String>)> {
         let make = |graph| -> Result<(Vec<_>, Vec<_>)> {
             // NVIDIA's rule: one execution context for each captured graph. Without one, slots run one after the other.
-            let shared = if graph == CudaGraph::Off { Some(self.compute()?) } else { None };
-            let made = (0..self.spec.depth).map(|index| self.make(index, graph, shared.as_ref()));
+            let shared = if graph == CudaGraph::Off { Some(self.computes()?) } else { None };
+            let made = (0..self.spec.depth).map(|index| self.make(index, graph, shared.as_deref()));
             Ok(made.collect::<Result<Vec<_>>>()?.into_iter().unzip())
         };
         match make(self.spec.cuda_graph) {
@@ -309,15 +320,17 @@ impl SlotMaker<'_> {
         }
     }
 
-    fn compute(&self) -> Result<Arc<Compute>> {
-        self.engine.compute(&self.streams.compute, &self.memory)
+    /// One for each size of executions. They compute in the same memory, since a stream runs one after the other.
+    fn computes(&self) -> Result<Vec<Arc<Compute>>> {
+        let compute = |_| self.engine.compute(&self.streams.compute, &self.memory);
+        self.spec.batch_steps.iter().map(compute).collect()
     }
 
     fn make(
         &self,
         index: usize,
         graph: CudaGraph,
-        shared: Option<&Arc<Compute>>,
+        shared: Option<&[Arc<Compute>]>,
     ) -> Result<(SlotLane, Slot)> {
         let (engine, batch_size) = (self.engine, self.spec.batch_size);
         let mut lane = Lane::new(&LaneSpec {
@@ -337,12 +350,15 @@ impl SlotMaker<'_> {
             CudaGraph::Compute => GraphScope::Compute,
             CudaGraph::Copies => GraphScope::Copies,
         };
-        let compute = shared.map_or_else(|| self.compute(), |shared| Ok(Arc::clone(shared)))?;
-        let job = lane.prepare(job(engine, compute, batch_size, scope), &mut host)?;
+        let computes = shared.map_or_else(|| self.computes(), |shared| Ok(shared.to_vec()))?;
+        let steps = self.spec.batch_steps.iter().zip(computes);
+        let jobs = steps
+            .map(|(&step, compute)| Ok((step, lane.prepare(job(engine, compute, step, scope), &mut host)?)))
+            .collect::<Result<_>>()?;
         let mut slot = self.shell(index);
         let mut lists = HostBuffers::default();
         put_buffers(&mut slot, host, &mut lists);
-        Ok((SlotLane { lane, job, shell: None, lists }, slot))
+        Ok((SlotLane { lane, jobs, shell: None, lists }, slot))
     }
 
     fn shell(&self, index: usize) -> Slot {

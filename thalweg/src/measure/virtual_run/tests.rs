@@ -141,6 +141,21 @@ fn small_requests_share_slots() {
 }
 
 #[test]
+fn lone_requests_are_answered_by_small_executions() {
+    let workload = workload(Network::Resnet50);
+    let load = Load { arrival: Arrival::Concurrency(1), samples_per_request: 1 };
+    let latency = |configuration| {
+        let measured = run(&workload, configuration, load, Duration::from_millis(200)).unwrap();
+        assert!(measured.records.iter().all(|it| it.execution_samples.unwrap_or(it.batch_size) == 1));
+        measured.latency.p50.as_seconds()
+    };
+    let (whole, small) = (latency(batches_of_eight()), latency(batches_of_eight().for_requests_of(1)));
+    assert!(small < 0.8 * whole, "{small} {whole}");
+    let alone = latency(Configuration { batch_size: 1, ..batches_of_eight() });
+    assert!((small / alone - 1.0).abs() < 0.05, "{small} {alone}");
+}
+
+#[test]
 fn a_measurement_ends_when_its_longest_time_is_up() {
     let workload = workload(Network::Resnet50);
     let load = Load { arrival: Arrival::PoissonRate(2.0), samples_per_request: 1 };
