@@ -47,11 +47,28 @@ fn enqueue(slot: usize, samples: usize) -> Action {
 }
 
 #[test]
-fn without_a_delay_a_commit_starts_the_execution() {
+fn without_a_delay_an_execution_starts_as_soon_as_nothing_else_happens() {
     let mut scheduler = Scheduler::new(spec());
     assert_eq!(step(&mut scheduler, 0, reserve(0, 1)), [grant(0, 0, 0)]);
-    assert_eq!(step(&mut scheduler, 1, commit(0, 1)), [enqueue(0, 1)]);
+    assert_eq!(step(&mut scheduler, 1, commit(0, 1)), []);
+    assert_eq!(scheduler.deadline(), Some(Nanos(1)));
+    assert_eq!(step(&mut scheduler, 1, Event::Tick), [enqueue(0, 1)]);
     assert_eq!(step(&mut scheduler, 2, completed(0)), [Action::Deliver { slot: 0 }]);
+}
+
+#[test]
+fn slots_that_are_not_full_start_one_after_the_other_and_fill_up_meanwhile() {
+    let mut scheduler = Scheduler::new(spec());
+    step(&mut scheduler, 0, reserve(0, 1));
+    step(&mut scheduler, 0, reserve(1, 1));
+    assert_eq!(step(&mut scheduler, 1, commit(0, 1)), []);
+    assert_eq!(step(&mut scheduler, 2, commit(1, 1)), []);
+    assert_eq!(step(&mut scheduler, 3, Event::Tick), [enqueue(0, 1)]);
+    // What came while that was being started is taken in before the other one is.
+    assert_eq!(step(&mut scheduler, 9, reserve(2, 2)), [grant(2, 1, 1)]);
+    assert_eq!(step(&mut scheduler, 9, Event::Tick), [], "it is being filled");
+    assert_eq!(step(&mut scheduler, 10, commit(1, 2)), []);
+    assert_eq!(step(&mut scheduler, 10, Event::Tick), [enqueue(1, 3)]);
 }
 
 #[test]
@@ -125,7 +142,8 @@ fn requests_that_wait_fill_up_a_slot_even_without_a_delay() {
     step(&mut scheduler, 0, reserve(0, 1));
     assert_eq!(step(&mut scheduler, 1, reserve(1, 1)), [], "the only slot is being filled");
     assert_eq!(step(&mut scheduler, 2, commit(0, 1)), [grant(1, 0, 1)]);
-    assert_eq!(step(&mut scheduler, 3, commit(0, 1)), [enqueue(0, 2)]);
+    assert_eq!(step(&mut scheduler, 3, commit(0, 1)), []);
+    assert_eq!(step(&mut scheduler, 3, Event::Tick), [enqueue(0, 2)]);
 }
 
 #[test]
@@ -133,7 +151,9 @@ fn nobody_overtakes_a_large_request_and_what_it_waits_for_starts_at_once() {
     let mut scheduler = Scheduler::new(SchedulerSpec { depth: 1, batching_delay: Nanos(1000), ..spec() });
     step(&mut scheduler, 0, reserve(0, 3));
     step(&mut scheduler, 1, commit(0, 3));
-    assert_eq!(step(&mut scheduler, 2, reserve(1, 2)), [enqueue(0, 3)]);
+    assert_eq!(step(&mut scheduler, 2, reserve(1, 2)), []);
+    assert!(scheduler.deadline().is_some_and(|deadline| deadline <= Nanos(2)));
+    assert_eq!(step(&mut scheduler, 2, Event::Tick), [enqueue(0, 3)]);
     assert_eq!(step(&mut scheduler, 3, reserve(2, 1)), [], "ticket 2 would fit but came later");
     step(&mut scheduler, 4, completed(0));
     assert_eq!(step(&mut scheduler, 5, Event::Release { slot: 0 }), [grant(1, 0, 0)]);

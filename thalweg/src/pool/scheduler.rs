@@ -80,7 +80,7 @@ pub enum Event {
         /// The slot.
         slot: SlotNumber,
     },
-    /// Time has passed.
+    /// Nothing else has happened; time has passed.
     Tick,
     /// Nothing new is accepted; what was accepted is finished.
     Stop,
@@ -219,7 +219,10 @@ impl Scheduler {
         }
         self.refuse_the_hopeless(actions);
         self.serve_waiting(actions);
-        self.enqueue_due(now, actions);
+        self.enqueue_full(actions);
+        if event == Event::Tick {
+            self.enqueue_oldest_due(now, actions);
+        }
         self.note_starving(now);
         self.finish_if_idle(actions);
     }
@@ -251,13 +254,21 @@ impl Scheduler {
         }
     }
 
-    /// When the next [`Event::Tick`] is due: the earliest deadline of a slot that waits for samples.
+    /// When the next [`Event::Tick`] is due, as soon as nothing else happens: the earliest time at which a slot that is not full
+    /// is to start.
     pub fn deadline(&self) -> Option<Nanos> {
-        let deadlines = self.slots.iter().filter_map(|state| match state {
-            SlotState::Open { deadline, .. } => Some(*deadline),
+        self.oldest_open().map(|(due, _)| due)
+    }
+
+    /// The slot that starts next of those that are not full, and when. Where somebody waits whose samples do not fit, it would
+    /// not get fuller.
+    fn oldest_open(&self) -> Option<(Nanos, SlotNumber)> {
+        let open = self.slots.iter().enumerate().filter_map(|(slot, state)| match *state {
+            SlotState::Open { deadline, .. } => Some((deadline, slot)),
             _ => None,
         });
-        deadlines.min()
+        let (deadline, slot) = open.min()?;
+        Some((if self.waiting.is_empty() { deadline } else { Nanos::ZERO }, slot))
     }
 
     fn reserve(&mut self, request: Waiting, actions: &mut Vec<Action>) {
@@ -397,18 +408,32 @@ impl Scheduler {
         self.slots[slot] = SlotState::Filling { filled, deadline };
     }
 
-    /// An open slot starts when it is full, when its time is up, when the pool stops, or when somebody
-    /// waits whose samples do not fit: it would not get fuller.
-    fn enqueue_due(&mut self, now: Nanos, actions: &mut Vec<Action>) {
-        let must_go = self.is_stopping || !self.waiting.is_empty();
+    /// A slot starts when it is full, or the pool stops.
+    fn enqueue_full(&mut self, actions: &mut Vec<Action>) {
         for slot in 0..self.slots.len() {
-            let SlotState::Open { filled, deadline } = self.slots[slot] else { continue };
-            if must_go || deadline <= now || !self.has_room(filled, 1) {
-                self.slots[slot] = SlotState::InFlight;
-                self.executors[slot / self.spec.depth].running_slots += 1;
-                actions.push(Action::Enqueue { slot, samples: filled });
+            if let SlotState::Open { filled, .. } = self.slots[slot]
+                && (self.is_stopping || !self.has_room(filled, 1))
+            {
+                self.enqueue(slot, filled, actions);
             }
         }
+    }
+
+    /// A slot that is not full starts when its time is up and nothing else is to be done, one after the other: what comes while
+    /// one is being started may be for the next. Where starting takes long that is all that fills slots.
+    fn enqueue_oldest_due(&mut self, now: Nanos, actions: &mut Vec<Action>) {
+        if let Some((due, slot)) = self.oldest_open()
+            && due <= now
+            && let SlotState::Open { filled, .. } = self.slots[slot]
+        {
+            self.enqueue(slot, filled, actions);
+        }
+    }
+
+    fn enqueue(&mut self, slot: SlotNumber, samples: usize, actions: &mut Vec<Action>) {
+        self.slots[slot] = SlotState::InFlight;
+        self.executors[slot / self.spec.depth].running_slots += 1;
+        actions.push(Action::Enqueue { slot, samples });
     }
 
     fn finish_if_idle(&mut self, actions: &mut Vec<Action>) {

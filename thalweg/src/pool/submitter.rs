@@ -239,6 +239,10 @@ impl Submitter {
         self.scheduler.deadline()
     }
 
+    fn is_due(&self) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= self.links.clock.now())
+    }
+
     /// How its executors are supplied.
     pub(super) fn state(&self) -> PoolState {
         self.scheduler.state(self.links.clock.now())
@@ -258,6 +262,11 @@ impl Submitter {
             return Whom::Everybody;
         }
         if self.has_mail() {
+            return Whom::WhoWoke;
+        }
+        if self.is_due() {
+            self.events.push_back(Event::Tick);
+            self.settle();
             return Whom::WhoWoke;
         }
         if self.has_only_the_device_to_wait_for()
@@ -293,9 +302,7 @@ impl Submitter {
     fn glance(&mut self) {
         match self.links.inbox.try_recv() {
             Ok(message) => self.receive(message),
-            Err(_) if self.deadline().is_some_and(|deadline| deadline <= self.links.clock.now()) => {
-                self.events.push_back(Event::Tick);
-            }
+            Err(_) if self.is_due() => self.events.push_back(Event::Tick),
             Err(_) => return hint::spin_loop(),
         }
         self.settle();

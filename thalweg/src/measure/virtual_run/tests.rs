@@ -134,6 +134,15 @@ fn small_requests_share_slots() {
         let small = with(Load { arrival: Arrival::Concurrency(count), samples_per_request });
         assert!(small > 0.97 * whole, "{samples_per_request}: {small} {whole}");
     }
+    // Where the thread that enqueues is what limits, only what comes meanwhile fills slots.
+    let slow_calls = Configuration { streams: 8, cuda_graph: CudaGraph::Off, ..batches_of_eight() };
+    let with_slow_calls = |count, samples_per_request| {
+        let load = Load { arrival: Arrival::Concurrency(count), samples_per_request };
+        let measured = run(&workload, slow_calls, load, Duration::from_millis(500)).unwrap();
+        measured.throughput_inferences_per_s.value
+    };
+    let (eight, one) = (with_slow_calls(16, 8), with_slow_calls(128, 1));
+    assert!(one > 0.95 * eight, "{one} {eight}");
     // An open loop of single samples, 0.8 of what whole batches reach.
     let rate = 0.8 * whole;
     let kept = with(Load { arrival: Arrival::PoissonRate(rate), samples_per_request: 1 });
