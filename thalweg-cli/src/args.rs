@@ -74,7 +74,7 @@ pub enum Command {
     /// Say what limits one configuration, with evidence, and try what would help
     Diagnose(DiagnoseArgs),
     /// Find the best configuration under a latency and memory limit
-    Tune(TuneArgs),
+    Tune(Box<TuneArgs>),
     /// Compare devices on paper, from data sheets: nothing is run
     Predict(PredictArgs),
     /// Turn a tuned configuration into a file for Triton, trtexec or C++
@@ -440,8 +440,8 @@ pub struct RunArgs {
     /// Samples per execution
     #[arg(long, default_value_t = 1, value_parser = parse_count)]
     pub batch: usize,
-    /// Prepare executions of N samples, twice as many and so on for batches that are not full, which run as full ones
-    /// otherwise [default: where requests are smaller, as large as they are or an eighth of the batch]
+    /// Smallest execution that is prepared for a batch that is not full: of N samples, then 2N and so on [default: the whole
+    /// batch; with smaller --request-samples the larger of that and an eighth of the batch]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub smallest_batch: Option<usize>,
     /// Slots of each stream: executions in flight or being filled
@@ -513,6 +513,10 @@ pub struct TuneArgs {
     /// Batch sizes to try; auto is powers of two up to 128, on cores 16
     #[arg(long, value_name = "LIST", default_value = "auto", value_parser = parse_counts)]
     pub batch: Counts,
+    /// Smallest execution that all prepare for batches that are not full: of N samples, then 2N and so on [default: the larger
+    /// of --request-samples and an eighth of the batch]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub smallest_batch: Option<usize>,
     /// Slots per stream to try
     #[arg(long, value_name = "LIST", default_value = "auto", value_parser = parse_counts)]
     pub depth: Counts,

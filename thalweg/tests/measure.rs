@@ -379,10 +379,16 @@ fn a_slot_that_is_not_full_runs_as_a_full_one_where_the_engine_asks_for_it() {
     let inferences = measured.verification.samples as f64;
     let each = measured.throughput_inferences_per_s.value / measured.executions_per_s;
     assert!((inferences / ran / each - 1.0).abs() < 0.2, "{inferences} in {ran}, told {each}");
-    // What batches of eight round otherwise was found out, as it never is where none runs.
+    // What batches of eight round otherwise was found out, and where they run, what smaller ones do.
     assert!(measured.verification.batch_difference.is_some());
     let partial = measure(&workload_of(doubler()), configuration, load).unwrap();
-    assert_eq!(partial.verification.batch_difference, None);
+    assert!(partial.records.iter().all(|record| record.batch_size <= 3));
+    assert!(partial.verification.batch_difference.is_some());
+    // So it is of smaller executions that are prepared.
+    let smaller = Configuration { smallest_batch: Some(2), ..configuration };
+    let measured = measure(&workload_of(doubler().preparing_executions()), smaller, load).unwrap();
+    assert!(measured.records.iter().all(|record| record.batch_size <= 4));
+    assert!(measured.verification.batch_difference.is_some() && measured.failures.count == 0);
 }
 
 #[test]

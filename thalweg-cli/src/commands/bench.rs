@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use thalweg::Error;
-use thalweg::backend::{self, Backend, BuildOptions, CounterChoice, Engine, Precision, Transfers};
+use thalweg::backend::{
+    self, Backend, BuildOptions, CounterChoice, DeviceSpec, Engine, Precision, Transfers,
+};
 use thalweg::capacity::PaperWorkload;
 use thalweg::diagnose::EngineVariant;
 use thalweg::engine::{EngineSource, MaxBatch};
@@ -141,7 +143,7 @@ impl<'a> Bench<'a> {
             None if backend.device().is_host() => configuration(args, backend.device().core_count),
             None => configuration(args, 1),
         };
-        let configuration = with_partial_batches(configuration, args, backend.device().is_host());
+        let configuration = with_partial_batches(configuration, args, tuned.as_ref(), backend.device())?;
         check_feeding(args.workload.feed, &configuration)?;
         Ok(Self { args, tuned, network, backend, configuration })
     }
@@ -316,13 +318,26 @@ fn configuration(args: &RunArgs, core_count: usize) -> Configuration {
     }
 }
 
-/// Executions for slots that requests leave open, as far down as the user says or as the requests are small. Cores run any
-/// number of samples.
-fn with_partial_batches(configuration: Configuration, args: &RunArgs, is_host: bool) -> Configuration {
+/// Executions for slots that requests leave open, as far down as the user says, as it was tuned, or as the requests are
+/// small. Cores run any number of samples.
+fn with_partial_batches(
+    configuration: Configuration,
+    args: &RunArgs,
+    tuned: Option<&TunedConfig>,
+    device: &DeviceSpec,
+) -> thalweg::Result<Configuration> {
+    let tuned = tuned.map(|tuned| tuned.load.samples_per_request);
     match (args.smallest_batch, args.load.request_samples) {
-        (Some(smallest), _) => Configuration { smallest_batch: Some(smallest), ..configuration },
-        (None, Some(samples)) if !is_host => configuration.for_requests_of(samples),
-        (None, _) => configuration,
+        (Some(smallest), _) if device.is_host() => Err(Error::InvalidSetting {
+            name: "smallest-batch",
+            value: smallest.to_string(),
+            reason: "cores run any number of samples: nothing is prepared for one".to_owned(),
+        }),
+        (Some(smallest), _) => Ok(Configuration { smallest_batch: Some(smallest), ..configuration }),
+        (None, Some(samples)) if !device.is_host() && tuned != Some(samples) => {
+            Ok(configuration.for_requests_of(samples))
+        }
+        (None, _) => Ok(configuration),
     }
 }
 

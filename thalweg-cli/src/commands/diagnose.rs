@@ -111,9 +111,10 @@ fn show(
 }
 
 /// Options of `diagnose` that a setup always replaces, or that `bench` does not have. All take a value.
-const REPLACED: [&str; 14] = [
+const REPLACED: [&str; 15] = [
     "--streams",
     "--batch",
+    "--smallest-batch",
     "--depth",
     "--submitters",
     "--cuda-graph",
@@ -266,6 +267,14 @@ fn options(before: &Setup, after: &Setup, is_host: bool) -> String {
         if count != default {
             text += &format!(" --{name} {count}");
         }
+    }
+    // As `bench` chooses it by itself, where the size of requests is told.
+    let asked = (load.samples_per_request != configuration.batch_size).then_some(load.samples_per_request);
+    let by_itself =
+        asked.filter(|_| !is_host).and_then(|it| configuration.for_requests_of(it).smallest_batch);
+    if configuration.smallest_batch != by_itself {
+        let smallest = configuration.smallest_batch.unwrap_or(configuration.batch_size);
+        text += &format!(" --smallest-batch {smallest}");
     }
     if configuration.cuda_graph != default.cuda_graph {
         text += &format!(" --cuda-graph {}", configuration.cuda_graph);

@@ -196,6 +196,7 @@ fn space(args: &TuneArgs, variant: &Variant, mut space: Space) -> Space {
             values.clone_from(counts);
         }
     }
+    space.smallest_batch = args.smallest_batch;
     if let Counts::These(threads) = &args.threads_per_stream {
         space = space.with_threads(threads.clone());
     }

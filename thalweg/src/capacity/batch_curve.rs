@@ -16,7 +16,7 @@ const USUAL_BEND: f64 = 1.7;
 /// power. A larger batch reads weights once all the same and has fewer tiles that are half empty. Of steps from one batch
 /// of ResNet-50 and BERT-base (FP16, one to sixteen streams, H200s) to one that is 4 to 16 times as large, 140 of 162 are
 /// met within 15 % with it, without a tendency (docs/benchmarks.md, "Prediction from one batch").
-const IDLE_GROWTH: f64 = 0.6;
+pub(crate) const IDLE_GROWTH: f64 = 0.6;
 
 /// Times that rise by less than this from the smallest batch to the largest may not rise at all: with a sharp bend that much
 /// noise looks like a device that is an eighth full.

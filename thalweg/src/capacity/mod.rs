@@ -20,6 +20,7 @@ mod residual;
 mod synthetic;
 mod workload;
 
+pub(crate) use batch_curve::IDLE_GROWTH;
 pub use bounds::Bounds;
 pub use curve::{Curve, CurvePoint};
 pub use demand::{DRAM_CEILING, Demand, DemandSource, Resource, ServiceDemands};

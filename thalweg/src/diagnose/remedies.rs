@@ -13,8 +13,8 @@ use super::engines::EngineVariant;
 use super::limits::{Limit, Limits};
 use super::outlook::{learnt, supplied};
 use crate::backend::{CudaGraph, DeviceSpec, Precision};
-use crate::capacity::Predictor;
-use crate::measure::{Arrival, Estimate, Feeding, Load, Measurement};
+use crate::capacity::{IDLE_GROWTH, Predictor};
+use crate::measure::{Arrival, Estimate, Feeding, Load, Measurement, Record};
 use crate::pool::Configuration;
 use crate::units::Nanos;
 
@@ -146,7 +146,8 @@ pub fn remedies(
     let supplied = supplied(measurement, alone);
     let throughput = measurement.throughput_inferences_per_s.value;
     let fixed_fill = measurement.feed.map_or(0.0, |feed| feed.fixed_share());
-    let forecast = Forecast { predictor, supplied, throughput, fixed_fill, limits, base, is_host };
+    let growth = measurement.configuration.batch_size as f64 / mean_execution(measurement);
+    let forecast = Forecast { predictor, supplied, throughput, fixed_fill, growth, limits, base, is_host };
     let mut remedies: Vec<Remedy> = changes(&base, &measurement.device)
         .into_iter()
         .filter_map(|(knob, setup)| {
@@ -156,6 +157,17 @@ pub fn remedies(
         .collect();
     remedies.sort_by(|a, b| b.predicted.value.total_cmp(&a.predicted.value));
     remedies
+}
+
+/// Samples that an execution computed in the mean, whatever of them was asked for.
+fn mean_execution(measurement: &Measurement) -> f64 {
+    let executions: f64 = measurement.records.iter().map(Record::share_of_execution).sum();
+    let computed = measurement.records.iter().map(|it| it.batch_size as f64 * it.share_of_execution());
+    if executions > 0.0 {
+        computed.sum::<f64>() / executions
+    } else {
+        measurement.configuration.batch_size as f64
+    }
 }
 
 /// What would help a verdict and cannot be tried by turning a knob of the pool, for an engine of this precision; `None` where
@@ -243,9 +255,16 @@ impl Setup {
     }
 
     /// The same with another configuration. A closed loop keeps as large a part of the slots supplied, and its whole batches
-    /// stay whole; larger requests of an open loop would be more load.
+    /// stay whole; larger requests of an open loop would be more load. Smaller executions are prepared as for the old one,
+    /// by the size of requests where nobody has said otherwise.
     pub fn with(&self, configuration: Configuration) -> Self {
         let old = &self.configuration;
+        let by_requests = |it: Configuration| it.for_requests_of(self.load.samples_per_request);
+        let configuration = if *old == by_requests(*old) && old.smallest_batch.is_some() {
+            by_requests(configuration)
+        } else {
+            configuration
+        };
         let is_whole = self.load.samples_per_request == old.batch_size;
         let samples_per_request = if is_whole && self.load.outstanding().is_some() {
             configuration.batch_size
@@ -320,6 +339,8 @@ struct Forecast<'a> {
     throughput: f64,
     /// Part of the time of filling a slot that does not grow with what is filled in, 0..1.
     fixed_fill: f64,
+    /// How many times as large executions become when slots are full.
+    growth: f64,
     limits: &'a Limits,
     base: Setup,
     /// Streams share cores there, and limits do not know how.
@@ -393,7 +414,12 @@ impl Forecast<'_> {
             let gain = |throughput: f64| (throughput / self.throughput).min(most);
             Some(Estimate { value: gain(value), lower: gain(lower), upper: gain(upper) })
         });
-        by_capacity.filter(|it| it.value > by_limits.value).unwrap_or(by_limits)
+        let gain = by_capacity.filter(|it| it.value > by_limits.value).unwrap_or(by_limits);
+        // Neither knows that executions grow with what is asked for. How much longer they take is between nothing, where they
+        // hardly use the device, and as much.
+        let growth = self.growth.min(self.more_requests(setup)).max(1.0);
+        let (value, lower) = (gain.value / growth.powf(IDLE_GROWTH), gain.lower / growth);
+        Estimate { value, lower, ..gain }
     }
 
     fn of_requests(&self, setup: &Setup) -> Estimate {

@@ -18,7 +18,7 @@ use crate::backend::{ClockAlone, Observer, PlantedFault, Transfers};
 use crate::error::{Error, Result};
 use crate::pool::{
     Configuration, ExecutionPool, LocalPool, NoResponse, Order, Producer, QUEUE_CAPACITY, Reservation,
-    Response, Responses,
+    Response, Responses, execution_sizes,
 };
 use crate::units::{Clock, Nanos};
 
@@ -219,6 +219,12 @@ impl Experiment<'_> {
             if !workload.reference.learn(&workload.engine, &workload.inputs, batch_size)? {
                 return measured;
             }
+            // Others are likely to differ too.
+            if workload.engine.prepares_executions() {
+                for size in execution_sizes(workload.engine.as_ref(), &self.configuration) {
+                    workload.reference.learn(&workload.engine, &workload.inputs, size)?;
+                }
+            }
         }
     }
 
@@ -303,6 +309,13 @@ impl Experiment<'_> {
         let room = (streams * depth).saturating_mul(batch_size);
         let is_enough = |requests: usize| requests.saturating_mul(self.load.samples_per_request) >= room;
         matches!(self.load.arrival, Arrival::Concurrency(count) if is_enough(count))
+    }
+
+    /// How far one stream is from a sample alone at a size of its executions, where that had to be found out.
+    pub(super) fn batch_difference(&self) -> Option<f64> {
+        let Workload { engine, reference, .. } = self.workload;
+        let sizes = execution_sizes(engine.as_ref(), &self.configuration).into_iter();
+        sizes.filter_map(|size| reference.batch_difference(size)).reduce(f64::max)
     }
 
     /// How inputs get into the slots. Without transfers a slot computes on its first ones for ever.

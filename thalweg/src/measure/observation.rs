@@ -80,10 +80,7 @@ impl<'a> Observation<'a> {
             begun: clock.now(),
             clock,
             verification: Verification {
-                batch_difference: experiment
-                    .workload
-                    .reference
-                    .batch_difference(experiment.configuration.batch_size),
+                batch_difference: experiment.batch_difference(),
                 ..Verification::default()
             },
             verification_time: Nanos::ZERO,

@@ -79,6 +79,8 @@ pub fn overhead(
     turns: usize,
     stop: &StopSignal,
 ) -> Result<Overhead> {
+    // The loop runs full executions, so the pool does too.
+    let configuration = Configuration { smallest_batch: None, ..configuration };
     let turn = |_| {
         let bare = looped(workload, &configuration, time, Timing::Left)?;
         let timed = looped(workload, &configuration, time, Timing::Taken)?;

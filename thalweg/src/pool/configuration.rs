@@ -18,8 +18,8 @@ pub struct Configuration {
     /// Samples that one execution runs at most.
     pub batch_size: usize,
     /// The smallest execution that is prepared for a slot that is not full: of so many samples, twice as many and so on up to
-    /// the batch size, of which it runs as the smallest that holds it. Sizes that the engine cannot run are passed over.
-    /// `None`: as a full one. Engines that prepare nothing run any number.
+    /// the batch size, of which it runs as the smallest that holds it. No fewer samples than the engine can run. `None`: as a
+    /// full one. Engines that prepare nothing run any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smallest_batch: Option<usize>,
     /// Slots of each executor: executions it may have in flight or being filled.

@@ -154,13 +154,8 @@ impl Parts {
     fn of(engine: Arc<dyn Engine>, configuration: &Configuration, clock: Clock) -> Result<Self> {
         let signature = engine.signature().clone();
         configuration.check(&signature)?;
-        let spec = configuration.executor_spec(&signature, clock.clone());
-        let batch_steps: Arc<[usize]> = if engine.prepares_executions() {
-            spec.batch_steps.as_slice().into()
-        } else {
-            (*signature.batch_sizes.start()..=configuration.batch_size).collect()
-        };
-        let executors = engine.executors(&spec)?;
+        let batch_steps: Arc<[usize]> = execution_sizes(engine.as_ref(), configuration).into();
+        let executors = engine.executors(&configuration.executor_spec(&signature, clock.clone()))?;
         let observer = executors.first().and_then(|executor| executor.observer());
         let slot_count = configuration.streams * configuration.depth;
         let most_outstanding = QUEUE_CAPACITY + slot_count * configuration.batch_size;
@@ -206,6 +201,16 @@ impl Parts {
             is_stopping: AtomicBool::new(false),
         });
         Ok(Self { entrance, responses, submitters, observer })
+    }
+}
+
+/// The numbers of samples that executions may have, ascending.
+pub(crate) fn execution_sizes(engine: &dyn Engine, configuration: &Configuration) -> Vec<usize> {
+    let least = *engine.signature().batch_sizes.start();
+    if engine.prepares_executions() {
+        configuration.batch_steps(least)
+    } else {
+        (least..=configuration.batch_size).collect()
     }
 }
 

@@ -87,7 +87,11 @@ const DEFINITIONS: &[(&str, &str)] = &[
         "Executions in one stream run one after the other; streams run at the same time. On a GPU it is a \
          CUDA stream, on a CPU a share of the cores.",
     ),
-    ("batch", "Samples that one execution runs at most."),
+    (
+        "batch, down to",
+        "Samples that one execution runs at most. Down to 1: executions of 1, 2, 4 samples and so on are prepared too, and a \
+         batch that is not full runs as the smallest that holds it.",
+    ),
     ("depth", "Executions that each stream may have in flight or being filled."),
     ("submitters", "Host threads that drive the streams."),
     (

@@ -23,7 +23,7 @@ use crate::model::ModelIdentity;
 use crate::units::Nanos;
 
 /// Version of the journal's format.
-pub const JOURNAL_VERSION: u32 = 3;
+pub const JOURNAL_VERSION: u32 = 4;
 
 /// Name of the journal in its folder.
 pub const JOURNAL_FILE: &str = "journal.jsonl";

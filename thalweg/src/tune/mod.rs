@@ -98,14 +98,26 @@ impl TuneJob {
         let least = self.samples_per_request.unwrap_or(1);
         let largest = candidates.iter().map(|candidate| candidate.batch_size).max().unwrap_or(1);
         candidates.retain(|candidate| candidate.batch_size >= least);
-        if let Some(samples) = self.samples_per_request.filter(|_| !self.device.is_host()) {
-            candidates.iter_mut().for_each(|candidate| *candidate = candidate.for_requests_of(samples));
-        }
+        candidates.iter_mut().for_each(|candidate| *candidate = self.prepared(*candidate));
         if candidates.is_empty() {
             let reason = format!("a request fits into one batch, and the largest that is tried is {largest}");
             return Err(Error::InvalidSetting { name: "request-samples", value: least.to_string(), reason });
         }
         Ok(candidates)
+    }
+
+    /// The same with the smaller executions that are prepared for its requests. Cores run any number of samples.
+    fn prepared(&self, candidate: Configuration) -> Configuration {
+        let least = *self.signature.batch_sizes.start();
+        match (self.space.smallest_batch, self.samples_per_request) {
+            _ if self.device.is_host() => candidate,
+            (Some(smallest), _) => Configuration {
+                smallest_batch: Some(smallest).filter(|smallest| *smallest < candidate.batch_size),
+                ..candidate
+            },
+            (None, Some(samples)) => candidate.for_requests_of(samples.max(least)),
+            (None, None) => candidate,
+        }
     }
 }
 

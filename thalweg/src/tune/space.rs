@@ -45,6 +45,10 @@ pub struct Space {
     pub streams: Vec<usize>,
     /// Largest number of samples per execution.
     pub batch_sizes: Vec<usize>,
+    /// The smallest execution that all prepare for slots that are not full; `None`: as requests are small, see
+    /// [`Configuration::for_requests_of`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smallest_batch: Option<usize>,
     /// Slots of each executor.
     pub depths: Vec<usize>,
     /// Host threads that drive the executors; more than there are streams is left out.
@@ -80,6 +84,7 @@ impl Space {
         Self {
             streams: if uses_cores { per_core.clone() } else { DEVICE_STREAMS.to_vec() },
             batch_sizes: powers_of_two(*signature.batch_sizes.start(), *signature.batch_sizes.end()),
+            smallest_batch: None,
             depths: vec![2],
             submitters: vec![1],
             threads_per_stream: if uses_cores { per_core } else { vec![1] },

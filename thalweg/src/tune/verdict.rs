@@ -157,7 +157,10 @@ fn alternative(knob: &Knob, own: Configuration, others: &[(Configuration, f64)])
     let shares_cores = *noun == STREAM;
     let differs_in_it_alone = |other: Configuration| {
         let threads_per_stream = if shares_cores { own.threads_per_stream } else { other.threads_per_stream };
-        value(other) != value(own) && turned(value(other)) == Configuration { threads_per_stream, ..other }
+        // It follows from the batch.
+        let smallest_batch = own.smallest_batch;
+        let unturned = Configuration { threads_per_stream, smallest_batch, ..other };
+        value(other) != value(own) && turned(value(other)) == unturned
     };
     let differing = others.iter().filter(|(other, _)| differs_in_it_alone(*other));
     let (other, share) = differing.max_by(|a, b| a.1.total_cmp(&b.1))?;
@@ -262,6 +265,16 @@ mod tests {
              request instead of 5.00 ms (medians); \
              the same with 1 stream reaches 80 %, at batch 8 is as fast"
         );
+    }
+
+    #[test]
+    fn smaller_executions_follow_from_the_batch_and_are_no_difference_of_their_own() {
+        let mut ranking = ranking();
+        for candidate in &mut ranking.candidates {
+            candidate.configuration = candidate.configuration.for_requests_of(1);
+        }
+        let text = verdict(&ranking, &Limits::default(), None, None);
+        assert!(text.ends_with("the same with 1 stream reaches 80 %, at batch 8 is as fast"), "{text}");
     }
 
     #[test]

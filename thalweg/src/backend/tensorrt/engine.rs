@@ -189,8 +189,13 @@ impl TensorRtEngine {
         if spec.streams <= fits {
             return Ok(());
         }
-        let reason =
+        let sizes = spec.batch_steps.len();
+        let mut reason =
             format!("each takes {needed} of the {most} optimization profiles, which contexts cannot share");
+        if sizes > 1 {
+            let (whole, fewer) = (spec.batch_size, needed / sizes);
+            reason += &format!("; with --smallest-batch {whole} each takes {fewer}");
+        }
         Err(Error::DoesNotFit { streams: spec.streams, fits, room: Room::Profiles, reason })
     }
 

@@ -79,7 +79,7 @@ pub(super) fn throughput_by_streams(outcome: &TuneOutcome) -> Option<Chart> {
     }
     Some(Chart {
         heading: "Throughput against streams",
-        caption: streams_caption(&points) + finals_caption(&points, &best) + predicted_caption(outcome),
+        caption: streams_caption(&points) + finals_caption(&points, outcome) + predicted_caption(outcome),
         svg: canvas.finish("Throughput against the number of streams"),
     })
 }
@@ -128,16 +128,16 @@ fn streams_caption(points: &[Measured<'_>]) -> String {
     )
 }
 
-/// Where a faint point stands above one of the line, which was measured again and more often since.
-fn finals_caption(points: &[Measured<'_>], best: &[&Measured<'_>]) -> &'static str {
-    let is_above = |point: &Measured<'_>, best: &Measured<'_>| {
+/// Where a faint point stands above the winner, which was measured again and more often since.
+fn finals_caption(points: &[Measured<'_>], outcome: &TuneOutcome) -> &'static str {
+    let winner = points.iter().find(|it| outcome.winner == Some(it.index));
+    let is_above = |point: &Measured<'_>, winner: &Measured<'_>| {
         let streams = |it: &Measured<'_>| it.candidate.configuration.streams;
         let is_over = point.candidate.standing == Standing::OverLimit;
-        streams(point) == streams(best) && !is_over && point.throughput.value > best.throughput.value
+        streams(point) == streams(winner) && !is_over && point.throughput.value > winner.throughput.value
     };
-    if points.iter().any(|point| best.iter().any(|best| is_above(point, best))) {
-        " A faint one above another stood higher in the search and fell behind when both were measured again, or could not be \
-         told from it."
+    if winner.is_some_and(|winner| points.iter().any(|point| is_above(point, winner))) {
+        " A faint one above the winner fell behind when both were measured again, or could not be told from it."
     } else {
         ""
     }
