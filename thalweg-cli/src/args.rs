@@ -107,6 +107,9 @@ pub struct DoctorArgs {
     /// Samples per execution [default: the engine's most]
     #[arg(long, requires = "engine", value_parser = parse_count)]
     pub batch: Option<usize>,
+    /// Smallest execution that is prepared for a batch that is not full [default: the whole batch]
+    #[arg(long, value_name = "N", requires = "engine", value_parser = parse_count)]
+    pub smallest_batch: Option<usize>,
     /// What is replayed as a CUDA graph, which takes an execution context for each slot
     #[arg(
         long, value_name = "WHAT", default_value = "off", requires = "engine", value_parser = graph_parser()

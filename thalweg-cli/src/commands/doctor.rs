@@ -31,8 +31,9 @@ fn show_memory(path: &Path, args: &DoctorArgs, output: &Output) -> anyhow::Resul
     let backend = backend::open(&stored.engine.backend, &surroundings(&args.gpu))?;
     let engine = backend.load(&stored.engine)?;
     let batch_size = args.batch.unwrap_or(*engine.signature().batch_sizes.end());
-    let (depth, cuda_graph) = (args.depth, args.cuda_graph);
-    let configuration = Configuration { depth, batch_size, cuda_graph, ..Configuration::default() };
+    let DoctorArgs { depth, smallest_batch, cuda_graph, .. } = *args;
+    let configuration =
+        Configuration { depth, batch_size, smallest_batch, cuda_graph, ..Configuration::default() };
     let memory = engine.memory(&configuration.executor_spec(engine.signature(), Clock::start()))?;
     let memory = memory.context("the engine takes memory of the host only")?;
     output.result(

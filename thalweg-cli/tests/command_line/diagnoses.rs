@@ -32,6 +32,28 @@ fn the_command_that_it_ends_with_runs_what_was_gained() {
 }
 
 #[test]
+fn that_command_prepares_the_executions_that_were_tried() {
+    let scratch = Scratch::new();
+    let model = launch(&scratch);
+    for options in
+        ["--batch 8 --request-samples 1", "--batch 8 --request-samples 1 --smallest-batch 8", "--batch 8"]
+    {
+        let line = format!("{QUICK} {options}");
+        let said = run(&line, &[&model]).succeeded();
+        let next = said.stderr.lines().find_map(|line| line.strip_prefix("next: thalweg ")).unwrap();
+        let measured = run(&format!("{next} --json"), &[]).succeeded().json();
+        let tried = run(&format!("{line} --json"), &[&model]).succeeded().json();
+        let gained = &tried["gained"]["setup"]["configuration"];
+        assert!(gained.is_object(), "{}", tried["gained"]);
+        assert_eq!(
+            measured["configuration"]["smallest_batch"], gained["smallest_batch"],
+            "{options}: {next}"
+        );
+        assert_eq!(measured["configuration"]["batch_size"], gained["batch_size"], "{options}: {next}");
+    }
+}
+
+#[test]
 fn another_engine_is_built_and_part_of_the_command_where_the_model_is_there_and_predicted_elsewhere() {
     let scratch = Scratch::new();
     let (model, engine) = (scratch.path("transfer.onnx"), scratch.path("transfer.engine"));

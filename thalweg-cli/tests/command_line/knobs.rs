@@ -20,6 +20,25 @@ fn every_way_to_wait_measures_and_is_told() {
 }
 
 #[test]
+fn smaller_executions_are_prepared_where_requests_are_small_or_somebody_says_so() {
+    let scratch = Scratch::new();
+    let model = launch(&scratch);
+    let smallest = |options: &str| {
+        let line = format!("bench {{}} --backend simulated:h100 --json {SHORT} {options}");
+        run(&line, &[&model]).succeeded().json()["configuration"]["smallest_batch"].as_u64()
+    };
+    assert_eq!(smallest("--batch 8"), None);
+    assert_eq!(smallest("--batch 8 --request-samples 8"), None);
+    assert_eq!(smallest("--batch 8 --request-samples 3"), Some(3));
+    assert_eq!(smallest("--batch 32 --request-samples 1"), Some(4));
+    assert_eq!(smallest("--batch 32 --request-samples 1 --smallest-batch 1"), Some(1));
+    assert_eq!(smallest("--batch 8 --smallest-batch 2"), Some(2));
+    run("bench {} --batch 8 --smallest-batch 2", &[&model]).refused(2, &["smallest-batch 2: cores run any"]);
+    let line = "bench {} --backend simulated:h100 --batch 8 --smallest-batch 9";
+    run(line, &[&model]).refused(2, &["smallest-batch 9: a slot has room for 1 to 8 samples"]);
+}
+
+#[test]
 fn a_batch_in_a_shape_is_not_taken_for_an_option() {
     let scratch = Scratch::new();
     let model = launch(&scratch);

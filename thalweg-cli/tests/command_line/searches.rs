@@ -85,6 +85,15 @@ fn requests_that_no_batch_holds_are_refused_and_smaller_batches_are_left_out() {
     let points = &points.succeeded().json()["sweep"]["points"];
     assert!(points.as_array().unwrap().iter().all(|point| point["failure"].is_null()), "{points}");
     assert!(batches.clone().all(|batch| batch.as_u64() >= Some(4)), "{:?}", batches.collect::<Vec<_>>());
+    // Executions for slots that such requests leave open are prepared, or as somebody says.
+    let smallest = |options: &str| {
+        let line = format!("{SEARCH} {options} --json");
+        let outcome = run(&line, &[&model, &scratch.path(&options.replace(' ', ""))]).succeeded().json();
+        let candidates = outcome["candidates"].as_array().unwrap().clone();
+        let of_eight = candidates.into_iter().map(|it| it["configuration"].clone());
+        of_eight.filter(|it| it["batch_size"] == 8).all(|it| it["smallest_batch"] == 2)
+    };
+    assert!(smallest("--request-samples 2") && smallest("--request-samples 1 --smallest-batch 2"));
 }
 
 #[test]
