@@ -93,10 +93,12 @@ def jobs_of(arguments):
     words = ["--thalweg", thalweg, "--engine", plan, "--warm-up", 0.3, "--rounds", 2, "--json", results / "small.json"]
     loads = {"one": "--request-samples=1", "three": "--request-samples=3", "lone": "--request-samples=1 --concurrency=1"}
     words += ["--variant=whole=", *(f"--variant={name}={load}" for name, load in loads.items())]
-    small = [*words, *(f"--variant={name}-full={load} --smallest-batch=8" for name, load in loads.items())]
-    small += ["--cell", *(f"8,8,{graph}" for graph in GRAPHS)]
-    large = [*words, *(f"--variant={name}-full={load} --smallest-batch=128" for name, load in loads.items())]
-    command = f"{script('streams.py', *small)} && {script('streams.py', *large, '--cell', '128,4,compute')}"
+
+    def small_requests(batch, *cells):
+        full = [f"--variant={name}-full={load} --smallest-batch={batch}" for name, load in loads.items()]
+        return script("streams.py", *words, *full, "--cell", *cells)
+
+    command = f"{small_requests(8, *(f'8,8,{graph}' for graph in GRAPHS))} && {small_requests(128, '128,4,compute')}"
     measure("small requests", command, 100, "resnet50-fp16")
     failing = ["--thalweg", thalweg, "--engine", plan, "--logs", logs / "failures"]
     failing += ["--fault", fault] if (fault := work / "libfault.so").is_file() else []

@@ -19,34 +19,15 @@
 //   zero      with `stepN` or `freeN`: kernels read the input from page-locked memory of the host, and nothing is copied there
 //   priority  with `stepN` or `freeN`: every other context's streams have the highest priority, the others the lowest
 // Networks of one input and one output, both of FP32.
-#include <NvInfer.h>
 #include <cuda_runtime.h>
 #include <nvml.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <fstream>
-#include <iterator>
-#include <string>
 #include <utility>
-#include <vector>
+
+#include "bare.h"
 
 using namespace nvinfer1;
-
-#define CHECK(call)                                                          \
-  do {                                                                       \
-    const int code = static_cast<int>(call);                                 \
-    if (code != 0) std::printf("%s gave %d\n", #call, code), std::exit(1);   \
-  } while (0)
-
-struct Log : ILogger {
-  void log(Severity severity, const char *text) noexcept override {
-    if (severity <= Severity::kERROR) std::fprintf(stderr, "%s\n", text);
-  }
-} logger;
 
 struct Streams {
   cudaStream_t h2d, compute, d2h, other;
@@ -58,12 +39,6 @@ struct Lane {
   size_t input_bytes, output_bytes;
   cudaGraphExec_t graph;
 };
-
-static double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-static bool has(const std::string &how, const char *what) { return ("+" + how + "+").find("+" + std::string(what) + "+") != std::string::npos; }
 
 static bool has_start(const std::string &how, const char *what) { return ("+" + how).find("+" + std::string(what)) != std::string::npos; }
 
@@ -124,11 +99,6 @@ static Lane lane_of(ICudaEngine *engine, int batch, const std::string &how, cons
 }
 
 static std::vector<Streams> spares, used;
-
-static int number_behind(const std::string &how, const char *what) {
-  const size_t at = how.find(what);
-  return at == std::string::npos ? 0 : std::atoi(how.c_str() + at + std::strlen(what));
-}
 
 // Two executions in flight on each of several contexts with streams of their own, in step or not.
 static void run_several(ICudaEngine *engine, int batch, const std::string &how) {
@@ -283,12 +253,10 @@ static void run(ICudaEngine *engine, int batch, const std::string &how, nvmlDevi
 
 int main(int count, char **words) {
   if (count < 4) return std::fprintf(stderr, "usage: replay ENGINE BATCH RUN...\n"), 2;
-  std::ifstream file(words[1], std::ios::binary);
-  const std::vector<char> plan((std::istreambuf_iterator<char>(file)), {});
   nvmlDevice_t device;
   CHECK(nvmlInit());
   CHECK(nvmlDeviceGetHandleByIndex(0, &device));
-  ICudaEngine *engine = createInferRuntime(logger)->deserializeCudaEngine(plan.data(), plan.size());
+  ICudaEngine *engine = engine_of(words[1]);
   if (engine == nullptr) return 1;
   for (int word = 3; word < count; ++word)
     if (has(words[word], "spare")) (has(words[word], "used") ? used : spares).push_back(streams_of(words[word]));

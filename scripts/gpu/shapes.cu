@@ -21,48 +21,18 @@
 //   two       lanes 0 and 1 have one stream and the same contexts, and so on: an execution behind the other on each
 //   lanesN    N lanes instead of eight
 // Networks of one input and one output, both of FP32.
-#include <NvInfer.h>
 #include <cuda_runtime.h>
 
-#include <chrono>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <random>
-#include <string>
 #include <utility>
-#include <vector>
+
+#include "bare.h"
 
 using namespace nvinfer1;
 
-#define CHECK(call)                                                          \
-  do {                                                                       \
-    const int code = static_cast<int>(call);                                 \
-    if (code != 0) std::printf("%s gave %d\n", #call, code), std::exit(1);   \
-  } while (0)
-
-struct Log : ILogger {
-  void log(Severity severity, const char *text) noexcept override {
-    if (severity <= Severity::kERROR) std::fprintf(stderr, "%s\n", text);
-  }
-} logger;
-
 constexpr int kSamples = 64;
 constexpr unsigned char kPattern = 0xAB;
-
-static double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-static bool has(const std::string &how, const char *what) { return ("+" + how + "+").find("+" + std::string(what) + "+") != std::string::npos; }
-
-static int number_behind(const std::string &how, const char *what, int otherwise) {
-  const size_t at = how.find(what);
-  return at == std::string::npos ? otherwise : std::atoi(how.c_str() + at + std::strlen(what));
-}
 
 struct Network {
   ICudaEngine *engine;
@@ -156,6 +126,11 @@ static void finish(Network &network, Lane &lane, Score &score) {
 static void run(Network &network, const std::string &how) {
   const int count = number_behind(how, "lanes", 8);
   const bool is_steps = has(how, "steps"), is_change = has(how, "change"), is_shared = has(how, "shared");
+  // Of contexts whose shapes never change.
+  auto batch_of = [&](int lane, size_t step) {
+    if (is_steps) return network.steps[step];
+    return has(how, "fixed") ? network.steps[lane % network.steps.size()] : network.largest;
+  };
   std::vector<Lane> lanes;
   for (int i = 0; i < count; ++i) {
     lanes.push_back(lane_of(network));
@@ -167,8 +142,7 @@ static void run(Network &network, const std::string &how) {
     for (size_t step = 0; step < (is_steps ? network.steps.size() : 1); ++step) {
       lane.contexts.push_back(context_of(network, lane, is_shared));
       if (is_change) continue;
-      const int batch = is_steps ? network.steps[step] : has(how, "fixed") ? network.steps[i % network.steps.size()] : network.largest;
-      set_batch(network, lane.contexts.back(), batch);
+      set_batch(network, lane.contexts.back(), batch_of(i, step));
       if (!has(how, "graph")) continue;
       if (!lane.contexts.back()->enqueueV3(lane.stream)) std::printf("enqueueV3 failed\n"), std::exit(1);
       CHECK(cudaStreamSynchronize(lane.stream));
@@ -188,10 +162,7 @@ static void run(Network &network, const std::string &how) {
       Lane &lane = lanes[i];
       finish(network, lane, score);
       const int which = is_steps ? random() % network.steps.size() : 0;
-      const int batch = is_steps               ? network.steps[which]
-                        : is_change            ? 1 + random() % network.largest
-                        : has(how, "fixed") ? network.steps[i % network.steps.size()]
-                                               : network.largest;
+      const int batch = is_change ? 1 + random() % network.largest : batch_of(i, which);
       if (is_change) set_batch(network, lane.contexts[0], batch);
       if (has(how, "ask")) lane.contexts[which]->getMaxOutputSize(network.output);
       if (has(how, "shape")) lane.contexts[which]->getTensorShape(network.output);
@@ -220,9 +191,7 @@ int main(int count, char **words) {
   if (count < 4) return std::fprintf(stderr, "usage: shapes ENGINE LARGEST RUN...\n"), 2;
   Network network;
   network.largest = std::atoi(words[2]);
-  std::ifstream file(words[1], std::ios::binary);
-  const std::vector<char> plan((std::istreambuf_iterator<char>(file)), {});
-  network.engine = createInferRuntime(logger)->deserializeCudaEngine(plan.data(), plan.size());
+  network.engine = engine_of(words[1]);
   if (network.engine == nullptr) return 1;
   network.input = network.engine->getIOTensorName(0), network.output = network.engine->getIOTensorName(1);
   if (network.engine->getTensorIOMode(network.input) != TensorIOMode::kINPUT) std::swap(network.input, network.output);

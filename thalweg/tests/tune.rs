@@ -21,7 +21,7 @@ use thalweg::report::{self, Style};
 use thalweg::tune::{
     Candidate, Compliance, Earlier, Limits, Policy, Space, Standing, TuneJob, TuneOutcome, TunedConfig, tune,
 };
-use thalweg::units::{Bytes, Clock};
+use thalweg::units::Bytes;
 
 /// Every execution takes as long as this, whatever its batch.
 const EXECUTION: Duration = Duration::from_millis(2);
@@ -184,8 +184,7 @@ fn what_needs_more_device_memory_than_allowed_is_not_measured_and_told_with_its_
     let needs = |streams, batch_size| {
         let (depth, cuda_graph) = (2, CudaGraph::Compute);
         let configuration = Configuration { depth, batch_size, cuda_graph, ..Configuration::default() };
-        let spec = configuration.executor_spec(workload.engine.signature(), Clock::start());
-        let memory = workload.engine.memory(&spec).expect("it is known");
+        let memory = configuration.memory(workload.engine.as_ref()).expect("it is known");
         memory.expect("the device has its own").total_bytes(streams)
     };
     let limit = needs(4, 8);

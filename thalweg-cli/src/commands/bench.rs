@@ -18,7 +18,7 @@ use thalweg::measure::{
 use thalweg::pool::Configuration;
 use thalweg::report;
 use thalweg::tune::{TunedConfig, saturating_load};
-use thalweg::units::{Bytes, Clock};
+use thalweg::units::Bytes;
 
 use super::network::{Network, model_of};
 use super::variant::Variant;
@@ -286,8 +286,7 @@ fn note_memory(workload: &Workload, configuration: &Configuration, output: &Outp
     if workload.device.is_simulated() {
         return Ok(());
     }
-    let engine = &workload.engine;
-    if let Some(memory) = engine.memory(&configuration.executor_spec(engine.signature(), Clock::start()))? {
+    if let Some(memory) = configuration.memory(workload.engine.as_ref())? {
         output.note(&format!(
             "device memory: {} of weights and {} x {} (activations and slots); at most {} streams fit",
             Bytes(memory.weights_bytes),

@@ -269,10 +269,8 @@ fn options(before: &Setup, after: &Setup, is_host: bool) -> String {
         }
     }
     // As `bench` chooses it by itself, where the size of requests is told.
-    let asked = (load.samples_per_request != configuration.batch_size).then_some(load.samples_per_request);
-    let by_itself =
-        asked.filter(|_| !is_host).and_then(|it| configuration.for_requests_of(it).smallest_batch);
-    if configuration.smallest_batch != by_itself {
+    let by_requests = configuration.for_requests_of(load.samples_per_request);
+    if configuration.smallest_batch != by_requests.smallest_batch.filter(|_| !is_host) {
         let smallest = configuration.smallest_batch.unwrap_or(configuration.batch_size);
         text += &format!(" --smallest-batch {smallest}");
     }

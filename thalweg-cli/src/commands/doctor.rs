@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use serde_json::json;
 use thalweg::engine::StoredEngine;
 use thalweg::pool::Configuration;
-use thalweg::units::Clock;
 use thalweg::{backend, report};
 
 use super::surroundings;
@@ -34,7 +33,7 @@ fn show_memory(path: &Path, args: &DoctorArgs, output: &Output) -> anyhow::Resul
     let DoctorArgs { depth, smallest_batch, cuda_graph, .. } = *args;
     let configuration =
         Configuration { depth, batch_size, smallest_batch, cuda_graph, ..Configuration::default() };
-    let memory = engine.memory(&configuration.executor_spec(engine.signature(), Clock::start()))?;
+    let memory = configuration.memory(engine.as_ref())?;
     let memory = memory.context("the engine takes memory of the host only")?;
     output.result(
         || {

@@ -394,8 +394,7 @@ impl ExecutionContext {
         let tensor = &self.engine.tensors()[index];
         let name = self.engine.name(index);
         let unknown = || Error::ShapeNotKnown { tensor: tensor.name.clone() };
-        let by_shape = |shape: &[i64]| tensor.data_type.byte_count(shape);
-        if let Some(bytes) = by_shape(&self.shape_of(name)?) {
+        if let Some(bytes) = tensor.data_type.byte_count(&self.shape_of(name)?) {
             return Ok(bytes);
         }
         if tensor.mode == TensorMode::Input {

@@ -355,10 +355,9 @@ fn executions_per_inference(records: &[Record]) -> f64 {
 
 /// Device memory of the engine and its executors in bytes, as predicted.
 fn device_memory(experiment: &Experiment<'_>) -> Option<u64> {
-    let engine = &experiment.workload.engine;
-    let spec = experiment.configuration.executor_spec(engine.signature(), Clock::start());
-    let memory = engine.memory(&spec).ok().flatten();
-    memory.map(|memory| memory.total_bytes(spec.streams))
+    let configuration = &experiment.configuration;
+    let memory = configuration.memory(experiment.workload.engine.as_ref()).ok().flatten();
+    memory.map(|memory| memory.total_bytes(configuration.streams))
 }
 
 /// Resident memory of the process in bytes, from Linux's `/proc/self/status`.

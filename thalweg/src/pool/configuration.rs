@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{CudaGraph, ExecutorSpec, PlantedFault, TimesTaken, Transfers, Wait};
+use crate::backend::{
+    CudaGraph, Engine, EngineMemory, ExecutorSpec, PlantedFault, TimesTaken, Transfers, Wait,
+};
 use crate::error::{Error, Result};
 use crate::model::Signature;
 use crate::units::{Clock, Nanos};
@@ -99,8 +101,16 @@ impl Configuration {
         steps.take_while(|step| *step < self.batch_size).chain([self.batch_size]).collect()
     }
 
+    /// Device memory that an engine takes with it; `None` where the device has none of its own.
+    ///
+    /// # Errors
+    /// Where the device does not tell.
+    pub fn memory(&self, engine: &dyn Engine) -> Result<Option<EngineMemory>> {
+        engine.memory(&self.executor_spec(engine.signature(), Clock::start()))
+    }
+
     /// What is asked of an engine for it.
-    pub fn executor_spec(&self, signature: &Signature, clock: Clock) -> ExecutorSpec {
+    pub(crate) fn executor_spec(&self, signature: &Signature, clock: Clock) -> ExecutorSpec {
         ExecutorSpec {
             streams: self.streams,
             depth: self.depth,

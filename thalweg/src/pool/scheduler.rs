@@ -257,18 +257,18 @@ impl Scheduler {
     /// When the next [`Event::Tick`] is due, as soon as nothing else happens: the earliest time at which a slot that is not full
     /// is to start.
     pub fn deadline(&self) -> Option<Nanos> {
-        self.oldest_open().map(|(due, _)| due)
+        self.oldest_open().map(|(due, ..)| due)
     }
 
-    /// The slot that starts next of those that are not full, and when. Where somebody waits whose samples do not fit, it would
-    /// not get fuller.
-    fn oldest_open(&self) -> Option<(Nanos, SlotNumber)> {
+    /// Of the slots that are not full the one that starts next: when, which, and with how many samples. Where somebody waits
+    /// whose samples do not fit, it would not get fuller.
+    fn oldest_open(&self) -> Option<(Nanos, SlotNumber, usize)> {
         let open = self.slots.iter().enumerate().filter_map(|(slot, state)| match *state {
-            SlotState::Open { deadline, .. } => Some((deadline, slot)),
+            SlotState::Open { filled, deadline } => Some((deadline, slot, filled)),
             _ => None,
         });
-        let (deadline, slot) = open.min()?;
-        Some((if self.waiting.is_empty() { deadline } else { Nanos::ZERO }, slot))
+        let (deadline, slot, filled) = open.min()?;
+        Some((if self.waiting.is_empty() { deadline } else { Nanos::ZERO }, slot, filled))
     }
 
     fn reserve(&mut self, request: Waiting, actions: &mut Vec<Action>) {
@@ -422,9 +422,8 @@ impl Scheduler {
     /// A slot that is not full starts when its time is up and nothing else is to be done, one after the other: what comes while
     /// one is being started may be for the next. Where starting takes long that is all that fills slots.
     fn enqueue_oldest_due(&mut self, now: Nanos, actions: &mut Vec<Action>) {
-        if let Some((due, slot)) = self.oldest_open()
+        if let Some((due, slot, filled)) = self.oldest_open()
             && due <= now
-            && let SlotState::Open { filled, .. } = self.slots[slot]
         {
             self.enqueue(slot, filled, actions);
         }

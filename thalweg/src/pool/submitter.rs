@@ -83,7 +83,6 @@ enum Whom {
 }
 
 /// What a submitter knows of the pool besides its scheduler's part.
-#[derive(Clone)]
 pub(super) struct SubmitterSpec {
     /// Pool-wide number of its first executor.
     pub(super) first_executor: usize,
@@ -264,16 +263,16 @@ impl Submitter {
         if self.has_mail() {
             return Whom::WhoWoke;
         }
-        if self.is_due() {
-            self.events.push_back(Event::Tick);
-            self.settle();
-            return Whom::WhoWoke;
-        }
         if self.has_only_the_device_to_wait_for()
             && let Some(executor) = self.running.next()
             && self.executors[executor].wait()
         {
             return Whom::WhoWokeAnd(executor);
+        }
+        if self.is_due() {
+            self.events.push_back(Event::Tick);
+            self.settle();
+            return Whom::WhoWoke;
         }
         self.executors.iter_mut().for_each(|executor| executor.expect_sleep());
         let due = self.scheduler.deadline().map(|deadline| (deadline - self.links.clock.now()).to_duration());

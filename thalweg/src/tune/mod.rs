@@ -243,10 +243,7 @@ fn with_instruments<T>(
             simulated.set(simulated.get() + trial.duration());
             workload.experiment(configuration, load, pacing).run_whole(stop)
         },
-        memory: &|it| {
-            let engine = &workload.engine;
-            engine.memory(&it.executor_spec(engine.signature(), Clock::start()))
-        },
+        memory: &|it| it.memory(workload.engine.as_ref()),
         elapsed: &|| if is_simulated { simulated.get() } else { clock.now().to_duration() },
         is_stopped: &|| stop.is_requested(),
     };
