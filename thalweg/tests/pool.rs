@@ -195,6 +195,23 @@ fn a_pool_without_requests_says_that_it_lacks_input() {
 }
 
 #[test]
+fn a_pool_whose_calls_take_long_looks_whether_its_core_is_shared() {
+    let configuration = Configuration { streams: 2, submitters: 2, ..Configuration::default() };
+    let pool = start(Doubler::new(1).with_calls_of(Duration::from_millis(11)), configuration);
+    let before = pool.state();
+    assert_eq!(before.shared_core_share_since(&before), None);
+    let mut responses = pool.responses(Order::Completion);
+    for _ in 0..4 {
+        send(&pool.producer(), 1, 1.0);
+        assert_doubled(&responses.next().expect("it is answered"));
+    }
+    let after = pool.state();
+    let share = after.shared_core_share_since(&before);
+    assert_eq!(share.is_some(), cfg!(target_arch = "x86_64"), "{after:?}");
+    assert!(share.is_none_or(|share| (0.0..=1.0).contains(&share)), "{after:?}");
+}
+
+#[test]
 fn a_failed_execution_keeps_its_inputs_and_the_stream_goes_on() {
     let configuration = Configuration { depth: 3, ..Configuration::default() };
     let pool = start(Doubler::new(1), configuration);

@@ -327,12 +327,7 @@ fn with_partial_batches(
 ) -> thalweg::Result<Configuration> {
     let tuned = tuned.map(|tuned| tuned.load.samples_per_request);
     match (args.smallest_batch, args.load.request_samples) {
-        (Some(smallest), _) if device.is_host() => Err(Error::InvalidSetting {
-            name: "smallest-batch",
-            value: smallest.to_string(),
-            reason: "cores run any number of samples: nothing is prepared for one".to_owned(),
-        }),
-        (Some(smallest), _) => Ok(Configuration { smallest_batch: Some(smallest), ..configuration }),
+        (Some(smallest), _) => configuration.with_smallest_batch(smallest, device),
         (None, Some(samples)) if !device.is_host() && tuned != Some(samples) => {
             Ok(configuration.for_requests_of(samples))
         }

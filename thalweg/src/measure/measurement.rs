@@ -89,8 +89,12 @@ pub struct LatencySummary {
     pub max: Nanos,
 }
 
+/// A submitting thread that spends more than this part of its time enqueueing is the limit or close to it: without a graph
+/// ResNet-50 has 0.85 on four streams and more, and 0.45 to 0.6 on one (batches 1 and 8, H200).
+const LIMITING_ENQUEUE: f64 = 0.6;
+
 /// Median time of each stage of an execution.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageSummary {
     /// Host time of starting it.
     #[serde(rename = "enqueue_ns")]
@@ -98,6 +102,10 @@ pub struct StageSummary {
     /// The part of it that the calls for copies take: next to nothing, unless they wait for their memory.
     #[serde(rename = "copy_calls_ns", default)]
     pub copy_calls: Nanos,
+    /// The part of the time of enqueueing, 0 to 1, in which somebody else worked on the submitting thread's core, its other
+    /// hyperthread included, so that calls took longer. `None` where they took too little time to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_core: Option<f64>,
     /// Inputs from host to device.
     #[serde(rename = "h2d_ns")]
     pub h2d: Nanos,
@@ -110,6 +118,17 @@ pub struct StageSummary {
 }
 
 impl StageSummary {
+    /// The part of the time, 0 to 1, that each of so many submitting threads spends enqueueing at this rate.
+    pub fn enqueueing_share(&self, executions_per_s: f64, submitters: usize) -> f64 {
+        (executions_per_s * self.enqueue.as_seconds() / submitters as f64).min(1.0)
+    }
+
+    /// [`shared_core`](Self::shared_core), where enqueueing is most of what submitting threads do, so that throughput suffers.
+    pub fn limiting_company(&self, executions_per_s: f64, submitters: usize) -> Option<f64> {
+        let is_limiting = self.enqueueing_share(executions_per_s, submitters) >= LIMITING_ENQUEUE;
+        self.shared_core.filter(|_| is_limiting)
+    }
+
     /// Of these records. What stages take on the device comes from those that tell it; where none does it is 0.
     pub(super) fn of(records: &[Record]) -> Self {
         let median = |records: &mut dyn Iterator<Item = &Record>, time: fn(&Record) -> Nanos| {
@@ -123,6 +142,7 @@ impl StageSummary {
         Self {
             enqueue: of_all(|record| record.stages.enqueue.duration()),
             copy_calls: of_all(|record| record.stages.copy_calls),
+            shared_core: None,
             h2d: of_timed(|record| record.stages.h2d.duration()),
             compute: of_timed(|record| record.stages.compute.duration()),
             d2h: of_timed(|record| record.stages.d2h.duration()),
@@ -358,6 +378,16 @@ impl Failures {
 mod tests {
     use super::*;
     use crate::backend::Span;
+
+    #[test]
+    fn company_on_a_core_counts_where_enqueueing_is_the_limit() {
+        let stages =
+            StageSummary { enqueue: Nanos(300_000), shared_core: Some(0.5), ..StageSummary::default() };
+        assert!((stages.enqueueing_share(3_000.0, 1) - 0.9).abs() < 1e-12);
+        assert_eq!(stages.limiting_company(3_000.0, 1), Some(0.5));
+        assert_eq!((stages.limiting_company(3_000.0, 2), stages.limiting_company(1_000.0, 1)), (None, None));
+        assert_eq!(StageSummary { shared_core: None, ..stages }.limiting_company(3_000.0, 1), None);
+    }
 
     #[test]
     fn the_medians_of_stages_are_of_those_executions_that_tell_them() {

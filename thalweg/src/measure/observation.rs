@@ -289,7 +289,10 @@ impl<'a> Observation<'a> {
             throughput_inferences_per_s: throughput,
             executions_per_s,
             latency,
-            stages: StageSummary::of(&records),
+            stages: StageSummary {
+                shared_core: at_end.pool.shared_core_share_since(&at_start.pool),
+                ..StageSummary::of(&records)
+            },
             starved_share: at_end.pool.starved_share_since(&at_start.pool),
             overlap: Overlap::of(&records),
             host_cpu_cores: if host_time > 0.0 { host.cpu.as_seconds() / host_time } else { 0.0 },

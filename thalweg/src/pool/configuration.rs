@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{
-    CudaGraph, Engine, EngineMemory, ExecutorSpec, PlantedFault, TimesTaken, Transfers, Wait,
+    CudaGraph, DeviceSpec, Engine, EngineMemory, ExecutorSpec, PlantedFault, TimesTaken, Transfers, Wait,
 };
 use crate::error::{Error, Result};
 use crate::model::Signature;
@@ -92,6 +92,21 @@ impl Configuration {
     pub fn for_requests_of(self, samples: usize) -> Self {
         let smallest = samples.max(self.batch_size / SMALLEST_PART).max(1);
         Self { smallest_batch: Some(smallest).filter(|smallest| *smallest < self.batch_size), ..self }
+    }
+
+    /// The same with executions for slots that are not full, down to so many samples.
+    ///
+    /// # Errors
+    /// [`Error::InvalidSetting`] for cores, which run any number of samples.
+    pub fn with_smallest_batch(self, smallest: usize, device: &DeviceSpec) -> Result<Self> {
+        if device.is_host() {
+            return Err(Error::InvalidSetting {
+                name: "smallest-batch",
+                value: smallest.to_string(),
+                reason: "cores run any number of samples: nothing is prepared for one".to_owned(),
+            });
+        }
+        Ok(Self { smallest_batch: Some(smallest), ..self })
     }
 
     /// Sizes of executions that are prepared where the engine runs at least so many samples.

@@ -19,6 +19,7 @@
 //! allocates nothing. `cargo bench -p thalweg --bench pool` measures what all this costs.
 
 mod configuration;
+mod core_probe;
 mod local;
 mod patience;
 mod producer;

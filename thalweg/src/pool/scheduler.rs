@@ -236,6 +236,7 @@ impl Scheduler {
             starved_executors: starving.clone().count(),
             starved: self.starved + starving.map(|since| now - since).sum(),
             executor_time: self.executors.iter().map(|_| now).sum(),
+            ..PoolState::default()
         }
     }
 

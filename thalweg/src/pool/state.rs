@@ -30,6 +30,13 @@ pub struct PoolState {
     /// one after the other.
     #[serde(rename = "executor_time_ns")]
     pub executor_time: Nanos,
+    /// Time in calls that start executions, up to when each submitting thread last looked whether somebody else works on its
+    /// core, the other hyperthread of it included: about each time that they have taken another 20 ms.
+    #[serde(rename = "calls_ns", default)]
+    pub calls: Nanos,
+    /// The part of it before looks that found somebody.
+    #[serde(rename = "shared_core_calls_ns", default)]
+    pub shared_core_calls: Nanos,
 }
 
 impl PoolState {
@@ -45,6 +52,13 @@ impl PoolState {
         (time > 0.0).then(|| (self.starved - earlier.starved).as_seconds() / time)
     }
 
+    /// The part of the time in calls that start executions, from `earlier` on, in which somebody else worked on the core of
+    /// the submitting thread, 0 to 1; `None` where they took too little time to look.
+    pub fn shared_core_share_since(&self, earlier: &Self) -> Option<f64> {
+        let time = (self.calls - earlier.calls).as_seconds();
+        (time > 0.0).then(|| (self.shared_core_calls - earlier.shared_core_calls).as_seconds() / time)
+    }
+
     /// That of several submitters' executors at one time.
     pub(super) fn sum(states: impl Iterator<Item = Self>) -> Self {
         states.fold(Self::default(), |sum, state| Self {
@@ -53,6 +67,8 @@ impl PoolState {
             starved_executors: sum.starved_executors + state.starved_executors,
             starved: sum.starved + state.starved,
             executor_time: sum.executor_time + state.executor_time,
+            calls: sum.calls + state.calls,
+            shared_core_calls: sum.shared_core_calls + state.shared_core_calls,
         })
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+use super::core_probe::CoreProbe;
 use super::patience::Patience;
 use super::producer::{Granted, Request};
 use super::response::{Execution, Response};
@@ -108,6 +109,7 @@ pub(super) struct Submitter {
     /// As in [`SubmitterSpec`]: a slot with fewer samples than the smallest that holds them runs with what was in it before.
     batch_steps: Arc<[usize]>,
     patience: Patience,
+    core: CoreProbe,
     /// Executors that have woken the submitter and were not asked since.
     woken: Vec<bool>,
     running: Running,
@@ -167,6 +169,7 @@ impl Submitter {
             batch_steps,
             links,
             patience,
+            core: CoreProbe::new(first_executor as u64),
             woken,
             running,
             batch_size: spec.batch_size,
@@ -242,9 +245,13 @@ impl Submitter {
         self.deadline().is_some_and(|deadline| deadline <= self.links.clock.now())
     }
 
-    /// How its executors are supplied.
+    /// How its executors are supplied, and whether it had its core for itself.
     pub(super) fn state(&self) -> PoolState {
-        self.scheduler.state(self.links.clock.now())
+        PoolState {
+            calls: self.core.seen,
+            shared_core_calls: self.core.shared,
+            ..self.scheduler.state(self.links.clock.now())
+        }
     }
 
     /// One of the executors, through which the device is reached.
@@ -417,7 +424,13 @@ impl Submitter {
         let start = self.links.clock.now();
         let executor = number / self.depth;
         match self.executors[executor].enqueue(slot) {
-            Ok(()) => self.running.start(executor, is_whole, start),
+            Ok(()) => {
+                self.running.start(executor, is_whole, start);
+                // Calls that take virtual time run on no core.
+                if self.links.clock.virtual_clock().is_none() {
+                    self.core.after_call(self.links.clock.now() - start);
+                }
+            }
             Err(rejected) => {
                 let enqueue = Span { start, end: self.links.clock.now() };
                 let times = StageTimes { enqueue, ..StageTimes::default() };

@@ -194,6 +194,7 @@ fn stages(times: &StageTimes) -> StageSummary {
     StageSummary {
         enqueue: times.enqueue.duration(),
         copy_calls: times.copy_calls,
+        shared_core: None,
         h2d: times.h2d.duration(),
         compute: times.compute.duration(),
         d2h: times.d2h.duration(),

@@ -3,6 +3,7 @@
 use super::wording::{self, NONE};
 use crate::capacity::{CurvePoint, Demand, DemandSource, Resource};
 use crate::diagnose::{Diagnosis, HEALTHY_GAIN, KernelReading, Limit, Quantity, Remedy, Tried, Verdict};
+use crate::measure::Measurement;
 use crate::precision::{LayerErrors, LossReport};
 use crate::units::Nanos;
 
@@ -35,6 +36,22 @@ pub(super) fn overload(served: f64) -> String {
         "{served} of the requests that came were answered, the others wait: latencies grow for as long as they come"
     )
 }
+
+/// That the submitting thread shared its core with somebody else, where it was the limit.
+pub(super) fn company(measurement: &Measurement) -> Option<String> {
+    let submitters = measurement.configuration.submitters;
+    let share = measurement.stages.limiting_company(measurement.executions_per_s, submitters);
+    share.filter(|share| *share >= COMPANY_TOLD).map(|share| {
+        format!(
+            "somebody else worked on the submitting thread's core, or on its other hyperthread, in {} of the time, which \
+             makes its calls slower; a CUDA graph needs few of them",
+            wording::percent(share)
+        )
+    })
+}
+
+/// Less than this part of the time in company costs a few per cent.
+const COMPANY_TOLD: f64 = 0.1;
 
 fn meaning(diagnosis: &Diagnosis) -> &'static str {
     match diagnosis.judgement.verdict {

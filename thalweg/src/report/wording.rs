@@ -450,6 +450,12 @@ pub(super) fn sweep(sweep: &Sweep, search_time: Nanos) -> String {
     } else {
         format!(", {} of which heat or the power supply held back twice", count(disturbed))
     };
+    let crowded = sweep.points.iter().filter(|point| point.is_crowded()).count();
+    let crowded = if crowded == 0 {
+        String::new()
+    } else {
+        format!(", {} of which shared the submitting thread's core each time", count(crowded))
+    };
     let left_out = match sweep.left_out.len() {
         0 => String::new(),
         left_out => format!(
@@ -458,7 +464,7 @@ pub(super) fn sweep(sweep: &Sweep, search_time: Nanos) -> String {
         ),
     };
     let measured = format!(
-        "{} candidates measured for {} each{failed}{disturbed}{left_out}",
+        "{} candidates measured for {} each{failed}{disturbed}{crowded}{left_out}",
         count(sweep.points.len()),
         sweep.slice
     );

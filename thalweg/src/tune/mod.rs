@@ -92,13 +92,16 @@ impl TuneJob {
     /// What its space has room for and its requests fit into.
     ///
     /// # Errors
-    /// As [`Space::candidates`], and [`Error::InvalidSetting`] where a request is larger than every batch.
+    /// As [`Space::candidates`], and [`Error::InvalidSetting`] where a request is larger than every batch, or smaller
+    /// executions are asked of cores.
     fn candidates(&self) -> Result<Vec<Configuration>> {
         let mut candidates = self.space.candidates(&self.signature, &self.device)?;
         let least = self.samples_per_request.unwrap_or(1);
         let largest = candidates.iter().map(|candidate| candidate.batch_size).max().unwrap_or(1);
         candidates.retain(|candidate| candidate.batch_size >= least);
-        candidates.iter_mut().for_each(|candidate| *candidate = self.prepared(*candidate));
+        for candidate in &mut candidates {
+            *candidate = self.prepared(*candidate)?;
+        }
         if candidates.is_empty() {
             let reason = format!("a request fits into one batch, and the largest that is tried is {largest}");
             return Err(Error::InvalidSetting { name: "request-samples", value: least.to_string(), reason });
@@ -107,16 +110,17 @@ impl TuneJob {
     }
 
     /// The same with the smaller executions that are prepared for its requests. Cores run any number of samples.
-    fn prepared(&self, candidate: Configuration) -> Configuration {
+    fn prepared(&self, candidate: Configuration) -> Result<Configuration> {
         let least = *self.signature.batch_sizes.start();
         match (self.space.smallest_batch, self.samples_per_request) {
-            _ if self.device.is_host() => candidate,
-            (Some(smallest), _) => Configuration {
-                smallest_batch: Some(smallest).filter(|smallest| *smallest < candidate.batch_size),
-                ..candidate
-            },
-            (None, Some(samples)) => candidate.for_requests_of(samples.max(least)),
-            (None, None) => candidate,
+            (Some(smallest), _) => {
+                let asked = candidate.with_smallest_batch(smallest, &self.device)?;
+                Ok(if smallest < candidate.batch_size { asked } else { candidate })
+            }
+            (None, Some(samples)) if !self.device.is_host() => {
+                Ok(candidate.for_requests_of(samples.max(least)))
+            }
+            (None, _) => Ok(candidate),
         }
     }
 }

@@ -22,6 +22,14 @@ use crate::units::Nanos;
 /// How often choice and best are measured beside each other: so many that one or two disturbed turns do not decide.
 const TURNS: usize = 7;
 
+/// The part of the time in which somebody else may work on the core of a submitting thread that limits a candidate: its
+/// throughput is a tenth lower then (docs/benchmarks.md, "Two speeds").
+const ALLOWED_COMPANY: f64 = 0.25;
+
+/// How often a candidate is measured again that had more of it. Candidates with and without company are not comparable;
+/// who is there changes from second to second.
+const TRIES_FOR_A_CORE: usize = 5;
+
 /// What measuring everything showed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sweep {
@@ -92,6 +100,11 @@ impl SweepPoint {
     pub fn disturbance(&self) -> Option<&str> {
         self.counters.as_ref().and_then(Counters::disturbance)
     }
+
+    /// Whether somebody else worked on the core of a submitting thread that limits it, each time that it was measured.
+    pub fn is_crowded(&self) -> bool {
+        company(&self.configuration, self.throughput(), &self.stages) > ALLOWED_COMPANY
+    }
 }
 
 /// Measures every candidate of the job's space for so long, in a shuffled order, and then the fastest of them and
@@ -138,6 +151,12 @@ pub fn sweep_with(
     })
 }
 
+/// The part of the time in which somebody else worked on the core of a submitting thread, where that limits the throughput.
+fn company(configuration: &Configuration, throughput: f64, stages: &StageSummary) -> f64 {
+    let executions_per_s = throughput / configuration.batch_size as f64;
+    stages.limiting_company(executions_per_s, configuration.submitters).unwrap_or(0.0)
+}
+
 struct Sweeper<'a, 'i> {
     job: &'a TuneJob,
     slice: Duration,
@@ -156,6 +175,17 @@ impl Sweeper<'_, '_> {
         if slice.disturbance().is_some() {
             // As the search does; what is disturbed again is marked by its counters.
             slice = self.measure_once(&trial)?;
+        }
+        let company =
+            |slice: &Slice| company(&configuration, slice.throughput_inferences_per_s.value, &slice.stages);
+        for _ in 0..TRIES_FOR_A_CORE {
+            if company(&slice) <= ALLOWED_COMPANY {
+                break;
+            }
+            let again = self.measure_once(&trial)?;
+            if again.failure.is_none() && company(&again) < company(&slice) {
+                slice = again;
+            }
         }
         if slice.failure.is_none() {
             self.expected = Some(slice.throughput_inferences_per_s.value);

@@ -46,6 +46,8 @@ pub struct Doubler {
     signature: Signature,
     /// How long an execution takes, by stream; the last entry holds for all further streams.
     delays: Vec<Duration>,
+    /// How long a call takes that starts one.
+    call_time: Duration,
     /// Executions after which every stream breaks.
     lifetime: Option<usize>,
     /// Pools that it makes before the device fails for good.
@@ -92,6 +94,7 @@ impl Doubler {
         Self {
             signature,
             delays: vec![Duration::ZERO],
+            call_time: Duration::ZERO,
             lifetime: None,
             sound_pools: usize::MAX,
             pools: AtomicUsize::new(0),
@@ -138,6 +141,11 @@ impl Doubler {
 
     pub fn with_delays(self, delays: &[Duration]) -> Self {
         Self { delays: delays.to_vec(), ..self }
+    }
+
+    /// Calls that start an execution take so long.
+    pub fn with_calls_of(self, call_time: Duration) -> Self {
+        Self { call_time, ..self }
     }
 
     pub fn breaking_after(self, executions: usize) -> Self {
@@ -215,6 +223,7 @@ impl Engine for Doubler {
             let mut executor = DoublingExecutor::new(stream, &self.signature, spec, script);
             executor.remark = remark.or(refusal);
             executor.counters = self.counters.clone();
+            executor.call_time = self.call_time;
             Box::new(executor)
         };
         Ok((0..spec.streams).map(executor).collect())
@@ -244,6 +253,7 @@ struct DoublingExecutor {
     thread: Option<JoinHandle<()>>,
     remark: Option<String>,
     counters: Option<TestCounters>,
+    call_time: Duration,
 }
 
 impl DoublingExecutor {
@@ -272,6 +282,7 @@ impl DoublingExecutor {
             thread: Some(thread),
             remark: None,
             counters: None,
+            call_time: Duration::ZERO,
         }
     }
 }
@@ -342,6 +353,9 @@ impl Executor for DoublingExecutor {
     }
 
     fn enqueue(&mut self, slot: Slot) -> Result<(), Box<Rejected>> {
+        if self.call_time > Duration::ZERO {
+            std::thread::sleep(self.call_time);
+        }
         self.work.as_ref().expect("open until drop").send(slot).expect("the thread lives until drop");
         self.running += 1;
         Ok(())

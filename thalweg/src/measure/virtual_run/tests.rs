@@ -73,14 +73,17 @@ fn thread_time() -> Duration {
 #[test]
 fn ten_virtual_seconds_with_eight_streams_take_less_than_one() {
     let workload = workload(Network::Resnet50);
-    // This thread's own time, so that other work on the machine does not count.
-    let start = thread_time();
-    let measured = run(&workload, eight_streams(), closed_loop(16), Duration::from_secs(10)).unwrap();
-    let took = thread_time() - start;
-    assert!(measured.records.len() > 50_000);
+    // This thread's own time, so that other work on the machine does not count, and the best of three, since whoever works on the
+    // other hyperthread of its core does.
+    let took = || {
+        let start = thread_time();
+        let measured = run(&workload, eight_streams(), closed_loop(16), Duration::from_secs(10)).unwrap();
+        assert!(measured.records.len() > 50_000);
+        thread_time() - start
+    };
     // Unoptimised code is an order of magnitude slower.
     let bound = Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 1 });
-    assert!(took < bound, "{took:?}");
+    assert!((0..3).any(|_| took() < bound));
 }
 
 #[test]

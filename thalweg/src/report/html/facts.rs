@@ -137,6 +137,7 @@ fn measurement(heading: &'static str, measurement: &Measurement) -> FactGroup {
     ]);
     facts.extend(wording::feed(measurement).map(|text| fact("inputs", text)));
     facts.extend(wording::starvation(measurement).map(|text| fact("starved", text)));
+    facts.extend(verdicts::company(measurement).map(|text| fact("core", text)));
     facts.extend(measurement.overload().map(|it| fact("overload", verdicts::overload(it))));
     facts.extend(wording::failures(measurement).map(|text| fact("failures", text)));
     FactGroup { heading, facts }

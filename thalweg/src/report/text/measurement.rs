@@ -75,6 +75,7 @@ fn measurement_facts(measurement: &Measurement) -> Vec<Fact> {
         facts.push(Fact::toned("failures", failures, Tone::Warning));
     }
     facts.extend(wording::starvation(measurement).map(|text| Fact::toned("starved", text, Tone::Warning)));
+    facts.extend(verdicts::company(measurement).map(|text| Fact::toned("core", text, Tone::Warning)));
     facts.push(Fact::new("load", measurement.load.to_string()));
     facts.extend(
         measurement.overload().map(|it| Fact::toned("overload", verdicts::overload(it), Tone::Warning)),

@@ -323,6 +323,32 @@ fn a_sweep_measures_again_what_heat_has_disturbed_and_marks_what_stays_hot() {
     assert!(hot[4]);
 }
 
+#[test]
+fn a_sweep_measures_again_what_had_to_share_its_core_until_it_had_it_for_itself() {
+    let folder = Folder::new("run-sweep-crowded");
+    let mut machine = Machine::new(12);
+    let count = Cell::new(0);
+    // Somebody is there in the first trials of candidate 2, in all of candidate 3, and beside candidate 0, which does not need
+    // its core.
+    let company = [0.9, 0.0, 0.9, 0.6, 0.2, 0.9, 0.9, 0.8, 0.4, 0.9, 0.9, 0.0];
+    let mut measure = |trial: &Trial| {
+        let number = count.replace(count.get() + 1);
+        let mut measurement = machine.measure(trial);
+        let busy = if number == 0 { 0.3 } else { 0.9 };
+        measurement.stages.enqueue = Nanos::from_seconds(busy / measurement.executions_per_s);
+        measurement.stages.shared_core = company.get(number).copied();
+        Ok(measurement)
+    };
+    let mut instruments = instruments(&mut measure, &|| Duration::ZERO);
+    let sweep =
+        sweep_with(&job(&folder), Configuration::default(), Duration::from_millis(500), &mut instruments);
+    let points = sweep.unwrap().points;
+    let seen: Vec<_> = points.iter().take(5).map(|it| (it.stages.shared_core, it.is_crowded())).collect();
+    let expected =
+        [(Some(0.9), false), (Some(0.0), false), (Some(0.2), false), (Some(0.4), true), (Some(0.0), false)];
+    assert_eq!(seen, expected);
+}
+
 /// What an engine of 100 B needs whose streams take 10 B for each sample, with so much room beside it.
 fn memory(free_bytes: u64) -> impl Fn(&Configuration) -> Result<Option<EngineMemory>> {
     move |it| {

@@ -1,0 +1,179 @@
+//! Whether a submitter has its core for itself, and on to another one where it has not.
+//!
+//! The hyperthreads of a core share its execution units, so that calls which start executions take longer while somebody
+//! works on the other one: 1.37 times for ResNet-50 without a CUDA graph (docs/benchmarks.md, "Two speeds"). The
+//! kernel counts that time as ours, and in a virtual machine it does not even know which cores are halves of one. So it is
+//! measured: what several chains of dependent operations take side by side, over what one takes. One waits for its own
+//! results, whoever works beside it; several need what both hyperthreads share.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+
+use crate::random::Random;
+use crate::units::Nanos;
+
+/// Chains side by side. A step of a chain takes five cycles, of which three are its multiplication, and a core starts one
+/// multiplication a cycle, so that five take as long as one where nobody disturbs them: 1.02 to 1.08 times (x86-64 since
+/// 2013: Fog, "Instruction tables"; an AMD EPYC and an Intel Xeon of 2023).
+const CHAINS: usize = 5;
+
+/// Steps of each chain, 2 us.
+const STEPS: usize = 1_000;
+
+/// Of so many turns the fastest counts, since a thread can be interrupted.
+const TURNS: usize = 3;
+
+/// From this ratio on somebody else is there. It is 1.2 to 1.6 then: five chains want 25 operations in five cycles,
+/// and a core that starts six a cycle gives each of two threads half of them.
+const SHARED_FROM: f64 = 1.15;
+
+/// Time in calls between two looks while nobody else is there. A look takes 12 us, so a thread that does nothing but start
+/// executions spends less than a thousandth on them, and one that launches graphs hardly any.
+const INTERVAL: Nanos = Nanos(20_000_000);
+
+/// Time in calls from a move to the next look; twice as much after each further move that was in vain, as often as `MOST_DOUBLINGS`,
+/// so that a machine without a free core costs next to nothing.
+const AFTER_MOVE: Nanos = Nanos(2_000_000);
+const MOST_DOUBLINGS: u32 = 6;
+
+/// With fewer cores some thread of ours is on each of them.
+const LEAST_CORES: u32 = 4;
+
+/// Cores of other kinds mostly have one thread, and other ratios.
+const CAN_TELL: bool = cfg!(target_arch = "x86_64");
+
+/// Looks at the core of the thread that it is called on.
+pub(super) struct CoreProbe {
+    /// Time in calls since the last look.
+    spent: Nanos,
+    /// Time in calls from the last look to the next.
+    interval: Nanos,
+    /// Looks in a row that found somebody else.
+    in_vain: u32,
+    random: Random,
+    /// Time in calls before all looks.
+    pub seen: Nanos,
+    /// That before looks that found somebody else.
+    pub shared: Nanos,
+}
+
+impl CoreProbe {
+    /// Of a thread that is to choose other cores than those of other seeds.
+    pub fn new(seed: u64) -> Self {
+        let (spent, seen, shared) = (Nanos::ZERO, Nanos::ZERO, Nanos::ZERO);
+        Self { spent, interval: AFTER_MOVE, in_vain: 0, random: Random::new(seed), seen, shared }
+    }
+
+    /// A call has taken this time. Where somebody else works on the core the thread goes on to another one of those that
+    /// it may run on.
+    pub fn after_call(&mut self, took: Nanos) {
+        self.spent += took;
+        if CAN_TELL && self.spent >= self.interval {
+            let is_shared = side_by_side_over_alone() >= SHARED_FROM;
+            self.note(is_shared);
+            if is_shared {
+                self.move_on();
+            }
+        }
+    }
+
+    fn note(&mut self, is_shared: bool) {
+        let spent = std::mem::replace(&mut self.spent, Nanos::ZERO);
+        self.seen += spent;
+        if is_shared {
+            self.shared += spent;
+            self.interval = Nanos(AFTER_MOVE.0 << self.in_vain.min(MOST_DOUBLINGS));
+            self.in_vain += 1;
+        } else {
+            (self.interval, self.in_vain) = (INTERVAL, 0);
+        }
+    }
+
+    /// Best effort: a thread that may not choose stays where it is. Afterwards it may run wherever it could before.
+    fn move_on(&mut self) {
+        let Ok(allowed) = sched_getaffinity(None) else { return };
+        if allowed.count() < LEAST_CORES {
+            return;
+        }
+        let here = sched_getcpu();
+        let others = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core) && *core != here);
+        let Some(core) = others.clone().nth(self.random.below(others.count())) else { return };
+        let mut there = CpuSet::new();
+        there.set(core);
+        if sched_setaffinity(None, &there).is_ok() {
+            // It was allowed a moment ago.
+            let _ = sched_setaffinity(None, &allowed);
+        }
+    }
+}
+
+fn side_by_side_over_alone() -> f64 {
+    let fastest = |time: fn() -> f64| (0..TURNS).map(|_| time()).fold(f64::INFINITY, f64::min);
+    fastest(time_of::<CHAINS>) / fastest(time_of::<1>)
+}
+
+/// Seconds for all steps of so many chains.
+fn time_of<const COUNT: usize>() -> f64 {
+    let mut values: [u64; COUNT] = std::array::from_fn(|chain| black_box(chain as u64 + 1));
+    let start = Instant::now();
+    for _ in 0..STEPS {
+        for value in &mut values {
+            // Neither can a compiler take two steps at once, nor is there a vector instruction for it everywhere.
+            *value = (*value ^ (*value >> 29)).wrapping_mul(0x5851_f42d_4c95_7f2d);
+        }
+    }
+    black_box(values);
+    start.elapsed().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks that find what they are told, each when it is due; how long after the one before.
+    fn intervals(looks: &[bool]) -> (Vec<u64>, CoreProbe) {
+        let mut probe = CoreProbe::new(1);
+        let look = |is_shared: &bool| {
+            let interval = probe.interval;
+            probe.spent = interval;
+            probe.note(*is_shared);
+            interval.0 / 1_000_000
+        };
+        (looks.iter().map(look).collect(), probe)
+    }
+
+    #[test]
+    fn it_looks_again_soon_after_a_move_and_less_often_where_moving_is_in_vain() {
+        let (told, probe) = intervals(&[false, false, true, true, false, false]);
+        assert_eq!(told, [2, 20, 20, 2, 4, 20]);
+        assert_eq!((probe.seen, probe.shared), (Nanos(68_000_000), Nanos(22_000_000)));
+        let (told, _) = intervals(&[true; 12]);
+        assert_eq!(told, [2, 2, 4, 8, 16, 32, 64, 128, 128, 128, 128, 128]);
+    }
+
+    #[test]
+    fn who_moves_on_is_elsewhere_and_may_run_where_it_could_before() {
+        let before = sched_getaffinity(None).unwrap();
+        let mut probe = CoreProbe::new(1);
+        for _ in 0..20 {
+            probe.move_on();
+            let after = sched_getaffinity(None).unwrap();
+            assert!((0..CpuSet::MAX_CPU).all(|core| before.is_set(core) == after.is_set(core)));
+        }
+    }
+
+    /// Unoptimised code waits for its memory instead of its multiplications.
+    #[cfg(not(debug_assertions))]
+    #[test]
+    fn a_core_of_ones_own_shows_within_a_while() {
+        let start = Instant::now();
+        let mut least = f64::INFINITY;
+        while CAN_TELL && least >= SHARED_FROM && start.elapsed().as_secs() < 10 {
+            least = least.min(side_by_side_over_alone());
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(!CAN_TELL || least > 0.8 && least < SHARED_FROM, "{least}");
+    }
+}
