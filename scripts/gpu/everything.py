@@ -160,7 +160,7 @@ def jobs_of(arguments):
     named |= {"mobilenet_v2": "mobilenet_v2-fp16", "bert_base": "bert_base-fp16"}
     limit = ["--thalweg", thalweg, "--work", work / "limit", "--json", results / "limit.json"]
     limit += [f"--engine={name}={engines / f'{engine}.plan'}" for name, engine in named.items()]
-    parts = {"tune resnet50": 250, "tune mobilenet_v2 bert_base": 480, "end-to-end": 70, "launch": 140, "neighbours": 20}
+    parts = {"tune resnet50": 270, "tune mobilenet_v2 bert_base": 450, "end-to-end": 70, "launch": 140, "neighbours": 20}
     cells = {"resnet50": (128, 32, 8, 1), "mobilenet_v2": (1, 16), "bert_base": (1, 16)}
     for name, seconds in parts.items():
         part, *networks = name.split()

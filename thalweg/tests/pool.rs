@@ -207,7 +207,9 @@ fn a_pool_whose_calls_take_long_looks_whether_its_core_is_shared() {
     }
     let after = pool.state();
     let share = after.shared_core_share_since(&before);
-    assert_eq!(share.is_some(), cfg!(target_arch = "x86_64"), "{after:?}");
+    // Other processors and unoptimised code do not tell.
+    let can_tell = cfg!(target_arch = "x86_64") && !cfg!(debug_assertions);
+    assert_eq!(share.is_some(), can_tell, "{after:?}");
     assert!(share.is_none_or(|share| (0.0..=1.0).contains(&share)), "{after:?}");
 }
 

@@ -248,3 +248,24 @@ fn capitalised(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
+
+    #[test]
+    fn company_is_told_where_submitting_is_the_limit_and_there_was_enough_of_it() {
+        let told = |busy: f64, share| {
+            let mut measurement = samples::measurement(samples::configuration(1, 1), 20);
+            measurement.stages.enqueue = Nanos::from_seconds(busy / measurement.executions_per_s);
+            measurement.stages.shared_core = share;
+            company(&measurement)
+        };
+        let text = told(0.9, Some(0.63)).unwrap();
+        assert!(text.starts_with("somebody else worked on the submitting thread's core"), "{text}");
+        assert!(text.contains("in 63.0 % of the time"), "{text}");
+        let silent = [told(0.2, Some(0.63)), told(0.9, Some(0.05)), told(0.9, None)];
+        assert_eq!(silent, [None, None, None]);
+    }
+}

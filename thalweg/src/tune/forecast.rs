@@ -230,7 +230,7 @@ mod tests {
 
     /// How executions bend and when SMs are full was chosen on the first two files, and where the probe is on the first three,
     /// so these hold the model and are no evidence for it. The gains of the fourth, of up to sixteen streams, are; how many streams to
-    /// take was chosen on these four. The last four are evidence for both.
+    /// take was chosen on these four. The last five are evidence for both.
     #[test]
     fn one_stream_and_a_probe_of_a_real_gpu_tell_what_more_gain() {
         let right = [
@@ -242,6 +242,7 @@ mod tests {
             ("limit-2026-11-30-quiet.json", (96, 84), (91, 79, 92)),
             ("limit-2026-12-01.json", (96, 83), (91, 78, 93)),
             ("limit-2026-12-01-prepared.json", (24, 24), (21, 21, 23)),
+            ("limit-2026-12-01-core.json", (96, 84), (92, 80, 95)),
         ];
         for (file, counts, (of_all, of_large, of_streams)) in right {
             let sweeps = recorded_sweeps(file);
@@ -260,7 +261,7 @@ mod tests {
     }
 
     /// From one stream and as many as ask, at one batch size, to those that are four to sixteen times as large. What of the
-    /// work grows by how much was chosen on the first four; the last three are evidence. With all of it by the power of 0.8 it was 29 and 30 of 40 of the second
+    /// work grows by how much was chosen on the first four; the last four are evidence. With all of it by the power of 0.8 it was 29 and 30 of 40 of the second
     /// and third file, and with all of it as the batch does 7 and 6, each miss promised too little.
     #[test]
     fn one_batch_of_a_real_gpu_tells_what_larger_ones_gain() {
@@ -272,6 +273,7 @@ mod tests {
             ("limit-2026-11-30-busy.json", 40, 36),
             ("limit-2026-11-30-quiet.json", 60, 44),
             ("limit-2026-12-01.json", 60, 48),
+            ("limit-2026-12-01-core.json", 60, 47),
         ];
         for (file, count, least) in right {
             let sweeps = recorded_sweeps(file);

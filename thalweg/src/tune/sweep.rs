@@ -23,7 +23,7 @@ use crate::units::Nanos;
 const TURNS: usize = 7;
 
 /// The part of the time in which somebody else may work on the core of a submitting thread that limits a candidate: its
-/// throughput is a tenth lower then (docs/benchmarks.md, "Two speeds").
+/// throughput is a tenth lower then (docs/benchmarks.md, "Two speeds of the enqueue call").
 const ALLOWED_COMPANY: f64 = 0.25;
 
 /// How often a candidate is measured again that had more of it. Candidates with and without company are not comparable;

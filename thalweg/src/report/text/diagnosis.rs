@@ -52,6 +52,7 @@ fn summary(diagnosis: &Diagnosis) -> Vec<Fact> {
     let caveats =
         judgement.missing.iter().map(|it| Fact::toned("caveat", wording::printable(it), Tone::Warning));
     facts.extend(caveats);
+    facts.extend(verdicts::company(&diagnosis.measurement).map(|it| Fact::toned("core", it, Tone::Warning)));
     facts.extend(judgement.findings.iter().map(|it| Fact::new("also", wording::printable(it))));
     facts.extend(diagnosis.advice.iter().map(|it| Fact::new("advice", it.as_str())));
     facts.extend(verdicts::demands(diagnosis).map(|it| Fact::new("demands", it)));
