@@ -1,4 +1,4 @@
-// What programs on the plain API of TensorRT and CUDA have in common: replay.cu and shapes.cu.
+// What programs on the plain API of TensorRT and CUDA have in common: enqueue.cu, replay.cu and shapes.cu.
 #pragma once
 
 #include <NvInfer.h>
@@ -42,4 +42,11 @@ static nvinfer1::ICudaEngine *engine_of(const char *plan_file) {
   std::ifstream file(plan_file, std::ios::binary);
   const std::vector<char> plan((std::istreambuf_iterator<char>(file)), {});
   return nvinfer1::createInferRuntime(logger)->deserializeCudaEngine(plan.data(), plan.size());
+}
+
+// Of an FP32 tensor.
+static size_t bytes_of(const nvinfer1::Dims &dims) {
+  size_t bytes = 4;
+  for (int i = 0; i < dims.nbDims; ++i) bytes *= size_t(dims.d[i]);
+  return bytes;
 }

@@ -33,12 +33,6 @@ struct Lane {
   int enqueued = 0, done = 0;
 };
 
-static size_t bytes_of(const Dims &dims) {
-  size_t bytes = 4;
-  for (int i = 0; i < dims.nbDims; ++i) bytes *= size_t(dims.d[i]);
-  return bytes;
-}
-
 static Lane lane_of(ICudaEngine *engine, int batch) {
   Lane lane;
   CHECK(cudaStreamCreateWithFlags(&lane.stream, cudaStreamNonBlocking));

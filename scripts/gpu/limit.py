@@ -189,7 +189,8 @@ class Limit:
         gains = [(it["predicted"]["gain"], it["measured"]["gain"], it["shown"]) for it in forecasts]
         told = [is_hit(a, b) for a, b in self.measured_twice()]
         again = f"; what other depths measured: {sum(told)} of {len(told)}"
-        for name, chosen in (("gains", gains), ("gains of 1.2 or more", [it for it in gains if it[1] >= 1.2])):
+        large = [it for it in gains if it[1] >= 1.2]
+        for name, chosen, again in (("gains", gains, again), ("gains of 1.2 or more", large, "")):
             hits = [is_hit(predicted, measured) for predicted, measured, _ in chosen]
             ones = sum(is_hit(1.0, measured) for _, measured, _ in chosen)
             remark = f"always 1.0: {ones}; no more than the probe shows: {sum(is_hit(shown, it) for _, it, shown in chosen)}{again}"

@@ -42,12 +42,6 @@ struct Lane {
 
 static bool has_start(const std::string &how, const char *what) { return ("+" + how).find("+" + std::string(what)) != std::string::npos; }
 
-static size_t bytes_of(const Dims &dims) {
-  size_t bytes = 4;
-  for (int i = 0; i < dims.nbDims; ++i) bytes *= size_t(dims.d[i]);
-  return bytes;
-}
-
 static Streams streams_of(const std::string &how) {
   Streams made;
   int lowest, highest;

@@ -33,10 +33,10 @@ fn smaller_executions_are_prepared_where_requests_are_small_or_somebody_says_so(
     assert_eq!(smallest("--batch 32 --request-samples 1"), Some(4));
     assert_eq!(smallest("--batch 32 --request-samples 1 --smallest-batch 1"), Some(1));
     assert_eq!(smallest("--batch 8 --smallest-batch 2"), Some(2));
-    for command in ["bench", "tune"] {
-        let line = format!("{command} {{}} --batch 8 --smallest-batch 2");
-        run(&line, &[&model]).refused(2, &["smallest-batch 2: cores run any"]);
-    }
+    let out = scratch.path("out");
+    run("bench {} --batch 8 --smallest-batch 2", &[&model]).refused(2, &["smallest-batch 2: cores run any"]);
+    let line = "tune {} --batch 8 --smallest-batch 2 --out {}";
+    run(line, &[&model, &out]).refused(2, &["smallest-batch 2: cores run any"]);
     let line = "bench {} --backend simulated:h100 --batch 8 --smallest-batch 9";
     run(line, &[&model]).refused(2, &["smallest-batch 9: a slot has room for 1 to 8 samples"]);
 }

@@ -103,7 +103,8 @@ pub struct StageSummary {
     #[serde(rename = "copy_calls_ns", default)]
     pub copy_calls: Nanos,
     /// The part of the time of enqueueing, 0 to 1, in which somebody else worked on the submitting thread's core, its other
-    /// hyperthread included, so that calls took longer. `None` where they took too little time to tell.
+    /// hyperthread included, so that calls took longer. `None` where they took too little time, or nobody can tell
+    /// ([`PoolState::calls`](crate::pool::PoolState::calls)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared_core: Option<f64>,
     /// Inputs from host to device.

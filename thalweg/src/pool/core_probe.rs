@@ -14,9 +14,9 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity}
 use crate::random::Random;
 use crate::units::Nanos;
 
-/// Chains side by side. A step of a chain takes five cycles, of which three are its multiplication, and a core starts one
-/// multiplication a cycle, so that five take as long as one where nobody disturbs them: 1.02 to 1.08 times (x86-64 since
-/// 2013: Fog, "Instruction tables"; an AMD EPYC and an Intel Xeon of 2023).
+/// Chains side by side. A step of a chain takes five cycles, of which three are its multiplication, and most x86-64 cores start one
+/// multiplication a cycle (Fog, "Instruction tables"), so that five take as long as one where nobody disturbs them: 1.02 to
+/// 1.08 times on an AMD EPYC and an Intel Xeon of 2023. Of cores on which it never is as short nothing is told.
 const CHAINS: usize = 5;
 
 /// Steps of each chain, 2 us.
@@ -33,8 +33,8 @@ const SHARED_FROM: f64 = 1.15;
 /// executions spends less than a thousandth on them, and one that launches graphs hardly any.
 const INTERVAL: Nanos = Nanos(20_000_000);
 
-/// Time in calls from a move to the next look; twice as much after each further move that was in vain, as often as `MOST_DOUBLINGS`,
-/// so that a machine without a free core costs next to nothing.
+/// Time in calls from a move to the next look; twice as much after each further move that was in vain, as often as
+/// `MOST_DOUBLINGS`, so that a machine without a free core, or one whose cores are of another kind, costs next to nothing.
 const AFTER_MOVE: Nanos = Nanos(2_000_000);
 const MOST_DOUBLINGS: u32 = 6;
 
@@ -53,18 +53,30 @@ pub(super) struct CoreProbe {
     interval: Nanos,
     /// Looks in a row that found somebody else.
     in_vain: u32,
+    /// Whether a look has ever found nobody, so that one can tell here.
+    has_been_alone: bool,
     random: Random,
-    /// Time in calls before all looks.
-    pub seen: Nanos,
-    /// That before looks that found somebody else.
-    pub shared: Nanos,
+    seen: Nanos,
+    shared: Nanos,
 }
 
 impl CoreProbe {
     /// Of a thread that is to choose other cores than those of other seeds.
     pub fn new(seed: u64) -> Self {
-        let (spent, seen, shared) = (Nanos::ZERO, Nanos::ZERO, Nanos::ZERO);
-        Self { spent, interval: AFTER_MOVE, in_vain: 0, random: Random::new(seed), seen, shared }
+        Self {
+            spent: Nanos::ZERO,
+            interval: AFTER_MOVE,
+            in_vain: 0,
+            has_been_alone: false,
+            random: Random::new(seed),
+            seen: Nanos::ZERO,
+            shared: Nanos::ZERO,
+        }
+    }
+
+    /// Time in calls before all looks, and that before looks that found somebody else.
+    pub fn seen(&self) -> (Nanos, Nanos) {
+        if self.has_been_alone { (self.seen, self.shared) } else { (Nanos::ZERO, Nanos::ZERO) }
     }
 
     /// A call has taken this time. Where somebody else works on the core the thread goes on to another one of those that
@@ -88,19 +100,27 @@ impl CoreProbe {
             self.interval = Nanos(AFTER_MOVE.0 << self.in_vain.min(MOST_DOUBLINGS));
             self.in_vain += 1;
         } else {
-            (self.interval, self.in_vain) = (INTERVAL, 0);
+            (self.interval, self.in_vain, self.has_been_alone) = (INTERVAL, 0, true);
         }
     }
 
-    /// Best effort: a thread that may not choose stays where it is. Afterwards it may run wherever it could before.
+    /// Best effort: a thread that may not choose stays where it is, and none goes where its data would be far. Afterwards it
+    /// may run wherever it could before.
     fn move_on(&mut self) {
         let Ok(allowed) = sched_getaffinity(None) else { return };
         if allowed.count() < LEAST_CORES {
             return;
         }
         let here = sched_getcpu();
-        let others = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core) && *core != here);
-        let Some(core) = others.clone().nth(self.random.below(others.count())) else { return };
+        let file = format!("/sys/devices/system/cpu/cpu{here}/cache/index3/shared_cpu_list");
+        let near = std::fs::read_to_string(file).unwrap_or_default();
+        let others = (0..CpuSet::MAX_CPU)
+            .filter(|core| allowed.is_set(*core) && *core != here && is_listed(&near, *core));
+        let count = others.clone().count();
+        if count == 0 {
+            return;
+        }
+        let Some(core) = others.clone().nth(self.random.below(count)) else { return };
         let mut there = CpuSet::new();
         there.set(core);
         if sched_setaffinity(None, &there).is_ok() {
@@ -108,6 +128,16 @@ impl CoreProbe {
             let _ = sched_setaffinity(None, &allowed);
         }
     }
+}
+
+/// Whether a list of the kernel's, `0-3,8`, has this core. One that cannot be read has all.
+fn is_listed(list: &str, core: usize) -> bool {
+    let is_in = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let ends = first.parse().ok().zip(last.parse().ok());
+        ends.is_some_and(|(first, last): (usize, usize)| (first..=last).contains(&core))
+    };
+    list.trim().is_empty() || list.trim().split(',').any(is_in)
 }
 
 fn side_by_side_over_alone() -> f64 {
@@ -149,9 +179,19 @@ mod tests {
     fn it_looks_again_soon_after_a_move_and_less_often_where_moving_is_in_vain() {
         let (told, probe) = intervals(&[false, false, true, true, false, false]);
         assert_eq!(told, [2, 20, 20, 2, 4, 20]);
-        assert_eq!((probe.seen, probe.shared), (Nanos(68_000_000), Nanos(22_000_000)));
-        let (told, _) = intervals(&[true; 12]);
+        assert_eq!(probe.seen(), (Nanos(68_000_000), Nanos(22_000_000)));
+        let (told, probe) = intervals(&[true; 12]);
         assert_eq!(told, [2, 2, 4, 8, 16, 32, 64, 128, 128, 128, 128, 128]);
+        // It may be a core of another kind.
+        assert_eq!(probe.seen(), (Nanos::ZERO, Nanos::ZERO));
+    }
+
+    #[test]
+    fn cores_of_one_cache_are_read_from_the_kernels_list() {
+        let listed = |list| (0..20).filter(|core| is_listed(list, *core)).collect::<Vec<_>>();
+        assert_eq!(listed("0-2,8,16-17\n"), [0, 1, 2, 8, 16, 17]);
+        assert_eq!(listed("3\n"), [3]);
+        assert_eq!((listed("").len(), listed("none").len()), (20, 0));
     }
 
     #[test]

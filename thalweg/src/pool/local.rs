@@ -22,7 +22,8 @@ use crate::units::Clock;
 ///
 /// Nothing starts and nothing ends but in [`next_within`](Self::next_within). Requests that have to wait for room come
 /// from other threads, and are heard when the execution that is waited for has ended; the thread that drives would wait
-/// for itself. Dropping it accepts nothing new, finishes what was committed, and waits for reservations that are still
+/// for itself. As submitting threads do, it leaves a core on which somebody else works for another one near it that it may run
+/// on; one that is bound to fewer than four cores stays. Dropping it accepts nothing new, finishes what was committed, and waits for reservations that are still
 /// being filled.
 pub struct LocalPool {
     entrance: Arc<Entrance>,

@@ -31,7 +31,8 @@ pub struct PoolState {
     #[serde(rename = "executor_time_ns")]
     pub executor_time: Nanos,
     /// Time in calls that start executions, up to when each submitting thread last looked whether somebody else works on its
-    /// core, the other hyperthread of it included: about each time that they have taken another 20 ms.
+    /// core, the other hyperthread of it included: each time that they have taken another 2 to 128 ms. 0 where it cannot
+    /// tell: on other processors than most of x86-64, without optimisation, and in virtual time.
     #[serde(rename = "calls_ns", default)]
     pub calls: Nanos,
     /// The part of it before looks that found somebody.
@@ -53,7 +54,8 @@ impl PoolState {
     }
 
     /// The part of the time in calls that start executions, from `earlier` on, in which somebody else worked on the core of
-    /// the submitting thread, 0 to 1; `None` where they took too little time to look.
+    /// the submitting thread, 0 to 1; `None` where they took too little time to look, or nobody can
+    /// tell.
     pub fn shared_core_share_since(&self, earlier: &Self) -> Option<f64> {
         let time = (self.calls - earlier.calls).as_seconds();
         (time > 0.0).then(|| (self.shared_core_calls - earlier.shared_core_calls).as_seconds() / time)

@@ -156,6 +156,8 @@ impl Submitter {
             }
         }
         assert!(home.iter().all(Option::is_some), "bug: an executor has `depth` slots");
+        // Pools beside each other do not follow each other around.
+        let seed = first_executor as u64 ^ links.clock.unix_start().unwrap_or_default().0;
         let (woken, running) = (vec![false; executors.len()], Running::of(executors.len()));
         let mut scheduler = Scheduler::new(spec);
         // From now on executors lack input.
@@ -169,7 +171,7 @@ impl Submitter {
             batch_steps,
             links,
             patience,
-            core: CoreProbe::new(first_executor as u64),
+            core: CoreProbe::new(seed),
             woken,
             running,
             batch_size: spec.batch_size,
@@ -247,11 +249,8 @@ impl Submitter {
 
     /// How its executors are supplied, and whether it had its core for itself.
     pub(super) fn state(&self) -> PoolState {
-        PoolState {
-            calls: self.core.seen,
-            shared_core_calls: self.core.shared,
-            ..self.scheduler.state(self.links.clock.now())
-        }
+        let (calls, shared_core_calls) = self.core.seen();
+        PoolState { calls, shared_core_calls, ..self.scheduler.state(self.links.clock.now()) }
     }
 
     /// One of the executors, through which the device is reached.

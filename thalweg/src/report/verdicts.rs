@@ -1,6 +1,7 @@
 //! What a diagnosis and a loss are in sentences, for the text and the HTML report.
 
 use super::wording::{self, NONE};
+use crate::backend::CudaGraph;
 use crate::capacity::{CurvePoint, Demand, DemandSource, Resource};
 use crate::diagnose::{Diagnosis, HEALTHY_GAIN, KernelReading, Limit, Quantity, Remedy, Tried, Verdict};
 use crate::measure::Measurement;
@@ -42,10 +43,12 @@ pub(super) fn company(measurement: &Measurement) -> Option<String> {
     let submitters = measurement.configuration.submitters;
     let share = measurement.stages.limiting_company(measurement.executions_per_s, submitters);
     share.filter(|share| *share >= COMPANY_TOLD).map(|share| {
+        let has_graph = measurement.configuration.cuda_graph != CudaGraph::Off;
         format!(
-            "somebody else worked on the submitting thread's core, or on its other hyperthread, in {} of the time, which \
-             makes its calls slower; a CUDA graph needs few of them",
-            wording::percent(share)
+            "somebody else worked on the submitting thread's core, or on its other hyperthread, in {} of the time of its \
+             calls, which makes them slower{}",
+            wording::percent(share),
+            if has_graph { "" } else { "; with a CUDA graph they are few" }
         )
     })
 }

@@ -534,6 +534,7 @@ mod tests {
         let sweep = Sweep {
             slice: Nanos(500_000_000),
             time: Nanos(10_000_000_000),
+            again: Nanos::ZERO,
             points: vec![point(None), point(Some("it fell over".to_owned()))],
             left_out: vec![LeftOut { configuration, reason: "it is too large".to_owned() }; 3],
             best: None,
@@ -545,6 +546,11 @@ mod tests {
         let expected = "none of 2 candidates measured for 500 ms each, 1 of which failed, and 3 left out that need more \
                         device memory than there is or is allowed could be compared with the winner";
         assert_eq!(super::sweep(&sweep, Nanos(1_000_000_000)), expected);
+        let mut crowded = sweep;
+        let stages = &mut crowded.points[0].stages;
+        (stages.enqueue, stages.shared_core) = (Nanos(9_000_000), Some(0.5));
+        let told = super::sweep(&crowded, Nanos(1_000_000_000));
+        assert!(told.contains("1 of which shared the submitting thread's core each time, and"), "{told}");
     }
 
     #[test]

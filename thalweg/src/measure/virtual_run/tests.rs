@@ -83,7 +83,11 @@ fn ten_virtual_seconds_with_eight_streams_take_less_than_one() {
     };
     // Unoptimised code is an order of magnitude slower.
     let bound = Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 1 });
-    assert!((0..3).any(|_| took() < bound));
+    let mut all = Vec::new();
+    while all.len() < 3 && all.last().is_none_or(|last| *last >= bound) {
+        all.push(took());
+    }
+    assert!(all.last() < Some(&bound), "{all:?}");
 }
 
 #[test]
